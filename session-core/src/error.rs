@@ -1,0 +1,193 @@
+//! What can go wrong, as callers tell it apart.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use http::StatusCode;
+
+/// A boxed cause, as other libraries hand it over.
+pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
+
+/// Why an operation on a session, a provider or a manager failed.
+///
+/// A session that is not there is not an error: loading answers `None`, and a key without a value
+/// is `Ok(None)`. No message contains an id, a value or a password.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The session ended, or changed its id, since it was loaded. Nothing was written.
+    #[error("the session ended or changed its id meanwhile; load it again to go on")]
+    Gone,
+
+    /// The value that the change builds on is no longer the stored one. Nothing was written.
+    #[error("the stored value changed meanwhile; read it again and retry")]
+    Conflict,
+
+    /// A record of this id is stored already. Nothing was written.
+    #[error("a session of this id exists already; retry with a new id")]
+    Exists,
+
+    /// The change would exceed a limit. Nothing was written.
+    #[error(
+        "{what} would exceed the limit of {limit}; store less in the session, or raise the limit"
+    )]
+    TooLarge {
+        /// What is too large: `"session bytes"`, `"session keys"`, `"value depth"`...
+        what: &'static str,
+        /// The limit, in the unit that `what` names.
+        limit: usize,
+    },
+
+    /// The store holds as much as it may. Nothing was written.
+    #[error("the store is full ({what}); raise its limit, or shorten the sessions' lifetime")]
+    Full {
+        /// Which limit was met, as the provider's documentation calls it.
+        what: &'static str,
+    },
+
+    /// A value is there, but is not of the wanted type. The session stays usable.
+    ///
+    /// The decoder's own message is left out, because it quotes the value.
+    #[error("the value of {key:?} is not of the type {wanted}")]
+    Decode {
+        /// The key that was asked for.
+        key: Box<str>,
+        /// The Rust type that was asked for.
+        wanted: &'static str,
+    },
+
+    /// A value can't be represented in MessagePack. Nothing was changed.
+    #[error("the value for {key:?} of the type {given} can't be encoded")]
+    Encode {
+        /// The key that was to be set.
+        key: Box<str>,
+        /// The Rust type of the value.
+        given: &'static str,
+    },
+
+    /// The provider can't do this at all.
+    #[error("this provider does not support {operation}")]
+    Unsupported {
+        /// The operation asked for.
+        operation: &'static str,
+    },
+
+    /// The store can't be reached or does not answer; nothing was written as far as is known.
+    /// Trying later may succeed.
+    #[error("the session store is unavailable; retry later")]
+    Unavailable {
+        /// What the store, or the way to it, reported.
+        #[source]
+        source: BoxError,
+    },
+
+    /// The store was told to write, and whether it did is not known: its answer was lost.
+    #[error("the outcome of the write is unknown; load the session again to see")]
+    InDoubt {
+        /// What the store, or the way to it, reported.
+        #[source]
+        source: BoxError,
+    },
+
+    /// A stored record can't be read: damaged, of an unknown version, or not a record at all.
+    /// The manager reports it once and treats the session as absent.
+    #[error("the stored record can't be read: {reason}")]
+    Unreadable {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+
+    /// The session was finished, and its values released.
+    #[error("the session is finished; load it again to go on")]
+    Finished,
+
+    /// A configuration or source string is wrong.
+    #[error("{0}")]
+    Config(String),
+
+    /// No provider is registered under this name.
+    #[error("no session provider is named {name:?} (registered: {}); call the provider crate's init() first", list(.known))]
+    UnknownProvider {
+        /// The name asked for.
+        name: Box<str>,
+        /// The names that are registered, sorted.
+        known: Box<[String]>,
+    },
+
+    /// A provider is registered under this name already.
+    #[error("a session provider named {name:?} is registered already; choose another name")]
+    DuplicateProvider {
+        /// The name.
+        name: Box<str>,
+    },
+
+    /// The operating system's random generator failed, so no id could be made.
+    #[error("the operating system's random generator failed")]
+    Random {
+        /// What it reported.
+        #[source]
+        source: BoxError,
+    },
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+impl Error {
+    /// A configuration error with this message.
+    pub fn config(message: impl fmt::Display) -> Self {
+        Self::Config(message.to_string())
+    }
+
+    /// An unavailable store, with its own error as the cause.
+    pub fn unavailable(source: impl Into<BoxError>) -> Self {
+        Self::Unavailable { source: source.into() }
+    }
+
+    /// The HTTP status that tells a client what happened (RFC 9110, section 15).
+    ///
+    /// `409` where the request lost to another one, `413` over a limit, `503` where the store is
+    /// down, full or in doubt, `500` for the rest.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Gone | Self::Conflict | Self::Decode { .. } => StatusCode::CONFLICT,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Unavailable { .. } | Self::InDoubt { .. } | Self::Full { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_provider_lists_the_known_ones_and_the_way_out() {
+        let error = Error::UnknownProvider {
+            name: "mango".into(),
+            known: ["file".into(), "memory".into()].into(),
+        };
+        assert_eq!(
+            error.to_string(),
+            "no session provider is named \"mango\" (registered: file, memory); \
+             call the provider crate's init() first"
+        );
+    }
+
+    #[test]
+    fn a_cause_is_in_the_source_and_not_in_the_message() {
+        let error = Error::unavailable("connection refused");
+        assert_eq!(error.to_string(), "the session store is unavailable; retry later");
+        assert_eq!(error.source().expect("has a cause").to_string(), "connection refused");
+    }
+
+    /// A result travels through every provider call by value.
+    #[test]
+    fn an_error_stays_small() {
+        assert!(size_of::<Error>() <= 40, "{}", size_of::<Error>());
+    }
+}

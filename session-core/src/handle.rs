@@ -1,0 +1,184 @@
+//! One request's session, from arrival to response.
+
+use std::fmt;
+
+use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY};
+use http::{HeaderMap, Response};
+use parking_lot::Mutex;
+use tracing::debug;
+
+use crate::loaded::{LoadedSession, Phase, State};
+use crate::manager::{ManagerRef, Shared};
+use crate::transport::{Announcement, Carrier};
+use crate::{Error, Token};
+
+/// A request's session, loaded or not: what [`Manager::start`](crate::Manager::start) answers.
+///
+/// A handle that is never [loaded](Self::load) costs nothing: no store is asked and no cookie sent.
+pub struct SessionHandle<'m> {
+    manager: ManagerRef<'m>,
+    /// How the client sent what it sent, well formed or not.
+    carrier: Option<Carrier>,
+    /// Store operations of one handle come one after the other.
+    gate: async_lock::Mutex<()>,
+    state: Mutex<State>,
+}
+
+impl<'m> SessionHandle<'m> {
+    pub(crate) fn new(
+        manager: ManagerRef<'m>,
+        token: Option<Token>,
+        carrier: Option<Carrier>,
+    ) -> Self {
+        Self {
+            manager,
+            carrier,
+            gate: async_lock::Mutex::new(()),
+            state: Mutex::new(State::arrived(token)),
+        }
+    }
+
+    /// Loads the session, at the first call; later calls answer the same one.
+    ///
+    /// A visitor without a session, or with one that is gone, gets a new, empty one, which is
+    /// stored only if something is put into it. After [`finish`](Self::finish) the session is loaded
+    /// afresh.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the store is down: never an empty session in its place.
+    ///
+    /// # Cancellation
+    /// Safe: nothing is written.
+    pub async fn load(&self) -> Result<LoadedSession<'_>, Error> {
+        let session = LoadedSession::new(self.shared(), &self.state, &self.gate, self.carrier);
+        if self.state.lock().phase != Phase::Loaded {
+            session.load().await?;
+        }
+        Ok(session)
+    }
+
+    /// Writes what changed to the store, then what changed for the client to the response.
+    ///
+    /// Nothing is written for an untouched session, or for a new one that is still empty. A
+    /// response gets one `Set-Cookie` at most, and none when nothing about the cookie changes. The
+    /// loaded values are released; [`load`](Self::load) the session again to go on.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] if the session ended meanwhile and there was something to save,
+    /// [`Error::Unavailable`] and the like if the store failed. The response is as it was then, and
+    /// what was to be saved is kept for another try.
+    ///
+    /// # Cancellation
+    /// The stored record is as it was or as it was to become, never in between.
+    pub async fn finish<B>(&self, response: &mut Response<B>) -> Result<(), Error> {
+        self.store().await?;
+        self.announce(response)
+    }
+
+    /// The first half of [`finish`](Self::finish): the store.
+    pub(crate) async fn store(&self) -> Result<(), Error> {
+        {
+            let state = self.state.lock();
+            if state.phase != Phase::Loaded && !state.has_changes() {
+                return Ok(());
+            }
+        }
+        LoadedSession::new(self.shared(), &self.state, &self.gate, self.carrier).finish().await
+    }
+
+    /// The second half of [`finish`](Self::finish): the response. Writes nothing on an error.
+    pub(crate) fn announce<B>(&self, response: &mut Response<B>) -> Result<(), Error> {
+        let shared = self.shared();
+        let transport = &*shared.transport;
+        let state = &mut *self.state.lock();
+        let headers = response.headers_mut();
+        // A token that nobody asked the store about is the client's claim, not news for it.
+        let changed = state.phase != Phase::Arrived && state.token != state.held;
+        let announced = match &state.token {
+            Some(token) if changed || state.reissue => {
+                let max_age = state.max_age(shared);
+                token.with_client_text(|text| {
+                    transport.announce(Announcement::Issue { text, max_age }, headers)
+                })
+            }
+            None if changed && state.ended => transport.announce(Announcement::Remove, headers),
+            _ => Ok(()),
+        };
+        announced?;
+        if changed {
+            state.held.clone_from(&state.token);
+        }
+        state.reissue = false;
+        state.ended = false;
+        if transport.uses_url(self.carrier) {
+            if let Some(token) = &state.token {
+                rewrite_location(headers, |url| {
+                    token.with_client_text(|text| transport.encode_url(url, text))
+                });
+            }
+            keep_from_leaking(headers);
+        }
+        Ok(())
+    }
+
+    /// The URL with the session's id in it, where the transport puts ids into URLs, this URL is the
+    /// application's own, and there is a session; otherwise the URL as it is.
+    ///
+    /// For a new session this is so once it has a value, as empty sessions are not stored.
+    pub fn encode_url(&self, url: &str) -> String {
+        let transport = &*self.shared().transport;
+        let encoded = if transport.uses_url(self.carrier) {
+            let token = self.state.lock().future_token(self.shared());
+            token.and_then(|token| token.with_client_text(|text| transport.encode_url(url, text)))
+        } else {
+            None
+        };
+        encoded.unwrap_or_else(|| url.to_owned())
+    }
+
+    /// The name that the client knows the session by: the cookie's, the query argument's...
+    pub fn name(&self) -> &str {
+        self.shared().transport.name()
+    }
+
+    /// How the client sent a token, well formed or not.
+    pub fn carrier(&self) -> Option<Carrier> {
+        self.carrier
+    }
+
+    fn shared(&self) -> &Shared {
+        self.manager.shared()
+    }
+}
+
+impl fmt::Debug for SessionHandle<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionHandle")
+            .field("name", &self.name())
+            .field("carrier", &self.carrier)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Puts the id into a redirect to the application itself (RFC 9110, section 10.2.2).
+fn rewrite_location(headers: &mut HeaderMap, encode: impl Fn(&str) -> Option<String>) {
+    let Some(location) = headers.get(LOCATION) else { return };
+    let Some(encoded) = location.to_str().ok().and_then(encode) else { return };
+    match HeaderValue::try_from(encoded) {
+        Ok(mut value) => {
+            value.set_sensitive(true);
+            headers.insert(LOCATION, value);
+        }
+        // The location was a header's value and the token is text: there is no way here.
+        Err(_) => debug!("a redirect could not carry the session id"),
+    }
+}
+
+/// Keeps a page whose URL or links have ids out of caches and `Referer` headers.
+fn keep_from_leaking(headers: &mut HeaderMap) {
+    const SAFETY: [(HeaderName, HeaderValue); 2] = [
+        (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    headers.extend(SAFETY);
+}

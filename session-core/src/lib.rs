@@ -1,0 +1,81 @@
+//! Server-side HTTP sessions, shaped like Go's `database/sql`.
+//!
+//! - A [`Provider`] stores sessions; provider crates [`register`] themselves by name from an
+//!   `init()` function.
+//! - A [`Manager`] opens a provider by the name found in a [`Config`], finds the session's id in
+//!   a cookie or elsewhere, expires sessions, and collects the dead ones on a timer thread.
+//! - [`Manager::start`] answers a [`SessionHandle`] for a request; [`SessionHandle::load`] the
+//!   [`LoadedSession`], with the operations of [`Session`]; [`SessionHandle::finish`] saves.
+//!
+//! Concurrent requests of one session never lose an update, and a destroyed session never comes
+//! back; the [conformance suite](conformance) defines what a provider does for that.
+//!
+//! ```no_run
+//! # async fn handle(request: http::Request<()>) -> Result<(), session_core::Error> {
+//! # mod session_memory { pub fn init() {} }
+//! session_memory::init();
+//! let manager = session_core::Manager::open("memory", "")?;
+//!
+//! // for each request:
+//! let handle = manager.start(&request);
+//! let session = handle.load().await?;
+//! let visits = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
+//! let mut response = http::Response::new(format!("visit {visits}"));
+//! handle.finish(&mut response).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+#![cfg_attr(not(feature = "conformance"), allow(rustdoc::broken_intra_doc_links))]
+
+mod changes;
+mod clock;
+mod collector;
+mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod error;
+mod expiry;
+mod flash;
+mod handle;
+mod id;
+mod key;
+mod limits;
+mod loaded;
+mod manager;
+mod provider;
+mod record;
+mod registry;
+#[cfg(feature = "hyper")]
+mod service;
+mod session;
+mod sessions;
+mod source;
+mod stats;
+mod token;
+pub mod transport;
+pub mod value;
+mod values;
+
+pub use changes::{Changes, Expected, ExpiryChange};
+pub use clock::{Clock, SystemClock, TestClock, Timestamp};
+pub use config::{Config, TransportKind};
+pub use error::{BoxError, Error};
+pub use expiry::Lifetime;
+pub use handle::SessionHandle;
+pub use id::{IdText, LogHash, SessionId};
+pub use limits::Limits;
+pub use loaded::LoadedSession;
+pub use manager::{Manager, ManagerBuilder};
+pub use provider::{Provider, ProviderFuture, Purged};
+pub use record::Record;
+pub use registry::{Registry, open, providers, register};
+#[cfg(feature = "hyper")]
+pub use service::{SessionBody, SessionService};
+pub use session::Session;
+pub use sessions::{FinishErrors, Sessions, finish_all};
+pub use source::Source;
+pub use stats::Stats;
+pub use token::Token;
+pub use transport::{Carrier, Transport};
+pub use values::Values;

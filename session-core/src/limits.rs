@@ -1,0 +1,57 @@
+//! How much a session may hold.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// How much one session may hold; checked before anything is written.
+///
+/// A change that makes a session smaller is always allowed, so that lowering a limit locks nobody
+/// out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The bytes of all keys and encoded values together. Defaults to 65,536 (64 KiB).
+    pub bytes: usize,
+    /// The number of keys. Defaults to 1,024.
+    pub keys: usize,
+    /// How deep arrays and maps nest within a value. Defaults to 64; at most 512.
+    pub depth: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { bytes: 64 * 1024, keys: 1024, depth: 64 }
+    }
+}
+
+impl Limits {
+    /// The deepest nesting that can be configured: encoding and decoding recurse.
+    pub const MAX_DEPTH: usize = 512;
+    /// The most bytes that can be configured: snapshots index with 32 bits.
+    pub const MAX_BYTES: usize = 1 << 30;
+
+    /// No limits; for what is stored already.
+    pub(crate) const UNLIMITED: Self =
+        Self { bytes: usize::MAX, keys: usize::MAX, depth: Self::MAX_DEPTH };
+
+    /// Checks that the limits themselves make sense.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the limit that is out of range.
+    pub fn validate(&self) -> Result<(), Error> {
+        for (name, value, most) in [
+            ("bytes", self.bytes, Self::MAX_BYTES),
+            ("keys", self.keys, Self::MAX_BYTES),
+            ("depth", self.depth, Self::MAX_DEPTH),
+        ] {
+            if value == 0 || value > most {
+                return Err(Error::config(format_args!(
+                    "limits.{name} is {value}; choose 1 to {most}"
+                )));
+            }
+        }
+        Ok(())
+    }
+}

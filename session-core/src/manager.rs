@@ -1,0 +1,354 @@
+//! The manager of a program's sessions.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tracing::{debug, warn};
+
+use crate::collector::Collector;
+use crate::stats::Counters;
+use crate::transport::{
+    AutoTransport, CookieTransport, Found, HeaderTransport, RequestHead, Transport, UrlTransport,
+};
+use crate::{
+    Clock, Config, Error, Lifetime, Limits, LogHash, Provider, Purged, SessionHandle, SessionId,
+    Stats, SystemClock, Timestamp, Token, TransportKind, registry,
+};
+
+/// Makes ids. Exchanged by tests that force collisions or failures.
+type IdSource = Arc<dyn Fn() -> Result<SessionId, Error> + Send + Sync>;
+
+/// How many locks the atomic updates of a process queue at.
+const QUEUES: usize = 256;
+
+/// How many unreadable records are remembered as reported.
+const REPORTED: usize = 1024;
+
+/// Finds, loads, saves and collects the sessions of a program.
+///
+/// One serves the whole process: it is cheap to clone and `Send + Sync`. Several may live side by
+/// side, with different names at the client. The timer thread ends with the last clone.
+///
+/// ```no_run
+/// # async fn handle(request: http::Request<()>) -> Result<(), Box<dyn std::error::Error>> {
+/// use session_core::Manager;
+///
+/// let manager = Manager::open("memory", "")?;
+/// let mut response = http::Response::new(String::new());
+/// let handle = manager.start(&request);
+/// let session = handle.load().await?;
+/// let count = session.get::<u64>("count")?.unwrap_or(0) + 1;
+/// session.set("count", &count)?;
+/// handle.finish(&mut response).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Manager(Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) provider: Arc<dyn Provider>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) lifetime: Lifetime,
+    pub(crate) touch_every: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) counters: Arc<Counters>,
+    /// Updates of one session queue here rather than conflict at the store. Sessions share a
+    /// queue by chance, which costs waiting and nothing else.
+    pub(crate) queues: Box<[async_lock::Mutex<()>]>,
+    provider_name: Box<str>,
+    ids: IdSource,
+    reported: Mutex<HashSet<u32>>,
+    collector: Collector,
+}
+
+impl Manager {
+    /// A manager with default options over the provider that is registered by this name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownProvider`], or what the provider finds wrong with the source string.
+    pub fn open(provider: &str, source: &str) -> Result<Self, Error> {
+        Self::from_config(&Config {
+            provider: provider.into(),
+            source: source.into(),
+            ..Config::default()
+        })
+    }
+
+    /// A manager as configured.
+    ///
+    /// # Errors
+    /// [`Error::Config`] says what is wrong; [`Error::UnknownProvider`] lists the registered names.
+    pub fn from_config(config: &Config) -> Result<Self, Error> {
+        ManagerBuilder::new(config.clone()).build()
+    }
+
+    /// A manager with parts that no configuration file can name.
+    pub fn builder() -> ManagerBuilder {
+        ManagerBuilder::new(Config::default())
+    }
+
+    /// Finds what a request says of its session.
+    ///
+    /// Pure and cheap: no I/O, and no allocation when the client sent nothing. Loading comes with
+    /// [`SessionHandle::load`].
+    pub fn start<'m, 'r>(&'m self, request: impl Into<RequestHead<'r>>) -> SessionHandle<'m> {
+        let (token, carrier) = self.find(request.into());
+        SessionHandle::new(ManagerRef::Borrowed(self), token, carrier)
+    }
+
+    /// The same, with a handle that can be moved into tasks: it shares the manager.
+    pub fn start_owned<'r>(&self, request: impl Into<RequestHead<'r>>) -> SessionHandle<'static> {
+        let (token, carrier) = self.find(request.into());
+        SessionHandle::new(ManagerRef::Owned(self.clone()), token, carrier)
+    }
+
+    fn find(&self, head: RequestHead<'_>) -> (Option<Token>, Option<crate::Carrier>) {
+        let found = self.0.transport.find(head);
+        let carrier = found.carrier();
+        let token = match found {
+            Found::Nothing => None,
+            Found::Text(text, _) => {
+                let token = self.0.provider.token(&text);
+                if token.is_none() {
+                    self.0.counters.malformed.add(1);
+                    debug!(token = %LogHash::of(text.as_bytes()), "malformed session token");
+                }
+                token
+            }
+            Found::Malformed(_) => {
+                self.0.counters.malformed.add(1);
+                debug!("ambiguous or malformed session token");
+                None
+            }
+        };
+        (token, carrier)
+    }
+
+    /// The name that clients know the session by: the cookie's, the query argument's...
+    pub fn name(&self) -> &str {
+        self.0.transport.name()
+    }
+
+    /// The provider's registered name; `custom` for one that was handed over.
+    pub fn provider_name(&self) -> &str {
+        &self.0.provider_name
+    }
+
+    /// The number of live sessions.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the provider can't know.
+    pub async fn count(&self) -> Result<u64, Error> {
+        self.0.provider.count(self.0.clock.now()).await
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> Stats {
+        self.0.counters.read()
+    }
+
+    /// The manager's time.
+    pub fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    /// Collects the expired sessions now, until none remain; what the timer thread does.
+    ///
+    /// Blocks: not for a runtime's worker.
+    ///
+    /// # Errors
+    /// What the provider reported; what was removed before stays removed.
+    pub fn collect(&self) -> Result<Purged, Error> {
+        self.0.collector.collect()
+    }
+
+    /// Stops the timer thread and waits for its end. Sessions go on working, uncollected.
+    ///
+    /// Without it, the thread ends by itself soon after the last clone was dropped.
+    pub fn close(&self) {
+        self.0.collector.stop();
+        self.0.collector.join();
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Shared {
+    pub(crate) fn new_id(&self) -> Result<SessionId, Error> {
+        (self.ids)()
+    }
+
+    /// Reports an unreadable record, once.
+    pub(crate) fn report_unreadable(&self, id: &SessionId, reason: &str) {
+        self.counters.unreadable.add(1);
+        let mut reported = self.reported.lock();
+        let hash = u32::from_be_bytes(*id.digest().first_chunk().expect("a digest has 32 bytes"));
+        if reported.len() < REPORTED && reported.insert(hash) {
+            warn!(session = %id.log_hash(), reason, "unreadable session record, treated as absent");
+        }
+    }
+
+    /// Counts what went wrong at the store, on the way to the caller.
+    pub(crate) fn noted(&self, error: Error) -> Error {
+        if matches!(error, Error::Unavailable { .. } | Error::InDoubt { .. } | Error::Full { .. }) {
+            self.counters.unavailable.add(1);
+            debug!(error = %error, "session store failed");
+        }
+        error
+    }
+}
+
+impl fmt::Debug for Manager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manager")
+            .field("provider", &self.0.provider)
+            .field("transport", &self.0.transport)
+            .field("lifetime", &self.0.lifetime)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The manager of a handle: borrowed where the handle stays in its scope, so that requests on
+/// several processors don't fight over a reference count.
+#[derive(Debug)]
+pub(crate) enum ManagerRef<'m> {
+    Borrowed(&'m Manager),
+    Owned(Manager),
+}
+
+impl ManagerRef<'_> {
+    pub(crate) fn shared(&self) -> &Shared {
+        match self {
+            Self::Borrowed(manager) => manager.shared(),
+            Self::Owned(manager) => manager.shared(),
+        }
+    }
+}
+
+/// Builds a [`Manager`].
+pub struct ManagerBuilder {
+    config: Config,
+    provider: Option<Arc<dyn Provider>>,
+    transport: Option<Arc<dyn Transport>>,
+    clock: Arc<dyn Clock>,
+    ids: IdSource,
+}
+
+impl ManagerBuilder {
+    fn new(config: Config) -> Self {
+        Self {
+            config,
+            provider: None,
+            transport: None,
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SessionId::generate),
+        }
+    }
+
+    /// Sets everything that a file can configure. Defaults to [`Config::default`].
+    #[must_use]
+    pub fn with_config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Uses this provider rather than a registered one. Defaults to the configured name's.
+    #[must_use]
+    pub fn with_provider(mut self, provider: impl Provider) -> Self {
+        self.provider = Some(Arc::new(provider));
+        self
+    }
+
+    /// Uses this transport. Defaults to the configured one.
+    #[must_use]
+    pub fn with_transport(mut self, transport: impl Transport) -> Self {
+        self.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// Uses this clock. Defaults to the operating system's.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Uses ids from here, for tests that force collisions or failures. Defaults to
+    /// [`SessionId::generate`]; anything else is a way into other people's sessions.
+    #[must_use]
+    pub fn with_id_source<F>(mut self, ids: F) -> Self
+    where
+        F: Fn() -> Result<SessionId, Error> + Send + Sync + 'static,
+    {
+        self.ids = Arc::new(ids);
+        self
+    }
+
+    /// Checks everything, opens the provider and starts the timer thread.
+    ///
+    /// # Errors
+    /// [`Error::Config`] says what is wrong; [`Error::UnknownProvider`] lists the registered names.
+    pub fn build(self) -> Result<Manager, Error> {
+        let Self { config, provider, transport, clock, ids } = self;
+        let lifetime = config.lifetime();
+        lifetime.validate()?;
+        config.limits.validate()?;
+        let transport = match transport {
+            Some(transport) => transport,
+            None => built_in(&config)?,
+        };
+        let (provider, provider_name) = match provider {
+            Some(provider) => (provider, "custom".into()),
+            None => (registry::open(&config.provider, &config.source)?, config.provider.into()),
+        };
+        let counters = Arc::new(Counters::default());
+        let collector = Collector::start(
+            Arc::clone(&provider),
+            Arc::clone(&clock),
+            Arc::clone(&counters),
+            config.gc_every,
+        )?;
+        Ok(Manager(Arc::new(Shared {
+            provider,
+            transport,
+            clock,
+            lifetime,
+            touch_every: config.touch_every.unwrap_or(config.idle / 10).min(config.idle / 4),
+            limits: config.limits,
+            counters,
+            queues: (0..QUEUES).map(|_| async_lock::Mutex::new(())).collect(),
+            provider_name,
+            ids,
+            reported: Mutex::default(),
+            collector,
+        })))
+    }
+}
+
+fn built_in(config: &Config) -> Result<Arc<dyn Transport>, Error> {
+    let cookie = || CookieTransport::new(config.cookie.clone());
+    let url = || UrlTransport::new(config.url.clone());
+    Ok(match config.transport {
+        TransportKind::Cookie => Arc::new(cookie()?),
+        TransportKind::Url => Arc::new(url()?),
+        TransportKind::Auto => Arc::new(AutoTransport::new(cookie()?, url()?)),
+        TransportKind::Header => Arc::new(HeaderTransport::new(&config.header)?),
+    })
+}
+
+impl fmt::Debug for ManagerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManagerBuilder")
+            .field("config", &self.config)
+            .field("provider", &self.provider)
+            .field("transport", &self.transport)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,46 @@
+//! What is stored.
+
+use crate::{Changes, Error, Timestamp, Values};
+
+/// A session as providers keep it, under its id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// When the session was created; the absolute lifetime counts from here. Never changes.
+    pub created: Timestamp,
+    /// The instant from which the record is gone, collected or not.
+    pub expires: Timestamp,
+    /// The account that the session belongs to, as opaque text; providers that can, index it.
+    pub owner: Option<Box<str>>,
+    /// The encoded values by key.
+    pub values: Values,
+}
+
+impl Record {
+    /// Whether the record is there, as far as `load` and all other operations can tell.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        now < self.expires
+    }
+
+    /// Checks a save's condition and applies its changes; the whole of what a provider that holds
+    /// the record exclusively has to do.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] if the record is expired, [`Error::Conflict`] if the expected value is not
+    /// the stored one, [`Error::TooLarge`] if the result is over a limit. Nothing is changed then.
+    pub fn apply(&mut self, changes: &Changes, now: Timestamp) -> Result<(), Error> {
+        if !self.is_live(now) {
+            return Err(Error::Gone);
+        }
+        if let Some(expected) = &changes.expected
+            && self.values.get(&expected.key) != expected.value.as_deref()
+        {
+            return Err(Error::Conflict);
+        }
+        self.values.apply(changes, &changes.limits)?;
+        self.expires = changes.expiry.apply(self.expires);
+        if let Some(owner) = &changes.owner {
+            self.owner.clone_from(owner);
+        }
+        Ok(())
+    }
+}

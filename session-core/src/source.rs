@@ -1,0 +1,170 @@
+//! A provider's source string.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::Error;
+
+/// The parsed `name=value` pairs of a source string, such as `path=/var/lib/app&sync=full`.
+///
+/// Names and values are percent-encoded (RFC 3986, section 2.1); `+` stands for itself. A provider
+/// takes the options it knows, one by one, and [`finish`](Self::finish) refuses what is left.
+/// Values may be secrets, so no error and no `Debug` shows one.
+///
+/// ```
+/// use session_core::Source;
+///
+/// let mut source = Source::parse("path=/var/lib/my%20app&sync=full")?;
+/// assert_eq!(source.take("path")?.as_deref(), Some("/var/lib/my app"));
+/// assert_eq!(source.take_parsed::<usize>("max_sessions", "a number")?, None);
+/// let error = source.finish().unwrap_err();
+/// assert_eq!(error.to_string(), "unknown option \"sync\" in the source string");
+/// # Ok::<(), session_core::Error>(())
+/// ```
+pub struct Source(Vec<(String, String)>);
+
+impl Source {
+    /// Parses a source string; an empty one has no options.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a part without `=`, an empty name, or percent-encoding that is not
+    /// UTF-8.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let mut options = Vec::new();
+        for (at, part) in text.split('&').enumerate().filter(|_| !text.is_empty()) {
+            let place = at + 1;
+            let (name, value) = part.split_once('=').ok_or_else(|| {
+                Error::config(format_args!(
+                    "option {place} of the source string has no `=`; write name=value"
+                ))
+            })?;
+            let decoded = |text: &str| match malformed_percent(text) {
+                false => urlencoding::decode(text).map(|text| text.into_owned()).ok(),
+                true => None,
+            };
+            match (decoded(name), decoded(value)) {
+                (Some(name), Some(value)) if !name.is_empty() => options.push((name, value)),
+                (Some(_), Some(_)) => {
+                    return Err(Error::config(format_args!(
+                        "option {place} of the source string has no name"
+                    )));
+                }
+                _ => {
+                    return Err(Error::config(format_args!(
+                        "option {place} of the source string is not percent-encoded UTF-8"
+                    )));
+                }
+            }
+        }
+        Ok(Self(options))
+    }
+
+    /// Takes an option that may be given once.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it is given twice.
+    pub fn take(&mut self, name: &str) -> Result<Option<String>, Error> {
+        let mut values = self.take_all(name);
+        match values.len() {
+            0 | 1 => Ok(values.pop()),
+            _ => Err(Error::config(format_args!(
+                "option {name:?} is given twice in the source string"
+            ))),
+        }
+    }
+
+    /// Takes an option and parses it; `what` says what is wanted, with its unit.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it is given twice or doesn't parse.
+    pub fn take_parsed<T: FromStr>(&mut self, name: &str, what: &str) -> Result<Option<T>, Error> {
+        match self.take(name)? {
+            None => Ok(None),
+            Some(value) => match value.parse() {
+                Ok(value) => Ok(Some(value)),
+                Err(_) => Err(Error::config(format_args!(
+                    "option {name:?} of the source string must be {what}"
+                ))),
+            },
+        }
+    }
+
+    /// Takes all values of an option that may be given more than once, in order.
+    pub fn take_all(&mut self, name: &str) -> Vec<String> {
+        self.0.extract_if(.., |(other, _)| other == name).map(|(_, value)| value).collect()
+    }
+
+    /// Takes and answers what is left, written as a source string again; for a provider that wraps
+    /// another.
+    pub fn rest(self) -> String {
+        let pairs = self.0.iter().map(|(name, value)| {
+            format!("{}={}", urlencoding::encode(name), urlencoding::encode(value))
+        });
+        pairs.collect::<Vec<_>>().join("&")
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names an option that nobody took.
+    pub fn finish(self) -> Result<(), Error> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((name, _)) => {
+                Err(Error::config(format_args!("unknown option {name:?} in the source string")))
+            }
+        }
+    }
+}
+
+/// Whether a `%` is not followed by two hexadecimal digits, which the decoder would let through.
+pub(crate) fn malformed_percent(text: &str) -> bool {
+    text.split('%').skip(1).any(|rest| {
+        !rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    })
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn pairs_are_decoded_and_left_over_ones_are_named() {
+        let mut source = Source::parse("a=1&b=x%26y%3D&a=2&c=p+q").unwrap();
+        assert!(source.take("a").unwrap_err().to_string().contains("twice"));
+        assert_eq!(source.take("b").unwrap().as_deref(), Some("x&y="));
+        assert_eq!(source.take("c").unwrap().as_deref(), Some("p+q"));
+        source.finish().unwrap();
+        Source::parse("").unwrap().finish().unwrap();
+    }
+
+    #[test]
+    fn bad_sources_are_configuration_errors_without_their_values() {
+        for text in ["a", "=1", "a=%zz", "a=%f", "a=%ff", "a=secret&", "&", "a=1&&b=2", "%=1"] {
+            let error = Source::parse(text).unwrap_err();
+            assert!(matches!(error, Error::Config(_)), "{text:?}: {error:?}");
+            assert!(!error.to_string().contains("secret"));
+        }
+        let mut source = Source::parse("n=secret").unwrap();
+        assert!(!format!("{source:?}").contains("secret"));
+        let error = source.take_parsed::<u32>("n", "a number").unwrap_err();
+        assert_eq!(error.to_string(), "option \"n\" of the source string must be a number");
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics_and_rest_round_trips(text in "[a-b=&%2f+é]{0,20}") {
+            if let Ok(source) = Source::parse(&text) {
+                let options = source.0.clone();
+                prop_assert_eq!(Source::parse(&source.rest()).unwrap().0, options);
+            }
+        }
+    }
+}

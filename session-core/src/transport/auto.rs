@@ -1,0 +1,60 @@
+//! A cookie where the client returns one, the URL until then.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use super::{Announcement, Carrier, CookieTransport, Found, RequestHead, Transport, UrlTransport};
+use crate::Error;
+
+/// Sends a cookie and puts the id into URLs as well, until the client returns the cookie.
+#[derive(Debug)]
+pub struct AutoTransport {
+    cookie: CookieTransport,
+    url: UrlTransport,
+}
+
+impl AutoTransport {
+    /// A transport of these two.
+    pub fn new(cookie: CookieTransport, url: UrlTransport) -> Self {
+        Self { cookie, url }
+    }
+}
+
+impl Transport for AutoTransport {
+    fn name(&self) -> &str {
+        self.cookie.name()
+    }
+
+    /// The cookie has the last word: a client that returns one needs no URL.
+    fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
+        match self.cookie.find(request) {
+            Found::Nothing => self.url.find(request),
+            found => found,
+        }
+    }
+
+    fn announce(
+        &self,
+        announcement: Announcement<'_>,
+        headers: &mut HeaderMap,
+    ) -> Result<(), Error> {
+        self.cookie.announce(announcement, headers)
+    }
+
+    fn max_age(&self) -> Option<Duration> {
+        self.cookie.max_age()
+    }
+
+    fn persistent(&self) -> bool {
+        self.cookie.persistent()
+    }
+
+    fn uses_url(&self, carrier: Option<Carrier>) -> bool {
+        carrier != Some(Carrier::Cookie)
+    }
+
+    fn encode_url(&self, url: &str, text: &str) -> Option<String> {
+        self.url.encode_url(url, text)
+    }
+}

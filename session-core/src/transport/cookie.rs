@@ -1,0 +1,432 @@
+//! Ids in a cookie (RFC 6265, and its successor draft rfc6265bis for prefixes and SameSite).
+
+use std::fmt;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::{CACHE_CONTROL, COOKIE, HeaderValue, SET_COOKIE, VARY};
+use serde::{Deserialize, Serialize};
+
+use super::{Announcement, Carrier, Found, RequestHead, Transport, one_text};
+use crate::Error;
+
+/// Which cross-site requests carry the cookie (rfc6265bis, section 5.6.7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SameSite {
+    /// None at all: a link from elsewhere arrives without the session.
+    #[serde(alias = "Strict")]
+    Strict,
+    /// Only top-level navigation by safe methods. The default.
+    #[default]
+    #[serde(alias = "Lax")]
+    Lax,
+    /// All of them. Needs `Secure`.
+    #[serde(alias = "None")]
+    None,
+}
+
+/// The cookie's name and attributes, as configured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct CookieOptions {
+    /// The name. Defaults to `__Host-id`, whose prefix makes browsers refuse the cookie unless it
+    /// is `Secure`, has the path `/` and no domain.
+    pub name: String,
+    /// The path. Defaults to `/`.
+    pub path: String,
+    /// The domain whose subdomains get the cookie too. Defaults to none: this host only.
+    pub domain: Option<String>,
+    /// Only over HTTPS (browsers except localhost). Defaults to true.
+    pub secure: bool,
+    /// Out of reach for scripts. Defaults to true.
+    pub http_only: bool,
+    /// Which cross-site requests carry it. Defaults to `lax`.
+    pub same_site: SameSite,
+    /// A jar of its own for each top-level site (CHIPS). Defaults to false.
+    pub partitioned: bool,
+    /// Whether sessions survive the browser's end unless they say otherwise. Defaults to false.
+    pub persistent: bool,
+    /// How long a persistent cookie is kept; 400 days at most. Defaults to what is left of the
+    /// session's absolute lifetime.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Duration>,
+}
+
+impl Default for CookieOptions {
+    fn default() -> Self {
+        Self {
+            name: "__Host-id".into(),
+            path: "/".into(),
+            domain: None,
+            secure: true,
+            http_only: true,
+            same_site: SameSite::Lax,
+            partitioned: false,
+            persistent: false,
+            max_age: None,
+        }
+    }
+}
+
+/// The longest that browsers keep a cookie (rfc6265bis, section 5.5): 400 days.
+const MAX_AGE_LIMIT: Duration = Duration::from_secs(400 * 86_400);
+
+/// How many bytes of `Cookie` headers are searched. Beyond it a visitor is anonymous.
+const SCAN_LIMIT: usize = 64 * 1024;
+
+/// The longest name and value that browsers store (rfc6265bis, section 5.6).
+const SIZE_LIMIT: usize = 4096;
+
+/// Carries the token in a cookie. The default transport.
+pub struct CookieTransport {
+    options: CookieOptions,
+    /// Everything behind the value, the lifetime aside.
+    attributes: String,
+}
+
+impl CookieTransport {
+    /// A transport by these options.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for characters that a name or an attribute can't have, and for
+    /// combinations that browsers refuse.
+    pub fn new(options: CookieOptions) -> Result<Self, Error> {
+        validate(&options)?;
+        let CookieOptions { path, domain, secure, http_only, same_site, partitioned, .. } =
+            &options;
+        let mut attributes = format!("; Path={path}");
+        if let Some(domain) = domain {
+            attributes.push_str("; Domain=");
+            attributes.push_str(domain);
+        }
+        for (on, attribute) in [(*secure, "; Secure"), (*http_only, "; HttpOnly")] {
+            attributes.push_str(if on { attribute } else { "" });
+        }
+        attributes.push_str(match same_site {
+            SameSite::Strict => "; SameSite=Strict",
+            SameSite::Lax => "; SameSite=Lax",
+            SameSite::None => "; SameSite=None",
+        });
+        attributes.push_str(if *partitioned { "; Partitioned" } else { "" });
+        Ok(Self { options, attributes })
+    }
+
+    fn set_cookie(&self, announcement: Announcement<'_>) -> Result<HeaderValue, Error> {
+        let Self { options: CookieOptions { name, .. }, attributes } = self;
+        let text = match announcement {
+            Announcement::Remove => {
+                format!("{name}={attributes}; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT")
+            }
+            Announcement::Issue { text, .. } if name.len() + text.len() > SIZE_LIMIT => {
+                return Err(Error::TooLarge { what: "cookie bytes", limit: SIZE_LIMIT });
+            }
+            Announcement::Issue { text, max_age: None } => [name, "=", text, attributes].concat(),
+            Announcement::Issue { text, max_age: Some(max_age) } => {
+                let seconds = max_age.min(MAX_AGE_LIMIT).as_secs();
+                format!("{name}={text}{attributes}; Max-Age={seconds}")
+            }
+        };
+        let mut value = HeaderValue::try_from(text)
+            .map_err(|_| Error::config("the token's text does not fit a cookie"))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+impl Transport for CookieTransport {
+    fn name(&self) -> &str {
+        &self.options.name
+    }
+
+    fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
+        let headers = request.headers.get_all(COOKIE);
+        if headers.iter().map(HeaderValue::len).sum::<usize>() > SCAN_LIMIT {
+            return Found::Malformed(Carrier::Cookie);
+        }
+        let name = self.options.name.as_bytes();
+        let pairs = headers.iter().flat_map(|header| header.as_bytes().split(|byte| *byte == b';'));
+        let ours = pairs.filter_map(|pair| {
+            let (found, value) = pair.trim_ascii_start().split_at_checked(name.len())?;
+            let value = value.trim_ascii_start().strip_prefix(b"=")?;
+            (found == name).then(|| value.trim_ascii())
+        });
+        one_text(ours, Carrier::Cookie)
+    }
+
+    fn announce(
+        &self,
+        announcement: Announcement<'_>,
+        headers: &mut HeaderMap,
+    ) -> Result<(), Error> {
+        let ours = self.set_cookie(announcement)?;
+        remove_cookie(headers, &self.options.name);
+        headers.append(SET_COOKIE, ours);
+        // A shared cache must not hand this response to someone else (RFC 9111, section 7.3).
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let varies = headers.get_all(VARY).iter().any(|value| {
+            value.to_str().is_ok_and(|names| {
+                names.split(',').any(|name| {
+                    matches!(name.trim(), "*") || name.trim().eq_ignore_ascii_case("cookie")
+                })
+            })
+        });
+        if !varies {
+            headers.append(VARY, HeaderValue::from_static("Cookie"));
+        }
+        Ok(())
+    }
+
+    fn max_age(&self) -> Option<Duration> {
+        self.options.max_age
+    }
+
+    fn persistent(&self) -> bool {
+        self.options.persistent
+    }
+}
+
+impl fmt::Debug for CookieTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CookieTransport").field(&self.options).finish()
+    }
+}
+
+/// Removes the `Set-Cookie` headers of this name: a response has one at most (RFC 6265, section
+/// 4.1.1).
+fn remove_cookie(headers: &mut HeaderMap, name: &str) {
+    let is_ours = |value: &HeaderValue| {
+        value.as_bytes().strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
+    };
+    if headers.get_all(SET_COOKIE).iter().any(is_ours) {
+        let others: Vec<_> =
+            headers.get_all(SET_COOKIE).iter().filter(|value| !is_ours(value)).cloned().collect();
+        headers.remove(SET_COOKIE);
+        for value in others {
+            headers.append(SET_COOKIE, value);
+        }
+    }
+}
+
+fn validate(options: &CookieOptions) -> Result<(), Error> {
+    let CookieOptions { name, path, domain, secure, same_site, partitioned, .. } = options;
+    let refuse = |why: &str| Err(Error::config(format_args!("cookie {why}")));
+    if name.is_empty() || name.len() > 256 || !name.bytes().all(is_token) {
+        return refuse("name must be 1 to 256 letters, digits or any of !#$%&'*+-.^_`|~");
+    }
+    let plain =
+        |text: &str| text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b';' | b','));
+    if !path.starts_with('/') || path.len() > 1024 || !plain(path) {
+        return refuse(
+            "path must start with `/`, and have no blank, comma, semicolon or control character",
+        );
+    }
+    if let Some(domain) = domain {
+        let labels = domain.strip_prefix('.').unwrap_or(domain);
+        let is_host = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
+        if labels.is_empty() || labels.len() > 253 || !labels.bytes().all(is_host) {
+            return refuse("domain must be a host name");
+        }
+    }
+    // Browsers compare the prefixes without regard to case (rfc6265bis, section 5.4).
+    let has_prefix = |prefix: &str| {
+        name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    if has_prefix("__Host-") && (!secure || path != "/" || domain.is_some()) {
+        return refuse(
+            "name with the prefix __Host- needs secure = true, path = \"/\" and no domain",
+        );
+    }
+    if has_prefix("__Secure-") && !secure {
+        return refuse("name with the prefix __Secure- needs secure = true");
+    }
+    if *same_site == SameSite::None && !secure {
+        return refuse("same_site = \"none\" needs secure = true");
+    }
+    if *partitioned && !secure {
+        return refuse("partitioned = true needs secure = true");
+    }
+    Ok(())
+}
+
+/// A token character (RFC 9110, section 5.6.2).
+pub(super) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+    use proptest::prelude::*;
+
+    fn transport(edit: impl FnOnce(&mut CookieOptions)) -> Result<CookieTransport, Error> {
+        let mut options = CookieOptions { name: "id".into(), ..CookieOptions::default() };
+        edit(&mut options);
+        CookieTransport::new(options)
+    }
+
+    fn found(headers: &[&[u8]]) -> Option<String> {
+        let mut request = Request::new(());
+        for header in headers {
+            request.headers_mut().append(COOKIE, HeaderValue::from_bytes(header).unwrap());
+        }
+        match transport(|_| ()).unwrap().find((&request).into()) {
+            Found::Text(text, Carrier::Cookie) => Some(text.into_owned()),
+            Found::Nothing => None,
+            other => Some(format!("{other:?}")),
+        }
+    }
+
+    /// Behaviour 6.
+    #[test]
+    fn the_exact_name_counts_once() {
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(found(&[]), None);
+        assert_eq!(found(&[b"id=S"]), some("S"));
+        assert_eq!(found(&[b"a=b; id=S ;c=d"]), some("S"));
+        assert_eq!(found(&[b"a=b;id =\tS\t"]), some("S"));
+        assert_eq!(found(&[b"ID=S; xid=S; idx=S; id"]), None);
+        assert_eq!(found(&[b"id=S; id=S", b"id=S"]), some("S"));
+        assert_eq!(found(&[b"id=S; id=T"]), some("Malformed"));
+        assert_eq!(found(&[b"id=S", b"id=T"]), some("Malformed"));
+        assert_eq!(found(&[b"id="]), some(""));
+        assert_eq!(found(&[b"x=\"a; id=S; b\""]), some("S"));
+        assert_eq!(found(&[b"x=\xff\xfe; ;;; =; id=S"]), some("S"));
+        assert_eq!(found(&[b"id=\xff"]), some("Malformed"));
+    }
+
+    /// Hostile inputs, class "Cookie header".
+    #[test]
+    fn junk_in_front_does_not_hide_ours_up_to_the_scan_limit() {
+        let mut junk = "junk=0123456789; ".repeat(180).into_bytes();
+        junk.extend(b"id=S");
+        assert_eq!(found(&[&junk]), Some("S".into()));
+        let mut large = "j=0; ".repeat(4096).into_bytes();
+        large.extend(b"id=S");
+        assert_eq!(found(&[&large]), Some("S".into()));
+        let huge = [b'x'; SCAN_LIMIT];
+        assert_eq!(found(&[&huge, b"id=S"]), Some("Malformed".into()));
+    }
+
+    fn announced(transport: &CookieTransport, announcement: Announcement<'_>) -> String {
+        let mut headers = HeaderMap::new();
+        transport.announce(announcement, &mut headers).unwrap();
+        headers[SET_COOKIE].to_str().unwrap().to_owned()
+    }
+
+    /// Behaviours 2, 8, 12 and 13.
+    #[test]
+    fn attributes_are_as_configured_and_repeated_on_removal() {
+        let default = CookieTransport::new(CookieOptions::default()).unwrap();
+        let issue = |max_age| Announcement::Issue { text: "S", max_age };
+        assert_eq!(
+            announced(&default, issue(None)),
+            "__Host-id=S; Path=/; Secure; HttpOnly; SameSite=Lax"
+        );
+        assert_eq!(
+            announced(&default, Announcement::Remove),
+            "__Host-id=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0; \
+             Expires=Thu, 01 Jan 1970 00:00:00 GMT"
+        );
+        let full = transport(|options| {
+            options.path = "/app".into();
+            options.domain = Some("example.com".into());
+            options.same_site = SameSite::None;
+            options.partitioned = true;
+        })
+        .unwrap();
+        assert_eq!(
+            announced(&full, issue(Some(Duration::from_secs(u64::MAX)))),
+            "id=S; Path=/app; Domain=example.com; Secure; HttpOnly; SameSite=None; Partitioned; \
+             Max-Age=34560000"
+        );
+        assert_eq!(
+            announced(&full, Announcement::Remove),
+            "id=; Path=/app; Domain=example.com; Secure; HttpOnly; SameSite=None; Partitioned; \
+             Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
+        );
+    }
+
+    /// Behaviour 7, and the headers that keep caches away.
+    #[test]
+    fn one_set_cookie_for_the_name_and_caches_are_told() {
+        let transport = transport(|_| ()).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.append(SET_COOKIE, HeaderValue::from_static("idx=1"));
+        headers.append(SET_COOKIE, HeaderValue::from_static("id=old"));
+        headers.append(CACHE_CONTROL, HeaderValue::from_static("public, max-age=60"));
+        headers.append(VARY, HeaderValue::from_static("Accept, cookie"));
+        transport.announce(Announcement::Issue { text: "S", max_age: None }, &mut headers).unwrap();
+        let cookies: Vec<_> = headers.get_all(SET_COOKIE).iter().collect();
+        assert_eq!(cookies.len(), 2);
+        assert_eq!(cookies[0], "idx=1");
+        assert!(cookies[1].to_str().unwrap().starts_with("id=S; "));
+        assert_eq!(headers[CACHE_CONTROL], "no-store");
+        assert_eq!(headers.get_all(VARY).iter().count(), 1);
+    }
+
+    #[test]
+    fn a_text_that_browsers_would_drop_is_an_error() {
+        let text = "x".repeat(4096);
+        let error = transport(|_| ())
+            .unwrap()
+            .announce(Announcement::Issue { text: &text, max_age: None }, &mut HeaderMap::new())
+            .unwrap_err();
+        assert!(matches!(error, Error::TooLarge { what: "cookie bytes", limit: 4096 }));
+    }
+
+    /// Hostile inputs, class "attribute values from configuration".
+    #[test]
+    fn contradictions_and_bad_characters_are_configuration_errors() {
+        for bad in ["", "a;b", "a b", "a,b", "a=b", "a\r\nb", "a\0", "é", "\"a\""] {
+            assert!(transport(|o| o.name = bad.into()).is_err(), "name {bad:?}");
+        }
+        for bad in ["", "app", "/a;b", "/a b", "/a,b", "/a\r\nSet-Cookie: x", "/\0", "/é"] {
+            assert!(transport(|o| o.path = bad.into()).is_err(), "path {bad:?}");
+        }
+        for bad in ["", ".", "a;b", "a b", "a,b", "a\r\nb", "a\0", "é.example", "a/b"] {
+            assert!(transport(|o| o.domain = Some(bad.into())).is_err(), "domain {bad:?}");
+        }
+        let host = |edit: fn(&mut CookieOptions)| {
+            transport(|options| {
+                options.name = "__hOST-id".into();
+                edit(options);
+            })
+        };
+        assert!(host(|_| ()).is_ok());
+        assert!(host(|options| options.secure = false).is_err());
+        assert!(host(|options| options.path = "/app".into()).is_err());
+        assert!(host(|options| options.domain = Some("example.com".into())).is_err());
+        assert!(
+            transport(|o| {
+                o.name = "__Secure-id".into();
+                o.secure = false
+            })
+            .is_err()
+        );
+        assert!(
+            transport(|o| {
+                o.same_site = SameSite::None;
+                o.secure = false
+            })
+            .is_err()
+        );
+        assert!(
+            transport(|o| {
+                o.partitioned = true;
+                o.secure = false
+            })
+            .is_err()
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn finding_never_panics(headers in prop::collection::vec("[\u{20}-\u{7e}]{0,60}", 0..4)) {
+            let bytes: Vec<&[u8]> = headers.iter().map(|header| header.as_bytes()).collect();
+            found(&bytes);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Ids in a header of their own, for API clients.
+
+use http::header::CACHE_CONTROL;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+
+use super::{Announcement, Carrier, Found, RequestHead, Transport, one_text};
+use crate::Error;
+
+/// The header's name, as configured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct HeaderOptions {
+    /// The name, in requests and responses. Defaults to `x-session-id`.
+    pub name: String,
+}
+
+impl Default for HeaderOptions {
+    fn default() -> Self {
+        Self { name: "x-session-id".into() }
+    }
+}
+
+/// Carries the token in a request and response header; an empty one in a response tells the client
+/// to forget its token.
+#[derive(Debug)]
+pub struct HeaderTransport(HeaderName);
+
+impl HeaderTransport {
+    /// A transport by these options.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the name can't be a header's (RFC 9110, section 5.1), or is one that
+    /// HTTP itself gives a meaning.
+    pub fn new(options: &HeaderOptions) -> Result<Self, Error> {
+        let name: HeaderName = options.name.parse().map_err(|_| {
+            Error::config("header name must be letters, digits or any of !#$%&'*+-.^_`|~")
+        })?;
+        use http::header::*;
+        let taken = [CONNECTION, CONTENT_LENGTH, COOKIE, HOST, SET_COOKIE, TRANSFER_ENCODING];
+        if taken.contains(&name) {
+            return Err(Error::config(format_args!("header name must not be {name}")));
+        }
+        Ok(Self(name))
+    }
+}
+
+impl Transport for HeaderTransport {
+    fn name(&self) -> &str {
+        self.0.as_str()
+    }
+
+    fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
+        let texts =
+            request.headers.get_all(&self.0).iter().map(|value| value.as_bytes().trim_ascii());
+        one_text(texts, Carrier::Header)
+    }
+
+    fn announce(
+        &self,
+        announcement: Announcement<'_>,
+        headers: &mut HeaderMap,
+    ) -> Result<(), Error> {
+        let text = match announcement {
+            Announcement::Issue { text, .. } => text,
+            Announcement::Remove => "",
+        };
+        let mut value = HeaderValue::from_str(text)
+            .map_err(|_| Error::config("the token's text does not fit a header"))?;
+        value.set_sensitive(true);
+        headers.insert(&self.0, value);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    #[test]
+    fn the_header_carries_both_ways() {
+        let transport = HeaderTransport::new(&HeaderOptions::default()).unwrap();
+        let request = Request::builder().header("X-Session-Id", " S ").body(()).unwrap();
+        assert_eq!(transport.find((&request).into()), Found::Text("S".into(), Carrier::Header));
+        let two = Request::builder().header("x-session-id", "S").header("x-session-id", "T");
+        let two = two.body(()).unwrap();
+        assert_eq!(transport.find((&two).into()), Found::Malformed(Carrier::Header));
+        let mut headers = HeaderMap::new();
+        transport.announce(Announcement::Issue { text: "S", max_age: None }, &mut headers).unwrap();
+        assert_eq!(headers["x-session-id"], "S");
+        transport.announce(Announcement::Remove, &mut headers).unwrap();
+        assert_eq!(headers["x-session-id"], "");
+    }
+
+    #[test]
+    fn a_name_that_no_header_can_have_is_a_configuration_error() {
+        for name in ["", "a b", "a:b", "é", "a\r\nb", "Cookie", "set-cookie", "host"] {
+            let options = HeaderOptions { name: name.into() };
+            assert!(matches!(HeaderTransport::new(&options), Err(Error::Config(_))), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! One value, as MessagePack.
+
+use rmp::Marker;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Error, Limits};
+
+/// Encodes a value as MessagePack, structs as maps by field name, so that fields may be added
+/// later.
+///
+/// # Errors
+/// [`Error::Encode`] if serde can't represent the value; [`Error::TooLarge`] if it nests deeper
+/// than the limit or is larger than a whole session may be.
+pub fn encode<T: Serialize + ?Sized>(
+    key: &str,
+    value: &T,
+    limits: &Limits,
+) -> Result<Vec<u8>, Error> {
+    // Most values are numbers and short texts; the buffer grows for the others.
+    let mut bytes = Vec::with_capacity(32);
+    rmp_serde::encode::write_named(&mut bytes, value)
+        .map_err(|_| Error::Encode { key: key.into(), given: std::any::type_name::<T>() })?;
+    if bytes.len() > limits.bytes {
+        return Err(Error::TooLarge { what: "session bytes", limit: limits.bytes });
+    }
+    match check(&bytes, limits.depth) {
+        Ok(()) => Ok(bytes),
+        Err(Malformed::TooDeep) => {
+            Err(Error::TooLarge { what: "value depth", limit: limits.depth })
+        }
+        // serde drives the encoder: a wrong length announced by a hand-written `Serialize` ends here.
+        Err(Malformed::NotOneValue) => {
+            Err(Error::Encode { key: key.into(), given: std::any::type_name::<T>() })
+        }
+    }
+}
+
+/// Decodes a value that [`encode`] wrote.
+///
+/// # Errors
+/// [`Error::Decode`] if the bytes are not a `T`, or nest deeper than the limit.
+pub fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8], limits: &Limits) -> Result<T, Error> {
+    let mut decoder = rmp_serde::Deserializer::from_read_ref(bytes);
+    // The decoder counts the scalar at the bottom as a level.
+    decoder.set_max_depth(limits.depth + 1);
+    T::deserialize(&mut decoder)
+        .map_err(|_| Error::Decode { key: key.into(), wanted: std::any::type_name::<T>() })
+}
+
+/// What [`check`] finds wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// The bytes are not exactly one MessagePack value.
+    NotOneValue,
+    /// Arrays and maps nest deeper than allowed.
+    TooDeep,
+}
+
+/// Checks that `bytes` are exactly one MessagePack value, nested at most `depth` deep.
+///
+/// It allocates nothing in proportion to announced lengths and doesn't recurse on them; meant for
+/// providers that read records from somewhere they don't control.
+///
+/// # Errors
+/// What is wrong.
+pub fn check(bytes: &[u8], depth: usize) -> Result<(), Malformed> {
+    let mut rest = bytes;
+    // How many values are still to come, for each open array or map.
+    let mut open: Vec<u64> = Vec::new();
+    loop {
+        let children = skip_one(&mut rest).ok_or(Malformed::NotOneValue)?;
+        if let Some(children) = children {
+            if open.len() == depth {
+                return Err(Malformed::TooDeep);
+            }
+            open.push(children);
+        }
+        while let Some(left) = open.last_mut() {
+            if *left > 0 {
+                *left -= 1;
+                break;
+            }
+            open.pop();
+        }
+        if open.is_empty() {
+            return if rest.is_empty() { Ok(()) } else { Err(Malformed::NotOneValue) };
+        }
+    }
+}
+
+/// Skips a scalar, or the head of a container, and tells how many values the container has.
+fn skip_one(rest: &mut &[u8]) -> Option<Option<u64>> {
+    let marker = Marker::from_u8(*rest.split_off_first()?);
+    let (payload, children) = match marker {
+        Marker::FixPos(_) | Marker::FixNeg(_) | Marker::Null | Marker::True | Marker::False => {
+            (0, None)
+        }
+        Marker::U8 | Marker::I8 => (1, None),
+        Marker::U16 | Marker::I16 | Marker::FixExt1 => (2, None),
+        Marker::FixExt2 => (3, None),
+        Marker::U32 | Marker::I32 | Marker::F32 => (4, None),
+        Marker::FixExt4 => (5, None),
+        Marker::U64 | Marker::I64 | Marker::F64 => (8, None),
+        Marker::FixExt8 => (9, None),
+        Marker::FixExt16 => (17, None),
+        Marker::FixStr(length) => (u64::from(length), None),
+        Marker::Str8 | Marker::Bin8 => (number(rest, 1)?, None),
+        Marker::Str16 | Marker::Bin16 => (number(rest, 2)?, None),
+        Marker::Str32 | Marker::Bin32 => (number(rest, 4)?, None),
+        Marker::Ext8 => (number(rest, 1)? + 1, None),
+        Marker::Ext16 => (number(rest, 2)? + 1, None),
+        Marker::Ext32 => (number(rest, 4)? + 1, None),
+        Marker::FixArray(length) => (0, Some(u64::from(length))),
+        Marker::Array16 => (0, Some(number(rest, 2)?)),
+        Marker::Array32 => (0, Some(number(rest, 4)?)),
+        Marker::FixMap(length) => (0, Some(2 * u64::from(length))),
+        Marker::Map16 => (0, Some(2 * number(rest, 2)?)),
+        Marker::Map32 => (0, Some(2 * number(rest, 4)?)),
+        Marker::Reserved => return None,
+    };
+    rest.split_off(..usize::try_from(payload).ok()?)?;
+    Some(children)
+}
+
+/// A big-endian number of this many bytes.
+fn number(rest: &mut &[u8], bytes: usize) -> Option<u64> {
+    let digits = rest.split_off(..bytes)?;
+    Some(digits.iter().fold(0, |number, digit| number << 8 | u64::from(*digit)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn nested(depth: usize) -> serde_json::Value {
+        (0..depth).fold(serde_json::Value::Null, |inner, _| serde_json::json!([inner]))
+    }
+
+    /// Fixed vectors: stored values must stay readable.
+    #[test]
+    fn values_are_messagepack_with_structs_as_maps() {
+        #[derive(serde::Serialize)]
+        struct Point {
+            x: i32,
+        }
+        let limits = Limits::default();
+        assert_eq!(encode("k", &7u64, &limits).unwrap(), [7]);
+        assert_eq!(encode("k", "hi", &limits).unwrap(), [0xa2, b'h', b'i']);
+        assert_eq!(encode("k", &Point { x: 1 }, &limits).unwrap(), [0x81, 0xa1, b'x', 1]);
+    }
+
+    #[test]
+    fn depth_is_limited_on_the_way_in_and_out() {
+        let limits = Limits::default();
+        let deepest = encode("k", &nested(64), &limits).expect("64 levels fit");
+        decode::<serde_json::Value>("k", &deepest, &limits).expect("and are read back");
+        let error = encode("k", &nested(65), &limits).unwrap_err();
+        assert!(matches!(error, Error::TooLarge { what: "value depth", limit: 64 }), "{error:?}");
+        let mut hostile = vec![0x91; 100_000];
+        hostile.push(0xc0);
+        assert!(decode::<serde_json::Value>("k", &hostile, &limits).is_err());
+        assert_eq!(check(&hostile, 64), Err(Malformed::TooDeep));
+    }
+
+    #[test]
+    fn announced_lengths_are_not_believed() {
+        for bytes in [
+            &[0xdf, 0xff, 0xff, 0xff, 0xff][..],
+            &[0xdd, 0xff, 0xff, 0xff, 0xff, 0x01],
+            &[0xc6, 0xff, 0xff, 0xff, 0xff, 0x01],
+            &[0xc1],
+            &[],
+            &[0x01, 0x02],
+            &[0x91],
+        ] {
+            assert_eq!(check(bytes, 64), Err(Malformed::NotOneValue), "{bytes:02x?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn check_never_panics(bytes: Vec<u8>) {
+            let _ = check(&bytes, 64);
+        }
+
+        #[test]
+        fn what_encode_writes_is_one_value(map: std::collections::BTreeMap<String, Vec<Option<i64>>>) {
+            let limits = Limits::default();
+            let bytes = encode("k", &map, &limits).unwrap();
+            prop_assert_eq!(check(&bytes, 64), Ok(()));
+            prop_assert_eq!(check(&bytes[..bytes.len() - 1], 64), Err(Malformed::NotOneValue));
+            prop_assert_eq!(decode::<std::collections::BTreeMap<String, Vec<Option<i64>>>>("k", &bytes, &limits).unwrap(), map);
+        }
+    }
+}
