@@ -44,12 +44,15 @@ impl fmt::Debug for Expected {
     }
 }
 
+/// The new encoded value of a key, or its end.
+type Edit = Option<Box<[u8]>>;
+
 /// The keys that a request set or deleted, and what else a save applies to the stored record, all
 /// at once or not at all.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Sorted by key.
-    entries: Vec<(Box<str>, Option<Box<[u8]>>)>,
+    entries: Vec<(Box<str>, Edit)>,
     /// Apply nothing, and answer [`Conflict`](crate::Error::Conflict), unless this still holds.
     pub expected: Option<Expected>,
     /// What happens to the expiry.
@@ -113,7 +116,7 @@ impl Changes {
         self.entries.is_empty()
     }
 
-    fn put(&mut self, key: &str, value: Option<Box<[u8]>>) {
+    fn put(&mut self, key: &str, value: Edit) {
         match self.position(key) {
             Ok(at) => self.entries[at].1 = value,
             Err(at) => self.entries.insert(at, (key.into(), value)),

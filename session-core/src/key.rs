@@ -41,7 +41,8 @@ mod tests {
             let stored = stored(&key);
             prop_assert_eq!(application(&stored), Some(key.as_str()));
             prop_assert!(![LIFETIME, PERSISTENT, IN_URLS].contains(&&*stored));
-            prop_assert_eq!(application(&flash(&key)), None);
+            let flash = flash(&key);
+            prop_assert_eq!(application(&flash), None);
         }
     }
 }

@@ -72,7 +72,7 @@ pub use record::Record;
 pub use registry::{Registry, open, providers, register};
 #[cfg(feature = "hyper")]
 pub use service::{SessionBody, SessionService};
-pub use session::Session;
+pub use session::{Session, SessionExt};
 pub use sessions::{FinishErrors, Sessions, finish_all};
 pub use source::Source;
 pub use stats::Stats;

@@ -490,7 +490,7 @@ impl LoadedSession<'_> {
     pub(crate) async fn update_encoded(
         &self,
         key: &str,
-        f: &mut (dyn FnMut(Option<&[u8]>) -> Option<Option<Vec<u8>>> + Send),
+        f: &mut EncodedUpdate<'_>,
     ) -> Result<(), Error> {
         let shared = self.shared;
         let _gate = self.gate.lock().await;
@@ -892,6 +892,9 @@ impl Drop for Pending<'_> {
         }
     }
 }
+
+/// From a key's encoded value to its new one, or its end; `None` gives up.
+type EncodedUpdate<'f> = dyn FnMut(Option<&[u8]>) -> Option<Option<Vec<u8>>> + Send + 'f;
 
 /// Waits a random time that grows with the attempts, up to 64 ms.
 async fn back_off(attempt: u32) {

@@ -9,11 +9,11 @@ use crate::{Error, Limits, SessionId, value};
 ///
 /// [`LoadedSession`](crate::LoadedSession) is the library's own; code that takes a
 /// `&dyn Session` can be tested with something simpler. Implementors provide the operations on
-/// encoded values; callers use the typed [`get`](Self::get) and [`set`](Self::set), which are there
-/// on `dyn Session` as well.
+/// encoded values; callers use the typed [`get`](SessionExt::get) and [`set`](SessionExt::set) of
+/// [`SessionExt`].
 ///
 /// ```
-/// use session_core::{Error, Session};
+/// use session_core::{Error, Session, SessionExt as _};
 ///
 /// fn greet(session: &dyn Session) -> Result<String, Error> {
 ///     let name: Option<String> = session.get("name")?;
@@ -44,64 +44,29 @@ pub trait Session: Send + Sync {
     /// # Errors
     /// [`Error::Finished`] if the values were released.
     fn delete(&self, key: &str) -> Result<(), Error>;
+}
 
+/// Typed access to every [`Session`], `dyn` or not.
+pub trait SessionExt: Session {
     /// A key's value, or `None` if it has none.
     ///
     /// # Errors
     /// [`Error::Decode`] if the value is not a `T`; the session stays usable.
-    fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error>
-    where
-        Self: Sized,
-    {
-        get(self, key)
+    fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
+        let bytes = self.get_encoded(key)?;
+        bytes.map(|bytes| value::decode(key, &bytes, &WIDEST)).transpose()
     }
 
     /// Sets a key.
     ///
     /// # Errors
     /// [`Error::Encode`] if the value can't be represented, [`Error::TooLarge`] over a limit.
-    fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<(), Error>
-    where
-        Self: Sized,
-    {
-        set(self, key, value)
+    fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<(), Error> {
+        self.set_encoded(key, value::encode(key, value, &WIDEST)?)
     }
 }
 
-impl dyn Session + '_ {
-    /// A key's value, or `None` if it has none.
-    ///
-    /// # Errors
-    /// [`Error::Decode`] if the value is not a `T`; the session stays usable.
-    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        get(self, key)
-    }
+impl<S: Session + ?Sized> SessionExt for S {}
 
-    /// Sets a key.
-    ///
-    /// # Errors
-    /// [`Error::Encode`] if the value can't be represented, [`Error::TooLarge`] over a limit.
-    pub fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<(), Error> {
-        set(self, key, value)
-    }
-}
-
-fn get<T: DeserializeOwned>(
-    session: &(impl Session + ?Sized),
-    key: &str,
-) -> Result<Option<T>, Error> {
-    session
-        .get_encoded(key)?
-        .map(|bytes| value::decode(key, &bytes, &Limits::default()))
-        .transpose()
-}
-
-fn set<T: Serialize + ?Sized>(
-    session: &(impl Session + ?Sized),
-    key: &str,
-    value: &T,
-) -> Result<(), Error> {
-    // What the session itself allows may be less or more, and is checked there.
-    let most = Limits { bytes: Limits::MAX_BYTES, depth: Limits::MAX_DEPTH, ..Limits::default() };
-    session.set_encoded(key, value::encode(key, value, &most)?)
-}
+/// What a session itself allows may be less, and is checked there.
+const WIDEST: Limits = Limits { bytes: Limits::MAX_BYTES, keys: 1, depth: Limits::MAX_DEPTH };

@@ -1,0 +1,71 @@
+//! What the source string says.
+
+use session_core::{Error, Source};
+
+/// How much the provider holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryConfig {
+    /// The number of sessions. Defaults to 1,000,000.
+    pub max_sessions: usize,
+    /// The bytes of all sessions, bookkeeping included. Defaults to 1 GiB.
+    pub max_bytes: usize,
+}
+
+impl Default for MemoryConfig {
+    fn default() -> Self {
+        Self { max_sessions: 1_000_000, max_bytes: 1 << 30 }
+    }
+}
+
+impl MemoryConfig {
+    /// Reads a source string.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for an unknown option, or one that is no number or zero.
+    pub fn parse(source: &str) -> Result<Self, Error> {
+        let mut source = Source::parse(source)?;
+        let mut config = Self::default();
+        for (name, value) in
+            [("max_sessions", &mut config.max_sessions), ("max_bytes", &mut config.max_bytes)]
+        {
+            let wanted = "a whole number above zero";
+            if let Some(given) = source.take_parsed::<std::num::NonZeroUsize>(name, wanted)? {
+                *value = given.get();
+            }
+        }
+        source.finish()?;
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read() {
+        assert_eq!(MemoryConfig::parse("").unwrap(), MemoryConfig::default());
+        let config = MemoryConfig::parse("max_bytes=1000&max_sessions=5").unwrap();
+        assert_eq!(config, MemoryConfig { max_sessions: 5, max_bytes: 1000 });
+    }
+
+    /// Hostile inputs, class "source strings".
+    #[test]
+    fn bad_options_are_configuration_errors() {
+        for source in [
+            "max_sessions",
+            "max_sessions=",
+            "max_sessions=0",
+            "max_sessions=-1",
+            "max_sessions=1e6",
+            "max_sessions=99999999999999999999999",
+            "max_sessions=1&max_sessions=2",
+            "max_session=1",
+            "path=/tmp",
+        ] {
+            let error = MemoryConfig::parse(source).unwrap_err();
+            assert!(matches!(error, Error::Config(_)), "{source}: {error:?}");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Sessions in this process's memory: the [`session_core`] provider named `"memory"`.
+//!
+//! They end with the process, and no other process sees them: for one server whose visitors may be
+//! asked to log in again after a restart.
+//!
+//! # Source string
+//! `name=value` pairs joined by `&`:
+//!
+//! | option | default | meaning |
+//! |---|---|---|
+//! | `max_sessions` | 1,000,000 | how many sessions are held |
+//! | `max_bytes` | 1,073,741,824 (1 GiB) | how many bytes all sessions take, bookkeeping included |
+//!
+//! Where a new session or a larger value would exceed them, and removing expired sessions makes no
+//! room, the answer is [`Error::Full`](session_core::Error::Full); what is stored stays.
+//!
+//! ```
+//! session_memory::init();
+//! let manager = session_core::Manager::open("memory", "max_sessions=50000")?;
+//! # Ok::<(), session_core::Error>(())
+//! ```
+
+mod config;
+mod provider;
+mod shard;
+mod sync;
+
+use std::sync::{Arc, Once};
+
+pub use config::MemoryConfig;
+pub use provider::MemoryProvider;
+
+/// Registers the provider under the name `"memory"`. Calling it again does nothing.
+///
+/// # Panics
+/// If something else was registered under that name before: the program would not get the store
+/// it asks for.
+pub fn init() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let open =
+            |source: &str| Ok(Arc::new(MemoryProvider::new(MemoryConfig::parse(source)?)) as _);
+        if let Err(error) = session_core::register("memory", open) {
+            panic!("{error}");
+        }
+    });
+}

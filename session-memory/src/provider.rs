@@ -1,0 +1,331 @@
+//! The provider over the shards.
+
+use std::fmt;
+use std::hash::BuildHasher as _;
+
+use hashbrown::DefaultHashBuilder;
+use session_core::{
+    Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token, Values,
+};
+
+use crate::MemoryConfig;
+use crate::shard::{Entry, Shard};
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, lock};
+
+/// So many that two processors seldom meet at one, and that growing one takes little time even
+/// with ten million sessions.
+const SHARDS: usize = if cfg!(shuttle) { 2 } else { 1024 };
+
+/// How many records are removed under one hold of a lock.
+const REMOVED_AT_ONCE: usize = 64;
+
+/// How many expired records a visitor who finds the store full removes before giving up.
+const REMOVED_WHEN_FULL: usize = 1024;
+
+/// What a session takes beside its values and owner: entry, table, order, allocator. Measured by
+/// the example `scale`.
+const OVERHEAD: usize = 160;
+
+/// Keeps sessions in memory.
+///
+/// Ids are spread over shards with a lock each. No operation holds a lock while anything slow
+/// happens; all are done when they return. A session lives in exactly one shard; `rename`, the only
+/// operation on two, locks them in the order of their numbers.
+pub struct MemoryProvider {
+    shards: Box<[Padded]>,
+    hasher: DefaultHashBuilder,
+    config: MemoryConfig,
+    /// Sessions and bytes held: moved before something is added and after it was removed, so that
+    /// the limits hold at every moment.
+    sessions: AtomicUsize,
+    bytes: AtomicUsize,
+    /// Where the next collection starts.
+    cursor: AtomicUsize,
+}
+
+/// Keeps neighbours' locks off one cache line (two lines of 64 bytes: processors fetch pairs).
+#[repr(align(128))]
+struct Padded(Mutex<Shard>);
+
+impl MemoryProvider {
+    /// An empty store.
+    pub fn new(config: MemoryConfig) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Padded(Mutex::new(Shard::default()))).collect(),
+            hasher: DefaultHashBuilder::default(),
+            config,
+            sessions: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            cursor: AtomicUsize::new(0),
+        }
+    }
+
+    /// Ids are random and the server's own, so the hash needs no protection against collisions; it
+    /// is seeded all the same, so that timing tells nothing about stored ids.
+    fn hash(&self, id: &SessionId) -> u64 {
+        self.hasher.hash_one(id.as_bytes())
+    }
+
+    /// The table inside a shard uses the lowest and the highest bits.
+    fn shard_of(hash: u64) -> usize {
+        (hash >> 32) as usize % SHARDS
+    }
+
+    fn lock(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[Self::shard_of(hash)].0)
+    }
+
+    /// Locks the shards of two hashes, one or two, in the order of their numbers.
+    fn lock_two(&self, a: u64, b: u64) -> Pair<'_> {
+        match Self::shard_of(a).cmp(&Self::shard_of(b)) {
+            std::cmp::Ordering::Equal => Pair { first: self.lock(a), second: None },
+            std::cmp::Ordering::Less => {
+                let first = self.lock(a);
+                Pair { first, second: Some(self.lock(b)) }
+            }
+            std::cmp::Ordering::Greater => {
+                let second = Some(self.lock(b));
+                Pair { first: self.lock(a), second }
+            }
+        }
+    }
+
+    /// Accounts for sessions and bytes to come; `Full` if there is no room.
+    fn reserve(&self, sessions: usize, bytes: usize) -> Result<(), Error> {
+        let MemoryConfig { max_sessions, max_bytes, .. } = self.config;
+        let add = |counter: &AtomicUsize, n: usize, most: usize| {
+            let enough = |held: usize| held.checked_add(n).filter(|sum| *sum <= most);
+            n == 0 || counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough).is_ok()
+        };
+        if !add(&self.sessions, sessions, max_sessions) {
+            return Err(Error::Full { what: "max_sessions" });
+        }
+        if !add(&self.bytes, bytes, max_bytes) {
+            self.sessions.fetch_sub(sessions, Ordering::Relaxed);
+            return Err(Error::Full { what: "max_bytes" });
+        }
+        Ok(())
+    }
+
+    fn release(&self, sessions: usize, bytes: usize) {
+        self.sessions.fetch_sub(sessions, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Reserves, after removing expired sessions if need be. Holds no lock.
+    fn make_room(&self, sessions: usize, bytes: usize, now: Timestamp) -> Result<(), Error> {
+        self.reserve(sessions, bytes).or_else(|_| {
+            self.remove_expired(now, REMOVED_WHEN_FULL);
+            self.reserve(sessions, bytes)
+        })
+    }
+
+    fn insert_new(&self, id: SessionId, record: Record, now: Timestamp) -> Result<(), Error> {
+        let bytes = cost(&record);
+        self.make_room(1, bytes, now)?;
+        let hash = self.hash(&id);
+        let mut shard = self.lock(hash);
+        let dead = match shard.find(hash, &id) {
+            Some(at) if shard.record(at).is_live(now) => {
+                drop(shard);
+                self.release(1, bytes);
+                return Err(Error::Exists);
+            }
+            Some(at) => Some(shard.remove(at)),
+            None => None,
+        };
+        shard.insert(Entry { id, hash, record });
+        drop(shard);
+        self.release_all(dead);
+        Ok(())
+    }
+
+    fn apply(&self, id: &SessionId, changes: &Changes, now: Timestamp) -> Result<(), Error> {
+        let hash = self.hash(id);
+        let mut shard = self.lock(hash);
+        let at = shard.find_live(hash, id, now).ok_or(Error::Gone)?;
+        let before = cost(shard.record(at));
+        // Only what grows needs room. The check comes before the change, and the change happens in
+        // place: so the growth is found on a copy, which is cheap where it is rare.
+        let mut reserved = 0;
+        if grows(&shard.record(at).values, changes) || changes.owner.is_some() {
+            let mut grown = shard.record(at).clone();
+            grown.apply(changes, now)?;
+            reserved = cost(&grown).saturating_sub(before);
+            // Under the lock, so without collecting: the timer thread does that.
+            self.reserve(0, reserved)?;
+        }
+        let result = shard.change(at, |record| record.apply(changes, now));
+        let after = cost(shard.record(at));
+        drop(shard);
+        self.release(0, before + reserved - after);
+        result
+    }
+
+    fn move_to(&self, old: &SessionId, new: &SessionId, now: Timestamp) -> Result<(), Error> {
+        let (old_hash, new_hash) = (self.hash(old), self.hash(new));
+        let mut pair = self.lock_two(old_hash, new_hash);
+        let at = pair.first.find_live(old_hash, old, now).ok_or(Error::Gone)?;
+        let dead = match pair.second().find(new_hash, new) {
+            Some(there) if pair.second().record(there).is_live(now) => return Err(Error::Exists),
+            Some(there) => Some(pair.second().remove(there)),
+            None => None,
+        };
+        let entry = pair.first.remove(at);
+        pair.second().insert(Entry { id: *new, hash: new_hash, record: entry.record });
+        drop(pair);
+        self.release_all(dead);
+        Ok(())
+    }
+
+    fn remove(&self, id: &SessionId) {
+        let hash = self.hash(id);
+        let mut shard = self.lock(hash);
+        let removed = shard.find(hash, id).map(|at| shard.remove(at));
+        drop(shard);
+        self.release_all(removed);
+    }
+
+    fn extend(&self, id: &SessionId, expires: Timestamp, now: Timestamp) -> Result<(), Error> {
+        let hash = self.hash(id);
+        let mut shard = self.lock(hash);
+        let at = shard.find_live(hash, id, now).ok_or(Error::Gone)?;
+        shard.change(at, |record| record.expires = record.expires.max(expires));
+        Ok(())
+    }
+
+    fn remove_expired(&self, now: Timestamp, limit: usize) -> Purged {
+        let start = self.cursor.load(Ordering::Relaxed);
+        let mut left = limit;
+        for step in 0..SHARDS {
+            let number = (start + step) % SHARDS;
+            loop {
+                let slice = left.min(REMOVED_AT_ONCE);
+                let removed = lock(&self.shards[number].0).remove_expired(now, slice);
+                let count = removed.len();
+                // Freed here, where no lock is held.
+                self.release_all(removed);
+                left -= count;
+                if left == 0 {
+                    self.cursor.store(number, Ordering::Relaxed);
+                    return Purged { removed: limit, more: true };
+                }
+                if count < slice {
+                    break;
+                }
+            }
+        }
+        Purged { removed: limit - left, more: false }
+    }
+
+    /// Gives back what removed entries took, and frees them.
+    fn release_all(&self, entries: impl IntoIterator<Item = Entry>) {
+        let (sessions, bytes) = entries
+            .into_iter()
+            .fold((0, 0), |(sessions, bytes), entry| (sessions + 1, bytes + cost(&entry.record)));
+        if sessions > 0 {
+            self.release(sessions, bytes);
+        }
+    }
+}
+
+/// One or two locked shards: the one of the old id and, if it is another, the one of the new.
+struct Pair<'a> {
+    first: MutexGuard<'a, Shard>,
+    second: Option<MutexGuard<'a, Shard>>,
+}
+
+impl Pair<'_> {
+    fn second(&mut self) -> &mut Shard {
+        self.second.as_mut().unwrap_or(&mut self.first)
+    }
+}
+
+/// The bytes that a session takes, all included.
+fn cost(record: &Record) -> usize {
+    OVERHEAD + record.values.memory() + record.owner.as_ref().map_or(0, |owner| owner.len())
+}
+
+/// Whether changes may need more memory than the values have.
+fn grows(values: &Values, changes: &Changes) -> bool {
+    changes.iter().any(|(key, value)| {
+        value.is_some_and(|value| values.get(key).is_none_or(|old| old.len() < value.len()))
+    })
+}
+
+impl Provider for MemoryProvider {
+    fn create<'a>(
+        &'a self,
+        id: &'a SessionId,
+        record: Record,
+        now: Timestamp,
+    ) -> ProviderFuture<'a, Result<Token, Error>> {
+        ProviderFuture::ready(self.insert_new(*id, record, now).map(|()| Token::from(*id)))
+    }
+
+    fn load<'a>(
+        &'a self,
+        token: &'a Token,
+        now: Timestamp,
+    ) -> ProviderFuture<'a, Result<Option<Record>, Error>> {
+        let hash = self.hash(token.id());
+        let shard = self.lock(hash);
+        let at = shard.find_live(hash, token.id(), now);
+        ProviderFuture::ready(Ok(at.map(|at| shard.record(at).clone())))
+    }
+
+    fn save<'a>(
+        &'a self,
+        token: &'a Token,
+        changes: &'a Changes,
+        now: Timestamp,
+    ) -> ProviderFuture<'a, Result<Token, Error>> {
+        ProviderFuture::ready(self.apply(token.id(), changes, now).map(|()| token.clone()))
+    }
+
+    fn rename<'a>(
+        &'a self,
+        token: &'a Token,
+        new_id: &'a SessionId,
+        now: Timestamp,
+    ) -> ProviderFuture<'a, Result<Token, Error>> {
+        ProviderFuture::ready(self.move_to(token.id(), new_id, now).map(|()| Token::from(*new_id)))
+    }
+
+    fn destroy<'a>(
+        &'a self,
+        token: &'a Token,
+        _now: Timestamp,
+    ) -> ProviderFuture<'a, Result<(), Error>> {
+        self.remove(token.id());
+        ProviderFuture::ready(Ok(()))
+    }
+
+    fn touch<'a>(
+        &'a self,
+        token: &'a Token,
+        expires: Timestamp,
+        now: Timestamp,
+    ) -> ProviderFuture<'a, Result<Token, Error>> {
+        ProviderFuture::ready(self.extend(token.id(), expires, now).map(|()| token.clone()))
+    }
+
+    fn count(&self, now: Timestamp) -> ProviderFuture<'_, Result<u64, Error>> {
+        let live = self.shards.iter().map(|shard| lock(&shard.0).count_live(now)).sum::<usize>();
+        ProviderFuture::ready(Ok(live as u64))
+    }
+
+    fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error> {
+        Ok(self.remove_expired(now, limit))
+    }
+}
+
+impl fmt::Debug for MemoryProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryProvider")
+            .field("config", &self.config)
+            .field("sessions", &self.sessions.load(Ordering::Relaxed))
+            .field("bytes", &self.bytes.load(Ordering::Relaxed))
+            .finish_non_exhaustive()
+    }
+}

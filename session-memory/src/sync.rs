@@ -1,0 +1,27 @@
+//! The locks and atomics, so that tests can run them under shuttle's scheduler.
+
+#[cfg(not(shuttle))]
+pub(crate) use real::*;
+#[cfg(shuttle)]
+pub(crate) use scheduled::*;
+
+#[cfg(not(shuttle))]
+mod real {
+    pub(crate) use std::sync::atomic::{AtomicUsize, Ordering};
+
+    pub(crate) use parking_lot::{Mutex, MutexGuard};
+
+    pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock()
+    }
+}
+
+#[cfg(shuttle)]
+mod scheduled {
+    pub(crate) use shuttle::sync::atomic::{AtomicUsize, Ordering};
+    pub(crate) use shuttle::sync::{Mutex, MutexGuard};
+
+    pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().expect("no holder panics")
+    }
+}
