@@ -823,8 +823,10 @@ impl State {
             };
             return Plan::Save(token, expiry);
         }
-        match lifetime.touch_due(self.record.created, self.record.expires, now, shared.touch_every)
-        {
+        // A session's own idle time may be shorter than the manager's: it would end between two
+        // touches if they were as rare.
+        let every = shared.touch_every.min(lifetime.idle / 4);
+        match lifetime.touch_due(self.record.created, self.record.expires, now, every) {
             Some(expires) if self.phase == Phase::Loaded => Plan::Touch(token, expires),
             _ => Plan::Nothing,
         }
