@@ -641,7 +641,10 @@ impl LoadedSession<'_> {
         let mut state = self.state.lock();
         match record {
             Some(record) => {
-                state.held = token;
+                // Later, the token may be one that the client was never told.
+                if state.phase == Phase::Arrived {
+                    state.held = token;
+                }
                 state.become_loaded(record);
             }
             None => state.become_new(now),
