@@ -147,21 +147,10 @@ impl State {
 
     /// Sets or deletes a stored key, unless it is so already.
     fn put(&mut self, key: &str, value: Option<Vec<u8>>, shared: &Shared) -> Result<bool, Error> {
-        let old = self.value(key);
-        if old == value.as_deref() {
+        if self.value(key) == value.as_deref() {
             return Ok(false);
         }
-        let entry = |value: &[u8]| key.len() + value.len();
-        let keys = self.keys + usize::from(value.is_some()) - usize::from(old.is_some());
-        let bytes = self.bytes + value.as_deref().map_or(0, entry) - old.map_or(0, entry);
-        let limits = shared.limits;
-        if bytes > limits.bytes && bytes > self.bytes {
-            return Err(Error::TooLarge { what: "session bytes", limit: limits.bytes });
-        }
-        if keys > limits.keys && keys > self.keys {
-            return Err(Error::TooLarge { what: "session keys", limit: limits.keys });
-        }
-        (self.keys, self.bytes) = (keys, bytes);
+        (self.keys, self.bytes) = self.room_for(key, value.as_deref(), &shared.limits)?;
         if self.record.values.get(key) == value.as_deref() {
             self.changes.forget(key);
         } else {
@@ -171,6 +160,27 @@ impl State {
             }
         }
         Ok(true)
+    }
+
+    /// The keys and bytes that the session has once a stored key is set or deleted; an error if it
+    /// grows over a limit by that.
+    fn room_for(
+        &self,
+        key: &str,
+        value: Option<&[u8]>,
+        limits: &Limits,
+    ) -> Result<(usize, usize), Error> {
+        let old = self.value(key);
+        let entry = |value: &[u8]| key.len() + value.len();
+        let keys = self.keys + usize::from(value.is_some()) - usize::from(old.is_some());
+        let bytes = self.bytes + value.map_or(0, entry) - old.map_or(0, entry);
+        if bytes > limits.bytes && bytes > self.bytes {
+            return Err(Error::TooLarge { what: "session bytes", limit: limits.bytes });
+        }
+        if keys > limits.keys && keys > self.keys {
+            return Err(Error::TooLarge { what: "session keys", limit: limits.keys });
+        }
+        Ok((keys, bytes))
     }
 
     fn lifetime(&self, shared: &Shared) -> Lifetime {
@@ -497,11 +507,8 @@ impl LoadedSession<'_> {
         if self.with(|state| state.token.is_some() && state.changes.get(key).is_some())? {
             self.write(false).await?;
         }
-        let Some(mut token) = self.with(|state| state.token.clone())? else {
-            return self.with(|state| match f(state.value(key)) {
-                Some(new) => state.put(key, new, shared).map(|_| ()),
-                None => Ok(()),
-            })?;
+        let Some(token) = self.with(|state| state.token.clone())? else {
+            return self.update_in_memory(key, f);
         };
         let queue = &shared.queues[usize::from(token.id().as_bytes()[0]) % shared.queues.len()];
         // Who gets through at once builds on what it loaded; who had to wait knows that it is stale.
@@ -513,18 +520,18 @@ impl LoadedSession<'_> {
             if stale {
                 self.reload(&token).await?;
             }
-            let (old, new) = self.with(|state| {
-                let old = state.record.values.get(key);
-                (old.map(<[u8]>::to_vec), f(old))
-            })?;
-            let Some(new) = new else { return Ok(()) };
-            if new == old {
-                if stale {
-                    return Ok(());
-                }
-                // "No change" on the word of a snapshot alone: make sure.
+            let old = self.with(|state| state.record.values.get(key).map(<[u8]>::to_vec))?;
+            // Not under the lock: the handler's closure may look at the session.
+            let Some(new) = f(old.as_deref()) else { return Ok(()) };
+            let fits = self.with(|state| state.room_for(key, new.as_deref(), &shared.limits))?;
+            if !stale && (new == old || fits.is_err()) {
+                // "No change" or "no room" on the word of a snapshot alone: make sure.
                 stale = true;
                 continue;
+            }
+            fits?;
+            if new == old {
+                return Ok(());
             }
             let now = shared.clock.now();
             let changes = self.with(|state| {
@@ -540,16 +547,30 @@ impl LoadedSession<'_> {
                 changes
             })?;
             match shared.provider.save(&token, &changes, now).await {
-                Ok(carried) => {
-                    token = carried;
-                    return self.with(|state| state.adopt(token, &changes))?;
-                }
+                Ok(token) => return self.with(|state| state.adopt(token, &changes))?,
                 Err(Error::Conflict) => {
                     shared.counters.conflicts.add(1);
                     stale = true;
                     back_off(attempt).await;
                 }
                 Err(error) => return Err(self.failed(error)),
+            }
+        }
+        Err(Error::Conflict)
+    }
+
+    /// The update of a session that is not stored: no other request knows it, but another task of
+    /// this one may change the value while `f` runs.
+    fn update_in_memory(&self, key: &str, f: &mut EncodedUpdate<'_>) -> Result<(), Error> {
+        for _ in 0..UPDATE_TRIES {
+            let old = self.stored_value(key)?;
+            let Some(new) = f(old.as_deref()) else { return Ok(()) };
+            let done = self.with(|state| match state.value(key) == old.as_deref() {
+                true => state.put(key, new, self.shared).map(|_| true),
+                false => Ok(false),
+            })??;
+            if done {
+                return Ok(());
             }
         }
         Err(Error::Conflict)
