@@ -19,7 +19,7 @@ impl LoadedSession<'_> {
     where
         T: Serialize + ?Sized + Sync,
     {
-        let limits = self.limits();
+        let limits = self.limits_of_a_value();
         // One level is the list's own.
         let inner = Limits { depth: limits.depth - 1, ..limits };
         let message = value::encode(category, message, &inner)?;
@@ -40,7 +40,7 @@ impl LoadedSession<'_> {
         if self.stored_value(&stored)?.is_none() {
             return Ok(Vec::new());
         }
-        let limits = self.limits();
+        let limits = self.limits_of_a_value();
         let mut taken = Ok(Vec::new());
         self.update_encoded(&stored, &mut |list| {
             taken = list.map_or(Ok(Vec::new()), |list| value::decode(category, list, &limits));

@@ -288,7 +288,7 @@ impl<'h> LoadedSession<'h> {
     /// [`Error::Encode`] if the value can't be represented, [`Error::TooLarge`] over a limit; the
     /// session is as it was then.
     pub fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<(), Error> {
-        let bytes = value::encode(key, value, &self.shared.limits)?;
+        let bytes = value::encode(key, value, &self.limits_of_a_value())?;
         self.put(&key::stored(key), Some(bytes))
     }
 
@@ -414,8 +414,10 @@ impl<'h> LoadedSession<'h> {
         })
     }
 
-    pub(crate) fn limits(&self) -> Limits {
-        self.shared.limits
+    /// The limits of one value: its size counts with the session's, where one that shrinks is
+    /// allowed even if it is too large still.
+    pub(crate) fn limits_of_a_value(&self) -> Limits {
+        Limits { bytes: usize::MAX, ..self.shared.limits }
     }
 
     /// Runs `f` on the state if values are there.
@@ -472,7 +474,7 @@ impl LoadedSession<'_> {
         F: FnMut(Option<T>) -> Result<Option<T>, E> + Send,
         E: From<Error> + Send,
     {
-        let limits = &self.shared.limits;
+        let limits = &self.limits_of_a_value();
         let mut step = |bytes: Option<&[u8]>| -> Result<_, E> {
             let value = bytes.map(|bytes| value::decode(key, bytes, limits)).transpose()?;
             let new: Option<T> = f(value)?;
