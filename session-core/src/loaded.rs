@@ -306,9 +306,14 @@ impl<'h> LoadedSession<'h> {
     /// # Errors
     /// [`Error::Decode`] if the value is not a `T`; it stays where it is then.
     pub fn take<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        let value = self.get(key)?;
-        self.delete(key)?;
-        Ok(value)
+        let stored = key::stored(key);
+        self.with(|state| {
+            let value = state.value(&stored);
+            let value =
+                value.map(|bytes| value::decode(key, bytes, &self.shared.limits)).transpose()?;
+            state.put(&stored, None, self.shared)?;
+            Ok(value)
+        })?
     }
 
     /// Deletes all keys. Flash messages, lifetime and the like stay.
@@ -717,40 +722,47 @@ impl LoadedSession<'_> {
     /// the same memory can change them in place.
     async fn write(&self, release: bool) -> Result<(), Error> {
         let shared = self.shared;
-        let now = shared.clock.now();
-        let plan = self.state.lock().plan(shared, now);
-        let result = match plan {
-            Plan::Nothing => Ok(()),
-            Plan::Create => self.create(now).await,
-            Plan::Touch(token, expires) => {
-                let touched = shared.provider.touch(&token, expires, now).await;
-                match touched {
-                    Ok(token) => {
-                        let mut state = self.state.lock();
-                        state.token = Some(token);
-                        state.record.expires = state.record.expires.max(expires);
-                        Ok(())
-                    }
-                    // What was read was right when it was read; the next request will see.
-                    Err(Error::Gone) => {
-                        debug!(session = %token.id().log_hash(), "session ended while it was read");
-                        Ok(())
-                    }
-                    Err(error) => Err(shared.noted(error)),
-                }
+        loop {
+            let now = shared.clock.now();
+            let plan = self.state.lock().plan(shared, now);
+            match plan {
+                Plan::Nothing => {}
+                Plan::Create => self.create(now).await?,
+                Plan::Touch(token, expires) => self.touch(&token, expires, now).await?,
+                Plan::Save(token, expiry) => self.merge(&token, expiry, release, now).await?,
             }
-            Plan::Save(token, expiry) => self.merge(token, expiry, release, now).await,
-        };
-        let mut state = self.state.lock();
-        if release && result.is_ok() && state.phase == Phase::Loaded {
-            state.release();
+            let mut state = self.state.lock();
+            if !release {
+                return Ok(());
+            }
+            if !state.has_changes() {
+                state.release();
+                return Ok(());
+            }
+            // Another task changed something while the store worked: none of it may get lost.
         }
-        result
+    }
+
+    async fn touch(&self, token: &Token, expires: Timestamp, now: Timestamp) -> Result<(), Error> {
+        match self.shared.provider.touch(token, expires, now).await {
+            Ok(token) => {
+                let mut state = self.state.lock();
+                state.token = Some(token);
+                state.record.expires = state.record.expires.max(expires);
+                Ok(())
+            }
+            // What was read was right when it was read; the next request will see.
+            Err(Error::Gone) => {
+                debug!(session = %token.id().log_hash(), "session ended while it was read");
+                Ok(())
+            }
+            Err(error) => Err(self.shared.noted(error)),
+        }
     }
 
     async fn create(&self, now: Timestamp) -> Result<(), Error> {
         let shared = self.shared;
-        let record = {
+        let (record, saved) = {
             let mut state = self.state.lock();
             if shared.transport.uses_url(self.carrier) {
                 let marker = value::encode(key::IN_URLS, &true, &shared.limits)?;
@@ -763,7 +775,7 @@ impl LoadedSession<'_> {
                 ..Record::default()
             };
             record.values.apply(&state.changes, &shared.limits)?;
-            record
+            (record, state.changes.clone())
         };
         for _ in 0..CREATE_TRIES {
             let id = self.state.lock().fresh_id(shared)?;
@@ -772,10 +784,9 @@ impl LoadedSession<'_> {
                     shared.counters.created.add(1);
                     debug!(session = %id.log_hash(), "session created");
                     let mut state = self.state.lock();
+                    state.keep_newer(&saved);
                     state.token = Some(token);
                     state.fresh = None;
-                    state.lifetime_changed = false;
-                    state.changes = Changes::new();
                     state.become_loaded(record);
                     return Ok(());
                 }
@@ -788,23 +799,21 @@ impl LoadedSession<'_> {
 
     async fn merge(
         &self,
-        token: Token,
+        token: &Token,
         expiry: ExpiryChange,
         release: bool,
         now: Timestamp,
     ) -> Result<(), Error> {
         let shared = self.shared;
-        let mut pending = Pending::take(self.state);
+        let mut pending = Pending::of(self.state, release);
         pending.changes.expiry = expiry;
         pending.changes.limits = shared.limits;
-        if release {
-            self.state.lock().release();
-        }
-        match shared.provider.save(&token, &pending.changes, now).await {
+        match shared.provider.save(token, &pending.changes, now).await {
             Ok(token) => {
+                let saved = pending.arrived();
                 let mut state = self.state.lock();
-                state.lifetime_changed = false;
-                state.adopt(token, &pending.take_back())
+                state.keep_newer(&saved);
+                state.adopt(token, &saved)
             }
             Err(error) => {
                 drop(pending); // puts the changes back
@@ -858,6 +867,25 @@ impl State {
         }
     }
 
+    /// Prepares for the record to have these changes: what other tasks of the request changed
+    /// while they were on their way stays changed, even if it is back to what the record had.
+    fn keep_newer(&mut self, saved: &Changes) {
+        if self.phase == Phase::Loaded {
+            for (key, value) in saved.iter() {
+                match self.value(key).map(<[u8]>::to_vec) {
+                    shown if shown.as_deref() == value => self.changes.forget(key),
+                    Some(shown) => self.changes.set(key, shown),
+                    None => self.changes.delete(key),
+                }
+            }
+            if let Some(saved) = &saved.owner {
+                let shown = self.changes.owner.take().unwrap_or_else(|| self.record.owner.clone());
+                self.changes.owner = (shown != *saved).then_some(shown);
+            }
+        }
+        self.lifetime_changed &= self.changes.get(key::LIFETIME).is_some();
+    }
+
     /// Takes over what the store took over.
     fn adopt(&mut self, token: Token, changes: &Changes) -> Result<(), Error> {
         self.token = Some(token);
@@ -880,43 +908,40 @@ impl State {
     }
 }
 
-/// Changes on their way to the store, put back if they don't arrive: on an error, or when the
-/// future is dropped. What the handler changed meanwhile stays on top.
+/// Changes on their way to the store. Those that were taken are put back if they don't arrive: on
+/// an error, or when the future is dropped.
 struct Pending<'h> {
     state: &'h Mutex<State>,
     changes: Changes,
+    taken: bool,
 }
 
 impl<'h> Pending<'h> {
-    fn take(state: &'h Mutex<State>) -> Self {
-        let changes = std::mem::take(&mut state.lock().changes);
-        Self { state, changes }
+    /// Takes the changes and lets go of the values, in one step: nothing can be changed any more
+    /// then. Or copies the changes, which other tasks of the request go on to see and to change.
+    fn of(state: &'h Mutex<State>, release: bool) -> Self {
+        let mut locked = state.lock();
+        let changes = if release {
+            locked.release();
+            std::mem::take(&mut locked.changes)
+        } else {
+            locked.changes.clone()
+        };
+        drop(locked);
+        Self { state, changes, taken: release }
     }
 
     /// The changes, which arrived.
-    fn take_back(&mut self) -> Changes {
+    fn arrived(&mut self) -> Changes {
+        self.taken = false;
         std::mem::take(&mut self.changes)
     }
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        if self.changes.is_empty() && self.changes.owner.is_none() {
-            return;
-        }
-        let mut state = self.state.lock();
-        let newer = std::mem::replace(&mut state.changes, std::mem::take(&mut self.changes));
-        for (key, value) in newer.iter() {
-            match value {
-                Some(value) => state.changes.set(key, value),
-                None => state.changes.delete(key),
-            }
-        }
-        if newer.owner.is_some() {
-            state.changes.owner = newer.owner;
-        }
-        if state.phase == Phase::Loaded {
-            state.measure();
+        if self.taken {
+            self.state.lock().changes = std::mem::take(&mut self.changes);
         }
     }
 }
