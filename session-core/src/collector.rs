@@ -80,8 +80,9 @@ impl Collector {
     }
 
     pub(crate) fn join(&self) {
-        let thread = self.thread.lock().take();
-        if let Some(thread) = thread {
+        // Locked until the thread has ended, so that everyone who asks waits for it.
+        let mut thread = self.thread.lock();
+        if let Some(thread) = thread.take() {
             // It catches its panics; there is nothing to hand on.
             let _ = thread.join();
         }

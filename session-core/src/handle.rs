@@ -64,9 +64,10 @@ impl<'m> SessionHandle<'m> {
     /// loaded values are released; [`load`](Self::load) the session again to go on.
     ///
     /// # Errors
-    /// [`Error::Gone`] if the session ended meanwhile and there was something to save,
-    /// [`Error::Unavailable`] and the like if the store failed. The response is as it was then, and
-    /// what was to be saved is kept for another try.
+    /// [`Error::Gone`] if the session ended meanwhile and there was something to save, which is lost
+    /// with it; the visitor is anonymous then. [`Error::Unavailable`] and the like if the store
+    /// failed: what was to be saved is kept for another try. The response is as it was, on every
+    /// error.
     ///
     /// # Cancellation
     /// The stored record is as it was or as it was to become, never in between.

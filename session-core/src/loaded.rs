@@ -369,6 +369,10 @@ impl<'h> LoadedSession<'h> {
         lifetime.validate()?;
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         let pair = (millis(lifetime.idle), millis(lifetime.absolute));
+        let lifetime = Lifetime {
+            idle: Duration::from_millis(pair.0),
+            absolute: Duration::from_millis(pair.1),
+        };
         if lifetime != self.lifetime() {
             self.put(
                 key::LIFETIME,
@@ -449,8 +453,8 @@ impl LoadedSession<'_> {
     /// Reads, changes and writes one value atomically at the store, whatever other requests do:
     /// a thousand parallel increments end at a thousand. Answers the new value.
     ///
-    /// `f` may run more than once. Changes of other keys are not written by this; a pending change
-    /// of the same key is written first. A new session, which no other request can know, is updated
+    /// `f` may run more than once. Pending changes of other keys wait for the end of the request;
+    /// where the same key has one, all pending changes are written first. A new session, which no other request can know, is updated
     /// in memory and stored at the end of the request.
     ///
     /// # Errors
@@ -589,6 +593,10 @@ impl LoadedSession<'_> {
     /// # Errors
     /// [`Error::Gone`] if the session ended or changed its id meanwhile; the visitor is anonymous
     /// then.
+    ///
+    /// # Cancellation
+    /// The session has its old id or the new one. If it is the new one, nobody knows it: the
+    /// visitor is anonymous with the next request.
     pub async fn regenerate(&self) -> Result<(), Error> {
         let _gate = self.gate.lock().await;
         let shared = self.shared;
@@ -617,6 +625,9 @@ impl LoadedSession<'_> {
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the store is down: the session may live on then.
+    ///
+    /// # Cancellation
+    /// The session lives on or has ended.
     pub async fn destroy(&self) -> Result<(), Error> {
         let _gate = self.gate.lock().await;
         let now = self.shared.clock.now();

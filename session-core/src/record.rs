@@ -1,9 +1,11 @@
 //! What is stored.
 
+use std::fmt;
+
 use crate::{Changes, Error, Timestamp, Values};
 
 /// A session as providers keep it, under its id.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Record {
     /// When the session was created; the absolute lifetime counts from here. Never changes.
     pub created: Timestamp,
@@ -42,5 +44,17 @@ impl Record {
             self.owner.clone_from(owner);
         }
         Ok(())
+    }
+}
+
+// The owner is a person's account: an address, as often as not.
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("created", &self.created)
+            .field("expires", &self.expires)
+            .field("owned", &self.owner.is_some())
+            .field("values", &self.values)
+            .finish()
     }
 }

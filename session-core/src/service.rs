@@ -24,7 +24,7 @@ use crate::{Error, Manager, Sessions};
 ///
 /// An inner service that fails with a [session error](Error) becomes a response of that error's
 /// [status](Error::status), and so does a failure to save: `503` for a store that is down, without
-/// a `Set-Cookie`. Other errors of the inner service are handed on.
+/// a `Set-Cookie` for the session that failed. Other errors of the inner service are handed on.
 #[derive(Clone, Debug)]
 pub struct SessionService<S> {
     managers: Arc<[Manager]>,
@@ -68,13 +68,19 @@ where
                     };
                 }
             };
-            match sessions.finish(&mut response).await {
-                Ok(()) => Ok(response.map(SessionBody::inner)),
-                Err(errors) => {
-                    debug!(error = %errors, "sessions could not be saved");
-                    Ok(refusal(errors.first()))
-                }
-            }
+            let errors = match sessions.store().await {
+                Ok(()) => match sessions.announce(&mut response, None) {
+                    Ok(()) => return Ok(response.map(SessionBody::inner)),
+                    Err(errors) => errors,
+                },
+                Err(errors) => errors,
+            };
+            debug!(error = %errors, "sessions could not be saved");
+            let mut refusal = refusal(errors.first());
+            // One session's failure is none of another's, whose new id the client must learn. What
+            // fails here is among the errors already.
+            let _ = sessions.announce(&mut refusal, Some(&errors));
+            Ok(refusal)
         })
     }
 }

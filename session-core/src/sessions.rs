@@ -38,6 +38,35 @@ impl Sessions {
     pub async fn finish<B>(&self, response: &mut Response<B>) -> Result<(), FinishErrors> {
         finish_all(self.0.iter(), response).await
     }
+
+    /// The first half of finishing: the stores.
+    #[cfg(feature = "hyper")]
+    pub(crate) async fn store(&self) -> Result<(), FinishErrors> {
+        let mut errors = Vec::new();
+        for handle in self.iter() {
+            if let Err(error) = handle.store().await {
+                errors.push((handle.name().to_owned(), error));
+            }
+        }
+        FinishErrors::of(errors)
+    }
+
+    /// The second half: the response, of all sessions but those that failed in the first.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn announce<B>(
+        &self,
+        response: &mut Response<B>,
+        failed: Option<&FinishErrors>,
+    ) -> Result<(), FinishErrors> {
+        let failed = |name| failed.is_some_and(|errors| errors.iter().any(|(n, _)| n == name));
+        let mut errors = Vec::new();
+        for handle in self.iter().filter(|handle| !failed(handle.name())) {
+            if let Err(error) = handle.announce(response) {
+                errors.push((handle.name().to_owned(), error));
+            }
+        }
+        FinishErrors::of(errors)
+    }
 }
 
 impl fmt::Debug for Sessions {
@@ -61,7 +90,7 @@ pub async fn finish_all<'a, 'm: 'a, B>(
             errors.push((handle.name().to_owned(), error));
         }
     }
-    if errors.is_empty() { Ok(()) } else { Err(FinishErrors(errors)) }
+    FinishErrors::of(errors)
 }
 
 /// What went wrong while the sessions of a request were finished: one error at least.
@@ -69,6 +98,10 @@ pub async fn finish_all<'a, 'm: 'a, B>(
 pub struct FinishErrors(Vec<(String, Error)>);
 
 impl FinishErrors {
+    fn of(errors: Vec<(String, Error)>) -> Result<(), Self> {
+        if errors.is_empty() { Ok(()) } else { Err(Self(errors)) }
+    }
+
     /// The errors, with the names of their sessions.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Error)> {
         self.0.iter().map(|(name, error)| (name.as_str(), error))

@@ -402,21 +402,21 @@ mod tests {
         assert!(
             transport(|o| {
                 o.name = "__Secure-id".into();
-                o.secure = false
+                o.secure = false;
             })
             .is_err()
         );
         assert!(
             transport(|o| {
                 o.same_site = SameSite::None;
-                o.secure = false
+                o.secure = false;
             })
             .is_err()
         );
         assert!(
             transport(|o| {
                 o.partitioned = true;
-                o.secure = false
+                o.secure = false;
             })
             .is_err()
         );
