@@ -1,1 +1,66 @@
-//! The provider contract.
+//! The contract of [`Provider`](crate::Provider), as tests that every provider runs.
+//!
+//! What the suite asks is what the library's promises rest on; where it and other documentation
+//! differ, the suite is right. A provider's crate needs a [`Harness`], which opens a store for a
+//! case, and one line that makes a test of each case:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use session_core::Provider;
+//! use session_core::conformance::{Capabilities, Harness};
+//!
+//! # mod my_store { pub fn open() -> std::sync::Arc<dyn session_core::Provider> { unimplemented!() } }
+//! struct MyStore(Arc<dyn Provider>);
+//!
+//! impl Harness for MyStore {
+//!     fn provider(&self) -> Arc<dyn Provider> {
+//!         Arc::clone(&self.0)
+//!     }
+//!
+//!     fn capabilities(&self) -> Capabilities {
+//!         Capabilities { count: false, ..Capabilities::default() }
+//!     }
+//! }
+//!
+//! // In a test binary:
+//! session_core::conformance_tests!(MyStore(my_store::open()));
+//! ```
+//!
+//! A store whose tests are to be run by hand passes an attribute through:
+//! `conformance_tests!(#[ignore = "needs a server"] MyStore(my_store::open()));`
+//!
+//! Nothing in the suite sleeps or looks at the clock: time is the [`Harness::now`] that it was
+//! given, and later instants that it makes from it.
+
+pub mod cases;
+mod harness;
+mod random;
+mod sample;
+mod store;
+
+pub use cases::{Case, cases};
+pub use harness::{Capabilities, Harness, HarnessFuture};
+
+/// Makes a `#[test]` of each case, named as the case, in the current module.
+///
+/// The expression is evaluated once for each case and is that case's [`Harness`]: it opens a store
+/// of its own, empty at first, so that cases can run side by side. Attributes before it are put on
+/// each test.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($(#[$attribute:meta])* $harness:expr $(,)?) => {
+        $crate::__conformance_cases! { tests [$(#[$attribute])*] $harness }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_test {
+    ([$(#[$attribute:meta])*] $harness:expr, $name:ident) => {
+        #[test]
+        $(#[$attribute])*
+        fn $name() {
+            $crate::conformance::Case::named(stringify!($name)).run(&$harness);
+        }
+    };
+}

@@ -1,0 +1,122 @@
+//! Time.
+
+use crate::conformance::Harness;
+use crate::conformance::sample::{HOUR, MILLI, empty, id, record, set};
+use crate::conformance::store::Store;
+use crate::{Changes, Error, ExpiryChange, Record, Timestamp, Token};
+
+/// A record is there a millisecond before its expiry, and not at it.
+pub fn a_record_lives_up_to_its_expiry_and_no_longer(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = record(store.now);
+    let last = store.after(HOUR - MILLI);
+    let token = store.stored(&record);
+    assert_eq!(store.found_at(&token, last), Some(record.clone()), "a millisecond before");
+    for time in [HOUR, HOUR + MILLI, HOUR + 1000 * MILLI, 24 * HOUR] {
+        assert_eq!(store.found_at(&token, store.after(time)), None, "after {time:?}");
+    }
+    let saved = store.save(&store.stored(&record), &set("a", 5), last);
+    assert!(saved.is_ok(), "saved a millisecond before: {saved:?}");
+    let touched = store.touch(&store.stored(&record), store.after(2 * HOUR), last);
+    assert!(touched.is_ok(), "touched a millisecond before: {touched:?}");
+    let renamed = store.rename(&store.stored(&record), &id(), last);
+    assert!(renamed.is_ok(), "renamed a millisecond before: {renamed:?}");
+}
+
+/// Without any collection, an expired record is not there: not to load, save, touch, rename or
+/// count; and none of them brings it back.
+pub fn an_expired_record_is_gone_for_every_operation(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let token = store.stored(&record(store.now));
+    for time in [HOUR, HOUR + MILLI, 24 * HOUR] {
+        let now = store.after(time);
+        let later = store.after(48 * HOUR);
+        for expiry in [ExpiryChange::Keep, ExpiryChange::Extend(later), ExpiryChange::Set(later)] {
+            let result = store.save(&token, &set("a", 5).with_expiry(expiry), now);
+            assert!(matches!(result, Err(Error::Gone)), "saved after {time:?}: {result:?}");
+        }
+        let result = store.save(&token, &Changes::new().expecting("a", None), now);
+        assert!(matches!(result, Err(Error::Gone)), "compared after {time:?}: {result:?}");
+        let result = store.touch(&token, later, now);
+        assert!(matches!(result, Err(Error::Gone)), "touched after {time:?}: {result:?}");
+        let result = store.rename(&token, &id(), now);
+        assert!(matches!(result, Err(Error::Gone)), "renamed after {time:?}: {result:?}");
+        assert_eq!(store.found_at(&token, now), None, "loaded after {time:?}");
+        if store.can.count {
+            assert_eq!(store.count(now).expect("counting works"), 0, "counted after {time:?}");
+        }
+        store.destroy(&Token::from(id()), now).expect("destroying works");
+    }
+    store.destroy(&token, store.much_later()).expect("an expired record can be destroyed");
+}
+
+/// Loading removes nothing and moves no expiry: by a clock that is behind, an expired record is
+/// still there.
+pub fn loading_never_writes(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = record(store.now);
+    let token = store.stored(&record);
+    for time in [HOUR - MILLI, HOUR, 10 * HOUR] {
+        store.found_at(&token, store.after(time));
+        assert_eq!(store.found(&token), Some(record.clone()), "loaded after {time:?}");
+    }
+}
+
+/// An expiry at the end of time is an expiry; and times out of order do no harm.
+pub fn an_expiry_beyond_all_calendars_is_kept(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let endless = Record { expires: Timestamp::MAX, ..empty(store.now, HOUR) };
+    let token = store.stored(&endless);
+    assert!(store.found_at(&token, store.after(1000 * HOUR)).is_some(), "created so");
+    let token = store.touch(&token, Timestamp::MAX, store.now).expect("touching works");
+    assert!(store.found_at(&token, store.after(1000 * HOUR)).is_some(), "touched so");
+    store.drain(store.much_later(), 10);
+    assert!(store.found(&token).is_some(), "never collected");
+
+    let token = store.stored(&empty(store.now, HOUR));
+    let changes = Changes::new().with_expiry(ExpiryChange::Extend(Timestamp::MAX));
+    let token = store.saved(&token, &changes);
+    assert!(store.found_at(&token, store.after(1000 * HOUR)).is_some(), "saved so");
+
+    let early = Record { created: Timestamp::default(), ..empty(store.now, HOUR) };
+    assert_eq!(store.found(&store.stored(&early)), Some(early), "created long ago");
+    let token = store.stored(&empty(store.now, HOUR));
+    assert!(store.found_at(&token, Timestamp::default()).is_some(), "by a clock far behind");
+    assert_eq!(store.found_at(&token, Timestamp::MAX), None, "by a clock far ahead");
+}
+
+/// A touch moves the expiry and nothing else.
+pub fn a_touch_extends(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = record(store.now);
+    let expires = store.after(2 * HOUR);
+    let token = store.touch(&store.stored(&record), expires, store.after(HOUR / 2));
+    let token = token.expect("a live record is touched");
+    let touched = Record { expires, ..record };
+    assert_eq!(store.found_at(&token, store.after(2 * HOUR - MILLI)), Some(touched));
+    assert_eq!(store.found_at(&token, expires), None);
+}
+
+/// A touch to an earlier expiry is none, wherever that lies.
+pub fn a_touch_never_shortens(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = record(store.now);
+    let mut token = store.stored(&record);
+    for expires in [store.after(HOUR), store.after(HOUR - MILLI), store.now, Timestamp::default()] {
+        token = store.touch(&token, expires, store.now).expect("a live record is touched");
+        assert_eq!(store.found(&token), Some(record.clone()), "touched to {expires:?}");
+    }
+}
+
+/// A touch that arrives after a newer one, by another handle, changes nothing.
+pub fn a_late_touch_changes_nothing(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = record(store.now);
+    let token = store.stored(&record);
+    let newest = store.after(3 * HOUR);
+    store.touch(&token, newest, store.now).expect("a live record is touched");
+    store.another().touch(&token, store.after(2 * HOUR), store.now).expect("and again");
+    let changes = Changes::new().with_expiry(ExpiryChange::Extend(store.after(2 * HOUR)));
+    store.saved(&token, &changes);
+    assert_eq!(store.found(&token), Some(Record { expires: newest, ..record }));
+}

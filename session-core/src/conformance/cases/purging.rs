@@ -1,0 +1,124 @@
+//! Counting and collecting.
+
+use crate::conformance::Harness;
+use crate::conformance::sample::{HOUR, empty, id, record, set};
+use crate::conformance::store::Store;
+use crate::{Changes, Error, ExpiryChange, Token};
+
+/// The count is of sessions that live at that instant, whatever happened to the others.
+pub fn count_knows_the_live_sessions(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let count = |now| store.count(now).expect("counting works");
+    assert_eq!(count(store.now), 0);
+    let short: Vec<Token> = (0..5).map(|_| store.stored(&empty(store.now, HOUR))).collect();
+    let long: Vec<Token> = (0..7).map(|_| store.stored(&empty(store.now, 2 * HOUR))).collect();
+    assert_eq!(count(store.now), 12);
+    assert_eq!(store.another().count(store.now).expect("counting works"), 12);
+    assert_eq!((count(store.after(HOUR)), count(store.after(2 * HOUR))), (7, 0));
+    store.destroy(&short[0], store.now).expect("destroying works");
+    store.rename(&long[0], &id(), store.now).expect("renaming works");
+    store.saved(&long[1], &set("a", 1));
+    store.touch(&short[1], store.after(3 * HOUR), store.now).expect("touching works");
+    assert_eq!(count(store.now), 11);
+    assert_eq!((count(store.after(HOUR)), count(store.after(2 * HOUR))), (8, 1));
+}
+
+/// A provider that can't count says so, and one that can is right about an empty store.
+pub fn count_is_unsupported_or_right(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    match store.count(store.now) {
+        Ok(count) => assert!(store.can.count && count == 0, "{count} sessions"),
+        Err(Error::Unsupported { .. }) => assert!(!store.can.count, "declared to count"),
+        Err(error) => panic!("counting answers {error:?}"),
+    }
+}
+
+/// What expired is removed physically, and that many are reported: afterwards, not even a clock
+/// that is behind finds it.
+pub fn purging_removes_all_that_expired(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let tokens: Vec<Token> = (0..100).map(|_| store.stored(&record(store.now))).collect();
+    assert!(tokens.iter().all(|token| store.found(token).is_some()));
+    assert_eq!(store.drain(store.much_later(), 1000), 100);
+    assert!(tokens.iter().all(|token| store.found(token).is_none()), "removed for good");
+    assert_eq!(store.drain(store.much_later(), 1000), 0, "and once");
+}
+
+/// A collection takes no record that is live, be it by a millisecond.
+pub fn purging_leaves_the_living(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = record(store.now);
+    let living: Vec<Token> = (0..50).map(|_| store.stored(&record)).collect();
+    for _ in 0..50 {
+        store.stored(&empty(store.now, HOUR / 4));
+    }
+    let last = store.after(HOUR - crate::conformance::sample::MILLI);
+    assert_eq!(store.drain(last, 10), 50);
+    for token in &living {
+        assert_eq!(store.found_at(token, last), Some(record.clone()));
+    }
+}
+
+/// A collection goes by the expiry that touches, saves and renames left.
+pub fn purging_goes_by_the_newest_expiry(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let (late, later) = (store.after(10 * HOUR), store.after(24 * HOUR));
+    let set = |expires| Changes::new().with_expiry(ExpiryChange::Set(expires));
+    let touched = store.touch(&store.stored(&record(store.now)), later, store.now);
+    let renamed = store.stored(&record(store.now));
+    let renamed = store.touch(&renamed, later, store.now).expect("touching works");
+    let living = [
+        touched.expect("touching works"),
+        store.rename(&renamed, &id(), store.now).expect("renaming works"),
+        store.saved(&store.stored(&record(store.now)), &set(later)),
+        store.saved(&store.stored(&empty(store.now, 24 * HOUR)), &Changes::new()),
+    ];
+    let dead = [
+        store.saved(&store.stored(&empty(store.now, 24 * HOUR)), &set(store.after(HOUR))),
+        store.rename(&store.stored(&record(store.now)), &id(), store.now).expect("renaming works"),
+    ];
+    assert_eq!(store.drain(late, 1), dead.len());
+    assert!(
+        living.iter().all(|token| store.found_at(token, late).is_some()),
+        "a live one is taken"
+    );
+    assert!(dead.iter().all(|token| store.found(token).is_none()), "a dead one stays");
+}
+
+/// One call removes about as many as it is told to, and says that more remain while they do.
+pub fn purging_comes_in_slices(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let tokens: Vec<Token> = (0..200).map(|_| store.stored(&record(store.now))).collect();
+    let mut removed = 0;
+    for _ in 0..10_000 {
+        let slice = store.purge(store.much_later(), 10);
+        assert!(slice.removed <= 20, "{} at once", slice.removed);
+        removed += slice.removed;
+        assert!(slice.more || removed == tokens.len(), "ended after {removed}");
+        if !slice.more {
+            break;
+        }
+    }
+    assert_eq!(removed, tokens.len());
+}
+
+/// The id of a record that was collected is free.
+pub fn a_purged_id_can_be_created_again(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let token = store.stored(&record(store.now));
+    let later = store.much_later();
+    store.drain(later, 10);
+    let new = empty(later, HOUR);
+    let token = store.create(token.id(), &new, later).expect("the id is free");
+    store.drain(later, 10);
+    assert_eq!(store.found_at(&token, later), Some(new));
+}
+
+/// A collection where nothing expired, or nothing is, removes nothing and ends.
+pub fn purging_an_empty_store_does_nothing(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    assert_eq!(store.drain(store.much_later(), 10), 0);
+    let token = store.stored(&record(store.now));
+    assert_eq!(store.drain(store.now, 10), 0);
+    assert!(store.found(&token).is_some());
+}

@@ -1,0 +1,151 @@
+//! Creating and loading.
+
+use crate::conformance::Harness;
+use crate::conformance::sample::{
+    HOUR, awkward_keys, awkward_values, empty, filled, id, number, record,
+};
+use crate::conformance::store::Store;
+use crate::{Error, Record, Token};
+
+/// A record has its creation, expiry, owner and values when it is loaded.
+pub fn a_created_record_is_loaded_as_it_was(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = record(store.now);
+    let id = id();
+    let token = store.create(&id, &record, store.now).expect("a record of a new id is stored");
+    assert_eq!(*token.id(), id, "the token has the id that was asked for");
+    let found = store.found(&token).expect("the record is there");
+    assert_eq!(found, record);
+    assert!(found.values.iter().eq(record.values.iter()), "value by value");
+    let nobodys = Record { owner: None, ..record };
+    assert_eq!(store.found(&store.stored(&nobodys)), Some(nobodys), "without an owner");
+}
+
+/// A record without values and owner is there all the same.
+pub fn an_empty_record_is_a_record(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = empty(store.now, HOUR);
+    assert_eq!(store.found(&store.stored(&record)), Some(record));
+}
+
+/// Every text is a key: empty, with dots, dollars, slashes, NUL, or in any script.
+pub fn every_key_is_kept_as_it_is(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let room = store.can.max_bytes / 2;
+    // In groups that fit the store, each with its neighbours.
+    for keys in awkward_keys().chunks((room / 1100).clamp(1, 16)) {
+        let values = keys.iter().zip(0..).map(|(key, n)| (key, number(n))).collect();
+        let record = Record { values, ..record(store.now) };
+        let found = store.found(&store.stored(&record)).expect("the record is there");
+        for (key, n) in keys.iter().zip(0..) {
+            assert_eq!(found.values.get(key), Some(&number(n)[..]), "the key {key:?}");
+        }
+        assert_eq!(found, record);
+    }
+    let key = "long".repeat((room / 4).min(4096));
+    let record = Record { values: [(key, number(1))].into_iter().collect(), ..record(store.now) };
+    assert!(store.found(&store.stored(&record)) == Some(record), "a long key");
+}
+
+/// A value comes back with the bytes that were stored, however MessagePack could have said it
+/// shorter.
+pub fn every_value_is_kept_byte_for_byte(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let values = awkward_values().into_iter().enumerate();
+    let record =
+        Record { values: values.map(|(n, v)| (n.to_string(), v)).collect(), ..record(store.now) };
+    let found = store.found(&store.stored(&record)).expect("the record is there");
+    for (key, value) in record.values.iter() {
+        assert_eq!(found.values.get(key), Some(value), "value {key}");
+    }
+    assert_eq!(found, record);
+    for (key, value) in [("owner", "x".repeat(200)), ("text", "日本\0 $a.b é🦀\n".to_owned())]
+    {
+        let record = Record { owner: Some(value.into()), ..empty(store.now, HOUR) };
+        assert_eq!(store.found(&store.stored(&record)), Some(record), "an owner: {key}");
+    }
+}
+
+/// A record of [`max_bytes`](crate::conformance::Capabilities::max_bytes) is stored and loaded.
+pub fn a_record_as_large_as_the_limit_is_kept(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let values = filled(1, store.can.max_bytes);
+    assert_eq!(values.size(), store.can.max_bytes);
+    let record = Record { values, ..empty(store.now, HOUR) };
+    assert!(store.found(&store.stored(&record)) == Some(record), "the record is as it was");
+}
+
+/// A record of [`max_keys`](crate::conformance::Capabilities::max_keys) is stored and loaded.
+pub fn as_many_keys_as_the_limit_are_kept(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let keys = store.can.max_keys.min(store.can.max_bytes / 32);
+    let values = filled(keys, store.can.max_bytes);
+    assert_eq!(values.len(), keys);
+    let record = Record { values, ..empty(store.now, HOUR) };
+    assert!(store.found(&store.stored(&record)) == Some(record), "the record is as it was");
+}
+
+/// Creating under the id of a live record is [`Error::Exists`] and leaves that record alone.
+pub fn creating_inserts_only(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let first = record(store.now);
+    let token = store.stored(&first);
+    let second = empty(store.now, 2 * HOUR);
+    for view in [&store, &store.another()] {
+        let result = view.create(token.id(), &second, store.now);
+        assert!(matches!(result, Err(Error::Exists)), "created twice: {result:?}");
+    }
+    assert_eq!(store.found(&token), Some(first));
+}
+
+/// An expired record that was not collected yet is not in the way of a new one, and leaves nothing
+/// in it.
+pub fn an_expired_record_does_not_take_its_id(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let old = store.stored(&record(store.now));
+    let later = store.much_later();
+    let mut new = empty(later, HOUR);
+    new.values = [("z", number(26))].into_iter().collect();
+    let token = store.create(old.id(), &new, later).expect("an expired record is no record");
+    assert_eq!(store.found_at(&token, later), Some(new.clone()));
+    store.drain(later, 100);
+    assert_eq!(store.found_at(&token, later), Some(new), "after a collection");
+}
+
+/// An id that was never stored loads nothing, and loading it stores nothing.
+pub fn an_unknown_id_loads_nothing(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let token = Token::from(id());
+    for _ in 0..2 {
+        assert_eq!(store.found(&token), None);
+    }
+}
+
+/// Many sessions have each their own values.
+pub fn sessions_do_not_mix(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = |n| Record {
+        values: [("n", number(n))].into_iter().collect(),
+        owner: Some(format!("owner {n}").into()),
+        ..empty(store.now, HOUR)
+    };
+    let tokens: Vec<_> = (0..200).map(|n| store.stored(&record(n))).collect();
+    for (n, token) in (0..).zip(&tokens) {
+        assert_eq!(store.found(token), Some(record(n)), "session {n}");
+    }
+}
+
+/// What one handle did, another sees at once.
+pub fn another_handle_sees_the_same_records(harness: &dyn Harness) {
+    let (here, there) = (Store::open(harness), Store::open(harness).another());
+    let record = record(here.now);
+    let token = here.stored(&record);
+    assert_eq!(there.found(&token), Some(record), "a created record");
+    let token = there.saved(&token, &crate::conformance::sample::set("a", 9));
+    let found = here.found(&token).expect("the record is there");
+    assert_eq!(found.values.get("a"), Some(&number(9)[..]), "a saved value");
+    if here.can.revokes {
+        here.destroy(&token, here.now).expect("destroying works");
+        assert_eq!(there.found(&token), None, "a destroyed record");
+    }
+}

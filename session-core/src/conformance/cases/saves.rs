@@ -1,0 +1,274 @@
+//! Saving.
+
+use crate::conformance::Harness;
+use crate::conformance::sample::{
+    HOUR, MILLI, awkward_keys, awkward_values, empty, filled, id, number, record, set,
+};
+use crate::conformance::store::Store;
+use crate::{Changes, Error, ExpiryChange, Limits, Record, Values};
+
+fn values(entries: &[(&str, u64)]) -> Values {
+    entries.iter().map(|(key, n)| (key, number(*n))).collect()
+}
+
+/// A save sets and deletes the keys that it names, and leaves the others, the creation, the expiry
+/// and the owner as they are.
+pub fn a_save_merges_its_keys(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = record(store.now);
+    let token = store.stored(&record);
+    let mut changes = set("b", 20);
+    changes.set("d", number(4));
+    changes.delete("a");
+    changes.delete("never there");
+    let token = store.saved(&token, &changes);
+    let merged = Record { values: values(&[("b", 20), ("c", 3), ("d", 4)]), ..record };
+    assert_eq!(store.found(&token), Some(merged.clone()));
+
+    let mut changes = Changes::new();
+    for key in ["b", "c", "d"] {
+        changes.delete(key);
+    }
+    let token = store.saved(&token, &changes);
+    let merged = Record { values: Values::new(), ..merged };
+    assert_eq!(store.found(&token), Some(merged.clone()), "with all keys deleted");
+    let token = store.saved(&token, &set("b", 7));
+    assert_eq!(store.found(&token), Some(Record { values: values(&[("b", 7)]), ..merged }));
+}
+
+/// Saves by one token, each knowing nothing of the other, add up.
+pub fn saves_by_one_token_merge(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = record(store.now);
+    let token = store.stored(&record);
+    store.saved(&token, &set("a", 10));
+    store.another().saved(&token, &set("b", 20));
+    let mut deletion = Changes::new();
+    deletion.delete("c");
+    store.saved(&token, &deletion);
+    let merged = Record { values: values(&[("a", 10), ("b", 20)]), ..record };
+    assert_eq!(store.found(&token), Some(merged));
+}
+
+/// A save that names no key is a save all the same: of expiry and owner.
+pub fn a_save_without_keys_changes_no_value(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = record(store.now);
+    let token = store.saved(&store.stored(&record), &Changes::new());
+    assert_eq!(store.found(&token), Some(record));
+}
+
+/// What holds for a record's first keys and values holds for those that a save brings.
+pub fn a_save_of_awkward_keys_and_values_is_exact(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let keys: Vec<String> = awkward_keys().into_iter().filter(|key| key.len() < 64).collect();
+    let mut token = store.stored(&empty(store.now, HOUR));
+    let pairs: Vec<_> = keys.iter().zip(awkward_values().into_iter().cycle()).collect();
+    for pair in pairs.chunks(7) {
+        let mut changes = Changes::new();
+        for (key, value) in pair {
+            changes.set(key, value.clone());
+        }
+        token = store.saved(&token, &changes);
+    }
+    let found = store.found(&token).expect("the record is there");
+    for (key, value) in &pairs {
+        assert_eq!(found.values.get(key), Some(&value[..]), "the key {key:?}");
+    }
+    assert_eq!(found.values.len(), keys.len());
+    for (n, key) in keys.iter().enumerate() {
+        let mut changes = Changes::new();
+        changes.delete(key);
+        token = store.saved(&token, &changes);
+        let found = store.found(&token).expect("the record is there").values;
+        assert_eq!(found.get(key), None, "the deleted key {key:?}");
+        assert_eq!(found.len(), keys.len() - n - 1, "deleting {key:?} deletes nothing else");
+    }
+}
+
+/// `Keep` keeps the expiry, `Extend` never shortens it, `Set` does either.
+pub fn a_save_moves_the_expiry_as_told(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let mut token = store.stored(&record(store.now));
+    let at = |time| store.after(time);
+    for (change, wanted) in [
+        (ExpiryChange::Keep, at(HOUR)),
+        (ExpiryChange::Extend(at(HOUR + MILLI)), at(HOUR + MILLI)),
+        (ExpiryChange::Extend(at(HOUR)), at(HOUR + MILLI)),
+        (ExpiryChange::Extend(at(2 * HOUR)), at(2 * HOUR)),
+        (ExpiryChange::Set(at(HOUR / 2)), at(HOUR / 2)),
+        (ExpiryChange::Keep, at(HOUR / 2)),
+        (ExpiryChange::Set(at(3 * HOUR)), at(3 * HOUR)),
+    ] {
+        for changes in [Changes::new(), set("a", 5)] {
+            token = store.saved(&token, &changes.with_expiry(change));
+            let found = store.found(&token).expect("the record is there");
+            assert_eq!(found.expires, wanted, "{change:?}");
+        }
+    }
+    let ended = store.saved(&token, &Changes::new().with_expiry(ExpiryChange::Set(store.now)));
+    assert_eq!(store.found(&ended), None, "set to now, it is over");
+}
+
+/// A save sets and removes the owner, or leaves it.
+pub fn a_save_moves_the_owner_as_told(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let mut token = store.stored(&record(store.now));
+    let some = |owner: &str| Some(Box::<str>::from(owner));
+    for (owner, wanted) in [
+        (None, some("ada")),
+        (Some(some("grace")), some("grace")),
+        (None, some("grace")),
+        (Some(None), None),
+        (None, None),
+        (Some(some("日本.$\0")), some("日本.$\0")),
+    ] {
+        let mut changes = set("a", 5);
+        changes.owner.clone_from(&owner);
+        token = store.saved(&token, &changes);
+        let found = store.found(&token).expect("the record is there");
+        assert_eq!(found.owner, wanted, "after {owner:?}");
+    }
+}
+
+/// A save of a record that was never there, or is no more, is [`Error::Gone`] and stores nothing;
+/// whatever it expects.
+pub fn a_save_never_creates(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let destroyed = store.stored(&record(store.now));
+    store.destroy(&destroyed, store.now).expect("destroying works");
+    let renamed = store.stored(&record(store.now));
+    let new = store.rename(&renamed, &id(), store.now).expect("renaming works");
+    for (what, token) in [("unknown", id().into()), ("destroyed", destroyed), ("renamed", renamed)]
+    {
+        let extended = ExpiryChange::Extend(store.after(2 * HOUR));
+        for changes in [
+            Changes::new(),
+            set("a", 1),
+            set("a", 1).with_expiry(extended),
+            set("a", 1).expecting("a", None),
+            set("a", 1).expecting("a", Some(&number(1))),
+        ] {
+            let result = store.save(&token, &changes, store.now);
+            assert!(matches!(result, Err(Error::Gone)), "{what}: {result:?}");
+            assert_eq!(store.found(&token), None, "{what}: nothing is stored");
+        }
+    }
+    assert_eq!(store.found(&new), Some(record(store.now)), "nor in the renamed record");
+}
+
+/// A save whose outcome is over the limits is [`Error::TooLarge`] and changes nothing; one that
+/// makes the record smaller passes.
+pub fn a_save_over_a_limit_changes_nothing(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = Record { values: filled(10, 1000), ..empty(store.now, HOUR) };
+    let mut token = store.stored(&record);
+    let over = |bytes, keys, mut changes: Changes| {
+        changes.limits = Limits { bytes, keys, ..Limits::default() };
+        changes.owner = Some(Some("mallory".into()));
+        changes.with_expiry(ExpiryChange::Extend(store.after(2 * HOUR)))
+    };
+    for (changes, limit) in
+        [(over(1001, 100, set("new", 1)), 1001), (over(2000, 10, set("new", 1)), 10)]
+    {
+        let result = store.save(&token, &changes, store.now);
+        assert!(
+            matches!(result, Err(Error::TooLarge { limit: l, .. }) if l == limit),
+            "over the limit of {limit}: {result:?}"
+        );
+        assert_eq!(store.found(&token), Some(record.clone()), "the record is as it was");
+    }
+    let mut smaller = set("key00000", 1);
+    smaller.delete("key00001");
+    smaller.limits = Limits { bytes: 1, keys: 1, ..Limits::default() };
+    token = store.saved(&token, &smaller);
+    let found = store.found(&token).expect("the record is there").values;
+    assert_eq!(found.len(), 9, "a smaller record passes");
+    let mut fitting = set("new", 1);
+    fitting.limits = Limits { bytes: 1001, keys: 10, ..Limits::default() };
+    token = store.saved(&token, &fitting);
+    assert_eq!(store.found(&token).expect("the record is there").values.len(), 10);
+}
+
+/// Compare-and-save passes where the key has the expected value, or where it is absent as expected.
+pub fn an_expected_value_that_holds_lets_the_save_pass(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = record(store.now);
+    let mut token = store.stored(&record);
+    let mut deletion = Changes::new();
+    deletion.delete("a");
+    for (what, changes) in [
+        ("present", set("a", 2).expecting("a", Some(&number(1)))),
+        ("absent", set("new", 1).expecting("new", None)),
+        ("another key", set("b", 9).expecting("a", Some(&number(2)))),
+        ("deleted if so", deletion.expecting("a", Some(&number(2)))),
+        ("deleted before", set("a", 5).expecting("a", None)),
+        ("nothing to set", Changes::new().expecting("a", Some(&number(5)))),
+    ] {
+        let result = store.save(&token, &changes, store.now);
+        token = result.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+    }
+    let merged = Record { values: values(&[("a", 5), ("b", 9), ("c", 3), ("new", 1)]), ..record };
+    assert_eq!(store.found(&token), Some(merged));
+}
+
+/// Compare-and-save is [`Error::Conflict`] where the key has another value, or is absent or present
+/// against expectation; and then nothing is written at all.
+pub fn an_expected_value_that_does_not_hold_is_a_conflict(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = record(store.now);
+    let token = store.stored(&record);
+    let mut deletion = set("b", 0);
+    deletion.delete("a");
+    for (what, changes) in [
+        ("another value", set("a", 5).expecting("a", Some(&number(7)))),
+        ("a longer value", set("a", 5).expecting("a", Some(&[1, 1]))),
+        ("present", set("a", 5).expecting("a", None)),
+        ("absent", set("new", 5).expecting("new", Some(&number(1)))),
+        ("a deletion", deletion.expecting("a", Some(&number(3)))),
+        ("another key", set("b", 5).expecting("c", Some(&number(2)))),
+    ] {
+        let extended = ExpiryChange::Extend(store.after(2 * HOUR));
+        let mut changes = changes.with_expiry(extended);
+        changes.owner = Some(None);
+        let result = store.save(&token, &changes, store.now);
+        assert!(matches!(result, Err(Error::Conflict)), "{what}: {result:?}");
+        assert_eq!(store.found(&token), Some(record.clone()), "{what}: nothing is written");
+    }
+}
+
+/// An expectation is of bytes: NaN equals itself, and 1 in two bytes is not 1 in one.
+pub fn expectations_compare_bytes(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    for (n, value) in awkward_values().into_iter().enumerate() {
+        let values = [("v", value.clone())].into_iter().collect();
+        let token = store.stored(&Record { values, ..empty(store.now, HOUR) });
+        let result = store.save(&token, &set("v", 1).expecting("v", Some(&value)), store.now);
+        assert!(result.is_ok(), "value {n} is the stored one: {result:?}");
+    }
+    for key in awkward_keys().into_iter().filter(|key| key.len() < 64) {
+        let values = [(key.clone(), [1])].into_iter().collect();
+        let token = store.stored(&Record { values, ..empty(store.now, HOUR) });
+        let result = store.save(&token, &set(&key, 2).expecting(&key, Some(&[1])), store.now);
+        let token = result.unwrap_or_else(|error| panic!("the key {key:?}: {error:?}"));
+        let result = store.save(&token, &set(&key, 3).expecting(&key, None), store.now);
+        assert!(matches!(result, Err(Error::Conflict)), "the key {key:?}: {result:?}");
+    }
+    let token = store.stored(&record(store.now));
+    let result = store.save(&token, &set("a", 2).expecting("a", Some(&[0xcc, 1])), store.now);
+    assert!(matches!(result, Err(Error::Conflict)), "an equal number in other bytes: {result:?}");
+}
+
+/// What happens to other keys, the owner and the expiry meanwhile is no conflict.
+pub fn other_keys_never_conflict(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let token = store.stored(&record(store.now));
+    let mut others = set("b", 20);
+    others.set("new", number(5));
+    others.delete("c");
+    others.owner = Some(None);
+    store.another().saved(&token, &others.with_expiry(ExpiryChange::Extend(store.after(2 * HOUR))));
+    store.saved(&token, &set("a", 10).expecting("a", Some(&number(1))));
+    let found = store.found(&token).expect("the record is there");
+    assert_eq!(found.values, values(&[("a", 10), ("b", 20), ("new", 5)]));
+}

@@ -1,0 +1,85 @@
+//! What clients carry.
+
+use crate::conformance::Harness;
+use crate::conformance::sample::{id, record};
+use crate::conformance::store::Store;
+
+/// A token's text, as the client sends it back, opens the record.
+pub fn the_clients_text_is_read_back(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = record(store.now);
+    let token = store.stored(&record);
+    let read = token.with_client_text(|text| store.provider().token(text));
+    let read = read.expect("the provider reads what it wrote");
+    assert_eq!(read.id(), token.id());
+    assert_eq!(store.found(&read), Some(record));
+}
+
+/// Nonsense is refused before the store is asked.
+pub fn hostile_texts_are_no_tokens(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let id = id().text();
+    let huge = "A".repeat(400 * 1024);
+    let texts = [
+        "",
+        " ",
+        "A",
+        &id[..42],
+        &format!("{}A", &*id),
+        &format!("{}=", &*id),
+        &format!(" {}", &*id),
+        &format!("\"{}\"", &*id),
+        &format!("{},{}", &*id, &*id),
+        &format!("{}\0", &id[..42]),
+        &format!("{}%41", &id[..40]),
+        &format!("{}\u{e9}", &id[..41]),
+        "../../etc/passwd",
+        "..%2f..%2fetc%2fpasswd",
+        "CON",
+        "{\"$gt\":\"\"}",
+        "\u{ff0e}\u{ff0e}/\u{ff0e}\u{ff0e}/",
+        "\u{0}",
+        "' OR 1=1 --",
+        &huge,
+    ];
+    for text in texts {
+        assert_eq!(store.provider().token(text), None, "{} bytes of nonsense", text.len());
+    }
+}
+
+/// A text that was cut, extended or changed is no token, or one that opens nothing.
+pub fn a_damaged_text_opens_nothing(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let token = store.stored(&record(store.now));
+    let text = token.with_client_text(str::to_owned);
+    assert!(text.is_ascii(), "a token travels in headers");
+    let mut damaged = vec![format!("{text}A"), format!("{text}="), format!("A{text}")];
+    for at in 0..text.len() {
+        damaged.push(text[..at].to_owned());
+        let mut bytes = text.clone().into_bytes();
+        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+        damaged.push(String::from_utf8(bytes).expect("ASCII"));
+    }
+    for (n, text) in damaged.iter().enumerate() {
+        if let Some(token) = store.provider().token(text) {
+            assert_eq!(store.found(&token), None, "damage {n}");
+        }
+    }
+}
+
+/// `Debug` shows no id and no token.
+pub fn nothing_prints_a_token(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let token = store.stored(&record(store.now));
+    let gone = store.save(&id().into(), &crate::Changes::new(), store.now);
+    let shown = format!("{:?} {:#?} {token:?} {gone:?}", store.provider(), store.provider());
+    token.with_client_text(|text| {
+        assert!(!shown.contains(text), "the text is shown");
+        assert!(!shown.contains(&text[..text.len().min(16)]), "the text's beginning is shown");
+    });
+    assert!(!shown.contains(&*token.id().text()), "the id is shown");
+    let bytes = format!("{:?}", token.id().as_bytes());
+    assert!(!shown.contains(bytes.trim_matches(['[', ']'])), "the id's bytes are shown");
+    let hex: String = token.id().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(!shown.to_lowercase().contains(&hex), "the id is shown in hexadecimal");
+}

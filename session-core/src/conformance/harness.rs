@@ -1,0 +1,96 @@
+//! What a provider's tests hand to the suite.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::{Limits, Provider, Timestamp};
+
+/// A future that [`Harness::block_on`] runs to its end.
+pub type HarnessFuture<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// One case's store, and how to reach it.
+///
+/// A harness is one store, empty at first, that nothing else uses. What has to be cleaned up
+/// afterwards, its `Drop` does.
+pub trait Harness: Sync {
+    /// A handle onto the store; always the same store.
+    fn provider(&self) -> Arc<dyn Provider>;
+
+    /// Another handle onto the same store, as another process would have: with connections, caches
+    /// and locks of its own. Defaults to the same handle, for stores that live in one process.
+    fn another(&self) -> Arc<dyn Provider> {
+        self.provider()
+    }
+
+    /// What the provider can't do. Defaults to nothing.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+
+    /// The time at which cases begin; they make later instants from it, up to some days ahead.
+    /// Defaults to an instant of no importance; a store that compares with the time itself (an
+    /// index that deletes documents, say) answers the real time.
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_800_000_000_123)
+    }
+
+    /// How often cases repeat what needs luck or many seeds to go wrong. Defaults to 2,000, for
+    /// stores that take microseconds; a tenth or hundredth of it for slower ones.
+    fn rounds(&self) -> usize {
+        2_000
+    }
+
+    /// Runs a future to its end. Cases call it from several threads at once. Defaults to polling
+    /// on the calling thread; a provider that needs a runtime uses that.
+    fn block_on(&self, future: HarnessFuture<'_>) {
+        futures_lite::future::block_on(future);
+    }
+}
+
+/// A provider of one process is its own harness.
+impl<P: Provider> Harness for Arc<P> {
+    fn provider(&self) -> Arc<dyn Provider> {
+        Arc::<P>::clone(self)
+    }
+}
+
+/// What a provider can do. Whatever it can't is a limit that its documentation declares; the cases
+/// that need it are not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// `count` knows the number of live sessions; otherwise it answers
+    /// [`Unsupported`](crate::Error::Unsupported). Defaults to true.
+    pub count: bool,
+    /// The record is at the server, under its id: saves by one token merge, an id that is taken is
+    /// noticed, a token never has to be replaced. False where the token is the record. Defaults to
+    /// true.
+    pub shared_store: bool,
+    /// A destroyed or renamed session's tokens are dead at once. False where a copy of an old
+    /// token works until it expires. Defaults to true.
+    pub revokes: bool,
+    /// A save notices that the merged record is over [`Limits`]. Defaults to true.
+    pub limits: bool,
+    /// `purge` itself removes what expired. False where there is nothing to remove, or where the
+    /// store has a timer of its own. Defaults to true.
+    pub purges: bool,
+    /// The bytes of keys and values that fit. Defaults to 65,536, the default of [`Limits`].
+    pub max_bytes: usize,
+    /// The number of keys that fit. Defaults to 1,024, the default of [`Limits`].
+    pub max_keys: usize,
+}
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        let Limits { bytes, keys, .. } = Limits::default();
+        Self {
+            count: true,
+            shared_store: true,
+            revokes: true,
+            limits: true,
+            purges: true,
+            max_bytes: bytes,
+            max_keys: keys,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The provider keeps the contract, and what its documentation says beyond that.
+
+mod conformance;
