@@ -1,0 +1,360 @@
+//! What a session costs a request, above the same handler without one, beside the same work done
+//! by tower-sessions with its MemoryStore.
+//!
+//! All variants run in one process, round by round in turn, so that whatever else the machine does
+//! hits all alike. A figure is the median of the rounds; the ratios are what to look at.
+
+use std::convert::Infallible;
+use std::future::{Future, Ready, ready};
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_lite::future::block_on;
+use http::header::{COOKIE, HeaderValue, SET_COOKIE};
+use http::{Request, Response};
+use http_body_util::Full;
+use session_core::{Error, Manager, SessionService, Sessions};
+use tower_layer::Layer as _;
+use tower_service::Service as _;
+use tower_sessions::{MemoryStore, Session as PeerSession, SessionManagerLayer};
+
+const ROUNDS: usize = 41;
+const REQUESTS: usize = 5_000;
+
+type Body = Full<Bytes>;
+
+/// What the handler does with its session.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Work {
+    Nothing,
+    Read,
+    Count,
+}
+
+/// One way of serving a request.
+trait Variant: Sync {
+    fn serve(&self, cookie: &HeaderValue, work: Work);
+}
+
+fn main() {
+    session_memory::init();
+    if std::env::args().any(|argument| argument == "--list") {
+        return; // asked by tools that look for tests
+    }
+    println!(
+        "in-process cost of one request, in ns above the handler alone; median of {ROUNDS} rounds\n"
+    );
+    println!(
+        "{:<8} {:>6}  {:>9} {:>9} {:>9}  {:>9} {:>9}  allocations (explicit, wrapper, peer)",
+        "work", "others", "explicit", "wrapper", "peer", "peer/expl", "peer/wrap"
+    );
+    let mut counting = Vec::new();
+    for work in [Work::Nothing, Work::Read, Work::Count] {
+        for others in [0, 10, 50] {
+            let figures = compare(work, others);
+            if work == Work::Count {
+                counting.push(figures);
+            }
+        }
+    }
+    let flat = |at: fn(&Figures) -> f64| at(&counting[2]) / at(&counting[0]);
+    println!(
+        "\ncounting with 50 other keys against none: explicit {:.2}, wrapper {:.2}, peer {:.2}",
+        flat(|f| f.explicit),
+        flat(|f| f.wrapper),
+        flat(|f| f.peer)
+    );
+    let explicit = Explicit::new();
+    let wrapper = Wrapper::new();
+    let peer = Peer::new();
+    println!(
+        "two threads against one, counted requests per second: explicit {:.2}, wrapper {:.2}, peer {:.2}",
+        scaling(&explicit, || explicit.visitor(0)),
+        scaling(&wrapper, || wrapper.visitor(0)),
+        scaling(&peer, || peer.visitor(0))
+    );
+}
+
+struct Figures {
+    explicit: f64,
+    wrapper: f64,
+    peer: f64,
+}
+
+fn compare(work: Work, others: usize) -> Figures {
+    let (explicit, wrapper, peer) = (Explicit::new(), Wrapper::new(), Peer::new());
+    let cookies = [explicit.visitor(others), wrapper.visitor(others), peer.visitor(others)];
+    let variants: [(&dyn Variant, &HeaderValue); 4] = [
+        (&Alone, &cookies[0]),
+        (&explicit, &cookies[0]),
+        (&wrapper, &cookies[1]),
+        (&peer, &cookies[2]),
+    ];
+    let mut times = [const { Vec::new() }; 4];
+    for _ in 0..ROUNDS {
+        for ((variant, cookie), times) in variants.iter().zip(&mut times) {
+            let start = Instant::now();
+            for _ in 0..REQUESTS {
+                variant.serve(cookie, work);
+            }
+            times.push(start.elapsed().as_nanos() as f64 / REQUESTS as f64);
+        }
+    }
+    let [alone, explicit_time, wrapper_time, peer_time] = times.map(median);
+    let figures = Figures {
+        explicit: explicit_time - alone,
+        wrapper: wrapper_time - alone,
+        peer: peer_time - alone,
+    };
+    let [alone, explicit_count, wrapper_count, peer_count] = variants.map(|(variant, cookie)| {
+        allocation_counter::measure(|| variant.serve(cookie, work)).count_total
+    });
+    println!(
+        "{:<8} {others:>6}  {:>9.0} {:>9.0} {:>9.0}  {:>9.1} {:>9.1}  {}, {}, {}",
+        format!("{work:?}").to_lowercase(),
+        figures.explicit,
+        figures.wrapper,
+        figures.peer,
+        figures.peer / figures.explicit,
+        figures.peer / figures.wrapper,
+        explicit_count - alone,
+        wrapper_count - alone,
+        peer_count - alone,
+    );
+    figures
+}
+
+/// Throughput of two threads, each with a visitor of its own, against one.
+fn scaling(variant: &dyn Variant, visitor: impl Fn() -> HeaderValue) -> f64 {
+    const REQUESTS: usize = 100_000;
+    let run = |threads: usize| {
+        let barrier = Barrier::new(threads + 1);
+        let cookies: Vec<_> = (0..threads).map(|_| visitor()).collect();
+        std::thread::scope(|scope| {
+            for cookie in &cookies {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    barrier.wait();
+                    for _ in 0..REQUESTS {
+                        variant.serve(cookie, Work::Count);
+                    }
+                    barrier.wait();
+                });
+            }
+            barrier.wait();
+            let start = Instant::now();
+            barrier.wait();
+            (threads * REQUESTS) as f64 / start.elapsed().as_secs_f64()
+        })
+    };
+    median((0..9).map(|_| run(2) / run(1)).collect())
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn request(cookie: &HeaderValue) -> Request<Body> {
+    let mut request = Request::new(Body::default());
+    request.headers_mut().insert(COOKIE, cookie.clone());
+    request
+}
+
+fn answer() -> Response<Body> {
+    Response::new(Body::from("answer"))
+}
+
+fn name() -> String {
+    "ada lovelace".to_owned()
+}
+
+/// The cookie that a response sets, as the client sends it back.
+fn cookie(response: &Response<impl Sized>) -> HeaderValue {
+    let set = response.headers()[SET_COOKIE].to_str().expect("is text");
+    set.split(';').next().expect("has a pair").parse().expect("is a header value")
+}
+
+/// The handler without sessions.
+struct Alone;
+
+impl Variant for Alone {
+    fn serve(&self, cookie: &HeaderValue, _: Work) {
+        let request = request(cookie);
+        black_box(&request);
+        black_box(answer());
+    }
+}
+
+/// `start`, `load`, `finish` by hand.
+struct Explicit(Manager);
+
+impl Explicit {
+    fn new() -> Self {
+        Self(Manager::open("memory", "").expect("opens"))
+    }
+
+    fn visitor(&self, others: usize) -> HeaderValue {
+        let request = Request::new(());
+        let handle = self.0.start(&request);
+        let mut response = answer();
+        block_on(async {
+            let session = handle.load().await?;
+            session.set("name", &name())?;
+            session.set("count", &0u64)?;
+            for n in 0..others {
+                session.set(&format!("other key {n}"), &format!("other value {n}"))?;
+            }
+            handle.finish(&mut response).await
+        })
+        .expect("stores");
+        cookie(&response)
+    }
+
+    async fn handle(&self, request: &Request<Body>, work: Work) -> Result<Response<Body>, Error> {
+        let handle = self.0.start(request);
+        if work != Work::Nothing {
+            let session = handle.load().await?;
+            if work == Work::Read {
+                assert!(black_box(session.get::<String>("name")?).is_some());
+            } else {
+                let count: u64 = session.get("count")?.unwrap_or(0);
+                session.set("count", &(count + 1))?;
+            }
+        }
+        let mut response = answer();
+        handle.finish(&mut response).await?;
+        Ok(response)
+    }
+}
+
+impl Variant for Explicit {
+    fn serve(&self, cookie: &HeaderValue, work: Work) {
+        let request = request(cookie);
+        black_box(block_on(self.handle(&request, work)).expect("serves"));
+    }
+}
+
+/// The wrapper service, which hands the session over in the request's extensions.
+struct Wrapper {
+    manager: Manager,
+    services: [SessionService<Handler>; 3],
+}
+
+#[derive(Clone, Copy)]
+struct Handler(Work);
+
+impl hyper::service::Service<Request<Body>> for Handler {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Body>, Error>> + Send>>;
+
+    fn call(&self, request: Request<Body>) -> Self::Future {
+        let work = self.0;
+        if work == Work::Nothing {
+            return Box::pin(ready(Ok(answer())));
+        }
+        Box::pin(async move {
+            let sessions = request.extensions().get::<Sessions>().expect("is wrapped");
+            let handle = sessions.iter().next().expect("has one manager");
+            let session = handle.load().await?;
+            if work == Work::Read {
+                assert!(black_box(session.get::<String>("name")?).is_some());
+            } else {
+                let count: u64 = session.get("count")?.unwrap_or(0);
+                session.set("count", &(count + 1))?;
+            }
+            Ok(answer())
+        })
+    }
+}
+
+impl Wrapper {
+    fn new() -> Self {
+        let manager = Manager::open("memory", "").expect("opens");
+        let service = |work| SessionService::new(manager.clone(), Handler(work));
+        let services = [Work::Nothing, Work::Read, Work::Count].map(service);
+        Self { manager, services }
+    }
+
+    fn visitor(&self, others: usize) -> HeaderValue {
+        Explicit(self.manager.clone()).visitor(others)
+    }
+}
+
+impl Variant for Wrapper {
+    fn serve(&self, cookie: &HeaderValue, work: Work) {
+        let service = &self.services[work as usize];
+        let answer = block_on(hyper::service::Service::call(service, request(cookie)));
+        black_box(answer.expect("serves"));
+    }
+}
+
+/// tower-sessions around a tower service.
+struct Peer(SessionManagerLayer<MemoryStore>);
+
+#[derive(Clone, Copy)]
+struct PeerHandler {
+    work: Work,
+    others: Option<usize>,
+}
+
+impl tower_service::Service<Request<Body>> for PeerHandler {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = futures_lite::future::Boxed<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let Self { work, others } = *self;
+        if work == Work::Nothing {
+            let answered: Ready<_> = ready(Ok(answer()));
+            return Box::pin(answered);
+        }
+        Box::pin(async move {
+            let session = request.extensions().get::<PeerSession>().expect("is wrapped");
+            if let Some(others) = others {
+                session.insert("name", name()).await.expect("stores");
+                for n in 0..others {
+                    let (key, value) = (format!("other key {n}"), format!("other value {n}"));
+                    session.insert(&key, value).await.expect("stores");
+                }
+            }
+            if work == Work::Read {
+                let name = session.get::<String>("name").await.expect("loads");
+                assert!(black_box(name).is_some());
+            } else {
+                let count: u64 = session.get("count").await.expect("loads").unwrap_or(0);
+                session.insert("count", count + 1).await.expect("stores");
+            }
+            Ok(answer())
+        })
+    }
+}
+
+impl Peer {
+    fn new() -> Self {
+        Self(SessionManagerLayer::new(MemoryStore::default()))
+    }
+
+    fn call(&self, request: Request<Body>, handler: PeerHandler) -> Response<Body> {
+        block_on(self.0.layer(handler).call(request)).expect("serves")
+    }
+
+    fn visitor(&self, others: usize) -> HeaderValue {
+        let first = PeerHandler { work: Work::Count, others: Some(others) };
+        cookie(&self.call(Request::new(Body::default()), first))
+    }
+}
+
+impl Variant for Peer {
+    fn serve(&self, cookie: &HeaderValue, work: Work) {
+        black_box(self.call(request(cookie), PeerHandler { work, others: None }));
+    }
+}
