@@ -1,0 +1,109 @@
+//! The demo server: shows the whole library, and lets anyone poke at it from outside.
+//!
+//! Only [`init_providers`] knows which providers there are; no handler does.
+
+mod account;
+mod app;
+mod input;
+mod integer;
+mod logs;
+mod messages;
+mod options;
+mod page;
+mod reply;
+mod route;
+mod server;
+mod values;
+mod visit;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use session_core::{Manager, SessionService};
+use tokio::net::TcpListener;
+use tracing::info;
+
+use crate::app::App;
+use crate::options::{Options, Wanted};
+
+fn main() -> ExitCode {
+    logs::init();
+    init_providers();
+    let options = match Options::from_args(lexopt::Parser::from_env()) {
+        Ok(Wanted::Serve(options)) => options,
+        Ok(Wanted::Help) => {
+            print_line(options::USAGE);
+            return ExitCode::SUCCESS;
+        }
+        Err(message) => return fail(BAD_USAGE, &message),
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &format!("cannot start: {error}")),
+    };
+    // Providers that talk to a server want a runtime around them from the start.
+    let manager = {
+        let _inside = runtime.enter();
+        match Manager::from_config(&options.config) {
+            Ok(manager) => manager,
+            Err(error) => return fail(BAD_USAGE, &error.to_string()),
+        }
+    };
+    let served = runtime.block_on(run(&options, manager.clone()));
+    // Handlers are gone by now. What remains is the timer thread: it ends here, not under a store
+    // that the process is tearing down.
+    drop(runtime);
+    manager.close();
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => fail(1, &message),
+    }
+}
+
+/// Makes the providers known by their names: the only place that knows which ones there are.
+fn init_providers() {
+    session_memory::init();
+    without_mongo();
+}
+
+/// Says how to get the provider that is left out because its driver is large.
+fn without_mongo() {
+    let refused = session_core::register("mongo", |_| {
+        Err(session_core::Error::config(
+            "this demo was built without the mongo provider; build it with \
+             `cargo run --release -p examples --features mongo --bin demo`",
+        ))
+    });
+    refused.expect("the name is registered here only");
+}
+
+async fn run(options: &Options, manager: Manager) -> Result<(), String> {
+    let cannot = |error| format!("cannot listen on {}: {error}", options.listen);
+    let listener = TcpListener::bind(&options.listen).await.map_err(cannot)?;
+    let address = listener.local_addr().map_err(cannot)?;
+    // Before the line below: whoever reads it may send the signal at once.
+    let stop =
+        server::stop_signal().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    print_line(&format!("listening on http://{address}"));
+    info!(provider = manager.provider_name(), "ready");
+    let service = SessionService::new(manager.clone(), App::new(manager));
+    server::serve(listener, service, stop).await;
+    Ok(())
+}
+
+/// The exit code for a flag, a configuration or a source that can't be used.
+const BAD_USAGE: u8 = 2;
+
+/// Reports on one line of stderr, whatever characters the message has.
+fn fail(code: u8, message: &str) -> ExitCode {
+    let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    // There is nowhere to report that stderr is closed.
+    let _ = writeln!(std::io::stderr(), "demo: {line}");
+    ExitCode::from(code)
+}
+
+/// Prints to stdout, which may be closed.
+fn print_line(line: &str) {
+    let mut stdout = std::io::stdout();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}

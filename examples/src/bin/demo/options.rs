@@ -1,0 +1,157 @@
+//! What the command line and the configuration file say.
+
+use std::path::Path;
+
+use lexopt::prelude::*;
+use serde::Deserialize as _;
+use serde::de::IntoDeserializer as _;
+use session_core::{Config, TransportKind};
+
+/// The command line, for those who ask.
+pub(crate) const USAGE: &str = "\
+demo [--listen ADDRESS:PORT] [--config FILE] [--provider NAME] [--source SOURCE]
+     [--transport cookie|url|auto|header]
+
+Serves sessions over HTTP. Defaults: 127.0.0.1:8080, the memory provider, cookies.
+A flag has the last word over the TOML file. RUST_LOG says what is logged to stderr.";
+
+/// How to run.
+#[derive(Debug)]
+pub(crate) struct Options {
+    /// Where to listen. Defaults to `127.0.0.1:8080`; port 0 takes a free one.
+    pub(crate) listen: String,
+    /// The library's own configuration.
+    pub(crate) config: Config,
+}
+
+/// What the caller wants.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    Serve(Box<Options>),
+    Help,
+}
+
+impl Options {
+    /// Reads the command line, and the file that it names.
+    ///
+    /// # Errors
+    /// A line for people. It never shows the source, which may hold a password.
+    pub(crate) fn from_args(mut parser: lexopt::Parser) -> Result<Wanted, String> {
+        let line = |error: lexopt::Error| error.to_string();
+        let mut listen = "127.0.0.1:8080".to_owned();
+        let (mut file, mut provider, mut source, mut transport) = (None, None, None, None);
+        while let Some(argument) = parser.next().map_err(line)? {
+            let flag = match argument {
+                Long("help") | Short('h') => return Ok(Wanted::Help),
+                Long(flag @ ("listen" | "config" | "provider" | "source" | "transport")) => {
+                    flag.to_owned()
+                }
+                // Not shown: it may be a source whose flag was forgotten.
+                Value(_) => return Err("an argument has no flag before it; see --help".into()),
+                other => return Err(other.unexpected().to_string()),
+            };
+            let value = parser.value().map_err(line)?;
+            let value = value.into_string().map_err(|_| format!("--{flag} must be UTF-8"))?;
+            match flag.as_str() {
+                "listen" => listen = value,
+                "config" => file = Some(value),
+                "provider" => provider = Some(value),
+                "source" => source = Some(value),
+                _ => transport = Some(value),
+            }
+        }
+        check_address(&listen)?;
+        let mut config = match file {
+            Some(path) => read(Path::new(&path))?,
+            None => Config::default(),
+        };
+        if let Some(provider) = provider {
+            config.provider = provider;
+        }
+        if let Some(source) = source {
+            config.source = source;
+        }
+        if let Some(name) = transport {
+            config.transport = kind(&name).map_err(|error| format!("--transport: {error}"))?;
+        }
+        Ok(Wanted::Serve(Box::new(Self { listen, config })))
+    }
+}
+
+fn check_address(listen: &str) -> Result<(), String> {
+    let port = listen.rsplit_once(':').and_then(|(host, port)| {
+        let port = port.parse::<u16>().ok()?;
+        (!host.is_empty()).then_some(port)
+    });
+    match port {
+        Some(_) => Ok(()),
+        None => {
+            Err(format!("--listen must be ADDRESS:PORT, such as 127.0.0.1:8080, not {listen:?}"))
+        }
+    }
+}
+
+fn kind(name: &str) -> Result<TransportKind, serde::de::value::Error> {
+    TransportKind::deserialize(name.into_deserializer())
+}
+
+fn read(path: &Path) -> Result<Config, String> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read the configuration {shown}: {error}"))?;
+    toml::from_str(&text).map_err(|error| {
+        // Not the error's `Display`: it quotes the line, and with it a source's password.
+        let line = error.span().map(|span| {
+            let before = text.as_bytes().iter().take(span.start);
+            before.filter(|byte| **byte == b'\n').count() + 1
+        });
+        let place = line.map(|line| format!(" line {line}")).unwrap_or_default();
+        format!("configuration {shown}{place}: {}", error.message())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Result<Options, String> {
+        match Options::from_args(lexopt::Parser::from_args(arguments))? {
+            Wanted::Serve(options) => Ok(*options),
+            Wanted::Help => Err("help".into()),
+        }
+    }
+
+    #[test]
+    fn flags_are_read_and_have_defaults() {
+        let options = parsed(&[]).unwrap();
+        assert_eq!(
+            (options.listen.as_str(), &options.config),
+            ("127.0.0.1:8080", &Config::default())
+        );
+        let options = parsed(&[
+            "--listen=[::1]:0",
+            "--provider",
+            "file",
+            "--source",
+            "path=/x",
+            "--transport",
+            "auto",
+        ])
+        .unwrap();
+        assert_eq!(options.listen, "[::1]:0");
+        assert_eq!(options.config.provider, "file");
+        assert_eq!(options.config.source, "path=/x");
+        assert_eq!(options.config.transport, TransportKind::Auto);
+        assert_eq!(parsed(&["-h"]).unwrap_err(), "help");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_the_value_that_may_be_a_secret() {
+        let error = parsed(&["mongodb://user:hunter2@host/"]).unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
+        assert!(parsed(&["--transport", "pigeon"]).unwrap_err().contains("`cookie`"));
+        assert!(parsed(&["--listen", "8080"]).unwrap_err().contains("ADDRESS:PORT"));
+        assert!(parsed(&["--colour"]).unwrap_err().contains("--colour"));
+        assert!(parsed(&["--source"]).unwrap_err().contains("--source"));
+    }
+}

@@ -1,0 +1,186 @@
+//! The page: everything at a glance, without scripts.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use session_core::{Manager, SessionHandle};
+
+use crate::reply::Outcome;
+use crate::{account, messages, reply, visit};
+
+/// `GET /`.
+pub(crate) async fn home(handle: &SessionHandle<'static>, manager: &Manager) -> Outcome {
+    let session = handle.load().await?;
+    // First of all: a new session has an id for the links once it has a value.
+    let visits = visit::next(&session, manager.now()).await?;
+    let messages: Vec<String> = session.take_flash(messages::CATEGORY).await?;
+    let name = account::username(&session)?;
+
+    let mut shown = String::new();
+    for message in &messages {
+        let _ = write!(shown, "<li>{}</li>", escape(message));
+    }
+    if !shown.is_empty() {
+        shown = format!("<ul class=\"messages\" role=\"status\">{shown}</ul>");
+    }
+    let (kept, on, change) = match session.is_persistent() {
+        true => ("after the browser ends", false, "Forget me when the browser ends"),
+        false => ("until the browser ends", true, "Remember me"),
+    };
+    let link = |path: &str| escape(&handle.encode_url(path));
+    let body = format!(
+        r#"<h1>Session demo</h1>
+{shown}
+<dl>
+<dt>Visits so far</dt><dd id="visits">{visits}</dd>
+<dt>Logged in as</dt><dd id="username">{name}</dd>
+<dt>Provider</dt><dd id="provider">{provider}</dd>
+<dt>Ends without use in</dt><dd id="remaining">{remaining}</dd>
+<dt>Cookie kept</dt><dd id="kept">{kept}</dd>
+</dl>
+<nav aria-label="Pages">
+<a href="{home}">This page</a>
+<a href="{count}">Count</a>
+<a href="{whoami}">Who am I</a>
+<a href="{private}">Private page</a>
+<a href="{login}">Login page</a>
+<a href="{values}">All values</a>
+<a href="{value}">One value</a>
+<a href="{flash}">Messages</a>
+<a href="{stats}">Statistics</a>
+</nav>
+{login_form}
+<form method="post" action="{logout}" id="logout"><button>Log out</button></form>
+<form method="post" action="{add}" id="add"><button>Add 1 to the value n</button></form>
+<form method="post" action="{add_flash}" id="flash">
+<label for="message">Message</label> <input id="message" name="message" required>
+<button>Show at the next visit</button></form>
+<form method="post" action="{slow}" id="slow">
+<label for="draft">Draft, as JSON</label> <input id="draft" name="draft" value="&quot;text&quot;" required>
+<button>Save after two seconds</button></form>
+<form method="post" action="{regenerate}" id="regenerate"><button>Get a new id</button></form>
+<form method="post" action="{remember}" id="remember"><button>{change}</button></form>
+<h2>Without a browser</h2>
+<p>Forms can neither set nor delete a single value; <code>curl</code> can:</p>
+<pre tabindex="0">curl -b jar -c jar -X PUT -d '{{"tea": 2}}' http://127.0.0.1:8080/values/cart
+curl -b jar -c jar http://127.0.0.1:8080/values/cart
+curl -b jar -c jar -X DELETE http://127.0.0.1:8080/values/cart</pre>"#,
+        name = name.as_deref().map_or("nobody".into(), escape),
+        provider = escape(manager.provider_name()),
+        remaining = duration(session.remaining()),
+        home = link("/"),
+        count = link("/count"),
+        whoami = link("/whoami"),
+        private = link("/private"),
+        login = link("/login"),
+        values = link("/values"),
+        value = link("/values/count"),
+        flash = link("/flash"),
+        stats = link("/stats"),
+        login_form = login_form(&link("/login")),
+        logout = link("/logout"),
+        add = link("/add/n?n=1&form"),
+        add_flash = link("/flash?form=message"),
+        slow = link("/slow/draft?ms=2000&form=draft"),
+        regenerate = link("/regenerate?form"),
+        remember = link(&format!("/remember?on={on}&form")),
+    );
+    Ok(reply::html(page("Session demo", &body)))
+}
+
+/// `GET /login`.
+pub(crate) async fn login(handle: &SessionHandle<'static>) -> Outcome {
+    handle.load().await?;
+    let link = |path: &str| escape(&handle.encode_url(path));
+    let body = format!(
+        "<h1>Log in</h1>\n{}\n<nav aria-label=\"Pages\"><a href=\"{}\">Back to the demo</a></nav>",
+        login_form(&link("/login")),
+        link("/"),
+    );
+    Ok(reply::html(page("Log in", &body)))
+}
+
+fn login_form(action: &str) -> String {
+    format!(
+        r#"<form method="post" action="{action}" id="login">
+<label for="name">Name</label> <input id="name" name="username" autocomplete="username" required>
+<button>Log in</button></form>"#
+    )
+}
+
+fn page(title: &str, body: &str) -> String {
+    format!(
+        r#"<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<link rel="icon" href="data:,">
+<style>{STYLE}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"#
+    )
+}
+
+const STYLE: &str = "
+:root { color-scheme: light dark; }
+body { font: 1rem/1.5 system-ui, sans-serif; margin: 0; }
+main { max-width: 42rem; margin: 0 auto; padding: 1rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.5rem; }
+dd { margin: 0; font-weight: 600; overflow-wrap: anywhere; }
+nav { display: flex; flex-wrap: wrap; gap: .5rem 1rem; margin: 1rem 0; }
+form { margin: .75rem 0; }
+input, button { font: inherit; padding: .3rem .6rem; max-width: 100%; }
+pre { overflow-x: auto; padding: .75rem; border: 1px solid; border-radius: .3rem; }
+.messages { border-inline-start: .3rem solid; padding: .5rem 2rem; overflow-wrap: anywhere; }
+";
+
+/// A visitor's text within an element or a quoted attribute.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+/// A duration for people, down to seconds.
+fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s} s"),
+        (h, m, s) => format!("{h} h {m} min {s} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_can_not_become_markup() {
+        assert_eq!(escape("<b a='\"'>&"), "&lt;b a=&#39;&quot;&#39;&gt;&amp;");
+    }
+
+    #[test]
+    fn durations_are_readable() {
+        assert_eq!(duration(Duration::from_millis(59_999)), "59 s");
+        assert_eq!(duration(Duration::from_secs(1799)), "29 min 59 s");
+        assert_eq!(duration(Duration::from_secs(12 * 3600)), "12 h 0 min 0 s");
+    }
+}

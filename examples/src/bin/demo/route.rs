@@ -1,0 +1,121 @@
+//! Paths and methods.
+
+use hyper::Method;
+
+use crate::input;
+
+/// What a path stands for. Keys are as in the path, still percent-encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route<'p> {
+    Home,
+    Count,
+    Login,
+    Logout,
+    WhoAmI,
+    Private,
+    Values,
+    Value(&'p str),
+    Add(&'p str),
+    Slow(&'p str),
+    Flash,
+    Regenerate,
+    Remember,
+    Stats,
+}
+
+impl<'p> Route<'p> {
+    /// The route of a path, or `None` if there is none.
+    pub(crate) fn of(path: &'p str) -> Option<Self> {
+        Some(match path {
+            "/" => Self::Home,
+            "/count" => Self::Count,
+            "/login" => Self::Login,
+            "/logout" => Self::Logout,
+            "/whoami" => Self::WhoAmI,
+            "/private" => Self::Private,
+            "/values" => Self::Values,
+            "/flash" => Self::Flash,
+            "/regenerate" => Self::Regenerate,
+            "/remember" => Self::Remember,
+            "/stats" => Self::Stats,
+            _ => {
+                let (route, key) = path.strip_prefix('/')?.split_once('/')?;
+                if key.contains('/') {
+                    return None;
+                }
+                match route {
+                    "values" => Self::Value(key),
+                    "add" => Self::Add(key),
+                    "slow" => Self::Slow(key),
+                    _ => return None,
+                }
+            }
+        })
+    }
+
+    /// The route as the logs have it: a path may hold anything, even an id.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Home => "/",
+            Self::Count => "/count",
+            Self::Login => "/login",
+            Self::Logout => "/logout",
+            Self::WhoAmI => "/whoami",
+            Self::Private => "/private",
+            Self::Values => "/values",
+            Self::Value(_) => "/values/{key}",
+            Self::Add(_) => "/add/{key}",
+            Self::Slow(_) => "/slow/{key}",
+            Self::Flash => "/flash",
+            Self::Regenerate => "/regenerate",
+            Self::Remember => "/remember",
+            Self::Stats => "/stats",
+        }
+    }
+
+    /// The methods that it has, as the `Allow` header lists them. HEAD comes with GET.
+    pub(crate) fn methods(self) -> &'static str {
+        match self {
+            Self::Home
+            | Self::Count
+            | Self::WhoAmI
+            | Self::Private
+            | Self::Values
+            | Self::Stats => "GET, HEAD",
+            Self::Login | Self::Flash => "GET, HEAD, POST",
+            Self::Value(_) => "GET, HEAD, PUT, DELETE",
+            Self::Logout | Self::Add(_) | Self::Slow(_) | Self::Regenerate | Self::Remember => {
+                "POST"
+            }
+        }
+    }
+
+    /// Whether it has this method.
+    pub(crate) fn allows(self, method: &Method) -> bool {
+        self.methods().split(", ").any(|name| name == method.as_str())
+    }
+}
+
+/// The key that a path names (RFC 3986, section 2.1: `+` stands for itself there).
+pub(crate) fn key(encoded: &str) -> Result<String, crate::reply::Failure> {
+    input::percent_decode(encoded, input::Plus::IsItself).ok_or(crate::reply::Failure::bad_request(
+        "the key in the path is not percent-encoded UTF-8",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_paths_count() {
+        assert_eq!(Route::of("/"), Some(Route::Home));
+        assert_eq!(Route::of("/values"), Some(Route::Values));
+        assert_eq!(Route::of("/values/"), Some(Route::Value("")));
+        assert_eq!(Route::of("/values/a%2Fb"), Some(Route::Value("a%2Fb")));
+        for path in ["", "*", "//", "/count/", "/Count", "/values/a/b", "/count;sid=x", "/%63ount"]
+        {
+            assert_eq!(Route::of(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Values, as JSON.
+
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use serde_json::{Map, Value};
+use session_core::SessionHandle;
+
+use crate::reply::{Failure, Outcome};
+use crate::{input, integer, reply};
+
+/// The longest wait of `/slow`, in milliseconds.
+const LONGEST_WAIT: u64 = 60_000;
+
+/// `GET /values`.
+pub(crate) async fn list(handle: &SessionHandle<'static>) -> Outcome {
+    let session = handle.load().await?;
+    let mut all = Map::new();
+    for key in session.keys()? {
+        if let Some(value) = session.get(&key)? {
+            all.insert(key, value);
+        }
+    }
+    Ok(reply::json(&all))
+}
+
+/// `GET /values/{key}`.
+pub(crate) async fn read(handle: &SessionHandle<'static>, key: &str) -> Outcome {
+    let value: Option<Value> = handle.load().await?.get(key)?;
+    Ok(reply::json(&value.ok_or(Failure::not_found())?))
+}
+
+/// `PUT /values/{key}`.
+pub(crate) async fn write(handle: &SessionHandle<'static>, key: &str, body: Incoming) -> Outcome {
+    let value = input::json(&input::bytes(body).await?)?;
+    handle.load().await?.set(key, &value)?;
+    Ok(reply::no_content())
+}
+
+/// `DELETE /values/{key}`.
+pub(crate) async fn delete(handle: &SessionHandle<'static>, key: &str) -> Outcome {
+    let session = handle.load().await?;
+    session.get::<Value>(key)?.ok_or(Failure::not_found())?;
+    session.delete(key)?;
+    Ok(reply::no_content())
+}
+
+/// `POST /add/{key}`: as many at once as you like, none is lost.
+pub(crate) async fn add(handle: &SessionHandle<'static>, key: &str, query: &str) -> Outcome {
+    let n = match input::argument(query, "n")? {
+        Some(n) => n.parse().map_err(|_| input::refused("n", "must be a whole number"))?,
+        None => 1,
+    };
+    let sum = integer::add(&handle.load().await?, key, n).await?;
+    Ok(reply::text(&sum.to_string()))
+}
+
+/// `POST /slow/{key}`: a request that holds a loaded session while others go on.
+pub(crate) async fn slow(
+    handle: &SessionHandle<'static>,
+    key: &str,
+    query: &str,
+    form: Option<&str>,
+    body: Incoming,
+) -> Outcome {
+    let wait = match input::argument(query, "ms")? {
+        Some(ms) => ms.parse().ok().filter(|ms| *ms <= LONGEST_WAIT),
+        None => Some(200),
+    };
+    let wait = wait.ok_or(input::refused("ms", "must be a whole number up to 60000"))?;
+    let value = input::json(input::text(body, form).await?.as_bytes())?;
+    let session = handle.load().await?;
+    tokio::time::sleep(Duration::from_millis(wait)).await;
+    if session.get::<Value>(key)?.as_ref() == Some(&value) {
+        // An equal value is no change, so nothing would be saved, and the store not asked whether
+        // the session is still there. An update asks.
+        session.update(key, |_: Option<Value>| value.clone()).await?;
+    } else {
+        session.set(key, &value)?;
+    }
+    Ok(reply::no_content())
+}
