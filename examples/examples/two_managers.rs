@@ -1,0 +1,63 @@
+//! Two sessions in a request: a visitor's, which lasts, and the staff's, which is strict. Each has
+//! a cookie, a lifetime and a store of its own; one call finishes both.
+//!
+//!     cargo run -p examples --example two_managers
+//!     curl -b jar -c jar http://127.0.0.1:8080/
+//!     curl -b jar -c jar http://127.0.0.1:8080/staff
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use session_core::transport::SameSite;
+use session_core::{Config, Manager, Sessions};
+use tokio::net::TcpListener;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+async fn count(
+    managers: Arc<[Manager]>,
+    request: Request<Incoming>,
+) -> Result<Response<String>, BoxError> {
+    let sessions = Sessions::start(&managers, &request);
+    let name = if request.uri().path() == "/staff" { "__Host-staff" } else { "__Host-visitor" };
+    let session = sessions.get(name).expect("one of the managers'").load().await?;
+    let visits = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
+    let mut response = Response::new(format!("{name}: visit {visits}\n"));
+    sessions.finish(&mut response).await?;
+    Ok(response)
+}
+
+fn managers() -> Result<Arc<[Manager]>, session_core::Error> {
+    let mut visitors = Config::default();
+    visitors.cookie.name = "__Host-visitor".into();
+    visitors.cookie.persistent = true;
+    visitors.idle = Duration::from_secs(30 * 86_400);
+    visitors.absolute = Duration::from_secs(90 * 86_400);
+
+    let mut staff = Config::default();
+    staff.source = "max_sessions=1000".into();
+    staff.cookie.name = "__Host-staff".into();
+    staff.cookie.same_site = SameSite::Strict;
+    staff.idle = Duration::from_secs(5 * 60);
+
+    Ok([Manager::from_config(&visitors)?, Manager::from_config(&staff)?].into())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    session_memory::init();
+    let managers = managers()?;
+    let listener = TcpListener::bind("127.0.0.1:8080").await?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let managers = managers.clone();
+        let service = service_fn(move |request| count(managers.clone(), request));
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    }
+}
