@@ -34,12 +34,16 @@
 
 pub mod cases;
 mod harness;
+mod interleave;
+mod layers;
 mod random;
 mod sample;
 mod store;
 
 pub use cases::{Case, cases};
 pub use harness::{Capabilities, Harness, HarnessFuture};
+pub use interleave::{Task, abandon_after, interleave};
+pub use layers::{Counting, Delayed, Fault, Faulty, Operation};
 
 /// Makes a `#[test]` of each case, named as the case, in the current module.
 ///

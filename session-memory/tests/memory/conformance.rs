@@ -22,3 +22,15 @@ mod through_dyn {
 
     session_core::conformance_tests!(boxed());
 }
+
+mod through_layers {
+    use super::*;
+    use session_core::conformance::{Counting, Delayed, Faulty};
+
+    /// Futures that wait, and layers that are not to be noticed.
+    fn layered() -> Arc<Counting<Faulty<Delayed<Arc<MemoryProvider>>>>> {
+        Arc::new(Counting::new(Faulty::new(Delayed::new(memory(), 42))))
+    }
+
+    session_core::conformance_tests!(layered());
+}

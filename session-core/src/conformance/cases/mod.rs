@@ -1,8 +1,11 @@
 //! The cases: each a promise, and the test of it.
 
+mod cancellation;
 mod expiry;
 mod lifecycle;
+mod model;
 mod purging;
+mod races;
 mod records;
 mod saves;
 mod threads;
@@ -10,9 +13,12 @@ mod tokens;
 
 use super::{Capabilities, Harness};
 
+pub use cancellation::*;
 pub use expiry::*;
 pub use lifecycle::*;
+pub use model::*;
 pub use purging::*;
+pub use races::*;
 pub use records::*;
 pub use saves::*;
 pub use threads::*;
@@ -144,6 +150,13 @@ macro_rules! __conformance_cases {
         a_save_that_races_a_purge_is_whole_or_gone [shared_store purges]
         a_create_that_races_a_purge_stays [shared_store purges]
         a_crowd_leaves_a_store_that_adds_up [shared_store revokes count purges]
+
+        any_sequence_of_operations_agrees_with_a_map [shared_store revokes]
+
+        a_dropped_create_is_whole_or_nothing [shared_store]
+        a_dropped_save_is_whole_or_nothing
+        a_dropped_rename_is_whole_or_nothing [shared_store revokes]
+        a_dropped_touch_or_destroy_is_whole_or_nothing [revokes]
     } };
 }
 

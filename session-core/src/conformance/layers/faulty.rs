@@ -1,0 +1,108 @@
+//! A store that fails.
+
+use parking_lot::Mutex;
+
+use super::{Operation, layer};
+use crate::{
+    Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token,
+};
+
+/// How an operation fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is not carried out: [`Error::Unavailable`].
+    NotDone,
+    /// It is carried out, and the answer is lost: [`Error::InDoubt`], or for one that writes
+    /// nothing [`Error::Unavailable`].
+    Unanswered,
+}
+
+/// Fails operations of a provider as told; without being told, none.
+#[derive(Debug)]
+pub struct Faulty<P> {
+    inner: P,
+    plan: Mutex<Plan>,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    /// How many operations pass before the fault, and which it is.
+    next: Option<(usize, Fault)>,
+    down: bool,
+}
+
+impl<P> Faulty<P> {
+    /// This provider, without faults so far.
+    pub fn new(inner: P) -> Self {
+        Self { inner, plan: Mutex::default() }
+    }
+
+    /// Fails one operation: the next one after `passing` others.
+    pub fn fail_after(&self, passing: usize, fault: Fault) {
+        self.plan.lock().next = Some((passing, fault));
+    }
+
+    /// Whether a fault that was ordered has yet to happen.
+    pub fn is_pending(&self) -> bool {
+        self.plan.lock().next.is_some()
+    }
+
+    /// Cancels a fault that was ordered and has yet to happen.
+    pub fn cancel(&self) {
+        self.plan.lock().next = None;
+    }
+
+    /// Fails all operations with [`Error::Unavailable`], or stops doing so.
+    pub fn set_down(&self, down: bool) {
+        self.plan.lock().down = down;
+    }
+
+    /// What is to happen to an operation that begins now.
+    fn fault(&self) -> Option<Fault> {
+        let mut plan = self.plan.lock();
+        if plan.down {
+            return Some(Fault::NotDone);
+        }
+        let (passing, fault) = plan.next?;
+        plan.next = passing.checked_sub(1).map(|passing| (passing, fault));
+        plan.next.is_none().then_some(fault)
+    }
+
+    fn around<'a, T: Send + 'a>(
+        &'a self,
+        operation: Operation,
+        act: impl FnOnce() -> ProviderFuture<'a, Result<T, Error>> + Send + 'a,
+    ) -> ProviderFuture<'a, Result<T, Error>>
+    where
+        P: Sync,
+    {
+        ProviderFuture::boxed(async move {
+            match self.fault() {
+                None => act().await,
+                Some(Fault::NotDone) => Err(Error::unavailable(CAUSE)),
+                Some(Fault::Unanswered) => {
+                    act().await?;
+                    match operation.writes() {
+                        true => Err(Error::InDoubt { source: CAUSE.into() }),
+                        false => Err(Error::unavailable(CAUSE)),
+                    }
+                }
+            }
+        })
+    }
+
+    fn around_purge(&self, act: impl FnOnce() -> Result<Purged, Error>) -> Result<Purged, Error> {
+        match self.fault() {
+            None => act(),
+            Some(Fault::NotDone) => Err(Error::unavailable(CAUSE)),
+            Some(Fault::Unanswered) => {
+                act()?;
+                Err(Error::InDoubt { source: CAUSE.into() })
+            }
+        }
+    }
+}
+
+const CAUSE: &str = "a fault that the test ordered";
+
+layer!(Faulty);
