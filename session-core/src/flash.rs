@@ -23,8 +23,10 @@ impl LoadedSession<'_> {
         // One level is the list's own.
         let inner = Limits { depth: limits.depth - 1, ..limits };
         let message = value::encode(category, message, &inner)?;
-        self.update_encoded(&key::flash(category), &mut |list| Some(Some(append(list, &message))))
-            .await
+        self.update_encoded(&key::flash(category), &mut |list| {
+            Some(Some(append(list, &message).into()))
+        })
+        .await
     }
 
     /// Takes the messages of a category: they are gone from the session.

@@ -1,16 +1,17 @@
 //! One request's session, from arrival to response.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use http::header::{CACHE_CONTROL, HeaderValue, LOCATION, REFERRER_POLICY};
 use http::{HeaderMap, Response};
 use parking_lot::Mutex;
 use tracing::debug;
 
-use crate::loaded::{LoadedSession, Phase, State};
 use crate::manager::{ManagerRef, Shared};
-use crate::transport::{Announcement, Carrier};
-use crate::{Error, Token};
+use crate::state::{Phase, State};
+use crate::transport::{Announcement, Carrier, Found};
+use crate::{Error, LoadedSession, LogHash, SessionId, Token};
 
 /// A request's session, loaded or not: what [`Manager::start`](crate::Manager::start) answers.
 ///
@@ -19,23 +20,21 @@ pub struct SessionHandle<'m> {
     manager: ManagerRef<'m>,
     /// How the client sent what it sent, well formed or not.
     carrier: Option<Carrier>,
+    claim: Claim,
+    /// Made by the first use, so that a handle without one is made and dropped for next to nothing.
+    core: OnceLock<Core>,
+}
+
+/// What the uses of one handle share.
+pub(crate) struct Core {
     /// Store operations of one handle come one after the other.
-    gate: async_lock::Mutex<()>,
-    state: Mutex<State>,
+    pub(crate) gate: futures_util::lock::Mutex<()>,
+    pub(crate) state: Mutex<State>,
 }
 
 impl<'m> SessionHandle<'m> {
-    pub(crate) fn new(
-        manager: ManagerRef<'m>,
-        token: Option<Token>,
-        carrier: Option<Carrier>,
-    ) -> Self {
-        Self {
-            manager,
-            carrier,
-            gate: async_lock::Mutex::new(()),
-            state: Mutex::new(State::arrived(token)),
-        }
+    pub(crate) fn new(manager: ManagerRef<'m>, found: Found<'_>) -> Self {
+        Self { manager, carrier: found.carrier(), claim: Claim::of(found), core: OnceLock::new() }
     }
 
     /// Loads the session, at the first call; later calls answer the same one.
@@ -50,10 +49,23 @@ impl<'m> SessionHandle<'m> {
     /// # Cancellation
     /// Safe: nothing is written.
     pub async fn load(&self) -> Result<LoadedSession<'_>, Error> {
-        let session = LoadedSession::new(self.shared(), &self.state, &self.gate, self.carrier);
-        if self.state.lock().phase != Phase::Loaded {
-            session.load().await?;
+        if let Some(core) = self.core.get()
+            && core.state.lock().phase == Phase::Loaded
+        {
+            return Ok(self.view(core));
         }
+        let core = self.core.get_or_init(|| {
+            let token = self.claim.token(self.shared());
+            if token.is_none() {
+                self.claim.report(self.shared());
+            }
+            Core {
+                gate: futures_util::lock::Mutex::new(()),
+                state: Mutex::new(State::arrived(token)),
+            }
+        });
+        let session = self.view(core);
+        session.load().await?;
         Ok(session)
     }
 
@@ -78,41 +90,21 @@ impl<'m> SessionHandle<'m> {
 
     /// The first half of [`finish`](Self::finish): the store.
     pub(crate) async fn store(&self) -> Result<(), Error> {
-        {
-            let state = self.state.lock();
-            if state.phase != Phase::Loaded && !state.has_changes() {
-                return Ok(());
-            }
+        match self.core.get() {
+            Some(core) => self.view(core).finish().await,
+            None => Ok(()),
         }
-        LoadedSession::new(self.shared(), &self.state, &self.gate, self.carrier).finish().await
     }
 
     /// The second half of [`finish`](Self::finish): the response. Writes nothing on an error.
     pub(crate) fn announce<B>(&self, response: &mut Response<B>) -> Result<(), Error> {
-        let shared = self.shared();
-        let transport = &*shared.transport;
-        let state = &mut *self.state.lock();
         let headers = response.headers_mut();
-        // A token that nobody asked the store about is the client's claim, not news for it.
-        let changed = state.phase != Phase::Arrived && state.token != state.held;
-        let announced = match &state.token {
-            Some(token) if changed || state.reissue => {
-                let max_age = state.max_age(shared);
-                token.with_client_text(|text| {
-                    transport.announce(Announcement::Issue { text, max_age }, headers)
-                })
-            }
-            None if changed && state.ended => transport.announce(Announcement::Remove, headers),
-            _ => Ok(()),
-        };
-        announced?;
-        if changed {
-            state.held.clone_from(&state.token);
+        if let Some(core) = self.core.get() {
+            self.tell(&mut core.state.lock(), headers)?;
         }
-        state.reissue = false;
-        state.ended = false;
+        let transport = &*self.shared().transport;
         if transport.uses_url(self.carrier) {
-            if let Some(token) = &state.token {
+            if let Some(token) = self.token() {
                 rewrite_location(headers, |url| {
                     token.with_client_text(|text| transport.encode_url(url, text))
                 });
@@ -122,6 +114,39 @@ impl<'m> SessionHandle<'m> {
         Ok(())
     }
 
+    /// Tells the client what it is to carry from now on, if that is news.
+    fn tell(&self, state: &mut State, headers: &mut HeaderMap) -> Result<(), Error> {
+        let shared = self.shared();
+        // A token that the store was not asked about is the client's claim, not news for it.
+        let changed = state.phase != Phase::Arrived && state.token != state.held;
+        match &state.token {
+            Some(token) if changed || state.reissue => {
+                let max_age = state.max_age(shared);
+                token.with_client_text(|text| {
+                    shared.transport.announce(Announcement::Issue { text, max_age }, headers)
+                })?;
+            }
+            None if changed && state.ended => {
+                shared.transport.announce(Announcement::Remove, headers)?;
+            }
+            _ => {}
+        }
+        if changed {
+            state.held.clone_from(&state.token);
+        }
+        state.reissue = false;
+        state.ended = false;
+        Ok(())
+    }
+
+    /// What the client will carry once the request is finished, as far as can be told before.
+    fn token(&self) -> Option<Token> {
+        match self.core.get() {
+            Some(core) => core.state.lock().future_token(self.shared()),
+            None => self.claim.token(self.shared()),
+        }
+    }
+
     /// The URL with the session's id in it, where the transport puts ids into URLs, this URL is the
     /// application's own, and there is a session; otherwise the URL as it is.
     ///
@@ -129,8 +154,8 @@ impl<'m> SessionHandle<'m> {
     pub fn encode_url(&self, url: &str) -> String {
         let transport = &*self.shared().transport;
         let encoded = if transport.uses_url(self.carrier) {
-            let token = self.state.lock().future_token(self.shared());
-            token.and_then(|token| token.with_client_text(|text| transport.encode_url(url, text)))
+            self.token()
+                .and_then(|token| token.with_client_text(|text| transport.encode_url(url, text)))
         } else {
             None
         };
@@ -147,8 +172,61 @@ impl<'m> SessionHandle<'m> {
         self.carrier
     }
 
+    fn view<'h>(&'h self, core: &'h Core) -> LoadedSession<'h> {
+        LoadedSession::new(self.shared(), core, self.carrier)
+    }
+
     fn shared(&self) -> &Shared {
         self.manager.shared()
+    }
+}
+
+/// What a client sent, not looked at yet.
+enum Claim {
+    Nothing,
+    /// As long as an id's text: no allocation.
+    Id([u8; SessionId::TEXT_LEN]),
+    /// A text of another length, which may be a sealed session.
+    Other(Box<str>),
+    Malformed,
+}
+
+/// The longest text that may be a token. Cookies end at 4,096 bytes.
+const LONGEST_CLAIM: usize = 8192;
+
+impl Claim {
+    fn of(found: Found<'_>) -> Self {
+        match found {
+            Found::Nothing => Self::Nothing,
+            Found::Text(text, _) => match text.as_bytes().try_into() {
+                Ok(id) => Self::Id(id),
+                Err(_) if text.len() > LONGEST_CLAIM => Self::Malformed,
+                Err(_) => Self::Other(text.into()),
+            },
+            Found::Malformed(_) => Self::Malformed,
+        }
+    }
+
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Nothing | Self::Malformed => None,
+            Self::Id(bytes) => str::from_utf8(bytes).ok(),
+            Self::Other(text) => Some(text),
+        }
+    }
+
+    /// The token, if it is exactly one well-formed one.
+    fn token(&self, shared: &Shared) -> Option<Token> {
+        shared.provider.token(self.text()?)
+    }
+
+    /// Says that what came is no token.
+    fn report(&self, shared: &Shared) {
+        if !matches!(self, Self::Nothing) {
+            shared.counters.malformed.add(1);
+            let hash = self.text().map(|text| LogHash::of(text.as_bytes()));
+            debug!(token = ?hash, "malformed or ambiguous session token");
+        }
     }
 }
 

@@ -11,11 +11,11 @@ use tracing::{debug, warn};
 use crate::collector::Collector;
 use crate::stats::Counters;
 use crate::transport::{
-    AutoTransport, CookieTransport, Found, HeaderTransport, RequestHead, Transport, UrlTransport,
+    AutoTransport, CookieTransport, HeaderTransport, RequestHead, Transport, UrlTransport,
 };
 use crate::{
-    Clock, Config, Error, Lifetime, Limits, LogHash, Provider, Purged, SessionHandle, SessionId,
-    Stats, SystemClock, Timestamp, Token, TransportKind, registry,
+    Clock, Config, Error, Lifetime, Limits, Provider, Purged, SessionHandle, SessionId, Stats,
+    SystemClock, Timestamp, TransportKind, registry,
 };
 
 /// Makes ids. Exchanged by tests that force collisions or failures.
@@ -59,7 +59,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     /// Updates of one session queue here rather than conflict at the store. Sessions share a
     /// queue by chance, which costs waiting and nothing else.
-    pub(crate) queues: Box<[async_lock::Mutex<()>]>,
+    pub(crate) queues: Box<[futures_util::lock::Mutex<()>]>,
     provider_name: Box<str>,
     ids: IdSource,
     reported: Mutex<HashSet<u32>>,
@@ -94,39 +94,16 @@ impl Manager {
 
     /// Finds what a request says of its session.
     ///
-    /// Pure and cheap: no I/O, and no allocation when the client sent nothing. Loading comes with
+    /// Pure and cheap: no I/O, and no allocation when the client sent nothing or an id. Whether it
+    /// is well formed is looked at with the first use, and whether the store knows it with
     /// [`SessionHandle::load`].
     pub fn start<'m, 'r>(&'m self, request: impl Into<RequestHead<'r>>) -> SessionHandle<'m> {
-        let (token, carrier) = self.find(request.into());
-        SessionHandle::new(ManagerRef::Borrowed(self), token, carrier)
+        SessionHandle::new(ManagerRef::Borrowed(self), self.0.transport.find(request.into()))
     }
 
     /// The same, with a handle that can be moved into tasks: it shares the manager.
     pub fn start_owned<'r>(&self, request: impl Into<RequestHead<'r>>) -> SessionHandle<'static> {
-        let (token, carrier) = self.find(request.into());
-        SessionHandle::new(ManagerRef::Owned(self.clone()), token, carrier)
-    }
-
-    fn find(&self, head: RequestHead<'_>) -> (Option<Token>, Option<crate::Carrier>) {
-        let found = self.0.transport.find(head);
-        let carrier = found.carrier();
-        let token = match found {
-            Found::Nothing => None,
-            Found::Text(text, _) => {
-                let token = self.0.provider.token(&text);
-                if token.is_none() {
-                    self.0.counters.malformed.add(1);
-                    debug!(token = %LogHash::of(text.as_bytes()), "malformed session token");
-                }
-                token
-            }
-            Found::Malformed(_) => {
-                self.0.counters.malformed.add(1);
-                debug!("ambiguous or malformed session token");
-                None
-            }
-        };
-        (token, carrier)
+        SessionHandle::new(ManagerRef::Owned(self.clone()), self.0.transport.find(request.into()))
     }
 
     /// The name that clients know the session by: the cookie's, the query argument's...
@@ -323,7 +300,7 @@ impl ManagerBuilder {
             touch_every: config.touch_every.unwrap_or(config.idle / 10).min(config.idle / 4),
             limits: config.limits,
             counters,
-            queues: (0..QUEUES).map(|_| async_lock::Mutex::new(())).collect(),
+            queues: (0..QUEUES).map(|_| futures_util::lock::Mutex::new(())).collect(),
             provider_name,
             ids,
             reported: Mutex::default(),

@@ -62,7 +62,7 @@ pub trait SessionExt: Session {
     /// # Errors
     /// [`Error::Encode`] if the value can't be represented, [`Error::TooLarge`] over a limit.
     fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<(), Error> {
-        self.set_encoded(key, value::encode(key, value, &WIDEST)?)
+        self.set_encoded(key, value::encode(key, value, &WIDEST)?.into_vec())
     }
 }
 

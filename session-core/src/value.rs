@@ -3,6 +3,7 @@
 use rmp::Marker;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use smallvec::SmallVec;
 
 use crate::{Error, Limits};
 
@@ -16,16 +17,17 @@ pub fn encode<T: Serialize + ?Sized>(
     key: &str,
     value: &T,
     limits: &Limits,
-) -> Result<Vec<u8>, Error> {
-    // Most values are numbers and short texts; the buffer grows for the others.
-    let mut bytes = Vec::with_capacity(32);
+) -> Result<Box<[u8]>, Error> {
+    // Most values are numbers and short texts, and are kept for long: encoded on the stack, they
+    // take one allocation of their own size.
+    let mut bytes = SmallVec::<[u8; 128]>::new();
     rmp_serde::encode::write_named(&mut bytes, value)
         .map_err(|_| Error::Encode { key: key.into(), given: std::any::type_name::<T>() })?;
     if bytes.len() > limits.bytes {
         return Err(Error::TooLarge { what: "session bytes", limit: limits.bytes });
     }
     match check(&bytes, limits.depth) {
-        Ok(()) => Ok(bytes),
+        Ok(()) => Ok(bytes.as_slice().into()),
         Err(Malformed::TooDeep) => {
             Err(Error::TooLarge { what: "value depth", limit: limits.depth })
         }
@@ -146,9 +148,9 @@ mod tests {
             x: i32,
         }
         let limits = Limits::default();
-        assert_eq!(encode("k", &7u64, &limits).unwrap(), [7]);
-        assert_eq!(encode("k", "hi", &limits).unwrap(), [0xa2, b'h', b'i']);
-        assert_eq!(encode("k", &Point { x: 1 }, &limits).unwrap(), [0x81, 0xa1, b'x', 1]);
+        assert_eq!(*encode("k", &7u64, &limits).unwrap(), [7]);
+        assert_eq!(*encode("k", "hi", &limits).unwrap(), [0xa2, b'h', b'i']);
+        assert_eq!(*encode("k", &Point { x: 1 }, &limits).unwrap(), [0x81, 0xa1, b'x', 1]);
     }
 
     #[test]

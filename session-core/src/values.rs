@@ -48,6 +48,11 @@ impl Values {
         self.0.as_ref().map_or(0, |block| block.len() + 2 * size_of::<usize>())
     }
 
+    /// The bytes of the first key in order.
+    pub(crate) fn first_key(&self) -> Option<&[u8]> {
+        Block::of(self).map(|block| block.key(0))
+    }
+
     /// The keys in order, with their encoded values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         Block::of(self).into_iter().flat_map(|block| {

@@ -15,7 +15,7 @@ pub(crate) fn id() -> SessionId {
 }
 
 /// A number as stores see it.
-pub(crate) fn number(n: u64) -> Vec<u8> {
+pub(crate) fn number(n: u64) -> Box<[u8]> {
     value::encode("", &n, &Limits::default()).expect("a number is a value")
 }
 

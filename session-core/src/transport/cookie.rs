@@ -113,6 +113,20 @@ impl CookieTransport {
         Ok(Self { options, attributes })
     }
 
+    /// The values under our name in one header. A semicolon always separates: quotes don't hide it
+    /// (RFC 6265, section 4.2.1).
+    fn values<'r>(&self, header: &'r [u8]) -> impl Iterator<Item = &'r [u8]> {
+        let name = self.options.name.as_bytes();
+        let ends = memchr::memchr_iter(b';', header).chain(std::iter::once(header.len()));
+        let mut start = 0;
+        ends.filter_map(move |end| {
+            let pair = header[start..end].trim_ascii_start();
+            start = end + 1;
+            let value = pair.strip_prefix(name)?.trim_ascii_start().strip_prefix(b"=")?;
+            Some(value.trim_ascii())
+        })
+    }
+
     fn set_cookie(&self, announcement: Announcement<'_>) -> Result<HeaderValue, Error> {
         let Self { options: CookieOptions { name, .. }, attributes } = self;
         let text = match announcement {
@@ -145,14 +159,7 @@ impl Transport for CookieTransport {
         if headers.iter().map(HeaderValue::len).sum::<usize>() > SCAN_LIMIT {
             return Found::Malformed(Carrier::Cookie);
         }
-        let name = self.options.name.as_bytes();
-        let pairs = headers.iter().flat_map(|header| header.as_bytes().split(|byte| *byte == b';'));
-        let ours = pairs.filter_map(|pair| {
-            let (found, value) = pair.trim_ascii_start().split_at_checked(name.len())?;
-            let value = value.trim_ascii_start().strip_prefix(b"=")?;
-            (found == name).then(|| value.trim_ascii())
-        });
-        one_text(ours, Carrier::Cookie)
+        one_text(headers.iter().flat_map(|header| self.values(header.as_bytes())), Carrier::Cookie)
     }
 
     fn announce(

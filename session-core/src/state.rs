@@ -1,0 +1,339 @@
+//! What a request knows of its session.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::manager::Shared;
+use crate::{
+    Changes, Error, ExpiryChange, Lifetime, Limits, Record, SessionId, Timestamp, Token, Values,
+    key, value,
+};
+
+/// How far a request has come with its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The token is what the client claims; nobody asked the store.
+    Arrived,
+    /// The values are there.
+    Loaded,
+    /// The values were let go; the token is what the client is told.
+    Finished,
+}
+
+/// What the library keeps about a session among its values, decoded.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) lifetime: Option<Lifetime>,
+    pub(crate) persistent: Option<bool>,
+}
+
+impl Settings {
+    /// Those of a record. Most have none, which is told by a look at the first key.
+    pub(crate) fn of(values: &Values) -> Self {
+        match values.first_key() {
+            Some([0, ..]) => Self::read(|key| values.get(key)),
+            _ => Self::default(),
+        }
+    }
+
+    /// Reads them by stored key. What is not as the library wrote it counts as not set.
+    fn read<'a>(value: impl Fn(&str) -> Option<&'a [u8]>) -> Self {
+        let limits = Limits::default();
+        let lifetime =
+            value(key::LIFETIME).and_then(|bytes| value::decode("", bytes, &limits).ok());
+        let persistent =
+            value(key::PERSISTENT).and_then(|bytes| value::decode("", bytes, &limits).ok());
+        Self {
+            lifetime: lifetime.map(|(idle, absolute)| Lifetime {
+                idle: Duration::from_millis(idle),
+                absolute: Duration::from_millis(absolute),
+            }),
+            persistent,
+        }
+    }
+}
+
+/// What a handle knows of its session.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) phase: Phase,
+    /// When the record was loaded.
+    pub(crate) loaded_at: Timestamp,
+    /// The stored session; at arrival, what the client claims. `None` for a new session.
+    pub(crate) token: Option<Token>,
+    /// What the client carries and the store knows.
+    pub(crate) held: Option<Token>,
+    /// The id of a session that is not stored yet, once someone asked for it.
+    pub(crate) fresh: Option<SessionId>,
+    /// The record as loaded, without the changes.
+    pub(crate) record: Record,
+    pub(crate) changes: Changes,
+    /// With the changes.
+    pub(crate) settings: Settings,
+    /// Keys and bytes of the values with the changes.
+    pub(crate) keys: usize,
+    bytes: usize,
+    /// The handler changed the lifetime: the expiry is set outright.
+    pub(crate) lifetime_changed: bool,
+    /// The client must be told even if the token stays the same.
+    pub(crate) reissue: bool,
+    /// The handler ended the session that the client carries.
+    pub(crate) ended: bool,
+}
+
+impl State {
+    pub(crate) fn arrived(token: Option<Token>) -> Self {
+        Self {
+            phase: Phase::Arrived,
+            loaded_at: Timestamp::default(),
+            token,
+            held: None,
+            fresh: None,
+            record: Record::default(),
+            changes: Changes::new(),
+            settings: Settings::default(),
+            keys: 0,
+            bytes: 0,
+            lifetime_changed: false,
+            reissue: false,
+            ended: false,
+        }
+    }
+
+    /// Starts over as a visitor without a session.
+    pub(crate) fn become_new(&mut self, now: Timestamp) {
+        self.phase = Phase::Loaded;
+        self.token = None;
+        self.fresh = None;
+        self.changes = Changes::new();
+        self.lifetime_changed = false;
+        self.reissue = false;
+        let record = Record { created: now, ..Record::default() };
+        self.become_loaded(record, Settings::default(), now);
+    }
+
+    /// Takes a record; pending changes stay on top of it.
+    pub(crate) fn become_loaded(&mut self, record: Record, settings: Settings, now: Timestamp) {
+        self.phase = Phase::Loaded;
+        self.loaded_at = now;
+        self.record = record;
+        if self.changes.is_empty() {
+            self.settings = settings;
+            (self.keys, self.bytes) = (self.record.values.len(), self.record.values.size());
+        } else {
+            self.measure();
+        }
+    }
+
+    /// Counts keys and bytes, and reads the settings, anew.
+    fn measure(&mut self) {
+        self.settings = Settings::read(|key| self.value(key));
+        self.keys = self.record.values.len();
+        self.bytes = self.record.values.size();
+        for (key, value) in self.changes.iter() {
+            let old = self.record.values.get(key);
+            self.keys = self.keys + usize::from(value.is_some()) - usize::from(old.is_some());
+            self.bytes = self.bytes + value.map_or(0, |v| key.len() + v.len())
+                - old.map_or(0, |old| key.len() + old.len());
+        }
+    }
+
+    pub(crate) fn has_changes(&self) -> bool {
+        !self.changes.is_empty() || self.changes.owner.is_some()
+    }
+
+    /// A stored key's value, changes first.
+    pub(crate) fn value(&self, key: &str) -> Option<&[u8]> {
+        match self.changes.get(key) {
+            Some(value) => value,
+            None => self.record.values.get(key),
+        }
+    }
+
+    /// Sets or deletes a stored key, unless it is so already.
+    pub(crate) fn put(
+        &mut self,
+        key: &str,
+        value: Option<Box<[u8]>>,
+        shared: &Shared,
+    ) -> Result<bool, Error> {
+        if self.value(key) == value.as_deref() {
+            return Ok(false);
+        }
+        (self.keys, self.bytes) = self.room_for(key, value.as_deref(), &shared.limits)?;
+        if self.record.values.get(key) == value.as_deref() {
+            self.changes.forget(key);
+        } else {
+            match value {
+                Some(value) => self.changes.set(key, value),
+                None => self.changes.delete(key),
+            }
+        }
+        Ok(true)
+    }
+
+    /// The keys and bytes that the session has once a stored key is set or deleted; an error if it
+    /// grows over a limit by that.
+    pub(crate) fn room_for(
+        &self,
+        key: &str,
+        value: Option<&[u8]>,
+        limits: &Limits,
+    ) -> Result<(usize, usize), Error> {
+        let old = self.value(key);
+        let entry = |value: &[u8]| key.len() + value.len();
+        let keys = self.keys + usize::from(value.is_some()) - usize::from(old.is_some());
+        let bytes = self.bytes + value.map_or(0, entry) - old.map_or(0, entry);
+        if bytes > limits.bytes && bytes > self.bytes {
+            return Err(Error::TooLarge { what: "session bytes", limit: limits.bytes });
+        }
+        if keys > limits.keys && keys > self.keys {
+            return Err(Error::TooLarge { what: "session keys", limit: limits.keys });
+        }
+        Ok((keys, bytes))
+    }
+
+    pub(crate) fn lifetime(&self, shared: &Shared) -> Lifetime {
+        self.settings.lifetime.unwrap_or(shared.lifetime)
+    }
+
+    pub(crate) fn persistent(&self, shared: &Shared) -> bool {
+        self.settings.persistent.unwrap_or_else(|| shared.transport.persistent())
+    }
+
+    /// How long the client is to keep the token; `None` for as long as the browser runs.
+    pub(crate) fn max_age(&self, shared: &Shared) -> Option<Duration> {
+        self.persistent(shared).then(|| {
+            let left =
+                self.lifetime(shared).deadline(self.record.created).since(shared.clock.now());
+            shared.transport.max_age().unwrap_or(left)
+        })
+    }
+
+    /// The id of the new session, made if need be.
+    pub(crate) fn fresh_id(&mut self, shared: &Shared) -> Result<SessionId, Error> {
+        match self.fresh {
+            Some(id) => Ok(id),
+            None => Ok(*self.fresh.insert(shared.new_id()?)),
+        }
+    }
+
+    /// What the client will carry once the request is finished, as far as can be told before.
+    pub(crate) fn future_token(&mut self, shared: &Shared) -> Option<Token> {
+        if self.token.is_none() && self.has_changes() {
+            return self.fresh_id(shared).ok().map(Token::from);
+        }
+        self.token.clone()
+    }
+}
+
+/// What `write` has to do.
+pub(crate) enum Plan {
+    Nothing,
+    Create,
+    Touch(Token, Timestamp),
+    Save(Token, ExpiryChange),
+}
+
+impl State {
+    pub(crate) fn plan(&self, shared: &Shared, now: Timestamp) -> Plan {
+        let Some(token) = self.token.clone() else {
+            return if self.has_changes() { Plan::Create } else { Plan::Nothing };
+        };
+        let lifetime = self.lifetime(shared);
+        if self.has_changes() {
+            let expires = lifetime.expires(self.record.created, now);
+            let expiry = match self.lifetime_changed {
+                true => ExpiryChange::Set(expires),
+                false => ExpiryChange::Extend(expires),
+            };
+            return Plan::Save(token, expiry);
+        }
+        // A session's own idle time may be shorter than the manager's: it would end between two
+        // touches if they were as rare.
+        let every = shared.touch_every.min(lifetime.idle / 4);
+        match lifetime.touch_due(self.record.created, self.record.expires, now, every) {
+            Some(expires) if self.phase == Phase::Loaded => Plan::Touch(token, expires),
+            _ => Plan::Nothing,
+        }
+    }
+
+    /// Prepares for the record to have these changes: what other tasks of the request changed
+    /// while they were on their way stays changed, even if it is back to what the record had.
+    pub(crate) fn keep_newer(&mut self, saved: &Changes) {
+        if self.phase == Phase::Loaded {
+            for (key, value) in saved.iter() {
+                match self.value(key).map(Box::<[u8]>::from) {
+                    shown if shown.as_deref() == value => self.changes.forget(key),
+                    Some(shown) => self.changes.set(key, shown),
+                    None => self.changes.delete(key),
+                }
+            }
+            if let Some(saved) = &saved.owner {
+                let shown = self.changes.owner.take().unwrap_or_else(|| self.record.owner.clone());
+                self.changes.owner = (shown != *saved).then_some(shown);
+            }
+        }
+        self.lifetime_changed &= self.changes.get(key::LIFETIME).is_some();
+    }
+
+    /// Takes over what the store took over.
+    pub(crate) fn adopt(&mut self, token: Token, changes: &Changes) -> Result<(), Error> {
+        self.token = Some(token);
+        self.record.expires = changes.expiry.apply(self.record.expires);
+        if let Some(owner) = &changes.owner {
+            self.record.owner.clone_from(owner);
+        }
+        if self.phase == Phase::Loaded {
+            // The store may hold more by now than this snapshot: its limits are its own affair.
+            self.record.values.apply(changes, &Limits::UNLIMITED)?;
+            self.measure();
+        }
+        Ok(())
+    }
+
+    /// Lets go of the values. Lifetime and the like stay for the response.
+    pub(crate) fn release(&mut self) {
+        self.phase = Phase::Finished;
+        self.record.values = Values::new();
+    }
+}
+
+/// Changes on their way to the store. Those that were taken are put back if they don't arrive: on
+/// an error, or when the future is dropped.
+pub(crate) struct Pending<'h> {
+    state: &'h Mutex<State>,
+    pub(crate) changes: Changes,
+    taken: bool,
+}
+
+impl<'h> Pending<'h> {
+    /// Takes the changes and lets go of the values, in one step: nothing can be changed any more
+    /// then. Or copies the changes, which other tasks of the request go on to see and to change.
+    pub(crate) fn of(state: &'h Mutex<State>, release: bool) -> Self {
+        let mut locked = state.lock();
+        let changes = if release {
+            locked.release();
+            std::mem::take(&mut locked.changes)
+        } else {
+            locked.changes.clone()
+        };
+        drop(locked);
+        Self { state, changes, taken: release }
+    }
+
+    /// The changes, which arrived.
+    pub(crate) fn arrived(&mut self) -> Changes {
+        self.taken = false;
+        std::mem::take(&mut self.changes)
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if self.taken {
+            self.state.lock().changes = std::mem::take(&mut self.changes);
+        }
+    }
+}
