@@ -38,6 +38,7 @@ mod interleave;
 mod layers;
 mod random;
 mod sample;
+mod site;
 mod store;
 
 pub use cases::{Case, cases};

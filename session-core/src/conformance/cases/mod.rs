@@ -2,11 +2,13 @@
 
 mod cancellation;
 mod expiry;
+mod faults;
 mod lifecycle;
 mod model;
 mod purging;
 mod races;
 mod records;
+mod requests;
 mod saves;
 mod threads;
 mod tokens;
@@ -15,11 +17,13 @@ use super::{Capabilities, Harness};
 
 pub use cancellation::*;
 pub use expiry::*;
+pub use faults::*;
 pub use lifecycle::*;
 pub use model::*;
 pub use purging::*;
 pub use races::*;
 pub use records::*;
+pub use requests::*;
 pub use saves::*;
 pub use threads::*;
 pub use tokens::*;
@@ -157,6 +161,24 @@ macro_rules! __conformance_cases {
         a_dropped_save_is_whole_or_nothing
         a_dropped_rename_is_whole_or_nothing [shared_store revokes]
         a_dropped_touch_or_destroy_is_whole_or_nothing [revokes]
+
+        requests_that_set_different_keys_lose_nothing [shared_store]
+        parallel_updates_lose_none [shared_store]
+        a_request_slower_than_a_logout_brings_nothing_back [shared_store revokes]
+        a_request_slower_than_a_login_is_gone [shared_store revokes]
+        racing_regenerations_leave_one_session [shared_store revokes]
+        logging_out_twice_at_once_is_fine [revokes]
+        a_taken_id_is_never_overwritten [shared_store]
+
+        a_dropped_request_leaves_the_old_or_the_new [shared_store]
+        a_dropped_login_leaves_one_session [shared_store revokes]
+        a_dropped_first_visit_leaves_one_session_at_most [shared_store]
+        a_failing_store_is_an_error_and_a_retry_succeeds
+        a_failed_first_visit_gets_no_cookie
+        a_failed_update_counts_once_at_most [shared_store]
+        a_failed_login_leaves_one_session [shared_store revokes]
+        a_store_that_is_down_makes_nobody_a_stranger
+        an_untouched_session_costs_nothing
     } };
 }
 
