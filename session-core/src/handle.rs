@@ -5,11 +5,10 @@ use std::sync::OnceLock;
 
 use http::header::{CACHE_CONTROL, HeaderValue, LOCATION, REFERRER_POLICY};
 use http::{HeaderMap, Response};
-use parking_lot::Mutex;
 use tracing::debug;
 
 use crate::manager::{ManagerRef, Shared};
-use crate::state::{Phase, State};
+use crate::state::{Core, State};
 use crate::transport::{Announcement, Carrier, Found};
 use crate::{Error, LoadedSession, LogHash, SessionId, Token};
 
@@ -21,15 +20,8 @@ pub struct SessionHandle<'m> {
     /// How the client sent what it sent, well formed or not.
     carrier: Option<Carrier>,
     claim: Claim,
-    /// Made by the first use, so that a handle without one is made and dropped for next to nothing.
+    /// Made by the first load, so that a handle without one is made and dropped for next to nothing.
     core: OnceLock<Core>,
-}
-
-/// What the uses of one handle share.
-pub(crate) struct Core {
-    /// Store operations of one handle come one after the other.
-    pub(crate) gate: futures_util::lock::Mutex<()>,
-    pub(crate) state: Mutex<State>,
 }
 
 impl<'m> SessionHandle<'m> {
@@ -49,24 +41,18 @@ impl<'m> SessionHandle<'m> {
     /// # Cancellation
     /// Safe: nothing is written.
     pub async fn load(&self) -> Result<LoadedSession<'_>, Error> {
-        if let Some(core) = self.core.get()
-            && core.state.lock().phase == Phase::Loaded
-        {
-            return Ok(self.view(core));
+        if let Some(core) = self.core.get() {
+            let session = self.view(core);
+            session.load_again().await?;
+            return Ok(session);
         }
-        let core = self.core.get_or_init(|| {
-            let token = self.claim.token(self.shared());
-            if token.is_none() {
-                self.claim.report(self.shared());
-            }
-            Core {
-                gate: futures_util::lock::Mutex::new(()),
-                state: Mutex::new(State::arrived(token)),
-            }
-        });
-        let session = self.view(core);
-        session.load().await?;
-        Ok(session)
+        let token = self.claim.token(self.shared());
+        if token.is_none() {
+            self.claim.report(self.shared());
+        }
+        let state = self.shared().first_load(token, self.carrier).await?;
+        // If another task was faster, its state is the one.
+        Ok(self.view(self.core.get_or_init(|| Core::new(state))))
     }
 
     /// Writes what changed to the store, then what changed for the client to the response.
@@ -100,7 +86,7 @@ impl<'m> SessionHandle<'m> {
     pub(crate) fn announce<B>(&self, response: &mut Response<B>) -> Result<(), Error> {
         let headers = response.headers_mut();
         if let Some(core) = self.core.get() {
-            self.tell(&mut core.state.lock(), headers)?;
+            self.tell(&mut core.lock(), headers)?;
         }
         let transport = &*self.shared().transport;
         if transport.uses_url(self.carrier) {
@@ -117,8 +103,7 @@ impl<'m> SessionHandle<'m> {
     /// Tells the client what it is to carry from now on, if that is news.
     fn tell(&self, state: &mut State, headers: &mut HeaderMap) -> Result<(), Error> {
         let shared = self.shared();
-        // A token that the store was not asked about is the client's claim, not news for it.
-        let changed = state.phase != Phase::Arrived && state.token != state.held;
+        let changed = state.token != state.held;
         match &state.token {
             Some(token) if changed || state.reissue => {
                 let max_age = state.max_age(shared);
@@ -142,7 +127,7 @@ impl<'m> SessionHandle<'m> {
     /// What the client will carry once the request is finished, as far as can be told before.
     fn token(&self) -> Option<Token> {
         match self.core.get() {
-            Some(core) => core.state.lock().future_token(self.shared()),
+            Some(core) => core.lock().future_token(self.shared()),
             None => self.claim.token(self.shared()),
         }
     }

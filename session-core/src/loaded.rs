@@ -6,9 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::handle::Core;
 use crate::manager::Shared;
-use crate::state::{Phase, State};
+use crate::state::{Core, Phase, State};
 use crate::transport::Carrier;
 use crate::{Error, Lifetime, Limits, Session, SessionId, Timestamp, key, value};
 
@@ -48,7 +47,7 @@ impl<'h> LoadedSession<'h> {
     /// # Errors
     /// [`Error::Random`] if a new id is needed and can't be made.
     pub fn id(&self) -> Result<SessionId, Error> {
-        let mut state = self.core.state.lock();
+        let mut state = self.core.lock();
         match &state.token {
             Some(token) => Ok(*token.id()),
             None => state.fresh_id(self.shared),
@@ -57,7 +56,7 @@ impl<'h> LoadedSession<'h> {
 
     /// Whether the session is not stored yet.
     pub fn is_new(&self) -> bool {
-        self.core.state.lock().token.is_none()
+        self.core.lock().token.is_none()
     }
 
     /// A key's value, or `None` if it has none. Only this value is decoded.
@@ -135,18 +134,18 @@ impl<'h> LoadedSession<'h> {
 
     /// When the session was created; now, for a new one.
     pub fn created(&self) -> Timestamp {
-        self.core.state.lock().record.created
+        self.core.lock().record.created
     }
 
     /// How long the session lives from now if it is not used again.
     pub fn remaining(&self) -> Duration {
-        let (state, now) = (self.core.state.lock(), self.shared.clock.now());
+        let (state, now) = (self.core.lock(), self.shared.clock.now());
         state.lifetime(self.shared).expires(state.record.created, now).since(now)
     }
 
     /// The session's lifetime: its own, or the manager's.
     pub fn lifetime(&self) -> Lifetime {
-        self.core.state.lock().lifetime(self.shared)
+        self.core.lock().lifetime(self.shared)
     }
 
     /// Gives this session a lifetime of its own, in whole milliseconds; `absolute` counts from its
@@ -167,7 +166,7 @@ impl<'h> LoadedSession<'h> {
                 key::LIFETIME,
                 Some(value::encode(key::LIFETIME, &pair, &self.shared.limits)?),
             )?;
-            let mut state = self.core.state.lock();
+            let mut state = self.core.lock();
             state.settings.lifetime = Some(lifetime);
             state.lifetime_changed = true;
             state.reissue |= state.persistent(self.shared);
@@ -177,7 +176,7 @@ impl<'h> LoadedSession<'h> {
 
     /// Whether the client keeps the token when the browser ends ("remember me").
     pub fn is_persistent(&self) -> bool {
-        self.core.state.lock().persistent(self.shared)
+        self.core.lock().persistent(self.shared)
     }
 
     /// Makes the client keep the token when the browser ends, or not. The next response says so.
@@ -188,7 +187,7 @@ impl<'h> LoadedSession<'h> {
         if persistent != self.is_persistent() {
             let bytes = value::encode(key::PERSISTENT, &persistent, &self.shared.limits)?;
             self.put(key::PERSISTENT, Some(bytes))?;
-            let mut state = self.core.state.lock();
+            let mut state = self.core.lock();
             state.settings.persistent = Some(persistent);
             state.reissue = true;
         }
@@ -197,7 +196,7 @@ impl<'h> LoadedSession<'h> {
 
     /// The account that the session belongs to, as opaque text.
     pub fn owner(&self) -> Option<String> {
-        let state = self.core.state.lock();
+        let state = self.core.lock();
         state.changes.owner.as_ref().unwrap_or(&state.record.owner).as_deref().map(str::to_owned)
     }
 
@@ -220,10 +219,10 @@ impl<'h> LoadedSession<'h> {
 
     /// Runs `f` on the state if values are there.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> Result<R, Error> {
-        let mut state = self.core.state.lock();
+        let mut state = self.core.lock();
         match state.phase {
             Phase::Loaded => Ok(f(&mut state)),
-            Phase::Arrived | Phase::Finished => Err(Error::Finished),
+            Phase::Finished => Err(Error::Finished),
         }
     }
 
@@ -265,7 +264,7 @@ impl Session for LoadedSession<'_> {
 
 impl fmt::Debug for LoadedSession<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.core.state.lock();
+        let state = self.core.lock();
         f.debug_struct("LoadedSession")
             .field("token", &state.token)
             .field("keys", &state.keys)

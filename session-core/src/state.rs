@@ -1,8 +1,10 @@
 //! What a request knows of its session.
 
+use std::future::poll_fn;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::manager::Shared;
 use crate::{
@@ -10,11 +12,55 @@ use crate::{
     key, value,
 };
 
+/// What the uses of one handle share, from the first load on.
+pub(crate) struct Core(Mutex<State>);
+
+impl Core {
+    pub(crate) fn new(state: State) -> Self {
+        Self(Mutex::new(state))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock()
+    }
+
+    /// Waits for the right to operate at the store: one operation of a handle at a time.
+    ///
+    /// It is a flag beside what it guards, because its taking and the look at the state that
+    /// follows are one locking then.
+    pub(crate) async fn turn(&self) -> Turn<'_> {
+        poll_fn(|context| {
+            let mut state = self.lock();
+            if state.busy {
+                state.waiting.push(context.waker().clone());
+                return Poll::Pending;
+            }
+            state.busy = true;
+            Poll::Ready(())
+        })
+        .await;
+        Turn(self)
+    }
+}
+
+/// The right to operate at the store, until dropped.
+pub(crate) struct Turn<'h>(&'h Core);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let waiting = {
+            let mut state = self.0.lock();
+            state.busy = false;
+            std::mem::take(&mut state.waiting)
+        };
+        // All of them: one that was dropped meanwhile would swallow a single waking.
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
 /// How far a request has come with its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// The token is what the client claims; nobody asked the store.
-    Arrived,
     /// The values are there.
     Loaded,
     /// The values were let go; the token is what the client is told.
@@ -58,9 +104,12 @@ impl Settings {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) phase: Phase,
+    /// An operation at the store is under way; others wait.
+    pub(crate) busy: bool,
+    waiting: Vec<Waker>,
     /// When the record was loaded.
     pub(crate) loaded_at: Timestamp,
-    /// The stored session; at arrival, what the client claims. `None` for a new session.
+    /// The stored session; `None` for a new one.
     pub(crate) token: Option<Token>,
     /// What the client carries and the store knows.
     pub(crate) held: Option<Token>,
@@ -83,18 +132,32 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn arrived(token: Option<Token>) -> Self {
+    /// A visitor without a session.
+    pub(crate) fn new(now: Timestamp) -> Self {
+        let record = Record { created: now, ..Record::default() };
+        Self::loaded(None, record, Settings::default(), now)
+    }
+
+    /// A visitor with the session that the client carries.
+    pub(crate) fn loaded(
+        token: Option<Token>,
+        record: Record,
+        settings: Settings,
+        now: Timestamp,
+    ) -> Self {
         Self {
-            phase: Phase::Arrived,
-            loaded_at: Timestamp::default(),
+            phase: Phase::Loaded,
+            busy: false,
+            waiting: Vec::new(),
+            loaded_at: now,
+            held: token.clone(),
             token,
-            held: None,
             fresh: None,
-            record: Record::default(),
+            keys: record.values.len(),
+            bytes: record.values.size(),
+            record,
             changes: Changes::new(),
-            settings: Settings::default(),
-            keys: 0,
-            bytes: 0,
+            settings,
             lifetime_changed: false,
             reissue: false,
             ended: false,
@@ -303,7 +366,7 @@ impl State {
 /// Changes on their way to the store. Those that were taken are put back if they don't arrive: on
 /// an error, or when the future is dropped.
 pub(crate) struct Pending<'h> {
-    state: &'h Mutex<State>,
+    core: &'h Core,
     pub(crate) changes: Changes,
     taken: bool,
 }
@@ -311,8 +374,8 @@ pub(crate) struct Pending<'h> {
 impl<'h> Pending<'h> {
     /// Takes the changes and lets go of the values, in one step: nothing can be changed any more
     /// then. Or copies the changes, which other tasks of the request go on to see and to change.
-    pub(crate) fn of(state: &'h Mutex<State>, release: bool) -> Self {
-        let mut locked = state.lock();
+    pub(crate) fn of(core: &'h Core, release: bool) -> Self {
+        let mut locked = core.lock();
         let changes = if release {
             locked.release();
             std::mem::take(&mut locked.changes)
@@ -320,7 +383,7 @@ impl<'h> Pending<'h> {
             locked.changes.clone()
         };
         drop(locked);
-        Self { state, changes, taken: release }
+        Self { core, changes, taken: release }
     }
 
     /// The changes, which arrived.
@@ -333,7 +396,7 @@ impl<'h> Pending<'h> {
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
         if self.taken {
-            self.state.lock().changes = std::mem::take(&mut self.changes);
+            self.core.lock().changes = std::mem::take(&mut self.changes);
         }
     }
 }

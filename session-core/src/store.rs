@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::debug;
 
-use crate::state::{Pending, Phase, Plan, Settings};
+use crate::manager::Shared;
+use crate::state::{Pending, Phase, Plan, Settings, State};
 use crate::{
     Carrier, Changes, Error, ExpiryChange, LoadedSession, Record, Timestamp, Token, key, value,
 };
@@ -84,7 +85,7 @@ impl LoadedSession<'_> {
         f: &mut EncodedUpdate<'_>,
     ) -> Result<(), Error> {
         let shared = self.shared;
-        let _gate = self.core.gate.lock().await;
+        let _turn = self.core.turn().await;
         if self.with(|state| state.token.is_some() && state.changes.get(key).is_some())? {
             self.write(false).await?;
         }
@@ -93,8 +94,8 @@ impl LoadedSession<'_> {
         };
         let queue = &shared.queues[usize::from(token.id().as_bytes()[0]) % shared.queues.len()];
         // Who gets through at once builds on what it loaded; who had to wait knows that it is stale.
-        let (_turn, mut stale) = match queue.try_lock() {
-            Some(turn) => (turn, false),
+        let (_place, mut stale) = match queue.try_lock() {
+            Some(place) => (place, false),
             None => (queue.lock().await, true),
         };
         for attempt in 0..UPDATE_TRIES {
@@ -168,10 +169,10 @@ impl LoadedSession<'_> {
     /// The session has its old id or the new one. If it is the new one, nobody knows it: the
     /// visitor is anonymous with the next request.
     pub async fn regenerate(&self) -> Result<(), Error> {
-        let _gate = self.core.gate.lock().await;
+        let _turn = self.core.turn().await;
         let shared = self.shared;
         let Some(token) = self.with(|state| state.token.clone())? else {
-            self.core.state.lock().fresh = None;
+            self.core.lock().fresh = None;
             return Ok(());
         };
         for _ in 0..CREATE_TRIES {
@@ -180,7 +181,7 @@ impl LoadedSession<'_> {
                 Ok(new_token) => {
                     shared.counters.regenerated.add(1);
                     debug!(old = %token.id().log_hash(), new = %new_id.log_hash(), "session regenerated");
-                    self.core.state.lock().token = Some(new_token);
+                    self.core.lock().token = Some(new_token);
                     return Ok(());
                 }
                 Err(Error::Exists) => {}
@@ -199,9 +200,9 @@ impl LoadedSession<'_> {
     /// # Cancellation
     /// The session lives on or has ended.
     pub async fn destroy(&self) -> Result<(), Error> {
-        let _gate = self.core.gate.lock().await;
+        let _turn = self.core.turn().await;
         let now = self.shared.clock.now();
-        let token = self.core.state.lock().token.clone();
+        let token = self.core.lock().token.clone();
         if let Some(token) = &token {
             self.shared
                 .provider
@@ -211,7 +212,7 @@ impl LoadedSession<'_> {
             self.shared.counters.destroyed.add(1);
             debug!(session = %token.id().log_hash(), "session destroyed");
         }
-        let mut state = self.core.state.lock();
+        let mut state = self.core.lock();
         state.ended |= token.is_some() && state.held.is_some();
         state.become_new(now);
         Ok(())
@@ -223,90 +224,59 @@ impl LoadedSession<'_> {
     /// # Errors
     /// As [`finish`](crate::SessionHandle::finish).
     pub async fn save(&self) -> Result<(), Error> {
-        let _gate = self.core.gate.lock().await;
+        let _turn = self.core.turn().await;
         self.with(|_| ())?;
         self.write(false).await
     }
 
     pub(crate) async fn finish(&self) -> Result<(), Error> {
-        let _gate = self.core.gate.lock().await;
         {
             // What most requests come to: something was read, and the store need not know yet. The
             // time of the load serves, which spares a look at the clock.
-            let mut state = self.core.state.lock();
-            if let Plan::Nothing = state.plan(self.shared, state.loaded_at) {
+            let mut state = self.core.lock();
+            if !state.busy
+                && let Plan::Nothing = state.plan(self.shared, state.loaded_at)
+            {
                 state.release();
                 return Ok(());
             }
         }
+        let _turn = self.core.turn().await;
         self.write(true).await
     }
 
-    pub(crate) async fn load(&self) -> Result<(), Error> {
-        let _gate = self.core.gate.lock().await;
+    /// Loads the session again after it was finished.
+    pub(crate) async fn load_again(&self) -> Result<(), Error> {
+        if self.core.lock().phase == Phase::Loaded {
+            return Ok(());
+        }
+        let _turn = self.core.turn().await;
         let token = {
-            let state = self.core.state.lock();
+            let state = self.core.lock();
             if state.phase == Phase::Loaded {
-                return Ok(()); // another copy was faster
+                return Ok(()); // another task was faster
             }
             state.token.clone()
         };
         let now = self.shared.clock.now();
         let found = match &token {
-            Some(token) => self.fetch(token, now).await?,
+            Some(token) => self.shared.fetch(token, self.carrier, now).await?,
             None => None,
         };
-        let mut state = self.core.state.lock();
+        let mut state = self.core.lock();
         match found {
-            Some((record, settings)) => {
-                // Later, the token may be one that the client was never told.
-                if state.phase == Phase::Arrived {
-                    state.held = token;
-                }
-                state.become_loaded(record, settings, now);
-            }
+            Some((record, settings)) => state.become_loaded(record, settings, now),
             None => state.become_new(now),
         }
         Ok(())
     }
 
-    /// A live record that this request may use.
-    async fn fetch(
-        &self,
-        token: &Token,
-        now: Timestamp,
-    ) -> Result<Option<(Record, Settings)>, Error> {
-        let shared = self.shared;
-        let record = match shared.provider.load(token, now).await {
-            Ok(Some(record)) => record,
-            Ok(None) => return Ok(None),
-            Err(Error::Unreadable { reason }) => {
-                shared.report_unreadable(token.id(), reason);
-                return Ok(None);
-            }
-            Err(error) => return Err(shared.noted(error)),
-        };
-        let settings = Settings::of(&record.values);
-        if settings.lifetime.unwrap_or(shared.lifetime).is_over(record.created, now) {
-            shared.counters.expired.add(1);
-            debug!(session = %token.id().log_hash(), "session beyond its absolute lifetime");
-            return Ok(None);
-        }
-        // A link can carry any id that its author knows: only ids that were in URLs from the start
-        // are worth that little.
-        if self.carrier == Some(Carrier::Url) && record.values.get(key::IN_URLS).is_none() {
-            debug!(session = %token.id().log_hash(), "the id of a cookie session came in a URL, refused");
-            return Ok(None);
-        }
-        Ok(Some((record, settings)))
-    }
-
     /// Loads again, below the pending changes.
     async fn reload(&self, token: &Token) -> Result<(), Error> {
         let now = self.shared.clock.now();
-        match self.fetch(token, now).await? {
+        match self.shared.fetch(token, self.carrier, now).await? {
             Some((record, settings)) => {
-                self.core.state.lock().become_loaded(record, settings, now);
+                self.core.lock().become_loaded(record, settings, now);
                 Ok(())
             }
             None => Err(self.failed(Error::Gone)),
@@ -319,14 +289,14 @@ impl LoadedSession<'_> {
         let shared = self.shared;
         loop {
             let now = shared.clock.now();
-            let plan = self.core.state.lock().plan(shared, now);
+            let plan = self.core.lock().plan(shared, now);
             match plan {
                 Plan::Nothing => {}
                 Plan::Create => self.create(now).await?,
                 Plan::Touch(token, expires) => self.touch(&token, expires, now).await?,
                 Plan::Save(token, expiry) => self.merge(&token, expiry, release, now).await?,
             }
-            let mut state = self.core.state.lock();
+            let mut state = self.core.lock();
             if !release {
                 return Ok(());
             }
@@ -341,7 +311,7 @@ impl LoadedSession<'_> {
     async fn touch(&self, token: &Token, expires: Timestamp, now: Timestamp) -> Result<(), Error> {
         match self.shared.provider.touch(token, expires, now).await {
             Ok(token) => {
-                let mut state = self.core.state.lock();
+                let mut state = self.core.lock();
                 state.token = Some(token);
                 state.record.expires = state.record.expires.max(expires);
                 Ok(())
@@ -358,7 +328,7 @@ impl LoadedSession<'_> {
     async fn create(&self, now: Timestamp) -> Result<(), Error> {
         let shared = self.shared;
         let (record, saved) = {
-            let mut state = self.core.state.lock();
+            let mut state = self.core.lock();
             if shared.transport.uses_url(self.carrier) {
                 let marker = value::encode(key::IN_URLS, &true, &shared.limits)?;
                 state.put(key::IN_URLS, Some(marker), shared)?;
@@ -373,12 +343,12 @@ impl LoadedSession<'_> {
             (record, state.changes.clone())
         };
         for _ in 0..CREATE_TRIES {
-            let id = self.core.state.lock().fresh_id(shared)?;
+            let id = self.core.lock().fresh_id(shared)?;
             match shared.provider.create(&id, record.clone(), now).await {
                 Ok(token) => {
                     shared.counters.created.add(1);
                     debug!(session = %id.log_hash(), "session created");
-                    let mut state = self.core.state.lock();
+                    let mut state = self.core.lock();
                     state.keep_newer(&saved);
                     state.token = Some(token);
                     state.fresh = None;
@@ -386,7 +356,7 @@ impl LoadedSession<'_> {
                     state.become_loaded(record, settings, now);
                     return Ok(());
                 }
-                Err(Error::Exists) => self.core.state.lock().fresh = None,
+                Err(Error::Exists) => self.core.lock().fresh = None,
                 Err(error) => return Err(shared.noted(error)),
             }
         }
@@ -401,13 +371,13 @@ impl LoadedSession<'_> {
         now: Timestamp,
     ) -> Result<(), Error> {
         let shared = self.shared;
-        let mut pending = Pending::of(&self.core.state, release);
+        let mut pending = Pending::of(self.core, release);
         pending.changes.expiry = expiry;
         pending.changes.limits = shared.limits;
         match shared.provider.save(token, &pending.changes, now).await {
             Ok(token) => {
                 let saved = pending.arrived();
-                let mut state = self.core.state.lock();
+                let mut state = self.core.lock();
                 state.keep_newer(&saved);
                 state.adopt(token, &saved)
             }
@@ -422,13 +392,61 @@ impl LoadedSession<'_> {
     fn failed(&self, error: Error) -> Error {
         if matches!(error, Error::Gone) {
             self.shared.counters.gone.add(1);
-            let mut state = self.core.state.lock();
+            let mut state = self.core.lock();
             if let Some(token) = &state.token {
                 debug!(session = %token.id().log_hash(), "session ended meanwhile");
             }
             state.become_new(self.shared.clock.now());
         }
         self.shared.noted(error)
+    }
+}
+
+impl Shared {
+    /// The state of a request whose client sent this token, or none.
+    pub(crate) async fn first_load(
+        &self,
+        token: Option<Token>,
+        carrier: Option<Carrier>,
+    ) -> Result<State, Error> {
+        let now = self.clock.now();
+        if let Some(token) = token
+            && let Some((record, settings)) = self.fetch(&token, carrier, now).await?
+        {
+            return Ok(State::loaded(Some(token), record, settings, now));
+        }
+        Ok(State::new(now))
+    }
+
+    /// A live record that this request may use.
+    async fn fetch(
+        &self,
+        token: &Token,
+        carrier: Option<Carrier>,
+        now: Timestamp,
+    ) -> Result<Option<(Record, Settings)>, Error> {
+        let record = match self.provider.load(token, now).await {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(None),
+            Err(Error::Unreadable { reason }) => {
+                self.report_unreadable(token.id(), reason);
+                return Ok(None);
+            }
+            Err(error) => return Err(self.noted(error)),
+        };
+        let settings = Settings::of(&record.values);
+        if settings.lifetime.unwrap_or(self.lifetime).is_over(record.created, now) {
+            self.counters.expired.add(1);
+            debug!(session = %token.id().log_hash(), "session beyond its absolute lifetime");
+            return Ok(None);
+        }
+        // A link can carry any id that its author knows: only ids that were in URLs from the start
+        // are worth that little.
+        if carrier == Some(Carrier::Url) && record.values.get(key::IN_URLS).is_none() {
+            debug!(session = %token.id().log_hash(), "the id of a cookie session came in a URL, refused");
+            return Ok(None);
+        }
+        Ok(Some((record, settings)))
     }
 }
 
