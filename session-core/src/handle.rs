@@ -1,7 +1,6 @@
 //! One request's session, from arrival to response.
 
 use std::fmt;
-use std::sync::OnceLock;
 
 use http::header::{CACHE_CONTROL, HeaderValue, LOCATION, REFERRER_POLICY};
 use http::{HeaderMap, Response};
@@ -21,12 +20,12 @@ pub struct SessionHandle<'m> {
     carrier: Option<Carrier>,
     claim: Claim,
     /// Made by the first load, so that a handle without one is made and dropped for next to nothing.
-    core: OnceLock<Core>,
+    core: Core,
 }
 
 impl<'m> SessionHandle<'m> {
     pub(crate) fn new(manager: ManagerRef<'m>, found: Found<'_>) -> Self {
-        Self { manager, carrier: found.carrier(), claim: Claim::of(found), core: OnceLock::new() }
+        Self { manager, carrier: found.carrier(), claim: Claim::of(found), core: Core::default() }
     }
 
     /// Loads the session, at the first call; later calls answer the same one.
@@ -41,8 +40,8 @@ impl<'m> SessionHandle<'m> {
     /// # Cancellation
     /// Safe: nothing is written.
     pub async fn load(&self) -> Result<LoadedSession<'_>, Error> {
-        if let Some(core) = self.core.get() {
-            let session = self.view(core);
+        let session = LoadedSession::new(self.shared(), &self.core, self.carrier);
+        if self.core.is_loaded() {
             session.load_again().await?;
             return Ok(session);
         }
@@ -50,9 +49,16 @@ impl<'m> SessionHandle<'m> {
         if token.is_none() {
             self.claim.report(self.shared());
         }
-        let state = self.shared().first_load(token, self.carrier).await?;
-        // If another task was faster, its state is the one.
-        Ok(self.view(self.core.get_or_init(|| Core::new(state))))
+        let now = self.shared().clock.now();
+        let found = match &token {
+            Some(token) => self.shared().fetch(token, self.carrier, now).await?,
+            None => None,
+        };
+        self.core.fill(|| match found {
+            Some((record, settings)) => State::loaded(token, record, settings, now),
+            None => State::new(now),
+        });
+        Ok(session)
     }
 
     /// Writes what changed to the store, then what changed for the client to the response.
@@ -76,17 +82,17 @@ impl<'m> SessionHandle<'m> {
 
     /// The first half of [`finish`](Self::finish): the store.
     pub(crate) async fn store(&self) -> Result<(), Error> {
-        match self.core.get() {
-            Some(core) => self.view(core).finish().await,
-            None => Ok(()),
+        if !self.core.is_loaded() {
+            return Ok(());
         }
+        LoadedSession::new(self.shared(), &self.core, self.carrier).finish().await
     }
 
     /// The second half of [`finish`](Self::finish): the response. Writes nothing on an error.
     pub(crate) fn announce<B>(&self, response: &mut Response<B>) -> Result<(), Error> {
         let headers = response.headers_mut();
-        if let Some(core) = self.core.get() {
-            self.tell(&mut core.lock(), headers)?;
+        if self.core.is_loaded() {
+            self.tell(&mut self.core.lock(), headers)?;
         }
         let transport = &*self.shared().transport;
         if transport.uses_url(self.carrier) {
@@ -126,9 +132,9 @@ impl<'m> SessionHandle<'m> {
 
     /// What the client will carry once the request is finished, as far as can be told before.
     fn token(&self) -> Option<Token> {
-        match self.core.get() {
-            Some(core) => core.lock().future_token(self.shared()),
-            None => self.claim.token(self.shared()),
+        match self.core.is_loaded() {
+            true => self.core.lock().future_token(self.shared()),
+            false => self.claim.token(self.shared()),
         }
     }
 
@@ -155,10 +161,6 @@ impl<'m> SessionHandle<'m> {
     /// How the client sent a token, well formed or not.
     pub fn carrier(&self) -> Option<Carrier> {
         self.carrier
-    }
-
-    fn view<'h>(&'h self, core: &'h Core) -> LoadedSession<'h> {
-        LoadedSession::new(self.shared(), core, self.carrier)
     }
 
     fn shared(&self) -> &Shared {

@@ -1,10 +1,11 @@
 //! What a request knows of its session.
 
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use crate::manager::Shared;
 use crate::{
@@ -12,16 +13,36 @@ use crate::{
     key, value,
 };
 
-/// What the uses of one handle share, from the first load on.
-pub(crate) struct Core(Mutex<State>);
+/// What the uses of one handle share: nothing until the first load.
+///
+/// The state is made in its place. It is large enough for every move of it to be felt in a request
+/// that only reads.
+#[derive(Default)]
+pub(crate) struct Core {
+    loaded: AtomicBool,
+    state: Mutex<Option<State>>,
+}
 
 impl Core {
-    pub(crate) fn new(state: State) -> Self {
-        Self(Mutex::new(state))
+    /// Whether there was a load. A handle without one is done with by this look.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.loaded.load(Ordering::Acquire)
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock()
+    /// Puts the state there, unless another task was faster: its state is the one then.
+    pub(crate) fn fill(&self, state: impl FnOnce() -> State) {
+        let mut place = self.state.lock();
+        if place.is_none() {
+            *place = Some(state());
+            self.loaded.store(true, Ordering::Release);
+        }
+    }
+
+    /// The state, after a load.
+    pub(crate) fn lock(&self) -> MappedMutexGuard<'_, State> {
+        MutexGuard::map(self.state.lock(), |state| {
+            state.as_mut().expect("a session is viewed after its load")
+        })
     }
 
     /// Waits for the right to operate at the store: one operation of a handle at a time.

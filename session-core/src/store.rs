@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use tracing::debug;
 
 use crate::manager::Shared;
-use crate::state::{Pending, Phase, Plan, Settings, State};
+use crate::state::{Pending, Phase, Plan, Settings};
 use crate::{
     Carrier, Changes, Error, ExpiryChange, LoadedSession, Record, Timestamp, Token, key, value,
 };
@@ -403,23 +403,8 @@ impl LoadedSession<'_> {
 }
 
 impl Shared {
-    /// The state of a request whose client sent this token, or none.
-    pub(crate) async fn first_load(
-        &self,
-        token: Option<Token>,
-        carrier: Option<Carrier>,
-    ) -> Result<State, Error> {
-        let now = self.clock.now();
-        if let Some(token) = token
-            && let Some((record, settings)) = self.fetch(&token, carrier, now).await?
-        {
-            return Ok(State::loaded(Some(token), record, settings, now));
-        }
-        Ok(State::new(now))
-    }
-
     /// A live record that this request may use.
-    async fn fetch(
+    pub(crate) async fn fetch(
         &self,
         token: &Token,
         carrier: Option<Carrier>,
