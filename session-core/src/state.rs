@@ -242,11 +242,15 @@ impl State {
         value: Option<Box<[u8]>>,
         shared: &Shared,
     ) -> Result<bool, Error> {
-        if self.value(key) == value.as_deref() {
+        let stored = self.record.values.get(key);
+        let old = self.changes.get(key).unwrap_or(stored);
+        if old == value.as_deref() {
             return Ok(false);
         }
-        (self.keys, self.bytes) = self.room_for(key, value.as_deref(), &shared.limits)?;
-        if self.record.values.get(key) == value.as_deref() {
+        let room = self.room(key, old, value.as_deref(), &shared.limits)?;
+        let is_stored = stored == value.as_deref();
+        (self.keys, self.bytes) = room;
+        if is_stored {
             self.changes.forget(key);
         } else {
             match value {
@@ -265,7 +269,16 @@ impl State {
         value: Option<&[u8]>,
         limits: &Limits,
     ) -> Result<(usize, usize), Error> {
-        let old = self.value(key);
+        self.room(key, self.value(key), value, limits)
+    }
+
+    fn room(
+        &self,
+        key: &str,
+        old: Option<&[u8]>,
+        value: Option<&[u8]>,
+        limits: &Limits,
+    ) -> Result<(usize, usize), Error> {
         let entry = |value: &[u8]| key.len() + value.len();
         let keys = self.keys + usize::from(value.is_some()) - usize::from(old.is_some());
         let bytes = self.bytes + value.map_or(0, entry) - old.map_or(0, entry);

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::{Changes, Error, Limits};
 
 /// The encoded values of a session by key: an immutable snapshot that costs nothing to share.
@@ -79,22 +81,19 @@ impl Values {
 
     /// Writes values of unchanged length over the old ones, if that is all there is to do.
     fn overwrite(&mut self, changes: &Changes) -> bool {
-        let fits = Block::of(self).is_some_and(|block| {
-            changes.iter().all(|(key, value)| {
-                let old = block.find(key).map(|at| block.value(at).len());
-                value.is_some_and(|value| old == Ok(value.len()))
-            })
-        });
-        if !fits {
-            return false;
-        }
-        // The ranges are looked up again: they can't be kept while the block is borrowed mutably.
+        let Some(block) = Block::of(self) else { return false };
+        // Where each value ends in the whole block.
+        let mut ends = SmallVec::<[usize; 8]>::new();
         for (key, value) in changes.iter() {
-            let block = Block::of(self).expect("checked above");
-            let at = block.find(key).expect("checked above");
-            let end = COUNT + block.count * SLOT + block.end(at);
-            let value = value.expect("checked above");
-            let bytes = Arc::make_mut(self.0.as_mut().expect("checked above"));
+            let (Some(value), Ok(at)) = (value, block.find(key)) else { return false };
+            if block.value(at).len() != value.len() {
+                return false;
+            }
+            ends.push(COUNT + block.count * SLOT + block.end(at));
+        }
+        let bytes = Arc::make_mut(self.0.as_mut().expect("there is a block"));
+        for ((_, value), end) in changes.iter().zip(ends) {
+            let value = value.expect("no key is deleted");
             bytes[end - value.len()..end].copy_from_slice(value);
         }
         true

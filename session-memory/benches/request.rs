@@ -184,8 +184,10 @@ struct Alone;
 impl Variant for Alone {
     fn serve(&self, cookie: &HeaderValue, _: Work) {
         let request = request(cookie);
-        black_box(&request);
-        black_box(answer());
+        black_box(block_on(async {
+            black_box(&request);
+            answer()
+        }));
     }
 }
 
