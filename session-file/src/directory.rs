@@ -1,0 +1,195 @@
+//! Opening the store's directory, and refusing it.
+//!
+//! ```text
+//! DIR                     0700
+//! ├── format-1.lock       0600, empty: the locks of processes; shows that DIR is a store
+//! ├── 00                  0700
+//! ├── ..
+//! └── ff
+//!     ├── 0a1b...         0600, a session
+//!     └── .new-TOKEN-N    0600, a session that is being written
+//! ```
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path};
+
+use rustix::fs::{self, FileType, Mode, OFlags, Stat, Timespec};
+use rustix::io::Errno;
+use session_core::Error;
+
+use crate::disk::{Disk, FILE_MODE, FOLDER_MODE, Faults};
+use crate::error::failed;
+use crate::expiry::{Expiries, LAST_SECOND, modified};
+use crate::name::{FOLDERS, folder_name};
+use crate::temporary::Temporary;
+
+/// Its name has the version of the whole layout: another layout will have another lock.
+const LOCK_FILE: &str = "format-1.lock";
+
+/// A directory that is fit to be a store.
+pub(crate) struct Directory {
+    pub(crate) root: OwnedFd,
+    pub(crate) lock_file: OwnedFd,
+    /// The user that everything in it belongs to.
+    pub(crate) user: u32,
+}
+
+impl Directory {
+    /// Opens the directory and makes what is missing in it.
+    pub(crate) fn open<F: Faults>(disk: &Disk<F>, path: &Path, sync: bool) -> Result<Self, Error> {
+        let root = follow(disk, path)?;
+        let user = rustix::process::geteuid().as_raw();
+        let stat = disk.stat(&root).map_err(failed("looking at the directory"))?;
+        if stat.st_uid != user {
+            return Err(refused(
+                path,
+                format_args!("belongs to user {}, not to {user} who runs this", stat.st_uid),
+            ));
+        }
+        if stat.st_mode & 0o022 != 0 {
+            return Err(refused(path, "can be written by others; chmod it to 700"));
+        }
+        if stat.st_mode & 0o7777 != FOLDER_MODE {
+            // A directory for sessions alone may be closed to others, another one not.
+            if !is_store_or_empty(&root).map_err(failed("reading the directory"))? {
+                return Err(refused(
+                    path,
+                    "holds other things and can be read by others; chmod it to 700, or give the \
+                     sessions a directory of their own",
+                ));
+            }
+            disk.set_mode(&root, FOLDER_MODE).map_err(failed("setting the directory's mode"))?;
+        }
+
+        let opened = disk.open_lock_file(&root, LOCK_FILE.as_bytes());
+        let lock_file = match opened {
+            Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
+                return Err(refused(path, "has something else for a lock file"));
+            }
+            opened => opened.map_err(failed("opening the lock file"))?,
+        };
+        let stat = disk.stat(&lock_file).map_err(failed("looking at the lock file"))?;
+        if !is_file(&stat) || stat.st_uid != user {
+            return Err(refused(path, "has something else for a lock file"));
+        }
+        if stat.st_mode & 0o7777 != FILE_MODE {
+            disk.set_mode(&lock_file, FILE_MODE).map_err(failed("setting the lock file's mode"))?;
+        }
+
+        let directory = Self { root, lock_file, user };
+        directory.make_folders(disk, path)?;
+        if sync {
+            disk.sync(&directory.root).map_err(failed("syncing the directory"))?;
+        }
+        Ok(directory)
+    }
+
+    fn make_folders<F: Faults>(&self, disk: &Disk<F>, path: &Path) -> Result<(), Error> {
+        for folder in 0..FOLDERS {
+            let name = folder_name(folder);
+            match disk.make_folder(&self.root, &name) {
+                Ok(()) => continue,
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(failed("making a folder")(errno)),
+            }
+            let stat = disk.stat_at(&self.root, &name).map_err(failed("looking at a folder"))?;
+            let is_ours = FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+                && stat.st_uid == self.user
+                && stat.st_mode & 0o7777 == FOLDER_MODE;
+            if !is_ours {
+                let name = name.escape_ascii();
+                return Err(refused(
+                    path,
+                    format_args!("has in it {name}, which is no folder of ours with mode 700"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out which times the file system keeps.
+    pub(crate) fn expiries<F: Faults>(
+        &self,
+        disk: &Disk<F>,
+        path: &Path,
+        token: u64,
+    ) -> Result<Expiries, Error> {
+        let doing = "finding out which times are kept";
+        let folder = disk.open_folder(&self.root, &folder_name(0)).map_err(failed(doing))?;
+        let probe = Temporary::create(disk, &folder, token, 0)?;
+        let kept = |time| {
+            probe.set_times(&modified(time))?;
+            disk.stat(probe.file()).map_err(failed(doing))
+        };
+        let stat = kept(Timespec { tv_sec: 1_600_000_000, tv_nsec: 123_000_000 })?;
+        if (stat.st_mtime, stat.st_mtime_nsec) != (1_600_000_000, 123_000_000) {
+            return Err(refused(
+                path,
+                "is on a file system that does not keep modification times to the millisecond",
+            ));
+        }
+        let last = kept(Timespec { tv_sec: LAST_SECOND, tv_nsec: 0 })?;
+        Ok(Expiries::up_to(last.st_mtime))
+    }
+}
+
+/// Opens a directory step by step, so that no symbolic link is followed on the way.
+fn follow<F: Faults>(disk: &Disk<F>, path: &Path) -> Result<OwnedFd, Error> {
+    if !path.is_absolute() {
+        return Err(refused(path, "is relative; write the path from / on"));
+    }
+    let mut components = path.components();
+    components.next();
+    let mut at = open_root().map_err(failed("opening the root directory"))?;
+    for component in components {
+        let name = match component {
+            Component::Normal(name) if !name.as_bytes().contains(&0) => name.as_bytes(),
+            _ => return Err(refused(path, "is not a plain path; write it without `..`")),
+        };
+        at = match disk.open_folder(&at, name) {
+            Ok(next) => next,
+            Err(Errno::NOENT) => {
+                return Err(refused(path, "is missing; make it, with mode 700, for this user"));
+            }
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                let stat = disk.stat_at(&at, name).map_err(failed("looking at the directory"))?;
+                return Err(match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::Symlink => {
+                        refused(path, "is reached through a symbolic link; write the real path")
+                    }
+                    _ => refused(path, "is no directory"),
+                });
+            }
+            Err(Errno::ACCESS) => return Err(refused(path, "may not be opened by this user")),
+            Err(Errno::NAMETOOLONG) => return Err(refused(path, "is too long")),
+            Err(errno) => return Err(failed("opening the directory")(errno)),
+        };
+    }
+    Ok(at)
+}
+
+fn open_root() -> Result<OwnedFd, Errno> {
+    fs::open("/", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn refused(path: &Path, why: impl std::fmt::Display) -> Error {
+    Error::config(format_args!("the directory {} {why}", path.display()))
+}
+
+/// Whether nothing would be in the way of a store; what `mkfs` leaves in a new file system is not.
+fn is_store_or_empty(root: &OwnedFd) -> Result<bool, Errno> {
+    let mut empty = true;
+    for entry in fs::Dir::read_from(root)? {
+        match entry?.file_name().to_bytes() {
+            b"." | b".." | b"lost+found" => {}
+            name if name == LOCK_FILE.as_bytes() => return Ok(true),
+            _ => empty = false,
+        }
+    }
+    Ok(empty)
+}
+
+pub(crate) fn is_file(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}

@@ -1,0 +1,72 @@
+//! Sessions in files: the [`session_core`] provider named `"file"`.
+//!
+//! They survive the process and, by default, the power cut: for one machine with one or many
+//! processes that share a directory on a local file system of Linux.
+//!
+//! # Source string
+//! `name=value` pairs joined by `&`, percent-encoded:
+//!
+//! | option | default | meaning |
+//! |---|---|---|
+//! | `path` | required | the directory: absolute, there already, and used for nothing else |
+//! | `sync` | `full` | `full`: what is acknowledged survives a power cut; `none`: it survives the process |
+//! | `max_bytes` | 1,048,576 (1 MiB) | the largest file of a session; see [`FileConfig::max_bytes`] |
+//!
+//! The directory belongs to the user who runs the program and can't be written by others; it is
+//! given mode 0700. One that is missing, is somebody else's, can be written by others or is reached
+//! through a symbolic link is refused.
+//!
+//! ```no_run
+//! session_file::init();
+//! let manager = session_core::Manager::open("file", "path=/var/lib/app/sessions")?;
+//! # Ok::<(), session_core::Error>(())
+//! ```
+//!
+//! # Operation
+//! - A session is one file; its name is the SHA-256 of the id, its modification time is the expiry.
+//!   Back up and copy with modification times preserved (`cp -a`, `rsync -t`, `tar`).
+//! - `count` looks at every file's metadata, and so does a round of collection: about a microsecond
+//!   each. With millions of sessions choose a longer `gc_every`.
+//! - A file that can't be read, because it is damaged, not a regular file, not the user's own or not
+//!   of mode 0600, is no session; it is left where it is until its time has come.
+//! - A disk without space answers [`Error::Full`](session_core::Error::Full). A write that failed
+//!   leaves the old value as it was.
+//! - With `sync=none`, a power cut may take a session as a whole, if it was written in the last
+//!   half minute or so.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("session-file needs Linux: its locks belong to open file descriptions");
+
+mod config;
+mod directory;
+mod disk;
+mod error;
+mod expiry;
+mod format;
+mod lock;
+mod name;
+mod provider;
+mod store;
+mod temporary;
+mod walk;
+
+use std::sync::{Arc, Once};
+
+pub use config::{Durability, FileConfig};
+pub use provider::FileProvider;
+
+/// Registers the provider under the name `"file"`. Calling it again does nothing.
+///
+/// # Panics
+/// If something else was registered under that name before: the program would not get the store
+/// it asks for.
+pub fn init() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let open =
+            |source: &str| Ok(Arc::new(FileProvider::open(FileConfig::parse(source)?)?) as _);
+        if let Err(error) = session_core::register("file", open) {
+            panic!("{error}");
+        }
+    });
+}

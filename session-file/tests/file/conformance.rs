@@ -1,0 +1,53 @@
+//! The suite, on two openings of one directory: each has locks of its own, as processes have.
+
+use std::sync::Arc;
+
+use session_core::Provider;
+use session_core::conformance::Harness;
+use session_file::{Durability, FileConfig, FileProvider};
+
+use crate::scratch::Scratch;
+
+struct Files {
+    provider: Arc<FileProvider>,
+    another: Arc<FileProvider>,
+    rounds: usize,
+    _scratch: Scratch,
+}
+
+impl Files {
+    fn new(sync: Durability, rounds: usize) -> Self {
+        let scratch = Scratch::new();
+        let open = || {
+            let config = FileConfig::new(scratch.path()).with_sync(sync);
+            Arc::new(FileProvider::open(config).expect("the store opens"))
+        };
+        Self { provider: open(), another: open(), rounds, _scratch: scratch }
+    }
+}
+
+impl Harness for Files {
+    fn provider(&self) -> Arc<dyn Provider> {
+        Arc::<FileProvider>::clone(&self.provider)
+    }
+
+    fn another(&self) -> Arc<dyn Provider> {
+        Arc::<FileProvider>::clone(&self.another)
+    }
+
+    fn rounds(&self) -> usize {
+        self.rounds
+    }
+}
+
+mod unsynced {
+    use super::*;
+
+    session_core::conformance_tests!(Files::new(Durability::None, 1000));
+}
+
+mod synced {
+    use super::*;
+
+    session_core::conformance_tests!(Files::new(Durability::Full, 100));
+}
