@@ -53,8 +53,15 @@ pub use layers::{Counting, Delayed, Fault, Faulty, Operation};
 /// each test.
 #[macro_export]
 macro_rules! conformance_tests {
-    ($(#[$attribute:meta])* $harness:expr $(,)?) => {
-        $crate::__conformance_cases! { tests [$(#[$attribute])*] $harness }
+    // One by one: an expression may begin with an attribute, too.
+    (@after [$($attributes:tt)*] #[$($attribute:tt)*] $($rest:tt)+) => {
+        $crate::conformance_tests! { @after [$($attributes)* #[$($attribute)*]] $($rest)+ }
+    };
+    (@after [$($attributes:tt)*] $harness:expr $(,)?) => {
+        $crate::__conformance_cases! { tests [$($attributes)*] $harness }
+    };
+    ($($input:tt)+) => {
+        $crate::conformance_tests! { @after [] $($input)+ }
     };
 }
 
