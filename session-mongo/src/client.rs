@@ -1,0 +1,180 @@
+//! The driver's client, on a runtime of its own.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mongodb::bson::RawDocumentBuf;
+use mongodb::options::{
+    Acknowledgment, ClientOptions, CollectionOptions, ReadPreference, SelectionCriteria,
+    WriteConcern,
+};
+use mongodb::{Client as Driver, Collection};
+use session_core::Error;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::OnceCell;
+
+use crate::failure::{self, Cause};
+use crate::progress::Progress;
+use crate::{MongoConfig, index};
+
+/// The collection, with documents as they come.
+pub(crate) type Sessions = Collection<RawDocumentBuf>;
+
+/// How long a server that can't be had is waited for, unless the URI says otherwise.
+const SERVER_SELECTION: Duration = Duration::from_secs(3);
+
+/// What an operation does to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+/// Performs operations: connects when first needed, and keeps the time limit.
+///
+/// The driver wants a tokio runtime that lives as long as its connections. The caller may be on
+/// another executor, on the timer thread, or on a runtime that ends before the provider does (as
+/// in tests); so there is one here. An operation runs as a task of its own: a request that is
+/// dropped half-way doesn't cost the connection it was using.
+pub(crate) struct Client {
+    /// Both are there until dropped.
+    shared: Option<Arc<Shared>>,
+    runtime: Option<Runtime>,
+}
+
+struct Shared {
+    config: MongoConfig,
+    sessions: OnceCell<Sessions>,
+    indexes: OnceCell<()>,
+}
+
+impl Client {
+    pub(crate) fn new(config: MongoConfig) -> Result<Self, Error> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("session-mongo")
+            .enable_all()
+            .build()
+            .map_err(Error::unavailable)?;
+        let shared = Shared { config, sessions: OnceCell::new(), indexes: OnceCell::new() };
+        Ok(Self { shared: Some(Arc::new(shared)), runtime: Some(runtime) })
+    }
+
+    pub(crate) fn config(&self) -> &MongoConfig {
+        &self.shared().config
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.shared.as_ref().expect("there until dropped")
+    }
+
+    /// Performs an operation within the time limit.
+    ///
+    /// # Cancellation
+    /// An operation that has begun is completed.
+    pub(crate) async fn perform<T, F>(
+        &self,
+        access: Access,
+        operation: impl FnOnce(Sessions) -> F + Send + 'static,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let progress = Arc::new(Progress::default());
+        let shared = Arc::clone(self.shared());
+        // The driver's own time-out comes first where both would be the same, as it knows more.
+        let limit = self.config().operation_timeout.mul_f64(1.05);
+        let task = Arc::clone(&progress).follow(async move {
+            let whole = async move { operation(shared.sessions().await?).await };
+            tokio::time::timeout(limit, whole).await
+        });
+        let runtime = self.runtime.as_ref().expect("there until dropped");
+        let cause = match runtime.spawn(task).await {
+            Ok(Ok(result)) => return result,
+            Ok(Err(_)) => "no answer within operation_timeout",
+            Err(_) => "the driver failed",
+        };
+        Err(match access {
+            Access::Write if progress.reached() => failure::in_doubt(Cause::new(cause)),
+            _ => Error::unavailable(Cause::new(cause)),
+        })
+    }
+
+    /// [`perform`](Self::perform) for a thread that may block, on a runtime's worker or not.
+    pub(crate) fn perform_blocking<T, F>(
+        &self,
+        access: Access,
+        operation: impl FnOnce(Sessions) -> F + Send + 'static,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        futures_lite::future::block_on(self.perform(access, operation))
+    }
+}
+
+impl Shared {
+    /// The collection, connected and indexed. What fails here is tried again by the next operation.
+    async fn sessions(&self) -> Result<Sessions, Error> {
+        let sessions = self.sessions.get_or_try_init(|| self.connect()).await?;
+        self.indexes.get_or_try_init(|| index::ensure(sessions, &self.config)).await?;
+        Ok(sessions.clone())
+    }
+
+    /// Makes the driver's client, which connects by itself.
+    async fn connect(&self) -> Result<Sessions, Error> {
+        let config = &self.config;
+        // Looks up names for `mongodb+srv`; otherwise there is no I/O in this.
+        let mut options = ClientOptions::parse(config.uri.clone())
+            .await
+            .map_err(|error| failure::of_read(&error))?;
+        let limit = config.operation_timeout;
+        let selection = options.server_selection_timeout.unwrap_or(SERVER_SELECTION);
+        options.server_selection_timeout = Some(selection.min(limit));
+        options.connect_timeout.get_or_insert(limit);
+        options.app_name.get_or_insert_with(|| "session-mongo".to_owned());
+        if let Some(adjust) = &config.adjust {
+            adjust(&mut options);
+        }
+        Progress::install(&mut options);
+
+        let mut concern = options.write_concern.take().unwrap_or_default();
+        concern = WriteConcern::builder()
+            .w(Acknowledgment::Majority)
+            .journal(true)
+            .w_timeout(concern.w_timeout.unwrap_or(limit))
+            .build();
+        let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
+        let collection = CollectionOptions::builder()
+            .write_concern(concern)
+            .selection_criteria(primary)
+            .read_concern(options.read_concern.clone())
+            .build();
+        let driver = Driver::with_options(options).map_err(|error| failure::of_read(&error))?;
+        let database = driver.default_database();
+        let database = database.unwrap_or_else(|| driver.database(MongoConfig::DATABASE));
+        Ok(database.collection_with_options(&config.collection, collection))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // The driver starts tasks when its client is dropped, which needs a runtime around it.
+            let entered = runtime.enter();
+            self.shared = None;
+            drop(entered);
+            // Not waiting for them: we may be on another runtime's worker, which must not block.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("config", self.config()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,94 @@
+//! The server under test, and a collection of one's own on it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use mongodb::bson::Document;
+use mongodb::options::ClientOptions;
+use session_core::Provider;
+use session_mongo::mongodb::{self, Client, Collection};
+use session_mongo::{MongoConfig, MongoProvider};
+use tokio::runtime::Runtime;
+
+/// The server's URI.
+pub(crate) fn uri() -> String {
+    std::env::var("SESSION_MONGO_URI").expect("SESSION_MONGO_URI names no server; run scripts/test")
+}
+
+/// A URI with more options.
+pub(crate) fn with_options(uri: &str, options: &str) -> String {
+    match uri.split_once("://").map(|(_, rest)| rest) {
+        _ if options.is_empty() => uri.to_owned(),
+        Some(rest) if rest.contains('?') => format!("{uri}&{options}"),
+        Some(rest) if rest.contains('/') => format!("{uri}?{options}"),
+        _ => format!("{uri}/?{options}"),
+    }
+}
+
+/// A collection that nothing else uses, dropped at the end.
+pub(crate) struct Server {
+    pub(crate) collection: String,
+    runtime: Runtime,
+    client: Client,
+}
+
+impl Server {
+    pub(crate) fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let collection = format!("test_{}_{number}", std::process::id());
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime starts");
+        let client = runtime.block_on(async {
+            let mut options = ClientOptions::parse(uri()).await.expect("the URI is right");
+            options.server_selection_timeout = Some(Duration::from_secs(10));
+            Client::with_options(options).expect("the options are right")
+        });
+        Self { collection, runtime, client }
+    }
+
+    /// The source string of a provider on this collection.
+    pub(crate) fn source(&self, options: &str) -> String {
+        self.source_at(&uri(), options)
+    }
+
+    /// The same by another way to the server.
+    pub(crate) fn source_at(&self, uri: &str, options: &str) -> String {
+        let uri = with_options(uri, &format!("collection={}", self.collection));
+        with_options(&uri, options)
+    }
+
+    pub(crate) fn config(&self, options: &str) -> MongoConfig {
+        MongoConfig::parse(&self.source(options)).expect("the source is right")
+    }
+
+    pub(crate) fn provider(&self, options: &str) -> Arc<dyn Provider> {
+        Arc::new(MongoProvider::new(self.config(options)).expect("a provider opens"))
+    }
+
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    pub(crate) fn database(&self) -> mongodb::Database {
+        self.client.default_database().unwrap_or_else(|| self.client.database("sessions"))
+    }
+
+    /// The collection as the driver has it.
+    pub(crate) fn documents(&self) -> Collection<Document> {
+        self.database().collection(&self.collection)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let dropped = self.block_on(self.documents().drop().into_future());
+        if !std::thread::panicking() {
+            dropped.expect("the collection is dropped");
+        }
+    }
+}
