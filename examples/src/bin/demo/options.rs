@@ -39,10 +39,14 @@ impl Options {
     pub(crate) fn from_args(mut parser: lexopt::Parser) -> Result<Wanted, String> {
         let line = |error: lexopt::Error| error.to_string();
         let mut listen = "127.0.0.1:8080".to_owned();
+        let mut help = false;
         let (mut file, mut provider, mut source, mut transport) = (None, None, None, None);
         while let Some(argument) = parser.next().map_err(line)? {
             let flag = match argument {
-                Long("help") | Short('h') => return Ok(Wanted::Help),
+                Long("help") | Short('h') => {
+                    help = true;
+                    continue;
+                }
                 Long(flag @ ("listen" | "config" | "provider" | "source" | "transport")) => {
                     flag.to_owned()
                 }
@@ -59,6 +63,9 @@ impl Options {
                 "source" => source = Some(value),
                 _ => transport = Some(value),
             }
+        }
+        if help {
+            return Ok(Wanted::Help);
         }
         check_address(&listen)?;
         let mut config = match file {

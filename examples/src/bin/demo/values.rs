@@ -5,6 +5,7 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use serde_json::{Map, Value};
 use session_core::SessionHandle;
+use tracing::debug;
 
 use crate::reply::{Failure, Outcome};
 use crate::{input, integer, reply};
@@ -70,6 +71,7 @@ pub(crate) async fn slow(
     let wait = wait.ok_or(input::refused("ms", "must be a whole number up to 60000"))?;
     let value = input::json(input::text(body, form).await?.as_bytes())?;
     let session = handle.load().await?;
+    debug!("loaded, waiting");
     tokio::time::sleep(Duration::from_millis(wait)).await;
     if session.get::<Value>(key)?.as_ref() == Some(&value) {
         // An equal value is no change, so nothing would be saved, and the store not asked whether

@@ -1,0 +1,154 @@
+//! A small HTTP client that sends exactly what it is told to.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use crate::demo::PATIENCE;
+
+/// The name of the demo's cookie, unless it is configured otherwise.
+pub(crate) const COOKIE: &str = "__Host-id";
+
+/// A visitor, with a jar for one cookie.
+#[derive(Clone)]
+pub(crate) struct Client {
+    address: SocketAddr,
+    /// What is sent in the `Cookie` header.
+    pub(crate) cookie: Option<String>,
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { address, cookie: None }
+    }
+
+    /// The same visitor, with this id in the cookie.
+    pub(crate) fn with_id(&self, id: &str) -> Self {
+        Self { cookie: Some(format!("{COOKIE}={id}")), ..self.clone() }
+    }
+
+    /// The id in the jar.
+    pub(crate) fn id(&self) -> String {
+        let cookie = self.cookie.as_deref().expect("the jar has a cookie");
+        cookie.strip_prefix(COOKIE).and_then(|rest| rest.strip_prefix('=')).expect("ours").into()
+    }
+
+    pub(crate) fn get(&mut self, target: &str) -> Answer {
+        self.send("GET", target, "")
+    }
+
+    pub(crate) fn post(&mut self, target: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.send("POST", target, body)
+    }
+
+    pub(crate) fn put(&mut self, target: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.send("PUT", target, body)
+    }
+
+    /// Sends a request with the jar's cookie, and keeps the cookie of the answer.
+    pub(crate) fn send(&mut self, method: &str, target: &str, body: impl AsRef<[u8]>) -> Answer {
+        let cookie = self.cookie.as_ref().map(|cookie| format!("Cookie: {cookie}\r\n"));
+        let answer = self.send_with(method, target, cookie.unwrap_or_default(), body);
+        for set in answer.all("set-cookie") {
+            let (pair, _) = set.split_once(';').expect("has attributes");
+            self.cookie = (!pair.ends_with('=')).then(|| pair.to_owned());
+        }
+        answer
+    }
+
+    /// Sends a request with these header lines, each ended by CR LF, and no cookie of the jar.
+    pub(crate) fn send_with(
+        &self,
+        method: &str,
+        target: &str,
+        headers: impl AsRef<[u8]>,
+        body: impl AsRef<[u8]>,
+    ) -> Answer {
+        let (headers, body) = (headers.as_ref(), body.as_ref());
+        let mut request = format!(
+            "{method} {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n",
+            self.address,
+            body.len()
+        )
+        .into_bytes();
+        request.extend([headers, b"\r\n", body].concat());
+        self.exchange(&request)
+    }
+
+    /// Sends these bytes, and reads the answer until the server closes.
+    pub(crate) fn exchange(&self, request: &[u8]) -> Answer {
+        let mut stream = TcpStream::connect(self.address).expect("the demo accepts");
+        stream.set_read_timeout(Some(PATIENCE)).expect("is above zero");
+        stream.set_write_timeout(Some(PATIENCE)).expect("is above zero");
+        // A server that refuses a request by its head may close before it has read all of it.
+        let written = stream.write_all(request);
+        let mut answer = Vec::new();
+        if let Err(error) = stream.read_to_end(&mut answer) {
+            assert!(!answer.is_empty(), "no answer: {error}, {written:?}");
+        }
+        Answer::parse(&answer)
+    }
+}
+
+/// A response.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    fn parse(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+        let mut lines = head.split("\r\n");
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)).expect("a status line");
+        let headers = lines.map(|line| {
+            let (name, value) = line.split_once(':').expect("a header line");
+            (name.to_ascii_lowercase(), value.trim().to_owned())
+        });
+        Self {
+            status: status.parse().expect("a number"),
+            headers: headers.collect(),
+            body: body.to_owned(),
+        }
+    }
+
+    /// All values of a header.
+    pub(crate) fn all(&self, name: &'static str) -> impl Iterator<Item = &str> {
+        self.headers.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The only value of a header, if it is there.
+    pub(crate) fn header(&self, name: &'static str) -> Option<&str> {
+        let mut values = self.all(name);
+        let value = values.next();
+        assert_eq!(values.next(), None, "{name} comes twice");
+        value
+    }
+
+    /// The body without the end of its line: it must be one line of text.
+    pub(crate) fn line(&self) -> &str {
+        let line = self.body.strip_suffix('\n').expect("a line");
+        assert!(!line.contains('\n'), "{}", self.body);
+        line
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).expect("JSON")
+    }
+
+    /// Checks the status, and answers the answer.
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{self:?}");
+        self
+    }
+
+    /// Checks that it tells the client nothing about a cookie.
+    #[track_caller]
+    pub(crate) fn no_cookie(self) -> Self {
+        assert_eq!(self.header("set-cookie"), None, "{self:?}");
+        self
+    }
+}

@@ -1,0 +1,132 @@
+//! A running demo.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::client::Client;
+
+/// How long anything may take before a test fails rather than hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A demo on a free port, with everything that it prints. It is killed when dropped.
+pub(crate) struct Demo {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    printed: Arc<Printed>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Printed {
+    lines: Mutex<String>,
+    more: Condvar,
+}
+
+/// A command of the demo, without the caller's own logging.
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
+    command.env_remove("RUST_LOG").args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+impl Demo {
+    /// Starts it with these flags.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_logging("info", arguments)
+    }
+
+    /// Starts it with these flags, and this in `RUST_LOG`.
+    pub(crate) fn start_logging(log: &str, arguments: &[&str]) -> Self {
+        let mut child = command(&["--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .env("RUST_LOG", log)
+            .spawn()
+            .expect("the demo starts");
+        let printed = Arc::new(Printed::default());
+        let stdout = child.stdout.take().expect("is piped");
+        let stderr = child.stderr.take().expect("is piped");
+        let readers = vec![printed.collect(stdout), printed.collect(stderr)];
+        let line = printed.wait_for("listening on http://");
+        let address = line.rsplit('/').next().expect("has a part");
+        let address = address.parse().expect("an address and a port");
+        Self { child, address, printed, readers }
+    }
+
+    /// A visitor who returns cookies, and has none yet.
+    pub(crate) fn visitor(&self) -> Client {
+        Client::new(self.address)
+    }
+
+    /// The number of live sessions.
+    pub(crate) fn sessions(&self) -> u64 {
+        let stats: serde_json::Value = self.visitor().get("/stats").json();
+        stats["sessions"].as_u64().expect("the provider counts")
+    }
+
+    /// Waits until it has printed a line with this text, and answers the line.
+    pub(crate) fn wait_for(&self, text: &str) -> String {
+        self.printed.wait_for(text)
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status().expect("there is a shell");
+        assert!(sent.success());
+    }
+
+    /// Waits for its end; answers its status and all that it printed.
+    pub(crate) fn wait(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().expect("it is our child");
+        for reader in self.readers.drain(..) {
+            reader.join().expect("reading does not fail");
+        }
+        let printed = self.printed.lines.lock().unwrap().clone();
+        (status, printed)
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Printed {
+    /// Adds what arrives, whole lines at a time.
+    fn collect(self: &Arc<Self>, from: impl std::io::Read + Send + 'static) -> JoinHandle<()> {
+        let printed = Arc::clone(self);
+        std::thread::spawn(move || {
+            let mut from = BufReader::new(from);
+            let mut line = Vec::new();
+            while from.read_until(b'\n', &mut line).expect("a pipe can be read") > 0 {
+                printed.lines.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
+                printed.more.notify_all();
+                line.clear();
+            }
+        })
+    }
+
+    fn wait_for(&self, text: &str) -> String {
+        let lines = self.lines.lock().unwrap();
+        let missing = |lines: &mut String| !lines.lines().any(|line| line.contains(text));
+        let (lines, timeout) = self.more.wait_timeout_while(lines, PATIENCE, missing).unwrap();
+        assert!(!timeout.timed_out(), "{text:?} was never printed, only: {lines}");
+        lines.lines().find(|line| line.contains(text)).expect("is there").to_owned()
+    }
+}
+
+/// Runs the demo to its end, as it ends by itself: its status, stdout and stderr.
+pub(crate) fn run(arguments: &[&str]) -> (ExitStatus, String, String) {
+    let mut child = command(arguments).spawn().expect("the demo starts");
+    let (mut stdout, mut stderr) = (String::new(), String::new());
+    child.stdout.take().expect("is piped").read_to_string(&mut stdout).expect("UTF-8");
+    child.stderr.take().expect("is piped").read_to_string(&mut stderr).expect("UTF-8");
+    (child.wait().expect("it is our child"), stdout, stderr)
+}
