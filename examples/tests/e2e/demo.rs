@@ -20,8 +20,9 @@ pub(crate) struct Demo {
     readers: Vec<JoinHandle<()>>,
 }
 
+/// The lines that a process printed so far.
 #[derive(Default)]
-struct Printed {
+pub(crate) struct Printed {
     lines: Mutex<String>,
     more: Condvar,
 }
@@ -100,7 +101,10 @@ impl Drop for Demo {
 
 impl Printed {
     /// Adds what arrives, whole lines at a time.
-    fn collect(self: &Arc<Self>, from: impl std::io::Read + Send + 'static) -> JoinHandle<()> {
+    pub(crate) fn collect(
+        self: &Arc<Self>,
+        from: impl std::io::Read + Send + 'static,
+    ) -> JoinHandle<()> {
         let printed = Arc::clone(self);
         std::thread::spawn(move || {
             let mut from = BufReader::new(from);
@@ -113,7 +117,8 @@ impl Printed {
         })
     }
 
-    fn wait_for(&self, text: &str) -> String {
+    /// Waits for a line with this text, and answers the line.
+    pub(crate) fn wait_for(&self, text: &str) -> String {
         let lines = self.lines.lock().unwrap();
         let missing = |lines: &mut String| !lines.lines().any(|line| line.contains(text));
         let (lines, timeout) = self.more.wait_timeout_while(lines, PATIENCE, missing).unwrap();

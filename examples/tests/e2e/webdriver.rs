@@ -1,1 +1,131 @@
-//! .
+//! A browser, driven over WebDriver (W3C Recommendation): JSON over HTTP, so that the client of the
+//! other tests will do.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::demo::Printed;
+
+/// The name under which WebDriver hands out elements.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// A headless Chromium with an empty profile. It ends when dropped.
+pub(crate) struct Browser {
+    driver: Child,
+    client: Client,
+    session: String,
+    profile: PathBuf,
+}
+
+impl Browser {
+    /// Starts one that takes cookies, or refuses all.
+    pub(crate) fn start(name: &str, cookies: bool) -> Self {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver is installed; scripts/test does it");
+        let printed = Arc::new(Printed::default());
+        printed.collect(driver.stdout.take().expect("is piped"));
+        let line = printed.wait_for("started successfully on port");
+        let port = line.trim_end_matches('.').rsplit(' ').next().expect("has words");
+        let port: u16 = port.parse().expect("ends with the port");
+
+        let profile = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("{}-{name}", std::process::id()));
+        // The sandbox needs a user other than root; the other flags keep the browser off the
+        // network, and to this test.
+        let arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--no-proxy-server",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--window-size=900,1100",
+        ];
+        let profile_flag = format!("--user-data-dir={}", profile.display());
+        let arguments: Vec<&str> = arguments.into_iter().chain([profile_flag.as_str()]).collect();
+        let setting = if cookies { 1 } else { 2 };
+        let wanted = json!({"capabilities": {"alwaysMatch": {
+            "timeouts": {"implicit": 20_000},
+            "goog:chromeOptions": {
+                "args": arguments,
+                "prefs": {"profile.default_content_setting_values.cookies": setting},
+            },
+        }}});
+        let client = Client::new(([127, 0, 0, 1], port).into());
+        let mut browser = Self { driver, client, session: String::new(), profile };
+        let started = browser.command("POST", "/session", &wanted);
+        let id = started["sessionId"].as_str().expect("a session");
+        browser.session = format!("/session/{id}");
+        browser
+    }
+
+    pub(crate) fn open(&self, url: &str) {
+        self.act("/url", &json!({"url": url}));
+    }
+
+    /// The address that the browser shows.
+    pub(crate) fn url(&self) -> String {
+        let url = self.command("GET", &format!("{}/url", self.session), &Value::Null);
+        url.as_str().expect("text").to_owned()
+    }
+
+    /// How many cookies the page has.
+    pub(crate) fn cookies(&self) -> usize {
+        let cookies = self.command("GET", &format!("{}/cookie", self.session), &Value::Null);
+        cookies.as_array().expect("a list").len()
+    }
+
+    /// What a reader sees of the first element that this CSS selects.
+    pub(crate) fn text(&self, css: &str) -> String {
+        let target = format!("{}/element/{}/text", self.session, self.element(css));
+        self.command("GET", &target, &Value::Null).as_str().expect("text").to_owned()
+    }
+
+    pub(crate) fn click(&self, css: &str) {
+        self.act(&format!("/element/{}/click", self.element(css)), &json!({}));
+    }
+
+    pub(crate) fn type_into(&self, css: &str, text: &str) {
+        self.act(&format!("/element/{}/value", self.element(css)), &json!({"text": text}));
+    }
+
+    fn element(&self, css: &str) -> String {
+        let found = self.act("/element", &json!({"using": "css selector", "value": css}));
+        found[ELEMENT].as_str().expect("an element").to_owned()
+    }
+
+    fn act(&self, what: &str, parameters: &Value) -> Value {
+        self.command("POST", &format!("{}{what}", self.session), parameters)
+    }
+
+    fn command(&self, method: &str, target: &str, parameters: &Value) -> Value {
+        let body = if parameters.is_null() { String::new() } else { parameters.to_string() };
+        let headers = "Content-Type: application/json\r\n";
+        let answer = self.client.send_with(method, target, headers, body).expect(200);
+        answer.json()["value"].take()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // Closes the browser, also when the test failed because the driver no longer answers.
+        let request = format!("DELETE {} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", self.session);
+        let _ = self.client.try_exchange(request.as_bytes());
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+        let _ = std::fs::remove_dir_all(&self.profile);
+    }
+}
