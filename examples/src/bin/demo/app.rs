@@ -1,6 +1,7 @@
 //! The service within the sessions: finds the handler of a request.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 
 use hyper::body::Incoming;
@@ -18,11 +19,13 @@ use crate::{account, input, messages, page, reply, values, visit};
 #[derive(Clone, Debug)]
 pub(crate) struct App {
     manager: Manager,
+    /// Where it listens, for the page's examples.
+    address: SocketAddr,
 }
 
 impl App {
-    pub(crate) fn new(manager: Manager) -> Self {
-        Self { manager }
+    pub(crate) fn new(manager: Manager, address: SocketAddr) -> Self {
+        Self { manager, address }
     }
 
     /// A session that fails is left to the wrapper, which knows each failure's status, and sends
@@ -54,7 +57,7 @@ impl App {
         let query = parts.uri.query().unwrap_or_default();
         match parts.method {
             Method::GET | Method::HEAD => match route {
-                Route::Home => page::home(handle, &self.manager).await,
+                Route::Home => page::home(handle, &self.manager, self.address).await,
                 Route::Count => visit::count(handle, &self.manager).await,
                 Route::Login => page::login(handle).await,
                 Route::WhoAmI => account::whoami(handle).await,

@@ -86,7 +86,7 @@ async fn run(options: &Options, manager: Manager) -> Result<(), String> {
         server::stop_signal().map_err(|error| format!("cannot wait for signals: {error}"))?;
     print_line(&format!("listening on http://{address}"));
     info!(provider = manager.provider_name(), "ready");
-    let service = SessionService::new(manager.clone(), App::new(manager));
+    let service = SessionService::new(manager.clone(), App::new(manager, address));
     server::serve(listener, service, stop).await;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The page: everything at a glance, without scripts.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use session_core::{Manager, SessionHandle};
@@ -9,7 +10,11 @@ use crate::reply::Outcome;
 use crate::{account, messages, reply, visit};
 
 /// `GET /`.
-pub(crate) async fn home(handle: &SessionHandle<'static>, manager: &Manager) -> Outcome {
+pub(crate) async fn home(
+    handle: &SessionHandle<'static>,
+    manager: &Manager,
+    address: SocketAddr,
+) -> Outcome {
     let session = handle.load().await?;
     // First of all: a new session has an id for the links once it has a value.
     let visits = visit::next(&session, manager.now()).await?;
@@ -62,9 +67,9 @@ pub(crate) async fn home(handle: &SessionHandle<'static>, manager: &Manager) -> 
 <form method="post" action="{remember}" id="remember"><button>{change}</button></form>
 <h2>Without a browser</h2>
 <p>Forms can neither set nor delete a single value; <code>curl</code> can:</p>
-<pre tabindex="0">curl -b jar -c jar -X PUT -d '{{"tea": 2}}' http://127.0.0.1:8080/values/cart
-curl -b jar -c jar http://127.0.0.1:8080/values/cart
-curl -b jar -c jar -X DELETE http://127.0.0.1:8080/values/cart</pre>"#,
+<pre>curl -b jar -c jar -X PUT -d '{{"tea": 2}}' http://{address}/values/cart
+curl -b jar -c jar http://{address}/values/cart
+curl -b jar -c jar -X DELETE http://{address}/values/cart</pre>"#,
         name = name.as_deref().map_or("nobody".into(), escape),
         provider = escape(manager.provider_name()),
         remaining = duration(session.remaining()),
@@ -138,7 +143,7 @@ dd { margin: 0; font-weight: 600; overflow-wrap: anywhere; }
 nav { display: flex; flex-wrap: wrap; gap: .5rem 1rem; margin: 1rem 0; }
 form { margin: .75rem 0; }
 input, button { font: inherit; padding: .3rem .6rem; max-width: 100%; }
-pre { overflow-x: auto; padding: .75rem; border: 1px solid; border-radius: .3rem; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; padding: .75rem; border: 1px solid; border-radius: .3rem; }
 .messages { border-inline-start: .3rem solid; padding: .5rem 2rem; overflow-wrap: anywhere; }
 ";
 
