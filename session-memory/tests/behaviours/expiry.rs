@@ -1,0 +1,494 @@
+//! Expiry and collection.
+//!
+//! A session ends when it was not used for its idle time, and at its absolute age however busy it
+//! is. Reading tells the store so seldom that it costs nothing, and often enough that no session
+//! in use ends. From the instant of expiry a session is gone for everything, collected or not.
+//! A clock that jumps makes nothing panic and no session live longer than its absolute age.
+
+use session_core::{Error, ExpiryChange, Lifetime, Timestamp};
+
+use crate::support::*;
+
+const IDLE: u64 = 1800;
+const ABSOLUTE: u64 = 43_200;
+const TOUCH: u64 = 180;
+
+/// A site and its visitor, whose session was created now.
+macro_rules! started {
+    ($site:ident, $visitor:ident) => {
+        started!($site, $visitor, |_| ());
+    };
+    ($site:ident, $visitor:ident, $edit:expr) => {
+        let $site = Site::configured($edit);
+        let $visitor = $site.visitor();
+        $visitor.set("n", 1);
+        $site.store.calls();
+    };
+}
+
+#[test]
+fn without_use_a_session_ends_after_its_idle_time() {
+    for (after, alive) in [
+        (secs(IDLE - 1), true),
+        (secs(IDLE) - Duration::from_millis(1), true),
+        (secs(IDLE), false),
+        (secs(IDLE + 1), false),
+    ] {
+        started!(site, visitor);
+        site.clock.advance(after);
+        assert_eq!(visitor.get("n").is_some(), alive, "{after:?}");
+        assert_eq!(site.count(), u64::from(alive), "{after:?}");
+    }
+}
+
+#[test]
+fn use_moves_the_idle_end_and_nothing_moves_the_absolute_one() {
+    started!(site, visitor);
+    let start = site.manager.now();
+    // Reading, saving and updating in turn.
+    let mut visits = 0;
+    while site.manager.now().saturating_add(secs(599)) < start.saturating_add(secs(ABSOLUTE)) {
+        site.clock.advance(secs(599));
+        visits += 1;
+        match visits % 3 {
+            0 => assert!(visitor.get("n").is_some()),
+            1 => drop(visitor.set("n", visits)),
+            _ => {
+                visitor.visit(async |handle| {
+                    let session = handle.load().await.unwrap();
+                    session.update("n", |n: Option<u64>| n.unwrap() + 1).await.unwrap()
+                });
+            }
+        }
+    }
+    assert_eq!(visits, 72);
+    site.clock.set(start.saturating_add(secs(ABSOLUTE - 1)));
+    assert!(visitor.get("n").is_some());
+    site.clock.advance(secs(1));
+    assert_eq!(visitor.get("n"), None);
+    assert_eq!(site.count(), 0);
+}
+
+#[test]
+fn a_session_that_is_only_read_lives_to_its_absolute_end() {
+    started!(site, visitor);
+    let start = site.manager.now();
+    while site.manager.now() < start.saturating_add(secs(ABSOLUTE - 60)) {
+        site.clock.advance(secs(60));
+        assert!(visitor.get("n").is_some());
+    }
+    site.clock.set(start.saturating_add(secs(ABSOLUTE - 1)));
+    assert!(visitor.get("n").is_some());
+    site.clock.set(start.saturating_add(secs(ABSOLUTE)));
+    assert_eq!(visitor.get("n"), None);
+}
+
+#[test]
+fn a_new_id_does_not_make_a_session_younger() {
+    started!(site, visitor);
+    for _ in 0..ABSOLUTE / 1200 - 1 {
+        site.clock.advance(secs(1200));
+        visitor.visit(async |handle| {
+            let session = handle.load().await.unwrap();
+            session.set("n", &1).unwrap();
+            session.regenerate().await.unwrap();
+        });
+    }
+    site.clock.advance(secs(1199));
+    assert!(visitor.get("n").is_some());
+    site.clock.advance(secs(1));
+    assert_eq!(visitor.get("n"), None);
+}
+
+#[test]
+fn reading_writes_nothing_until_a_tenth_of_the_idle_time_has_passed() {
+    started!(site, visitor);
+    for round in 0..3 {
+        for _ in 0..TOUCH - 1 {
+            site.clock.advance(secs(1));
+            assert!(visitor.get("n").is_some());
+        }
+        let calls = site.store.calls();
+        assert!(calls.iter().all(|call| *call == "load"), "{round}: {calls:?}");
+        site.clock.advance(secs(1));
+        let ((), reply) = visitor.visit(async |handle| {
+            handle.load().await.unwrap();
+        });
+        assert!(reply.is_plain());
+        assert_eq!(site.store.calls(), ["load", "touch"]);
+    }
+    // What the last touch reached.
+    site.clock.advance(secs(IDLE - 1));
+    assert!(visitor.get("n").is_some());
+}
+
+#[test]
+fn a_request_that_does_not_use_its_session_does_not_extend_it() {
+    started!(site, visitor);
+    for _ in 0..3 {
+        site.clock.advance(secs(IDLE / 3));
+        visitor.visit(async |_| ());
+    }
+    assert_eq!(site.store.calls(), [""; 0]);
+    assert_eq!(visitor.get("n"), None);
+}
+
+#[test]
+fn a_touch_interval_of_more_than_a_quarter_of_the_idle_time_is_a_quarter() {
+    for (configured, interval) in
+        [(secs(3600), 250), (secs(251), 250), (secs(249), 249), (Duration::MAX, 250)]
+    {
+        started!(site, visitor, |config| {
+            config.idle = secs(1000);
+            config.touch_every = Some(configured);
+        });
+        site.clock.advance(secs(interval - 1));
+        visitor.get("n");
+        assert_eq!(site.store.calls(), ["load"], "{configured:?}");
+        site.clock.advance(secs(1));
+        visitor.get("n");
+        assert_eq!(site.store.calls(), ["load", "touch"], "{configured:?}");
+    }
+}
+
+#[test]
+fn the_last_touch_reaches_the_absolute_end_and_no_further_one_is_made() {
+    started!(site, visitor, |config| config.absolute = secs(2000));
+    // A touch at 100 would gain less than the interval, were the end not in reach by then.
+    site.clock.advance(secs(200));
+    visitor.get("n");
+    assert_eq!(site.store.calls(), ["load", "touch"]);
+    let expires =
+        |site: &Site| site.store.peek(&visitor.token(), site.manager.now()).unwrap().expires;
+    assert_eq!(expires(&site), site.manager.now().saturating_add(secs(1800)));
+    for _ in 0..5 {
+        site.clock.advance(secs(300));
+        assert!(visitor.get("n").is_some());
+    }
+    assert!(!site.store.calls().contains(&"touch"));
+}
+
+#[test]
+fn a_late_touch_after_a_newer_one_changes_nothing() {
+    started!(site, visitor);
+    site.clock.advance(secs(200));
+    let late = visitor.request();
+    block_on(async {
+        let late = site.manager.start(&late);
+        late.load().await.unwrap();
+        site.clock.advance(secs(400));
+        visitor.get("n");
+        let newer = site.manager.now();
+        site.clock.set(newer.saturating_sub(secs(400)));
+        late.finish(&mut http::Response::new(())).await.unwrap();
+        let record = site.store.peek(&visitor.token(), newer).unwrap();
+        assert_eq!(record.expires, newer.saturating_add(secs(IDLE)));
+    });
+    assert_eq!(site.store.calls(), ["load", "load", "touch", "touch"]);
+}
+
+#[test]
+fn a_late_save_after_a_newer_touch_does_not_shorten_the_session() {
+    started!(site, visitor);
+    let late = visitor.request();
+    block_on(async {
+        let late = site.manager.start(&late);
+        late.load().await.unwrap().set("late", &1).unwrap();
+        site.clock.advance(secs(600));
+        visitor.get("n");
+        let newer = site.manager.now();
+        site.clock.set(newer.saturating_sub(secs(600)));
+        late.finish(&mut http::Response::new(())).await.unwrap();
+        let record = site.store.peek(&visitor.token(), newer).unwrap();
+        assert_eq!(record.expires, newer.saturating_add(secs(IDLE)));
+        assert_eq!(record.values.len(), 2);
+    });
+}
+
+#[test]
+fn expired_is_gone_for_every_operation_before_any_collection() {
+    for operation in ["save", "update", "regenerate", "read", "destroy", "flash"] {
+        started!(site, visitor);
+        let ((), finished) = visitor.try_visit(async |handle| {
+            let session = handle.load().await.unwrap();
+            site.clock.advance(secs(IDLE));
+            let gone = |result: Result<(), Error>| {
+                assert!(matches!(result, Err(Error::Gone)), "{operation}: {result:?}");
+                assert!(session.is_new(), "the visitor is anonymous now");
+                assert!(session.keys().unwrap().is_empty());
+            };
+            match operation {
+                "save" => session.set("n", &2).unwrap(),
+                "update" => gone(session.update("n", |_: Option<u64>| 2).await.map(drop)),
+                "regenerate" => gone(session.regenerate().await),
+                "flash" => gone(session.add_flash("info", "x").await),
+                "destroy" => session.destroy().await.unwrap(),
+                _ => assert_eq!(session.get::<u64>("n").unwrap(), Some(1)),
+            }
+        });
+        if operation == "save" {
+            assert!(matches!(finished.unwrap_err(), Error::Gone));
+        } else {
+            finished.unwrap();
+        }
+        assert_eq!(site.count(), 0, "{operation}");
+        assert_eq!(visitor.get("n"), None, "{operation}");
+        // It was there all the time, unless it was destroyed.
+        let removed = site.manager.collect().unwrap().removed;
+        site.clock.advance(secs(1));
+        let removed = removed + site.manager.collect().unwrap().removed;
+        assert_eq!(removed, usize::from(operation != "destroy"), "{operation}");
+    }
+}
+
+#[test]
+fn a_session_may_have_a_lifetime_of_its_own() {
+    let long = Lifetime { idle: secs(86_400), absolute: secs(10 * 86_400) };
+    started!(site, visitor);
+    let start = site.manager.now();
+    let ((), reply) = visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        assert_eq!(session.lifetime(), Lifetime { idle: secs(IDLE), absolute: secs(ABSOLUTE) });
+        session.set_lifetime(long).unwrap();
+        assert_eq!((session.lifetime(), session.remaining()), (long, long.idle));
+    });
+    assert!(reply.is_plain(), "a cookie that ends with the browser has no lifetime");
+    for half_day in 1..20 {
+        site.clock.set(start.saturating_add(secs(half_day * 43_199)));
+        assert!(visitor.get("n").is_some(), "half day {half_day}");
+    }
+    visitor.visit(async |handle| handle.load().await.unwrap().regenerate().await.unwrap());
+    site.clock.set(start.saturating_add(secs(10 * 86_400 - 1)));
+    let (remaining, _) = visitor.visit(async |handle| handle.load().await.unwrap().remaining());
+    assert_eq!(remaining, secs(1));
+    site.clock.advance(secs(1));
+    assert_eq!(visitor.get("n"), None);
+}
+
+#[test]
+fn a_shortened_lifetime_holds_at_once() {
+    for (after, alive) in [(59, true), (60, false)] {
+        started!(site, visitor);
+        visitor.visit(async |handle| {
+            let session = handle.load().await.unwrap();
+            session.set_lifetime(Lifetime { idle: secs(60), absolute: secs(600) }).unwrap();
+        });
+        site.clock.advance(secs(after));
+        assert_eq!(visitor.get("n").is_some(), alive);
+    }
+    // An absolute lifetime that is over already ends the session.
+    started!(site, visitor);
+    site.clock.advance(secs(700));
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set_lifetime(Lifetime { idle: secs(60), absolute: secs(600) }).unwrap();
+    });
+    assert_eq!((site.count(), visitor.get("n")), (0, None));
+}
+
+#[test]
+fn a_session_with_a_short_idle_time_of_its_own_lives_while_it_is_read() {
+    started!(site, visitor);
+    let short = Lifetime { idle: secs(60), absolute: secs(ABSOLUTE) };
+    visitor.visit(async |handle| handle.load().await.unwrap().set_lifetime(short).unwrap());
+    for visit in 0..50 {
+        site.clock.advance(secs(44));
+        assert!(visitor.get("n").is_some(), "visit {visit}");
+    }
+    site.clock.advance(secs(60));
+    assert_eq!(visitor.get("n"), None);
+}
+
+#[test]
+fn an_update_does_not_undo_a_shortened_lifetime() {
+    started!(site, visitor);
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set_lifetime(Lifetime { idle: secs(60), absolute: secs(600) }).unwrap();
+        session.update("n", |n: Option<u64>| n.unwrap() + 1).await.unwrap();
+    });
+    site.clock.advance(secs(60));
+    assert_eq!(visitor.get("n"), None);
+}
+
+#[test]
+fn a_new_session_may_have_its_own_lifetime_from_the_start() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set_lifetime(Lifetime { idle: secs(10), absolute: secs(100) }).unwrap();
+        session.set("n", &1).unwrap();
+    });
+    site.clock.advance(secs(9));
+    assert_eq!(visitor.get("n"), Some(1));
+    site.clock.advance(secs(10));
+    assert_eq!(visitor.get("n"), None);
+}
+
+#[test]
+fn a_persistent_cookie_is_told_a_new_lifetime() {
+    started!(site, visitor, |config| config.cookie.persistent = true);
+    let ((), reply) = visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set_lifetime(Lifetime { idle: secs(60), absolute: secs(600) }).unwrap();
+    });
+    assert!(reply.attributes().ends_with("; Max-Age=600"));
+}
+
+#[test]
+fn a_lifetime_of_nothing_is_refused() {
+    started!(site, visitor);
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        for (idle, absolute) in [(0, 1), (1, 0), (0, 0)] {
+            let error =
+                session.set_lifetime(Lifetime { idle: secs(idle), absolute: secs(absolute) });
+            assert!(matches!(error, Err(Error::Config(_))));
+        }
+        assert_eq!(session.lifetime().idle, secs(IDLE));
+        let forever = Lifetime { idle: Duration::MAX, absolute: Duration::MAX };
+        session.set_lifetime(forever).unwrap();
+    });
+    site.clock.set(Timestamp::from_millis(u64::MAX - 1));
+    assert_eq!(visitor.get("n"), Some(1));
+}
+
+#[test]
+fn an_absolute_lifetime_that_is_lowered_in_the_configuration_holds_for_all() {
+    started!(site, visitor);
+    let strict = site.reconfigured(|config| {
+        config.idle = secs(300);
+        config.absolute = secs(600);
+    });
+    let visitor = Visitor::with_cookie(&strict, &visitor.cookie().unwrap());
+    site.clock.advance(secs(599));
+    assert_eq!(visitor.get("n"), Some(1));
+    site.clock.advance(secs(1));
+    assert_eq!(visitor.get("n"), None);
+    assert_eq!(strict.manager.stats().expired, 1);
+}
+
+const HOUR: Duration = secs(3600);
+const TEN_YEARS: Duration = secs(10 * 365 * 86_400);
+
+#[test]
+fn a_clock_that_jumps_makes_no_session_live_longer_than_its_absolute_age() {
+    // The clock runs well after the epoch, so that it can jump back.
+    let start = Timestamp::from_millis(1_700_000_000_000);
+    for jump in [HOUR, TEN_YEARS] {
+        for back in [false, true] {
+            let site = Site::new();
+            site.clock.set(start);
+            let visitor = site.visitor();
+            visitor.set("n", 1);
+            let there = match back {
+                true => start.saturating_sub(jump),
+                false => start.saturating_add(jump),
+            };
+            site.clock.set(there);
+            // Forward it is expired; back it claims to be from the future, so its age is unknown.
+            assert_eq!(visitor.get("n"), None, "{jump:?} {back}");
+            // What is created now works, and ends when the clock is right again, if not before.
+            let other = site.visitor();
+            other.set("n", 2);
+            assert_eq!(other.get("n"), Some(2));
+            site.clock.advance(secs(IDLE));
+            assert_eq!(other.get("n"), None);
+            site.clock.set(start.saturating_add(secs(ABSOLUTE)));
+            assert_eq!(visitor.get("n"), None);
+            assert_eq!(other.get("n"), None);
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_is_a_little_ahead_elsewhere_costs_no_session() {
+    started!(site, visitor);
+    site.clock.set(site.manager.now().saturating_sub(secs(30)));
+    assert_eq!(visitor.get("n"), Some(1));
+}
+
+#[test]
+fn a_clock_that_jumps_during_a_request_does_no_harm() {
+    for jump in [HOUR, TEN_YEARS, Duration::MAX] {
+        for back in [false, true] {
+            started!(site, visitor);
+            let start = Timestamp::from_millis(1_700_000_000_000);
+            site.clock.set(start);
+            let visitor = {
+                drop(visitor);
+                site.visitor()
+            };
+            visitor.set("n", 1);
+            let ((), finished) = visitor.try_visit(async |handle| {
+                let session = handle.load().await.unwrap();
+                site.clock.set(match back {
+                    true => start.saturating_sub(jump),
+                    false => start.saturating_add(jump),
+                });
+                session.set("n", &2u64).unwrap();
+                session.remaining();
+            });
+            assert!(matches!(finished, Ok(_) | Err(Error::Gone)));
+            let deadline = start.saturating_add(secs(ABSOLUTE));
+            if let Some(record) = site.store.peek(&visitor.token(), start) {
+                assert!(record.expires <= deadline, "{jump:?} {back}");
+            }
+            site.clock.set(deadline);
+            assert_eq!(visitor.get("n"), None);
+        }
+    }
+}
+
+#[test]
+fn collection_removes_the_expired_in_slices_and_nothing_else() {
+    let site = Site::new();
+    let visit = |n: u64| {
+        let visitor = site.visitor();
+        visitor.set("n", n);
+        visitor.request()
+    };
+    for n in 0..2500 {
+        visit(n);
+    }
+    site.clock.advance(secs(IDLE - 10));
+    let live: Vec<_> = (0..500).map(visit).collect();
+    site.clock.advance(secs(11));
+    site.store.calls();
+    let purged = site.manager.collect().unwrap();
+    assert_eq!((purged.removed, purged.more), (2500, false));
+    let slices = site.store.calls();
+    assert!(slices.len() >= 3 && slices.iter().all(|call| *call == "purge"), "{slices:?}");
+    assert_eq!(site.manager.stats().purged, 2500);
+    for (n, request) in live.iter().enumerate() {
+        let value = block_on(async {
+            let handle = site.manager.start(request);
+            handle.load().await.unwrap().get::<usize>("n").unwrap()
+        });
+        assert_eq!(value, Some(n));
+    }
+    assert_eq!(site.manager.collect().unwrap().removed, 0);
+}
+
+#[test]
+fn a_session_in_use_is_never_collected() {
+    started!(site, visitor);
+    let start = site.manager.now();
+    for minute in 1..12 * 60 {
+        site.clock.set(start.saturating_add(secs(minute * 60)));
+        visitor.get("n");
+        assert_eq!(site.manager.collect().unwrap().removed, 0);
+    }
+    site.clock.set(start.saturating_add(secs(ABSOLUTE + 1)));
+    assert_eq!(site.manager.collect().unwrap().removed, 1);
+}
+
+#[test]
+fn expiry_changes_compose_as_their_names_say() {
+    let (early, late) = (Timestamp::from_millis(1), Timestamp::from_millis(2));
+    assert_eq!(ExpiryChange::Keep.apply(early), early);
+    assert_eq!(ExpiryChange::Extend(early).apply(late), late);
+    assert_eq!(ExpiryChange::Extend(late).apply(early), late);
+    assert_eq!(ExpiryChange::Set(early).apply(late), early);
+}

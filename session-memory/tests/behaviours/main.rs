@@ -1,0 +1,17 @@
+//! What a client or a caller of `session-core` sees, over the memory provider.
+//!
+//! Each module is about one part of the promise and begins by saying it. What a provider alone
+//! decides is in the conformance suite.
+
+mod expiry;
+mod flash;
+mod hostile;
+mod lifecycle;
+mod managers;
+mod requests;
+mod secrecy;
+mod send_sync;
+mod support;
+mod transports;
+mod values;
+mod wrapper;

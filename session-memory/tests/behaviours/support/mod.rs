@@ -1,0 +1,18 @@
+//! A site, its visitors, and a store that counts its calls and fails on demand.
+
+mod log;
+mod site;
+mod store;
+mod visitor;
+
+pub(crate) use log::Log;
+pub(crate) use site::Site;
+pub(crate) use store::{Fault, Store};
+pub(crate) use visitor::{Visitor, is_anonymous};
+
+pub(crate) use futures_lite::future::block_on;
+pub(crate) use std::time::Duration;
+
+pub(crate) const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}

@@ -1,0 +1,69 @@
+//! A site: a manager over a counting store, with a clock that tests set.
+
+use std::sync::Arc;
+
+use session_core::{Config, Manager, ManagerBuilder, SessionId, TestClock, Token};
+
+use super::{Duration, Log, Store, Visitor, block_on};
+
+pub(crate) struct Site {
+    pub(crate) manager: Manager,
+    pub(crate) store: Arc<Store>,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) log: Log,
+}
+
+impl Site {
+    pub(crate) fn new() -> Self {
+        Self::configured(|_| ())
+    }
+
+    pub(crate) fn configured(edit: impl FnOnce(&mut Config)) -> Self {
+        Self::built(edit, |builder| builder)
+    }
+
+    /// No timer thread unless `edit` asks for one: tests collect when they want to.
+    pub(crate) fn built(
+        edit: impl FnOnce(&mut Config),
+        build: impl FnOnce(ManagerBuilder) -> ManagerBuilder,
+    ) -> Self {
+        Self::over(Arc::default(), Arc::default(), edit, build)
+    }
+
+    /// Another manager over the same sessions, as a server that was configured anew has it.
+    pub(crate) fn reconfigured(&self, edit: impl FnOnce(&mut Config)) -> Self {
+        Self::over(Arc::clone(&self.store), Arc::clone(&self.clock), edit, |builder| builder)
+    }
+
+    fn over(
+        store: Arc<Store>,
+        clock: Arc<TestClock>,
+        edit: impl FnOnce(&mut Config),
+        build: impl FnOnce(ManagerBuilder) -> ManagerBuilder,
+    ) -> Self {
+        let log = Log::open();
+        let mut config = Config::default();
+        config.gc_every = Duration::ZERO;
+        edit(&mut config);
+        let builder = Manager::builder()
+            .with_config(config)
+            .with_provider(Arc::clone(&store))
+            .with_clock(Arc::clone(&clock) as _);
+        let manager = build(builder).build().expect("the configuration is valid");
+        Self { manager, store, clock, log }
+    }
+
+    pub(crate) fn visitor(&self) -> Visitor<'_> {
+        Visitor::new(self)
+    }
+
+    /// The number of live sessions, by the clock.
+    pub(crate) fn count(&self) -> u64 {
+        block_on(self.manager.count()).expect("memory counts")
+    }
+
+    /// Whether the store has a live session of this id, whatever the manager thinks of it.
+    pub(crate) fn has(&self, id: &SessionId) -> bool {
+        self.store.peek(&Token::from(*id), self.manager.now()).is_some()
+    }
+}

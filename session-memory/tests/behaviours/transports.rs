@@ -1,0 +1,234 @@
+//! Ids in URLs and headers, through the manager.
+//!
+//! An id from a URL counts only for a session that was born with its id in URLs. In cookie mode,
+//! URLs carry nothing either way. Links and redirects of the application get the id; pages that
+//! have ids in their URLs stay out of caches and referrers.
+
+use http::header::{CACHE_CONTROL, COOKIE, LOCATION, REFERRER_POLICY, SET_COOKIE};
+use http::{Request, Response};
+use session_core::{Carrier, SessionHandle, TransportKind};
+
+use crate::support::*;
+
+fn site(kind: TransportKind) -> Site {
+    Site::configured(|config| config.transport = kind)
+}
+
+fn get(target: &str) -> Request<()> {
+    Request::builder().uri(target).body(()).unwrap()
+}
+
+fn run<R>(
+    site: &Site,
+    request: &Request<()>,
+    handler: impl AsyncFnOnce(&SessionHandle<'_>) -> R,
+) -> (R, Response<()>) {
+    let mut response = Response::builder()
+        .header(LOCATION, "/next?x=1#part")
+        .header(CACHE_CONTROL, "public, max-age=60")
+        .header(REFERRER_POLICY, "unsafe-url")
+        .body(())
+        .unwrap();
+    block_on(async {
+        let handle = site.manager.start(request);
+        let answer = handler(&handle).await;
+        handle.finish(&mut response).await.unwrap();
+        (answer, response)
+    })
+}
+
+/// Stores one value and answers the id.
+fn begin(site: &Site, request: &Request<()>) -> (String, Response<()>) {
+    run(site, request, async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set("n", &1u64).unwrap();
+        session.id().unwrap().text().to_string()
+    })
+}
+
+fn read(site: &Site, request: &Request<()>) -> Option<u64> {
+    run(site, request, async |handle| handle.load().await.unwrap().get("n").unwrap()).0
+}
+
+fn all<'r>(response: &'r Response<()>, name: &str) -> Vec<&'r str> {
+    response.headers().get_all(name).iter().map(|value| value.to_str().unwrap()).collect()
+}
+
+#[test]
+fn in_url_mode_links_and_redirects_carry_the_id_and_no_cookie_is_set() {
+    let site = site(TransportKind::Url);
+    let (id, response) = begin(&site, &get("/"));
+    assert_eq!(all(&response, "location"), [format!("/next?x=1&sid={id}#part")]);
+    assert!(response.headers()[LOCATION].is_sensitive());
+    assert!(!response.headers().contains_key(SET_COOKIE));
+    assert_eq!(read(&site, &get(&format!("/?sid={id}"))), Some(1));
+    assert_eq!(read(&site, &get("/")), None);
+    let cookie = Request::builder().header(COOKIE, format!("__Host-id={id}; sid={id}"));
+    assert_eq!(read(&site, &cookie.body(()).unwrap()), None);
+}
+
+#[test]
+fn in_url_mode_every_response_stays_out_of_caches_and_referrers() {
+    let site = site(TransportKind::Url);
+    let (id, first) = begin(&site, &get("/"));
+    let ((), unused) = run(&site, &get(&format!("/?sid={id}")), async |_| ());
+    let ((), nobody) = run(&site, &get("/"), async |_| ());
+    for response in [first, unused, nobody] {
+        assert_eq!(all(&response, "cache-control"), ["no-store"]);
+        assert_eq!(all(&response, "referrer-policy"), ["no-referrer"]);
+    }
+}
+
+#[test]
+fn links_of_a_request_that_does_not_use_its_session_keep_the_id() {
+    let site = site(TransportKind::Url);
+    let (id, _) = begin(&site, &get("/"));
+    site.store.calls();
+    let (link, response) =
+        run(&site, &get(&format!("/?sid={id}")), async |handle| handle.encode_url("/a"));
+    assert_eq!(link, format!("/a?sid={id}"));
+    assert_eq!(all(&response, "location"), [format!("/next?x=1&sid={id}#part")]);
+    assert_eq!(site.store.calls(), [""; 0]);
+}
+
+#[test]
+fn links_of_a_new_session_carry_its_id_once_it_has_a_value() {
+    let site = site(TransportKind::Url);
+    let ((before, after), response) = run(&site, &get("/"), async |handle| {
+        let session = handle.load().await.unwrap();
+        let before = handle.encode_url("/a");
+        session.set("n", &1u64).unwrap();
+        (before, handle.encode_url("/a"))
+    });
+    assert_eq!(before, "/a");
+    let id = after.strip_prefix("/a?sid=").expect("the link has the id");
+    assert_eq!(read(&site, &get(&format!("/?sid={id}"))), Some(1));
+    assert_eq!(all(&response, "location"), [format!("/next?x=1&sid={id}#part")]);
+    // A visitor without a session has plain links.
+    let ((), plain) = run(&site, &get("/"), async |_| ());
+    assert_eq!(all(&plain, "location"), ["/next?x=1#part"]);
+}
+
+#[test]
+fn links_follow_a_new_id_and_lose_a_destroyed_one() {
+    let site = site(TransportKind::Url);
+    let (id, _) = begin(&site, &get("/"));
+    let (link, response) = run(&site, &get(&format!("/?sid={id}")), async |handle| {
+        handle.load().await.unwrap().regenerate().await.unwrap();
+        handle.encode_url(&format!("/a?sid={id}&b=1"))
+    });
+    let new = link.strip_prefix("/a?b=1&sid=").expect("replaced, not doubled");
+    assert_ne!(new, id);
+    assert_eq!(all(&response, "location"), [format!("/next?x=1&sid={new}#part")]);
+    let (link, response) = run(&site, &get(&format!("/?sid={new}")), async |handle| {
+        handle.load().await.unwrap().destroy().await.unwrap();
+        handle.encode_url("/a")
+    });
+    assert_eq!(link, "/a");
+    assert_eq!(all(&response, "location"), ["/next?x=1#part"]);
+    assert!(!response.headers().contains_key(SET_COOKIE));
+}
+
+#[test]
+fn in_cookie_mode_ids_in_urls_are_ignored_and_links_are_plain() {
+    let site = site(TransportKind::Cookie);
+    let (id, response) = begin(&site, &get("/"));
+    assert_eq!(all(&response, "location"), ["/next?x=1#part"]);
+    assert_eq!(all(&response, "referrer-policy"), ["unsafe-url"]);
+    site.store.calls();
+    let (link, _) = run(&site, &get(&format!("/?sid={id}&__Host-id={id}")), async |handle| {
+        assert_eq!(handle.carrier(), None);
+        assert!(handle.load().await.unwrap().is_new());
+        handle.encode_url("/a")
+    });
+    assert_eq!(link, "/a");
+    assert_eq!(site.store.calls(), [""; 0]);
+}
+
+#[test]
+fn an_id_in_a_url_is_refused_unless_the_session_was_born_in_urls() {
+    // Born in a cookie: under auto, a client that returned one, if a useless one.
+    let site = site(TransportKind::Auto);
+    let stale = Request::builder().header(COOKIE, "__Host-id=stale").body(()).unwrap();
+    let (id, response) = begin(&site, &stale);
+    assert_eq!(all(&response, "location"), ["/next?x=1#part"]);
+    let by_cookie = Request::builder().header(COOKIE, format!("__Host-id={id}")).body(()).unwrap();
+    assert_eq!(read(&site, &by_cookie), Some(1));
+    let by_url = get(&format!("/?sid={id}"));
+    assert_eq!(read(&site, &by_url), None);
+    // Who comes with it gets a session of their own, and the other one is unharmed.
+    let (other, _) = begin(&site, &by_url);
+    assert_ne!(other, id);
+    assert_eq!((read(&site, &by_cookie), read(&site, &by_url)), (Some(1), None));
+    assert_eq!(read(&site, &get(&format!("/?sid={other}"))), Some(1));
+}
+
+#[test]
+fn in_auto_mode_both_are_sent_until_the_cookie_returns() {
+    let site = site(TransportKind::Auto);
+    let (id, first) = begin(&site, &get("/"));
+    assert_eq!(all(&first, "location"), [format!("/next?x=1&sid={id}#part")]);
+    assert!(all(&first, "set-cookie")[0].starts_with(&format!("__Host-id={id}; ")));
+    assert_eq!(all(&first, "cache-control"), ["no-store"]);
+    assert_eq!(all(&first, "referrer-policy"), ["no-referrer"]);
+    // Without the cookie: by the URL, on and on.
+    let (value, second) = run(&site, &get(&format!("/?sid={id}")), async |handle| {
+        assert_eq!(handle.carrier(), Some(Carrier::Url));
+        handle.load().await.unwrap().get::<u64>("n").unwrap()
+    });
+    assert_eq!(value, Some(1));
+    assert_eq!(all(&second, "location"), [format!("/next?x=1&sid={id}#part")]);
+    // With it: plain links, and the cookie has the last word.
+    let both = Request::builder()
+        .uri(format!("/?sid={}", "A".repeat(43)))
+        .header(COOKIE, format!("__Host-id={id}"))
+        .body(())
+        .unwrap();
+    let (value, third) = run(&site, &both, async |handle| {
+        assert_eq!(handle.carrier(), Some(Carrier::Cookie));
+        assert_eq!(handle.encode_url("/a"), "/a");
+        handle.load().await.unwrap().get::<u64>("n").unwrap()
+    });
+    assert_eq!(value, Some(1));
+    assert_eq!(all(&third, "location"), ["/next?x=1#part"]);
+    assert_eq!(all(&third, "cache-control"), ["public, max-age=60"]);
+}
+
+#[test]
+fn clearing_a_session_does_not_forget_where_it_was_born() {
+    let site = site(TransportKind::Url);
+    let (id, _) = begin(&site, &get("/"));
+    let request = get(&format!("/?sid={id}"));
+    run(&site, &request, async |handle| {
+        let session = handle.load().await.unwrap();
+        session.clear().unwrap();
+        session.set("n", &2u64).unwrap();
+        assert_eq!(session.keys().unwrap(), ["n"]);
+    });
+    assert_eq!(read(&site, &request), Some(2));
+}
+
+#[test]
+fn the_header_transport_carries_both_ways() {
+    let site = site(TransportKind::Header);
+    let (id, response) = begin(&site, &get("/"));
+    assert_eq!(all(&response, "x-session-id"), [&id]);
+    assert!(response.headers()["x-session-id"].is_sensitive());
+    assert!(!response.headers().contains_key(SET_COOKIE));
+    let request = |values: &[&str]| {
+        let mut request = get(&format!("/?sid={id}"));
+        for value in values {
+            request.headers_mut().append("x-session-id", value.parse().unwrap());
+        }
+        request
+    };
+    assert_eq!(read(&site, &request(&[&id])), Some(1));
+    assert_eq!(read(&site, &request(&[&id, &id])), Some(1));
+    assert_eq!(read(&site, &request(&[])), None);
+    assert_eq!(read(&site, &request(&[&id, "x"])), None);
+    let ((), removed) = run(&site, &request(&[&id]), async |handle| {
+        handle.load().await.unwrap().destroy().await.unwrap();
+    });
+    assert_eq!(all(&removed, "x-session-id"), [""]);
+    assert_eq!(read(&site, &request(&[&id])), None);
+}

@@ -1,0 +1,425 @@
+//! Values.
+//!
+//! What serde can represent comes back as it went in, under any key. A value of another type is an
+//! error that names key and type and leaves the session usable. Over a limit, a typed error comes
+//! before anything is written, and a lowered limit locks nobody out.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use session_core::{Error, Session, SessionExt as _};
+
+use crate::support::*;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Cart {
+    owner: Option<String>,
+    lines: Vec<Line>,
+    notes: BTreeMap<String, u8>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Line {
+    Nothing,
+    Item(u32),
+    Pair(i8, char),
+    Named { sku: String, price: f32 },
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Unit;
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Wrapped(u64);
+
+/// Sets a value in one request and reads it in the next.
+fn round_trip<T: Serialize + DeserializeOwned>(value: &T) -> T {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.visit(async |handle| handle.load().await.unwrap().set("k", value).unwrap());
+    visitor.visit(async |handle| handle.load().await.unwrap().get("k").unwrap().unwrap()).0
+}
+
+fn assert_round_trips<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
+    assert_eq!(round_trip(value), *value);
+}
+
+#[test]
+fn structs_enums_options_and_maps_round_trip() {
+    assert_round_trips(&Cart {
+        owner: Some("ada".into()),
+        lines: vec![
+            Line::Nothing,
+            Line::Item(7),
+            Line::Pair(-1, 'ß'),
+            Line::Named { sku: "x".into(), price: 0.1 },
+        ],
+        notes: [("a".into(), 1), (String::new(), 0)].into(),
+    });
+    assert_round_trips(&Unit);
+    assert_round_trips(&Wrapped(u64::MAX));
+    assert_round_trips(&());
+    assert_round_trips(&true);
+    assert_round_trips(&'\u{10ffff}');
+    assert_round_trips(&(1u8, "two".to_owned(), [3i64; 3]));
+    assert_round_trips(&Some(1u8));
+    assert_round_trips(&None::<u8>);
+    assert_round_trips(&vec![Some(1u8), None]);
+    assert_round_trips(&HashMap::from([(1u64, vec!["a".to_owned()]), (2, vec![])]));
+    assert_round_trips(&BTreeMap::from([(Line::Nothing.to_string(), Line::Item(1))]));
+    assert_round_trips(&"\0 \u{7f} \u{1f600} \"quoted\"".to_owned());
+    assert_round_trips(&String::new());
+}
+
+impl std::fmt::Display for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+#[test]
+fn bytes_and_the_extremes_of_numbers_round_trip() {
+    assert_round_trips(&serde_bytes::ByteBuf::from((0..=255).collect::<Vec<u8>>()));
+    assert_round_trips(&serde_bytes::ByteBuf::new());
+    for n in [i64::MIN, i64::from(i32::MIN), -129, -128, -33, -32, -1, 0, 127, 128, i64::MAX] {
+        assert_round_trips(&n);
+    }
+    for n in [0, 127, 128, 255, 256, 65_535, 65_536, u64::from(u32::MAX), u64::MAX] {
+        assert_round_trips(&n);
+    }
+    for x in [0.0, -0.0, f64::MIN, f64::MAX, f64::MIN_POSITIVE, f64::EPSILON, 5e-324] {
+        assert_eq!(round_trip(&x).to_bits(), x.to_bits());
+    }
+    assert_round_trips(&f64::INFINITY);
+    assert_round_trips(&f64::NEG_INFINITY);
+    assert!(round_trip(&f64::NAN).is_nan());
+    assert!(round_trip(&f32::NAN).is_nan());
+}
+
+#[test]
+fn a_nan_that_is_set_again_is_an_equal_value() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    let set = || {
+        visitor.visit(async |handle| handle.load().await.unwrap().set("x", &f64::NAN).unwrap());
+    };
+    set();
+    site.store.calls();
+    set();
+    assert_eq!(site.store.calls(), ["load"]);
+}
+
+const KEYS: [&str; 14] = [
+    "",
+    " ",
+    ".",
+    "a.b",
+    "$",
+    "$set",
+    "/",
+    "../..",
+    "\0",
+    "\0url",
+    "\0\0",
+    "ключ",
+    "\u{1f511}",
+    "_id",
+];
+
+#[test]
+fn every_key_is_allowed_and_none_meets_another() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        for (n, key) in KEYS.iter().enumerate() {
+            session.set(key, &n).unwrap();
+        }
+        session.set_persistent(true).unwrap();
+        session.add_flash("", "message").await.unwrap();
+    });
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        for (n, key) in KEYS.iter().enumerate() {
+            assert_eq!(session.get::<usize>(key).unwrap(), Some(n), "{key:?}");
+        }
+        let mut sorted = KEYS;
+        sorted.sort_unstable();
+        assert_eq!(session.keys().unwrap(), sorted);
+        assert!(session.is_persistent(), "an application's key is not the library's");
+    });
+}
+
+#[test]
+fn the_wrong_type_is_an_error_that_names_key_and_type_and_the_session_stays_usable() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.visit(async |handle| {
+        handle.load().await.unwrap().set("user name", "a secret value").unwrap();
+    });
+    let ((), reply) = visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        let check = |error: Error| {
+            assert!(matches!(error, Error::Decode { .. }), "{error:?}");
+            let text = error.to_string();
+            assert!(text.contains("\"user name\"") && text.contains("u64"), "{text}");
+            assert!(!text.contains("secret") && !format!("{error:?}").contains("secret"));
+        };
+        check(session.get::<u64>("user name").unwrap_err());
+        check(session.take::<u64>("user name").unwrap_err());
+        check(session.update("user name", |n: Option<u64>| n.unwrap()).await.unwrap_err());
+        assert_eq!(session.get::<String>("user name").unwrap().unwrap(), "a secret value");
+        session.set("n", &1u64).unwrap();
+    });
+    assert!(reply.is_plain());
+    assert_eq!(visitor.get("n"), Some(1));
+}
+
+#[test]
+fn what_serde_cannot_represent_is_an_error_and_changes_nothing() {
+    struct Fails;
+    impl Serialize for Fails {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("a secret value"))
+        }
+    }
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("k", 1);
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        let error = session.set("k", &Fails).unwrap_err();
+        assert!(matches!(&error, Error::Encode { key, .. } if &**key == "k"), "{error:?}");
+        assert!(!error.to_string().contains("secret"));
+        session.add_flash("k", &Fails).await.unwrap_err();
+    });
+    assert_eq!(visitor.get("k"), Some(1));
+}
+
+#[test]
+fn take_reads_and_removes() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let (taken, _) = visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        let taken = [session.take::<u64>("n").unwrap(), session.take("n").unwrap()];
+        assert!(session.keys().unwrap().is_empty());
+        taken
+    });
+    assert_eq!(taken, [Some(1), None]);
+    assert_eq!(visitor.get("n"), None);
+    assert_eq!(site.count(), 1, "an emptied session is a session still");
+}
+
+#[test]
+fn clear_removes_all_values_and_nothing_else() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set("a", &1).unwrap();
+        session.set("\0b", &2).unwrap();
+        session.set_persistent(true).unwrap();
+        session.add_flash("news", "kept").await.unwrap();
+    });
+    let ((), reply) = visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set("c", &3).unwrap();
+        session.clear().unwrap();
+        assert!(session.keys().unwrap().is_empty());
+    });
+    assert!(reply.is_plain());
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        assert!(session.keys().unwrap().is_empty());
+        assert!(session.is_persistent());
+        assert_eq!(session.take_flash::<String>("news").await.unwrap(), ["kept"]);
+    });
+}
+
+#[test]
+fn keys_are_listed_in_order_with_the_changes_of_this_request() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        for key in ["m", "b", "z"] {
+            session.set(key, &1).unwrap();
+        }
+    });
+    let (keys, _) = visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set("a", &1).unwrap();
+        session.set("m", &2).unwrap();
+        session.delete("z").unwrap();
+        session.keys().unwrap()
+    });
+    assert_eq!(keys, ["a", "b", "m"]);
+}
+
+#[test]
+fn a_dyn_session_does_what_the_session_does() {
+    fn through(session: &dyn Session) {
+        session.set("n", &41u64).unwrap();
+        assert_eq!(session.get::<u64>("n").unwrap(), Some(41));
+        session.set_encoded("n", vec![42]).unwrap();
+        assert_eq!(session.get_encoded("n").unwrap(), Some(vec![42]));
+        session.set("gone", "x").unwrap();
+        session.delete("gone").unwrap();
+        assert_eq!(session.id().unwrap(), session.id().unwrap());
+        for bad in [&[][..], &[0xc1], &[1, 2], &[0x92, 1]] {
+            let error = session.set_encoded("n", bad.to_vec()).unwrap_err();
+            assert!(matches!(error, Error::Encode { .. }), "{error:?}");
+        }
+        let mut deep = vec![0x91; 65];
+        deep.push(0xc0);
+        let error = session.set_encoded("n", deep).unwrap_err();
+        assert!(matches!(error, Error::TooLarge { what: "value depth", limit: 64 }));
+    }
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.visit(async |handle| through(&handle.load().await.unwrap()));
+    assert_eq!(visitor.get("n"), Some(42));
+}
+
+fn nested(depth: usize) -> serde_json::Value {
+    (0..depth).fold(serde_json::Value::Null, |inner, _| serde_json::json!([inner]))
+}
+
+/// What is wrong, and the limit.
+fn too_large(error: Error) -> (&'static str, usize) {
+    match error {
+        Error::TooLarge { what, limit } => (what, limit),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn over_a_limit_is_a_typed_error_before_anything_is_written() {
+    let site = Site::configured(|config| {
+        config.limits.bytes = 1000;
+        config.limits.keys = 4;
+        config.limits.depth = 8;
+    });
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    for stored in [false, true] {
+        let visitor = if stored { visitor.tab() } else { site.visitor() };
+        site.store.calls();
+        let ((), _) = visitor.visit(async |handle| {
+            let session = handle.load().await.unwrap();
+            let long = "x".repeat(1000);
+            let deep = nested(9);
+            let bytes = ("session bytes", 1000);
+            let depth = ("value depth", 8);
+            assert_eq!(too_large(session.set("s", &long).unwrap_err()), bytes);
+            assert_eq!(too_large(session.set("s", &deep).unwrap_err()), depth);
+            let update = session.update("s", |_: Option<String>| long.clone()).await;
+            assert_eq!(too_large(update.unwrap_err()), bytes);
+            let update = session.update("s", |_: Option<serde_json::Value>| nested(9)).await;
+            assert_eq!(too_large(update.unwrap_err()), depth);
+            assert_eq!(too_large(session.add_flash("f", &long).await.unwrap_err()), bytes);
+            // The list of messages is a level of its own.
+            assert_eq!(too_large(session.add_flash("f", &nested(8)).await.unwrap_err()).0, depth.0);
+            session.set("deepest", &nested(8)).unwrap();
+            session.delete("deepest").unwrap();
+            assert_eq!(session.get::<String>("s").unwrap(), None);
+        });
+        let calls = site.store.calls();
+        assert!(calls.iter().all(|call| *call == "load"), "{calls:?}");
+    }
+    let ((), _) = visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        for key in ["a", "b", "c"] {
+            session.set(key, &1).unwrap();
+        }
+        let keys = ("session keys", 4);
+        assert_eq!(too_large(session.set("d", &1).unwrap_err()), keys);
+        let update = session.update("d", |_: Option<u64>| 1).await;
+        assert_eq!(too_large(update.unwrap_err()), keys);
+        assert_eq!(too_large(session.set_persistent(true).unwrap_err()), keys);
+        assert!(!session.is_persistent());
+        session.delete("a").unwrap();
+        session.set("d", &1).unwrap();
+        assert_eq!(session.keys().unwrap(), ["b", "c", "d", "n"]);
+    });
+}
+
+#[test]
+fn a_session_may_be_filled_to_the_last_byte() {
+    let site = Site::configured(|config| config.limits.bytes = 100);
+    let visitor = site.visitor();
+    let ((), _) = visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        // Two bytes of key, two of header: 96 fit.
+        session.set("kk", &"x".repeat(96)).unwrap();
+        assert_eq!(too_large(session.set("kk", &"x".repeat(97)).unwrap_err()).1, 100);
+        assert_eq!(too_large(session.set("", &1).unwrap_err()).1, 100);
+    });
+    let (length, _) = visitor.visit(async |handle| {
+        handle.load().await.unwrap().get::<String>("kk").unwrap().unwrap().len()
+    });
+    assert_eq!(length, 96);
+}
+
+#[test]
+fn two_requests_that_fill_a_session_together_are_stopped_at_the_store() {
+    let site = Site::configured(|config| config.limits.bytes = 100);
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let other = visitor.tab();
+    let ((), finished) = visitor.try_visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set("mine", &"x".repeat(60)).unwrap();
+        other.visit(async |handle| {
+            handle.load().await.unwrap().set("theirs", &"x".repeat(60)).unwrap();
+        });
+    });
+    assert_eq!(too_large(finished.unwrap_err()), ("session bytes", 100));
+    let (keys, _) = visitor.visit(async |handle| handle.load().await.unwrap().keys().unwrap());
+    assert_eq!(keys, ["n", "theirs"]);
+}
+
+#[test]
+fn a_limit_that_is_lowered_locks_nobody_out() {
+    let generous = Site::new();
+    let visitor = generous.visitor();
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        for n in 0..10u64 {
+            session.set(&format!("key {n}"), &"x".repeat(500)).unwrap();
+        }
+        session.set("list", &vec![7u64; 400]).unwrap();
+    });
+    let strict = generous.reconfigured(|config| {
+        config.limits.bytes = 300;
+        config.limits.keys = 2;
+    });
+    let visitor = Visitor::with_cookie(&strict, &visitor.cookie().unwrap());
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        assert_eq!(session.get::<String>("key 3").unwrap().unwrap().len(), 500);
+        assert_eq!(too_large(session.set("key 3", &"x".repeat(501)).unwrap_err()).1, 300);
+        assert_eq!(too_large(session.set("new", &1).unwrap_err()).0, "session bytes");
+        session.set("key 3", &"x".repeat(499)).unwrap();
+        session.set("key 3", &"x".repeat(400)).unwrap();
+        session.delete("key 4").unwrap();
+    });
+    let (left, _) = visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        let left = session
+            .update("list", |list: Option<Vec<u64>>| {
+                let mut list = list.unwrap();
+                list.pop();
+                list
+            })
+            .await
+            .unwrap();
+        assert_eq!(session.get::<String>("key 3").unwrap().unwrap().len(), 400);
+        assert_eq!(session.keys().unwrap().len(), 10);
+        left.len()
+    });
+    assert_eq!(left, 399);
+}

@@ -1,0 +1,353 @@
+//! The wrapper around a hyper service.
+//!
+//! The session is saved before the response's head is sent, and can be saved again from a task
+//! that streams the body. Bodies, trailers and upgrades pass untouched. A store that is down is a
+//! 503 without a cookie; an error of the handler's own is handed on.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE, HeaderValue, SET_COOKIE};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::service::Service;
+use session_core::{BoxError, Error, SessionBody, SessionService, Sessions};
+
+use crate::support::*;
+
+/// A handler from a closure.
+struct Handler<F>(F);
+
+impl<F, Answer> Service<Request<()>> for Handler<F>
+where
+    F: Fn(Request<()>) -> Answer,
+    Answer: Future<Output = Result<Response<Frames>, BoxError>> + Send + 'static,
+{
+    type Response = Response<Frames>;
+    type Error = BoxError;
+    type Future = Answer;
+
+    fn call(&self, request: Request<()>) -> Answer {
+        (self.0)(request)
+    }
+}
+
+/// A body of given frames that counts how often it is polled.
+#[derive(Default)]
+struct Frames {
+    frames: VecDeque<Result<Frame<Bytes>, io::Error>>,
+    hint: SizeHint,
+    polls: Arc<AtomicUsize>,
+}
+
+impl Body for Frames {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        self.polls.fetch_add(1, Ordering::Relaxed);
+        Poll::Ready(self.frames.pop_front())
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.hint
+    }
+}
+
+type Answer = Result<Response<SessionBody<Frames>>, BoxError>;
+
+fn call<F, A>(sites: &[&Site], request: Request<()>, handler: F) -> Answer
+where
+    F: Fn(Request<()>) -> A,
+    A: Future<Output = Result<Response<Frames>, BoxError>> + Send + 'static,
+{
+    let managers: Vec<_> = sites.iter().map(|site| site.manager.clone()).collect();
+    block_on(SessionService::with_managers(managers, Handler(handler)).call(request))
+}
+
+fn sessions(request: &Request<()>) -> Sessions {
+    request.extensions().get::<Sessions>().expect("the wrapper puts them there").clone()
+}
+
+/// A handler that stores one value.
+async fn store_one(request: Request<()>) -> Result<Response<Frames>, BoxError> {
+    let sessions = sessions(&request);
+    for handle in sessions.iter() {
+        handle.load().await?.set("n", &1u64)?;
+    }
+    Ok(Response::new(Frames::default()))
+}
+
+fn text(response: Response<SessionBody<Frames>>) -> String {
+    let body = block_on(response.into_body().collect()).unwrap().to_bytes();
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+#[test]
+fn the_session_is_saved_before_the_head_is_sent() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    let response = call(&[&site], visitor.request(), store_one).unwrap();
+    assert_eq!(site.store.calls(), ["create"]);
+    visitor.receive(response.map(drop));
+    assert_eq!(visitor.get("n"), Some(1));
+}
+
+#[test]
+fn a_session_that_is_not_used_leaves_the_response_as_it_is() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    site.store.calls();
+    let response = call(&[&site], visitor.request(), async |_| {
+        Ok(Response::builder().status(418).header("etag", "\"1\"").body(Frames::default())?)
+    })
+    .unwrap();
+    assert_eq!(response.status(), 418);
+    assert_eq!(response.headers().len(), 1);
+    assert_eq!(site.store.calls(), [""; 0]);
+}
+
+#[test]
+fn streamed_bodies_pass_frame_by_frame_with_their_trailers_and_errors() {
+    let site = Site::new();
+    let polls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&polls);
+    let mut response = call(&[&site], Request::new(()), move |request| {
+        let polls = Arc::clone(&counted);
+        async move {
+            sessions(&request).iter().next().unwrap().load().await?.set("n", &1)?;
+            let trailers = HeaderMap::from_iter([("x-sum".parse()?, HeaderValue::from(3))]);
+            let frames = VecDeque::from([
+                Ok(Frame::data(Bytes::from_static(b"data: one\n\n"))),
+                Ok(Frame::data(Bytes::new())),
+                Ok(Frame::data(Bytes::from_static(b"data: two\n\n"))),
+                Ok(Frame::trailers(trailers)),
+                Err(io::Error::other("cut off")),
+            ]);
+            let mut hint = SizeHint::new();
+            hint.set_lower(5);
+            hint.set_upper(500);
+            let response = Response::builder().header(CONTENT_TYPE, "text/event-stream");
+            Ok(response.body(Frames { frames, hint, polls })?)
+        }
+    })
+    .unwrap();
+    assert_eq!(polls.load(Ordering::Relaxed), 0, "nobody looked into the body");
+    assert_eq!(response.headers()[CONTENT_TYPE], "text/event-stream");
+    assert!(!response.headers().contains_key("content-length"));
+    let body = response.body_mut();
+    assert_eq!((body.size_hint().lower(), body.size_hint().upper()), (5, Some(500)));
+    for wanted in [&b"data: one\n\n"[..], b"", b"data: two\n\n"] {
+        assert!(!body.is_end_stream());
+        let frame = block_on(body.frame()).unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), wanted);
+    }
+    let trailers = block_on(body.frame()).unwrap().unwrap().into_trailers().unwrap();
+    assert_eq!(trailers["x-sum"], "3");
+    assert_eq!(block_on(body.frame()).unwrap().unwrap_err().to_string(), "cut off");
+    assert!(body.is_end_stream());
+    assert!(block_on(body.frame()).is_none());
+    assert_eq!(polls.load(Ordering::Relaxed), 6, "one poll for each");
+}
+
+#[test]
+fn the_session_can_be_saved_again_from_the_task_that_streams_the_body() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    let (task, tasks) = std::sync::mpsc::channel();
+    let response = call(&[&site], visitor.request(), move |request| {
+        let task = task.clone();
+        async move {
+            let sessions = sessions(&request);
+            let handle = sessions.iter().next().unwrap();
+            handle.load().await?.set("n", &1u64)?;
+            task.send(sessions.clone())?;
+            Ok(Response::new(Frames::default()))
+        }
+    })
+    .unwrap();
+    visitor.receive(response.map(drop));
+    assert_eq!(visitor.get("n"), Some(1));
+    // The head is gone: from here on the body's task works alone.
+    let sessions = tasks.recv().unwrap();
+    let streaming = std::thread::spawn(move || {
+        block_on(async {
+            let session = sessions.iter().next().unwrap().load().await.unwrap();
+            assert_eq!(session.get::<u64>("n").unwrap(), Some(1));
+            session.set("n", &2u64).unwrap();
+            session.set("sent", &100u64).unwrap();
+            session.save().await.unwrap();
+            session.update("sent", |n: Option<u64>| n.unwrap() + 1).await.unwrap();
+        });
+    });
+    streaming.join().unwrap();
+    assert_eq!((visitor.get("n"), visitor.get("sent")), (Some(2), Some(101)));
+    assert_eq!(site.count(), 1);
+}
+
+#[test]
+fn upgrades_and_extensions_pass_untouched() {
+    #[derive(Clone, Debug, PartialEq)]
+    struct OnUpgrade(u8);
+
+    let site = Site::new();
+    let mut request = Request::new(());
+    request.extensions_mut().insert(OnUpgrade(1));
+    let response = call(&[&site], request, async |request| {
+        let upgrade = request.extensions().get::<OnUpgrade>().cloned().unwrap();
+        sessions(&request).iter().next().unwrap().load().await?.set("n", &1)?;
+        let mut response = Response::builder()
+            .status(StatusCode::SWITCHING_PROTOCOLS)
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .body(Frames::default())?;
+        response.extensions_mut().insert(upgrade);
+        Ok(response)
+    })
+    .unwrap();
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(response.headers()["connection"], "upgrade");
+    assert_eq!(response.headers()["upgrade"], "websocket");
+    assert_eq!(response.extensions().get(), Some(&OnUpgrade(1)));
+    assert!(response.headers().contains_key(SET_COOKIE), "the session is saved all the same");
+    assert!(response.body().is_end_stream());
+}
+
+#[test]
+fn a_store_that_is_down_is_a_503_without_a_cookie() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("kept", 1);
+    for (operation, visitor) in
+        [("create", site.visitor()), ("save", visitor.tab()), ("load", visitor.tab())]
+    {
+        site.store.break_(operation, Fault::Down);
+        let response = call(&[&site], visitor.request(), store_one).unwrap();
+        site.store.mend();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{operation}");
+        assert!(!response.headers().contains_key(SET_COOKIE));
+        assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/plain; charset=utf-8");
+        let size = response.body().size_hint().exact();
+        let text = text(response);
+        assert_eq!(size, Some(text.len() as u64));
+        assert_eq!(text, "the session store is unavailable; retry later\n");
+    }
+    assert_eq!((visitor.get("kept"), visitor.get("n")), (Some(1), None));
+}
+
+#[test]
+fn a_session_error_of_the_handler_is_a_response_of_its_status() {
+    let statuses: [(fn() -> Error, u16); 7] = [
+        (|| Error::Gone, 409),
+        (|| Error::Conflict, 409),
+        (|| Error::Finished, 500),
+        (|| Error::TooLarge { what: "session bytes", limit: 1 }, 413),
+        (|| Error::Full { what: "max_sessions" }, 503),
+        (|| Error::unavailable("down"), 503),
+        (|| Error::InDoubt { source: "cut off".into() }, 503),
+    ];
+    let site = Site::new();
+    for (error, status) in statuses {
+        let response = call(&[&site], Request::new(()), move |request| async move {
+            sessions(&request).iter().next().unwrap().load().await?.set("n", &1)?;
+            Err(error().into())
+        })
+        .unwrap();
+        assert_eq!(response.status(), status, "{:?}", error());
+        assert!(!response.headers().contains_key(SET_COOKIE));
+        assert_eq!(text(response), format!("{}\n", error()));
+    }
+    assert_eq!(site.count(), 0, "what a handler that failed left is not stored");
+}
+
+#[test]
+fn other_errors_of_the_handler_are_handed_on() {
+    let site = Site::new();
+    let error = call(&[&site], Request::new(()), async |request| {
+        sessions(&request).iter().next().unwrap().load().await?.set("n", &1)?;
+        Err(io::Error::new(io::ErrorKind::BrokenPipe, "mine").into())
+    })
+    .unwrap_err();
+    assert_eq!(error.downcast::<io::Error>().unwrap().kind(), io::ErrorKind::BrokenPipe);
+    assert_eq!(site.count(), 0);
+}
+
+#[test]
+fn a_session_that_ended_meanwhile_is_a_conflict_for_the_client() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let request = visitor.request();
+    let manager = site.manager.clone();
+    let response = call(&[&site], visitor.request(), move |own| {
+        let other = manager.start_owned(&request);
+        async move {
+            sessions(&own).iter().next().unwrap().load().await?.set("n", &2)?;
+            other.load().await?.destroy().await?;
+            Ok(Response::new(Frames::default()))
+        }
+    })
+    .unwrap();
+    assert_eq!(response.status(), StatusCode::CONFLICT);
+    assert_eq!(site.count(), 0);
+}
+
+fn two_sites() -> [Site; 2] {
+    ["__Host-shop", "__Host-admin"].map(|name| Site::configured(|c| c.cookie.name = name.into()))
+}
+
+#[test]
+fn several_sessions_are_found_by_name_and_finished_together() {
+    let [shop, admin] = two_sites();
+    let response = call(&[&shop, &admin], Request::new(()), async |request| {
+        let sessions = sessions(&request);
+        assert!(sessions.get("__Host-other").is_none());
+        sessions.get("__Host-shop").unwrap().load().await?.set("n", &1u64)?;
+        sessions.get("__Host-admin").unwrap().load().await?.set("n", &2u64)?;
+        // Asking again gives the same one.
+        let again = sessions.get("__Host-admin").unwrap().load().await?;
+        assert_eq!(again.get::<u64>("n")?, Some(2));
+        Ok(Response::new(Frames::default()))
+    })
+    .unwrap();
+    let cookies = response.headers().get_all(SET_COOKIE).iter();
+    let cookies: Vec<_> = cookies.map(|cookie| cookie.to_str().unwrap()).collect();
+    assert_eq!(cookies.len(), 2);
+    let jar: Vec<_> = cookies.iter().map(|cookie| cookie.split(';').next().unwrap()).collect();
+    let request = Request::builder().header(COOKIE, jar.join("; ")).body(()).unwrap();
+    for (site, wanted) in [(&shop, 1), (&admin, 2)] {
+        let handle = site.manager.start(&request);
+        let n = block_on(async { handle.load().await.unwrap().get::<u64>("n").unwrap() });
+        assert_eq!(n, Some(wanted));
+    }
+}
+
+#[test]
+fn one_sessions_store_that_is_down_keeps_no_other_session_from_its_client() {
+    for broken in [0, 1] {
+        let sites = two_sites();
+        sites[broken].store.break_("create", Fault::Down);
+        let response = call(&[&sites[0], &sites[1]], Request::new(()), store_one).unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let cookies: Vec<_> = response.headers().get_all(SET_COOKIE).iter().collect();
+        assert_eq!(cookies.len(), 1);
+        let healthy = sites[1 - broken].manager.name();
+        assert!(cookies[0].to_str().unwrap().starts_with(&format!("{healthy}=")));
+        assert_eq!((sites[broken].count(), sites[1 - broken].count()), (0, 1));
+    }
+}
