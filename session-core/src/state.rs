@@ -53,7 +53,9 @@ impl Core {
         poll_fn(|context| {
             let mut state = self.lock();
             if state.busy {
-                state.waiting.push(context.waker().clone());
+                if !state.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+                    state.waiting.push(context.waker().clone());
+                }
                 return Poll::Pending;
             }
             state.busy = true;
@@ -96,11 +98,11 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Those of a record. Most have none, which is told by a look at the first key.
+    /// Those of a record. Most have none, which is told by a look at the first keys.
     pub(crate) fn of(values: &Values) -> Self {
-        match values.first_key() {
-            Some([0, ..]) => Self::read(|key| values.get(key)),
-            _ => Self::default(),
+        match values.has_reserved_key() {
+            true => Self::read(|key| values.get(key)),
+            false => Self::default(),
         }
     }
 

@@ -25,8 +25,8 @@ impl LoadedSession<'_> {
     /// a thousand parallel increments end at a thousand. Answers the new value.
     ///
     /// `f` may run more than once. Pending changes of other keys wait for the end of the request;
-    /// where the same key has one, all pending changes are written first. A new session, which no other request can know, is updated
-    /// in memory and stored at the end of the request.
+    /// where the same key has one, all pending changes are written first. A new session, which no
+    /// other request can know, is updated in memory and stored at the end of the request.
     ///
     /// # Errors
     /// [`Error::Gone`] if the session ended meanwhile, [`Error::Conflict`] if other processes

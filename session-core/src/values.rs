@@ -50,9 +50,11 @@ impl Values {
         self.0.as_ref().map_or(0, |block| block.len() + 2 * size_of::<usize>())
     }
 
-    /// The bytes of the first key in order.
-    pub(crate) fn first_key(&self) -> Option<&[u8]> {
-        Block::of(self).map(|block| block.key(0))
+    /// Whether a key begins with NUL. Only the empty key sorts before those.
+    pub(crate) fn has_reserved_key(&self) -> bool {
+        Block::of(self).is_some_and(|block| {
+            (0..block.count.min(2)).any(|at| block.key(at).first() == Some(&0))
+        })
     }
 
     /// The keys in order, with their encoded values.
