@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::hash::BuildHasher as _;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
 
 use hashbrown::DefaultHashBuilder;
 use session_core::{
@@ -41,6 +43,7 @@ pub struct MemoryProvider {
     bytes: AtomicUsize,
     /// Where the next collection starts.
     cursor: AtomicUsize,
+    longest_hold: Longest,
 }
 
 /// Keeps neighbours' locks off one cache line (two lines of 64 bytes: processors fetch pairs).
@@ -57,7 +60,14 @@ impl MemoryProvider {
             sessions: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             cursor: AtomicUsize::new(0),
+            longest_hold: Longest::default(),
         }
+    }
+
+    /// The longest that collection held a lock so far, by the wall clock: time in which the
+    /// operating system ran something else is in it.
+    pub fn longest_purge_hold(&self) -> Duration {
+        Duration::from_nanos(self.longest_hold.0.load(Ordering::Relaxed))
     }
 
     /// Ids are random and the server's own, so the hash needs no protection against collisions; it
@@ -201,7 +211,13 @@ impl MemoryProvider {
             let number = (start + step) % SHARDS;
             loop {
                 let slice = left.min(REMOVED_AT_ONCE);
-                let removed = lock(&self.shards[number].0).remove_expired(now, slice);
+                let removed = {
+                    let mut shard = lock(&self.shards[number].0);
+                    let locked = Instant::now();
+                    let removed = shard.remove_expired(now, slice);
+                    self.longest_hold.record(locked.elapsed());
+                    removed
+                };
                 let count = removed.len();
                 // Freed here, where no lock is held.
                 self.release_all(removed);
@@ -226,6 +242,17 @@ impl MemoryProvider {
         if sessions > 0 {
             self.release(sessions, bytes);
         }
+    }
+}
+
+/// The longest of some durations, in nanoseconds.
+#[derive(Default)]
+struct Longest(AtomicU64);
+
+impl Longest {
+    fn record(&self, duration: Duration) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.0.fetch_max(nanos, Ordering::Relaxed);
     }
 }
 

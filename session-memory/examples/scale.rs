@@ -1,0 +1,152 @@
+//! What a million sessions take, and how long purging ten million holds a lock.
+//!
+//!     cargo run --release -p session-memory --example scale
+//!
+//! Sessions hold a 12-byte name and a counter. Bytes are given twice: as asked of the allocator, and
+//! as the growth of the process's resident memory, which has the allocator's own bookkeeping in it.
+//! The peer is tower-sessions' MemoryStore with the same two values.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_lite::future::block_on;
+use session_core::{Changes, Limits, Provider as _, Record, SessionId, Timestamp, Token, value};
+use session_memory::{MemoryConfig, MemoryProvider};
+use tower_sessions::SessionStore as _;
+use tower_sessions::session::{Id, Record as PeerRecord};
+
+const MILLION: usize = 1_000_000;
+
+fn main() {
+    let few = std::env::args().any(|argument| argument == "--short");
+    let (sessions, purged) = if few { (MILLION / 10, MILLION) } else { (MILLION, 10 * MILLION) };
+    ours(sessions);
+    peer(sessions);
+    purge(purged);
+}
+
+fn ours(sessions: usize) {
+    let now = Timestamp::from_millis(1_000_000_000_000);
+    let store = provider();
+    report("session-memory", sessions, || {
+        for n in 0..sessions {
+            // Created over half an hour, as visitors come.
+            let expires =
+                now.saturating_add(Duration::from_millis(1_800_000 * n as u64 / sessions as u64));
+            create(&store, now, expires);
+        }
+    });
+    drop(store);
+}
+
+fn peer(sessions: usize) {
+    let store = tower_sessions::MemoryStore::default();
+    report("tower-sessions MemoryStore", sessions, || {
+        for _ in 0..sessions {
+            let mut record = PeerRecord {
+                id: Id::default(),
+                data: Default::default(),
+                expiry_date: (std::time::SystemTime::now() + Duration::from_secs(1800)).into(),
+            };
+            record.data.insert("name".into(), "ada lovelace".into());
+            record.data.insert("count".into(), 1.into());
+            block_on(store.create(&mut record)).expect("stores");
+        }
+    });
+    drop(store);
+}
+
+/// Fills a store and says what a session of it takes.
+fn report(name: &str, sessions: usize, fill: impl FnOnce()) {
+    let resident = resident_bytes();
+    let asked = allocation_counter::measure(fill).bytes_current;
+    let resident = resident_bytes() - resident;
+    let each = |bytes: i64| bytes as f64 / sessions as f64;
+    println!(
+        "{name}: {sessions} sessions, {:.0} bytes each asked of the allocator, {:.0} resident",
+        each(asked),
+        each(resident)
+    );
+}
+
+/// Purges slice by slice while another thread times its own operations, which wait where a lock is
+/// held.
+fn purge(sessions: usize) {
+    let start = Timestamp::from_millis(1_000_000_000_000);
+    let later = start.saturating_add(Duration::from_secs(3600));
+    let store = provider();
+    println!("filling {sessions} sessions, of which half expire");
+    let mut live = Vec::new();
+    for n in 0..sessions {
+        let expires =
+            if n % 2 == 0 { start.saturating_add(Duration::from_secs(60)) } else { Timestamp::MAX };
+        let id = create(&store, start, expires);
+        if n % 2 == 1 && live.len() < 1000 {
+            live.push(Token::from(id));
+        }
+    }
+    let done = AtomicBool::new(false);
+    let (mut waits, purging, removed) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut waits = Vec::with_capacity(1 << 24);
+            for token in live.iter().cycle() {
+                if done.load(Ordering::Relaxed) || waits.len() == waits.capacity() {
+                    break;
+                }
+                let began = Instant::now();
+                let found = block_on(store.load(token, later)).expect("memory answers");
+                waits.push(began.elapsed());
+                assert!(found.is_some(), "a live session was collected");
+            }
+            waits
+        });
+        let began = Instant::now();
+        let mut removed = 0;
+        loop {
+            let slice = store.purge(later, 1000).expect("memory answers");
+            removed += slice.removed;
+            if !slice.more {
+                break;
+            }
+        }
+        let purging = began.elapsed();
+        done.store(true, Ordering::Relaxed);
+        (reader.join().expect("reads"), purging, removed)
+    });
+    waits.sort_unstable();
+    let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize];
+    println!("purged {removed} of {sessions} in {purging:?}");
+    println!(
+        "{} loads meanwhile waited, all included: median {:?}, p99.9 {:?}, p99.999 {:?}, longest {:?}",
+        waits.len(),
+        at(0.5),
+        at(0.999),
+        at(0.99999),
+        at(1.0)
+    );
+    println!("longest hold of a lock while purging: {:?}", store.longest_purge_hold());
+}
+
+fn provider() -> MemoryProvider {
+    let config = MemoryConfig::parse("max_sessions=20000000&max_bytes=20000000000");
+    MemoryProvider::new(config.expect("is a source"))
+}
+
+fn create(store: &MemoryProvider, now: Timestamp, expires: Timestamp) -> SessionId {
+    let id = SessionId::generate().expect("generates");
+    let limits = Limits::default();
+    let mut changes = Changes::new();
+    changes.set("name", value::encode("name", "ada lovelace", &limits).expect("encodes"));
+    changes.set("count", value::encode("count", &1u64, &limits).expect("encodes"));
+    let mut record = Record { created: now, expires, ..Record::default() };
+    record.values.apply(&changes, &limits).expect("fits");
+    block_on(store.create(&id, record, now)).expect("stores");
+    id
+}
+
+/// The resident memory of this process (proc_pid_statm(5)).
+fn resident_bytes() -> i64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").expect("Linux tells");
+    let pages: i64 = pages.split(' ').nth(1).expect("has two numbers").parse().expect("is one");
+    pages * 4096
+}
