@@ -1,11 +1,10 @@
-//! Expiry and collection.
+//! Expiry.
 //!
 //! A session ends when it was not used for its idle time, and at its absolute age however busy it
 //! is. Reading tells the store so seldom that it costs nothing, and often enough that no session
 //! in use ends. From the instant of expiry a session is gone for everything, collected or not.
-//! A clock that jumps makes nothing panic and no session live longer than its absolute age.
 
-use session_core::{Error, ExpiryChange, Lifetime, Timestamp};
+use session_core::{Error, ExpiryChange, Timestamp};
 
 use crate::support::*;
 
@@ -25,6 +24,10 @@ macro_rules! started {
         $site.store.calls();
     };
 }
+
+mod clocks;
+mod collection;
+mod lifetimes;
 
 #[test]
 fn without_use_a_session_ends_after_its_idle_time() {
@@ -239,249 +242,6 @@ fn expired_is_gone_for_every_operation_before_any_collection() {
         let removed = removed + site.manager.collect().unwrap().removed;
         assert_eq!(removed, usize::from(operation != "destroy"), "{operation}");
     }
-}
-
-#[test]
-fn a_session_may_have_a_lifetime_of_its_own() {
-    let long = Lifetime { idle: secs(86_400), absolute: secs(10 * 86_400) };
-    started!(site, visitor);
-    let start = site.manager.now();
-    let ((), reply) = visitor.visit(async |handle| {
-        let session = handle.load().await.unwrap();
-        assert_eq!(session.lifetime(), Lifetime { idle: secs(IDLE), absolute: secs(ABSOLUTE) });
-        session.set_lifetime(long).unwrap();
-        assert_eq!((session.lifetime(), session.remaining()), (long, long.idle));
-    });
-    assert!(reply.is_plain(), "a cookie that ends with the browser has no lifetime");
-    for half_day in 1..20 {
-        site.clock.set(start.saturating_add(secs(half_day * 43_199)));
-        assert!(visitor.get("n").is_some(), "half day {half_day}");
-    }
-    visitor.visit(async |handle| handle.load().await.unwrap().regenerate().await.unwrap());
-    site.clock.set(start.saturating_add(secs(10 * 86_400 - 1)));
-    let (remaining, _) = visitor.visit(async |handle| handle.load().await.unwrap().remaining());
-    assert_eq!(remaining, secs(1));
-    site.clock.advance(secs(1));
-    assert_eq!(visitor.get("n"), None);
-}
-
-#[test]
-fn a_shortened_lifetime_holds_at_once() {
-    for (after, alive) in [(59, true), (60, false)] {
-        started!(site, visitor);
-        visitor.visit(async |handle| {
-            let session = handle.load().await.unwrap();
-            session.set_lifetime(Lifetime { idle: secs(60), absolute: secs(600) }).unwrap();
-        });
-        site.clock.advance(secs(after));
-        assert_eq!(visitor.get("n").is_some(), alive);
-    }
-    // An absolute lifetime that is over already ends the session.
-    started!(site, visitor);
-    site.clock.advance(secs(700));
-    visitor.visit(async |handle| {
-        let session = handle.load().await.unwrap();
-        session.set_lifetime(Lifetime { idle: secs(60), absolute: secs(600) }).unwrap();
-    });
-    assert_eq!((site.count(), visitor.get("n")), (0, None));
-}
-
-#[test]
-fn a_session_with_a_short_idle_time_of_its_own_lives_while_it_is_read() {
-    started!(site, visitor);
-    let short = Lifetime { idle: secs(60), absolute: secs(ABSOLUTE) };
-    visitor.visit(async |handle| handle.load().await.unwrap().set_lifetime(short).unwrap());
-    for visit in 0..50 {
-        site.clock.advance(secs(44));
-        assert!(visitor.get("n").is_some(), "visit {visit}");
-    }
-    site.clock.advance(secs(60));
-    assert_eq!(visitor.get("n"), None);
-}
-
-#[test]
-fn an_update_does_not_undo_a_shortened_lifetime() {
-    started!(site, visitor);
-    visitor.visit(async |handle| {
-        let session = handle.load().await.unwrap();
-        session.set_lifetime(Lifetime { idle: secs(60), absolute: secs(600) }).unwrap();
-        session.update("n", |n: Option<u64>| n.unwrap() + 1).await.unwrap();
-    });
-    site.clock.advance(secs(60));
-    assert_eq!(visitor.get("n"), None);
-}
-
-#[test]
-fn a_new_session_may_have_its_own_lifetime_from_the_start() {
-    let site = Site::new();
-    let visitor = site.visitor();
-    visitor.visit(async |handle| {
-        let session = handle.load().await.unwrap();
-        session.set_lifetime(Lifetime { idle: secs(10), absolute: secs(100) }).unwrap();
-        session.set("n", &1).unwrap();
-    });
-    site.clock.advance(secs(9));
-    assert_eq!(visitor.get("n"), Some(1));
-    site.clock.advance(secs(10));
-    assert_eq!(visitor.get("n"), None);
-}
-
-#[test]
-fn a_persistent_cookie_is_told_a_new_lifetime() {
-    started!(site, visitor, |config| config.cookie.persistent = true);
-    let ((), reply) = visitor.visit(async |handle| {
-        let session = handle.load().await.unwrap();
-        session.set_lifetime(Lifetime { idle: secs(60), absolute: secs(600) }).unwrap();
-    });
-    assert!(reply.attributes().ends_with("; Max-Age=600"));
-}
-
-#[test]
-fn a_lifetime_of_nothing_is_refused() {
-    started!(site, visitor);
-    visitor.visit(async |handle| {
-        let session = handle.load().await.unwrap();
-        for (idle, absolute) in [(0, 1), (1, 0), (0, 0)] {
-            let error =
-                session.set_lifetime(Lifetime { idle: secs(idle), absolute: secs(absolute) });
-            assert!(matches!(error, Err(Error::Config(_))));
-        }
-        assert_eq!(session.lifetime().idle, secs(IDLE));
-        let forever = Lifetime { idle: Duration::MAX, absolute: Duration::MAX };
-        session.set_lifetime(forever).unwrap();
-    });
-    site.clock.set(Timestamp::from_millis(u64::MAX - 1));
-    assert_eq!(visitor.get("n"), Some(1));
-}
-
-#[test]
-fn an_absolute_lifetime_that_is_lowered_in_the_configuration_holds_for_all() {
-    started!(site, visitor);
-    let strict = site.reconfigured(|config| {
-        config.idle = secs(300);
-        config.absolute = secs(600);
-    });
-    let visitor = Visitor::with_cookie(&strict, &visitor.cookie().unwrap());
-    site.clock.advance(secs(599));
-    assert_eq!(visitor.get("n"), Some(1));
-    site.clock.advance(secs(1));
-    assert_eq!(visitor.get("n"), None);
-    assert_eq!(strict.manager.stats().expired, 1);
-}
-
-const HOUR: Duration = secs(3600);
-const TEN_YEARS: Duration = secs(10 * 365 * 86_400);
-
-#[test]
-fn a_clock_that_jumps_makes_no_session_live_longer_than_its_absolute_age() {
-    // The clock runs well after the epoch, so that it can jump back.
-    let start = Timestamp::from_millis(1_700_000_000_000);
-    for jump in [HOUR, TEN_YEARS] {
-        for back in [false, true] {
-            let site = Site::new();
-            site.clock.set(start);
-            let visitor = site.visitor();
-            visitor.set("n", 1);
-            let there = match back {
-                true => start.saturating_sub(jump),
-                false => start.saturating_add(jump),
-            };
-            site.clock.set(there);
-            // Forward it is expired; back it claims to be from the future, so its age is unknown.
-            assert_eq!(visitor.get("n"), None, "{jump:?} {back}");
-            // What is created now works, and ends when the clock is right again, if not before.
-            let other = site.visitor();
-            other.set("n", 2);
-            assert_eq!(other.get("n"), Some(2));
-            site.clock.advance(secs(IDLE));
-            assert_eq!(other.get("n"), None);
-            site.clock.set(start.saturating_add(secs(ABSOLUTE)));
-            assert_eq!(visitor.get("n"), None);
-            assert_eq!(other.get("n"), None);
-        }
-    }
-}
-
-#[test]
-fn a_clock_that_is_a_little_ahead_elsewhere_costs_no_session() {
-    started!(site, visitor);
-    site.clock.set(site.manager.now().saturating_sub(secs(30)));
-    assert_eq!(visitor.get("n"), Some(1));
-}
-
-#[test]
-fn a_clock_that_jumps_during_a_request_does_no_harm() {
-    for jump in [HOUR, TEN_YEARS, Duration::MAX] {
-        for back in [false, true] {
-            started!(site, visitor);
-            let start = Timestamp::from_millis(1_700_000_000_000);
-            site.clock.set(start);
-            let visitor = {
-                drop(visitor);
-                site.visitor()
-            };
-            visitor.set("n", 1);
-            let ((), finished) = visitor.try_visit(async |handle| {
-                let session = handle.load().await.unwrap();
-                site.clock.set(match back {
-                    true => start.saturating_sub(jump),
-                    false => start.saturating_add(jump),
-                });
-                session.set("n", &2u64).unwrap();
-                session.remaining();
-            });
-            assert!(matches!(finished, Ok(_) | Err(Error::Gone)));
-            let deadline = start.saturating_add(secs(ABSOLUTE));
-            if let Some(record) = site.store.peek(&visitor.token(), start) {
-                assert!(record.expires <= deadline, "{jump:?} {back}");
-            }
-            site.clock.set(deadline);
-            assert_eq!(visitor.get("n"), None);
-        }
-    }
-}
-
-#[test]
-fn collection_removes_the_expired_in_slices_and_nothing_else() {
-    let site = Site::new();
-    let visit = |n: u64| {
-        let visitor = site.visitor();
-        visitor.set("n", n);
-        visitor.request()
-    };
-    for n in 0..2500 {
-        visit(n);
-    }
-    site.clock.advance(secs(IDLE - 10));
-    let live: Vec<_> = (0..500).map(visit).collect();
-    site.clock.advance(secs(11));
-    site.store.calls();
-    let purged = site.manager.collect().unwrap();
-    assert_eq!((purged.removed, purged.more), (2500, false));
-    let slices = site.store.calls();
-    assert!(slices.len() >= 3 && slices.iter().all(|call| *call == "purge"), "{slices:?}");
-    assert_eq!(site.manager.stats().purged, 2500);
-    for (n, request) in live.iter().enumerate() {
-        let value = block_on(async {
-            let handle = site.manager.start(request);
-            handle.load().await.unwrap().get::<usize>("n").unwrap()
-        });
-        assert_eq!(value, Some(n));
-    }
-    assert_eq!(site.manager.collect().unwrap().removed, 0);
-}
-
-#[test]
-fn a_session_in_use_is_never_collected() {
-    started!(site, visitor);
-    let start = site.manager.now();
-    for minute in 1..12 * 60 {
-        site.clock.set(start.saturating_add(secs(minute * 60)));
-        visitor.get("n");
-        assert_eq!(site.manager.collect().unwrap().removed, 0);
-    }
-    site.clock.set(start.saturating_add(secs(ABSOLUTE + 1)));
-    assert_eq!(site.manager.collect().unwrap().removed, 1);
 }
 
 #[test]

@@ -3,15 +3,22 @@
 //! Each module is about one part of the promise and begins by saying it. What a provider alone
 //! decides is in the conformance suite.
 
+mod cancellation;
+mod cookies;
 mod expiry;
+mod failures;
 mod flash;
 mod hostile;
 mod lifecycle;
+mod limits;
 mod managers;
+mod races;
+mod registry;
 mod requests;
 mod secrecy;
 mod send_sync;
 mod support;
+mod timer;
 mod transports;
 mod values;
 mod wrapper;

@@ -92,11 +92,11 @@ fn logs_of_every_event_show_hashes_only() {
             session.get::<u64>("k").unwrap_err();
             session.set("k", &VALUE.repeat(10_000)).unwrap_err();
             session.set("k", VALUE).unwrap();
-            site.store.break_("save", Fault::Down);
+            site.store.sabotage("save", Fault::Down);
             third.finish(&mut response).await.unwrap_err();
-            site.store.break_("load", Fault::Unreadable);
+            site.store.sabotage("load", Fault::Unreadable);
             site.manager.start_owned(&request(Some(second))).load().await.unwrap();
-            site.store.break_("load", Fault::Down);
+            site.store.sabotage("load", Fault::Down);
             site.manager.start_owned(&request(Some(second))).load().await.unwrap_err();
             site.store.mend();
             // Malformed, unknown, expired, destroyed, collected.

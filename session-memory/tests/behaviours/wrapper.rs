@@ -6,10 +6,8 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE, HeaderValue, SET_COOKIE};
@@ -20,52 +18,6 @@ use hyper::service::Service;
 use session_core::{BoxError, Error, SessionBody, SessionService, Sessions};
 
 use crate::support::*;
-
-/// A handler from a closure.
-struct Handler<F>(F);
-
-impl<F, Answer> Service<Request<()>> for Handler<F>
-where
-    F: Fn(Request<()>) -> Answer,
-    Answer: Future<Output = Result<Response<Frames>, BoxError>> + Send + 'static,
-{
-    type Response = Response<Frames>;
-    type Error = BoxError;
-    type Future = Answer;
-
-    fn call(&self, request: Request<()>) -> Answer {
-        (self.0)(request)
-    }
-}
-
-/// A body of given frames that counts how often it is polled.
-#[derive(Default)]
-struct Frames {
-    frames: VecDeque<Result<Frame<Bytes>, io::Error>>,
-    hint: SizeHint,
-    polls: Arc<AtomicUsize>,
-}
-
-impl Body for Frames {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        self.polls.fetch_add(1, Ordering::Relaxed);
-        Poll::Ready(self.frames.pop_front())
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.frames.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.hint
-    }
-}
 
 type Answer = Result<Response<SessionBody<Frames>>, BoxError>;
 
@@ -235,7 +187,7 @@ fn a_store_that_is_down_is_a_503_without_a_cookie() {
     for (operation, visitor) in
         [("create", site.visitor()), ("save", visitor.tab()), ("load", visitor.tab())]
     {
-        site.store.break_(operation, Fault::Down);
+        site.store.sabotage(operation, Fault::Down);
         let response = call(&[&site], visitor.request(), store_one).unwrap();
         site.store.mend();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{operation}");
@@ -341,7 +293,7 @@ fn several_sessions_are_found_by_name_and_finished_together() {
 fn one_sessions_store_that_is_down_keeps_no_other_session_from_its_client() {
     for broken in [0, 1] {
         let sites = two_sites();
-        sites[broken].store.break_("create", Fault::Down);
+        sites[broken].store.sabotage("create", Fault::Down);
         let response = call(&[&sites[0], &sites[1]], Request::new(()), store_one).unwrap();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         let cookies: Vec<_> = response.headers().get_all(SET_COOKIE).iter().collect();

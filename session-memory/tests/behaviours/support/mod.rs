@@ -1,11 +1,13 @@
 //! A site, its visitors, and a store that counts its calls and fails on demand.
 
 mod log;
+mod service;
 mod site;
 mod store;
 mod visitor;
 
 pub(crate) use log::Log;
+pub(crate) use service::{Frames, Handler};
 pub(crate) use site::Site;
 pub(crate) use store::{Fault, Store};
 pub(crate) use visitor::{Visitor, is_anonymous};
@@ -16,3 +18,6 @@ pub(crate) use std::time::Duration;
 pub(crate) const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
+
+/// An id's text that no store of these tests knows.
+pub(crate) const UNKNOWN: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";

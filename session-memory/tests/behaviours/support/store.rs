@@ -50,7 +50,7 @@ impl Store {
     }
 
     /// From now on, the operation of this name fails.
-    pub(crate) fn break_(&self, operation: &'static str, fault: Fault) {
+    pub(crate) fn sabotage(&self, operation: &'static str, fault: Fault) {
         self.faults.lock().insert(operation, fault);
     }
 

@@ -1,0 +1,134 @@
+//! Lifetimes of a session's own, longer or shorter than the manager's.
+
+use session_core::{Error, Lifetime, Timestamp};
+
+use super::{ABSOLUTE, IDLE};
+use crate::support::*;
+
+#[test]
+fn a_session_may_have_a_lifetime_of_its_own() {
+    let long = Lifetime { idle: secs(86_400), absolute: secs(10 * 86_400) };
+    started!(site, visitor);
+    let start = site.manager.now();
+    let ((), reply) = visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        assert_eq!(session.lifetime(), Lifetime { idle: secs(IDLE), absolute: secs(ABSOLUTE) });
+        session.set_lifetime(long).unwrap();
+        assert_eq!((session.lifetime(), session.remaining()), (long, long.idle));
+    });
+    assert!(reply.is_plain(), "a cookie that ends with the browser has no lifetime");
+    for half_day in 1..20 {
+        site.clock.set(start.saturating_add(secs(half_day * 43_199)));
+        assert!(visitor.get("n").is_some(), "half day {half_day}");
+    }
+    visitor.visit(async |handle| handle.load().await.unwrap().regenerate().await.unwrap());
+    site.clock.set(start.saturating_add(secs(10 * 86_400 - 1)));
+    let (remaining, _) = visitor.visit(async |handle| handle.load().await.unwrap().remaining());
+    assert_eq!(remaining, secs(1));
+    site.clock.advance(secs(1));
+    assert_eq!(visitor.get("n"), None);
+}
+
+#[test]
+fn a_shortened_lifetime_holds_at_once() {
+    for (after, alive) in [(59, true), (60, false)] {
+        started!(site, visitor);
+        visitor.visit(async |handle| {
+            let session = handle.load().await.unwrap();
+            session.set_lifetime(Lifetime { idle: secs(60), absolute: secs(600) }).unwrap();
+        });
+        site.clock.advance(secs(after));
+        assert_eq!(visitor.get("n").is_some(), alive);
+    }
+    // An absolute lifetime that is over already ends the session.
+    started!(site, visitor);
+    site.clock.advance(secs(700));
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set_lifetime(Lifetime { idle: secs(60), absolute: secs(600) }).unwrap();
+    });
+    assert_eq!((site.count(), visitor.get("n")), (0, None));
+}
+
+#[test]
+fn a_session_with_a_short_idle_time_of_its_own_lives_while_it_is_read() {
+    started!(site, visitor);
+    let short = Lifetime { idle: secs(60), absolute: secs(ABSOLUTE) };
+    visitor.visit(async |handle| handle.load().await.unwrap().set_lifetime(short).unwrap());
+    for visit in 0..50 {
+        site.clock.advance(secs(44));
+        assert!(visitor.get("n").is_some(), "visit {visit}");
+    }
+    site.clock.advance(secs(60));
+    assert_eq!(visitor.get("n"), None);
+}
+
+#[test]
+fn an_update_does_not_undo_a_shortened_lifetime() {
+    started!(site, visitor);
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set_lifetime(Lifetime { idle: secs(60), absolute: secs(600) }).unwrap();
+        session.update("n", |n: Option<u64>| n.unwrap() + 1).await.unwrap();
+    });
+    site.clock.advance(secs(60));
+    assert_eq!(visitor.get("n"), None);
+}
+
+#[test]
+fn a_new_session_may_have_its_own_lifetime_from_the_start() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set_lifetime(Lifetime { idle: secs(10), absolute: secs(100) }).unwrap();
+        session.set("n", &1).unwrap();
+    });
+    site.clock.advance(secs(9));
+    assert_eq!(visitor.get("n"), Some(1));
+    site.clock.advance(secs(10));
+    assert_eq!(visitor.get("n"), None);
+}
+
+#[test]
+fn a_persistent_cookie_is_told_a_new_lifetime() {
+    started!(site, visitor, |config| config.cookie.persistent = true);
+    let ((), reply) = visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set_lifetime(Lifetime { idle: secs(60), absolute: secs(600) }).unwrap();
+    });
+    assert!(reply.attributes().ends_with("; Max-Age=600"));
+}
+
+#[test]
+fn a_lifetime_of_nothing_is_refused() {
+    started!(site, visitor);
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        for (idle, absolute) in [(0, 1), (1, 0), (0, 0)] {
+            let error =
+                session.set_lifetime(Lifetime { idle: secs(idle), absolute: secs(absolute) });
+            assert!(matches!(error, Err(Error::Config(_))));
+        }
+        assert_eq!(session.lifetime().idle, secs(IDLE));
+        let forever = Lifetime { idle: Duration::MAX, absolute: Duration::MAX };
+        session.set_lifetime(forever).unwrap();
+    });
+    site.clock.set(Timestamp::from_millis(u64::MAX - 1));
+    assert_eq!(visitor.get("n"), Some(1));
+}
+
+#[test]
+fn an_absolute_lifetime_that_is_lowered_in_the_configuration_holds_for_all() {
+    started!(site, visitor);
+    let strict = site.reconfigured(|config| {
+        config.idle = secs(300);
+        config.absolute = secs(600);
+    });
+    let visitor = Visitor::with_cookie(&strict, &visitor.cookie().unwrap());
+    site.clock.advance(secs(599));
+    assert_eq!(visitor.get("n"), Some(1));
+    site.clock.advance(secs(1));
+    assert_eq!(visitor.get("n"), None);
+    assert_eq!(strict.manager.stats().expired, 1);
+}

@@ -1,0 +1,138 @@
+//! What can't be loaded, saved, or made.
+//!
+//! A store that is down is an error, never an empty session; what can't be saved is not announced,
+//! and kept for another try. An unreadable record is reported once and treated as absent. A taken
+//! id is never overwritten, and a generator that fails fails the call.
+
+use http::Response;
+use session_core::{Error, SessionId, Token};
+
+use crate::support::*;
+
+#[test]
+fn a_store_that_fails_while_saving_is_an_error_and_the_response_is_untouched() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("kept", 1);
+    for (operation, visitor) in [("create", site.visitor()), ("save", visitor.tab())] {
+        site.store.sabotage(operation, Fault::Down);
+        let mut response = Response::builder().header("x-mine", "1").body(()).unwrap();
+        let request = visitor.request();
+        block_on(async {
+            let handle = site.manager.start(&request);
+            handle.load().await.unwrap().set("n", &1u64).unwrap();
+            let error = handle.finish(&mut response).await.unwrap_err();
+            assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+            assert_eq!(error.status(), 503);
+            assert_eq!(response.headers().len(), 1);
+            assert_eq!(
+                site.store
+                    .peek(&visitor_token(&visitor), site.manager.now())
+                    .map(|r| r.values.len()),
+                visitor.cookie().map(|_| 1)
+            );
+
+            // What was to be saved is kept for another try.
+            site.store.mend();
+            handle.finish(&mut response).await.unwrap();
+        });
+        visitor.receive(response);
+        assert_eq!(visitor.get("n"), Some(1), "{operation}");
+    }
+    assert_eq!(visitor.get("kept"), Some(1));
+    assert_eq!(site.manager.stats().unavailable, 2);
+}
+
+fn visitor_token(visitor: &Visitor<'_>) -> Token {
+    let id = visitor.cookie().and_then(|text| SessionId::parse(&text));
+    id.unwrap_or(SessionId::from_bytes([0; 32])).into()
+}
+
+#[test]
+fn a_store_that_is_down_while_loading_is_an_error_and_never_an_empty_session() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    site.store.sabotage("load", Fault::Down);
+    let (error, reply) = visitor.visit(async |handle| handle.load().await.map(|_| ()).unwrap_err());
+    assert!(matches!(error, Error::Unavailable { .. }));
+    assert!(reply.is_plain());
+    site.store.mend();
+    assert_eq!(visitor.get("n"), Some(1));
+}
+
+#[test]
+fn a_new_id_is_announced_even_if_the_first_try_to_save_failed() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let old = visitor.id();
+    let ((), reply) = visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.regenerate().await.unwrap();
+        session.set("n", &2u64).unwrap();
+        site.store.sabotage("save", Fault::Down);
+        handle.finish(&mut Response::new(())).await.unwrap_err();
+        site.store.mend();
+        // A handler that starts over finds its changes again.
+        assert_eq!(handle.load().await.unwrap().get::<u64>("n").unwrap(), Some(2));
+    });
+    assert!(reply.set_cookie().is_some());
+    assert_ne!(visitor.id(), old);
+    assert_eq!(visitor.get("n"), Some(2));
+}
+
+#[test]
+fn an_unreadable_record_is_reported_once_and_treated_as_absent() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    site.store.sabotage("load", Fault::Unreadable);
+    assert_eq!(visitor.get("n"), None);
+    assert_eq!(visitor.get("n"), None);
+    assert_eq!(site.manager.stats().unreadable, 2);
+    let hash = visitor.id().log_hash().to_string();
+    let reports = site.log.text();
+    let reports = reports.lines().filter(|line| line.contains("WARN") && line.contains(&hash));
+    assert_eq!(reports.count(), 1);
+}
+
+#[test]
+fn a_forced_collision_of_ids_is_retried_and_overwrites_nobody() {
+    let texts = [[1; 32], [1; 32], [2; 32], [1; 32], [2; 32], [3; 32]];
+    let ids = parking_lot::Mutex::new(texts.into_iter());
+    let site = Site::built(
+        |_| (),
+        |builder| {
+            builder.with_id_source(move || {
+                Ok(SessionId::from_bytes(ids.lock().next().expect("enough ids")))
+            })
+        },
+    );
+    let (one, two) = (site.visitor(), site.visitor());
+    one.set("n", 1);
+    two.set("n", 2);
+    assert_eq!(site.store.calls(), ["create", "create", "create"]);
+    let ((), _) = two.visit(async |handle| {
+        handle.load().await.unwrap().regenerate().await.unwrap();
+    });
+    assert_eq!(two.id(), SessionId::from_bytes([3; 32]));
+    assert_eq!((one.get("n"), two.get("n"), site.count()), (Some(1), Some(2), 2));
+}
+
+#[test]
+fn a_generator_that_fails_fails_the_call_and_nothing_is_stored() {
+    let site = Site::built(
+        |_| (),
+        |builder| builder.with_id_source(|| Err(Error::Random { source: "no entropy".into() })),
+    );
+    let visitor = site.visitor();
+    let (id, reply) = visitor.try_visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set("n", &1).unwrap();
+        session.id().unwrap_err()
+    });
+    assert!(matches!(id, Error::Random { .. }));
+    assert!(matches!(reply.unwrap_err(), Error::Random { .. }));
+    assert_eq!(site.count(), 0);
+}

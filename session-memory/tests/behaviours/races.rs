@@ -1,0 +1,242 @@
+//! Several requests of one session at once.
+//!
+//! Changes of different keys merge, and updates of one value add up. A destroyed session never
+//! comes back; of racing regenerates one wins, and the old id is dead at once.
+
+use std::thread;
+
+use http::Response;
+use session_core::Error;
+
+use crate::support::*;
+
+#[test]
+fn different_keys_of_two_requests_merge() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let other = visitor.tab();
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        other.set("theirs", 2);
+        session.set("mine", &3u64).unwrap();
+        session.delete("n").unwrap();
+    });
+    assert_eq!(
+        (visitor.get("n"), visitor.get("mine"), visitor.get("theirs")),
+        (None, Some(3), Some(2))
+    );
+}
+
+#[test]
+fn parallel_increments_end_at_their_number() {
+    const EACH: u64 = 250;
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 0);
+    let request = visitor.request();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..EACH {
+                    block_on(async {
+                        let handle = site.manager.start(&request);
+                        let session = handle.load().await.unwrap();
+                        session.update("n", |n: Option<u64>| n.unwrap() + 1).await.unwrap();
+                        handle.finish(&mut Response::new(())).await.unwrap();
+                    });
+                }
+            });
+        }
+    });
+    assert_eq!(visitor.get("n"), Some(4 * EACH));
+}
+
+#[test]
+fn an_update_writes_pending_changes_of_its_key_first_and_leaves_other_keys() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let other = visitor.tab();
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set("m", &1u64).unwrap();
+        session.update("n", |n: Option<u64>| n.unwrap() + 1).await.unwrap();
+        assert_eq!((other.get("n"), other.get("m")), (Some(2), None));
+        session.set("n", &10u64).unwrap();
+        session.update("n", |n: Option<u64>| n.unwrap() + 1).await.unwrap();
+        assert_eq!((other.get("n"), other.get("m")), (Some(11), Some(1)));
+        assert_eq!(session.get::<u64>("n").unwrap(), Some(11));
+    });
+}
+
+#[test]
+fn an_update_builds_on_what_others_stored_meanwhile() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let other = visitor.tab();
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        other.set("n", 41);
+        assert_eq!(session.get::<u64>("n").unwrap(), Some(1));
+        let n = session.update("n", |n: Option<u64>| n.unwrap() + 1).await.unwrap();
+        assert_eq!((n, session.get::<u64>("n").unwrap()), (42, Some(42)));
+    });
+    assert_eq!(site.manager.stats().conflicts, 1);
+}
+
+#[test]
+fn an_update_may_give_up_or_delete() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("stock", 1);
+    for visitor in [site.visitor(), visitor.tab()] {
+        visitor.visit(async |handle| {
+            let session = handle.load().await.unwrap();
+            session.set("stock", &1u64).unwrap();
+            let buy = async || {
+                session
+                    .try_update("stock", |stock: Option<u64>| match stock {
+                        None => Err(Refused::SoldOut),
+                        Some(1) => Ok(None),
+                        Some(n) => Ok(Some(n - 1)),
+                    })
+                    .await
+            };
+            assert!(matches!(buy().await, Ok(None)));
+            assert!(matches!(buy().await, Err(Refused::SoldOut)));
+        });
+        assert_eq!(visitor.get("stock"), None);
+    }
+}
+
+#[derive(Debug)]
+enum Refused {
+    SoldOut,
+    Session,
+}
+
+impl From<Error> for Refused {
+    fn from(_: Error) -> Self {
+        Self::Session
+    }
+}
+
+#[test]
+fn a_session_that_is_destroyed_meanwhile_is_not_brought_back() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let (id, other) = (visitor.id(), visitor.tab());
+    let ((), finished) = visitor.try_visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set("n", &2).unwrap();
+        other.visit(async |handle| handle.load().await.unwrap().destroy().await.unwrap());
+    });
+    assert!(matches!(finished.unwrap_err(), Error::Gone));
+    assert!(!site.has(&id));
+    assert_eq!((site.count(), visitor.get("n")), (0, None));
+    // The visitor starts anew, with another id.
+    visitor.set("n", 3);
+    assert_ne!(visitor.id(), id);
+    assert_eq!(site.manager.stats().gone, 1);
+}
+
+#[test]
+fn what_is_set_after_gone_belongs_to_a_new_session() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let (id, other) = (visitor.id(), visitor.tab());
+    let ((), reply) = visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set("secret", &1u64).unwrap();
+        other.visit(async |handle| handle.load().await.unwrap().destroy().await.unwrap());
+        let error = session.update("n", |_: Option<u64>| 2).await.unwrap_err();
+        assert!(matches!(error, Error::Gone));
+        assert!(session.is_new() && session.keys().unwrap().is_empty());
+        session.set("cart", &1u64).unwrap();
+    });
+    assert!(reply.set_cookie().is_some());
+    assert_ne!(visitor.id(), id);
+    assert_eq!((visitor.get("secret"), visitor.get("cart")), (None, Some(1)));
+}
+
+#[test]
+fn a_session_that_ended_while_it_was_read_is_no_error() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let other = visitor.tab();
+    site.clock.advance(secs(600));
+    let (n, reply) = visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        other.visit(async |handle| handle.load().await.unwrap().destroy().await.unwrap());
+        session.get::<u64>("n").unwrap()
+    });
+    assert_eq!(n, Some(1));
+    assert!(reply.is_plain());
+    assert_eq!(site.count(), 0);
+}
+
+#[test]
+fn a_new_id_keeps_the_values_and_the_old_id_is_dead_at_once() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let (id, stale) = (visitor.id(), visitor.tab());
+    let ((), reply) = visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.regenerate().await.unwrap();
+        assert!(!site.has(&id) && site.has(&session.id().unwrap()));
+        assert_eq!(stale.get("n"), None, "before the response is sent");
+    });
+    assert!(reply.set_cookie().is_some());
+    assert_ne!(visitor.id(), id);
+    assert_eq!((visitor.get("n"), stale.get("n")), (Some(1), None));
+    assert_eq!(site.manager.stats().regenerated, 1);
+}
+
+#[test]
+fn a_save_under_the_old_id_is_gone_and_the_new_one_keeps_its_values() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let stale = visitor.tab();
+    let ((), finished) = stale.try_visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        visitor.visit(async |handle| handle.load().await.unwrap().regenerate().await.unwrap());
+        session.set("n", &2).unwrap();
+    });
+    assert!(matches!(finished.unwrap_err(), Error::Gone));
+    assert_eq!((visitor.get("n"), site.count()), (Some(1), 1));
+}
+
+#[test]
+fn of_racing_regenerates_one_wins() {
+    let site = Site::new();
+    for _ in 0..50 {
+        let visitor = site.visitor();
+        visitor.set("n", 1);
+        let request = visitor.request();
+        let race = || {
+            block_on(async {
+                let handle = site.manager.start(&request);
+                let session = handle.load().await.unwrap();
+                session.regenerate().await.map(|()| session.id().unwrap())
+            })
+        };
+        let outcomes = thread::scope(|scope| {
+            let racers = [scope.spawn(race), scope.spawn(race)];
+            racers.map(|racer| racer.join().expect("no panic"))
+        });
+        let won: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()).collect();
+        // Who loads after the other has renamed finds nothing, and has nothing to rename.
+        let alive = won.iter().filter(|id| site.has(id)).count();
+        assert_eq!(alive, 1, "{outcomes:?}");
+        assert!(!site.has(&visitor.id()));
+        let lost = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
+        assert!(lost.into_iter().all(|error| matches!(error, Error::Gone)));
+    }
+}

@@ -1,0 +1,237 @@
+//! The timer thread: it collects, survives its provider's panics, and ends with the manager.
+
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+
+use http::Request;
+use parking_lot::Mutex;
+use session_core::{
+    Changes, Config, Error, Manager, Provider, ProviderFuture, Purged, Record, SessionId,
+    Timestamp, Token,
+};
+
+use crate::support::*;
+
+/// What happened to a provider, as told to a test.
+#[derive(Debug, PartialEq)]
+enum Event {
+    Purged { thread: Option<String> },
+    Dropped,
+}
+
+/// A provider that does nothing but tell what the timer thread does with it, and misbehaves in the
+/// first rounds.
+#[derive(Debug)]
+struct Watched {
+    events: Mutex<Sender<Event>>,
+    trouble: Mutex<Vec<Trouble>>,
+}
+
+#[derive(Debug)]
+enum Trouble {
+    Panics,
+    Fails,
+}
+
+impl Watched {
+    fn new(trouble: impl Into<Vec<Trouble>>) -> (Self, Receiver<Event>) {
+        let (events, told) = mpsc::channel();
+        (Self { events: Mutex::new(events), trouble: Mutex::new(trouble.into()) }, told)
+    }
+
+    fn tell(&self, event: Event) {
+        // A test that has seen enough listens no more.
+        let _ = self.events.lock().send(event);
+    }
+
+    fn no<'a, T>() -> ProviderFuture<'a, Result<T, Error>> {
+        ProviderFuture::ready(Err(Error::Unsupported { operation: "anything" }))
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.tell(Event::Dropped);
+    }
+}
+
+impl Provider for Watched {
+    fn create<'a>(
+        &'a self,
+        _: &'a SessionId,
+        _: Record,
+        _: Timestamp,
+    ) -> ProviderFuture<'a, Result<Token, Error>> {
+        Self::no()
+    }
+
+    fn load<'a>(
+        &'a self,
+        _: &'a Token,
+        _: Timestamp,
+    ) -> ProviderFuture<'a, Result<Option<Record>, Error>> {
+        Self::no()
+    }
+
+    fn save<'a>(
+        &'a self,
+        _: &'a Token,
+        _: &'a Changes,
+        _: Timestamp,
+    ) -> ProviderFuture<'a, Result<Token, Error>> {
+        Self::no()
+    }
+
+    fn rename<'a>(
+        &'a self,
+        _: &'a Token,
+        _: &'a SessionId,
+        _: Timestamp,
+    ) -> ProviderFuture<'a, Result<Token, Error>> {
+        Self::no()
+    }
+
+    fn destroy<'a>(&'a self, _: &'a Token, _: Timestamp) -> ProviderFuture<'a, Result<(), Error>> {
+        Self::no()
+    }
+
+    fn touch<'a>(
+        &'a self,
+        _: &'a Token,
+        _: Timestamp,
+        _: Timestamp,
+    ) -> ProviderFuture<'a, Result<Token, Error>> {
+        Self::no()
+    }
+
+    fn count(&self, _: Timestamp) -> ProviderFuture<'_, Result<u64, Error>> {
+        Self::no()
+    }
+
+    fn purge(&self, _: Timestamp, _: usize) -> Result<Purged, Error> {
+        self.tell(Event::Purged { thread: thread::current().name().map(str::to_owned) });
+        match self.trouble.lock().pop() {
+            Some(Trouble::Panics) => panic!("made up by a test"),
+            Some(Trouble::Fails) => Err(Error::unavailable("made up by a test")),
+            None => Ok(Purged { removed: 1, more: false }),
+        }
+    }
+}
+
+fn watched(every: Duration, trouble: impl Into<Vec<Trouble>>) -> (Manager, Receiver<Event>) {
+    Log::open();
+    let (provider, events) = Watched::new(trouble);
+    let mut config = Config::default();
+    config.gc_every = every;
+    let manager = Manager::builder().with_config(config).with_provider(provider).build().unwrap();
+    (manager, events)
+}
+
+/// Generous: a test that fails may take long, one that passes never does.
+fn next(events: &Receiver<Event>) -> Event {
+    events.recv_timeout(secs(60)).expect("something happens within a minute")
+}
+
+const OFTEN: Duration = Duration::from_millis(1);
+
+#[test]
+fn the_timer_thread_collects_again_and_again() {
+    let (manager, events) = watched(OFTEN, []);
+    for _ in 0..3 {
+        assert_eq!(next(&events), Event::Purged { thread: Some("session-gc".into()) });
+    }
+    assert!(manager.stats().purged >= 2);
+    assert!(matches!(block_on(manager.count()), Err(Error::Unsupported { .. })));
+}
+
+#[test]
+fn collection_goes_on_after_a_panic_or_an_error_of_the_provider() {
+    let log = Log::open();
+    let (manager, events) = watched(OFTEN, [Trouble::Fails, Trouble::Panics]);
+    for _ in 0..3 {
+        assert!(matches!(next(&events), Event::Purged { .. }));
+    }
+    assert_eq!(manager.stats().purge_failures, 2);
+    assert_eq!(next(&events), Event::Purged { thread: Some("session-gc".into()) });
+    assert!(manager.stats().purged >= 1);
+    let text = log.text();
+    assert!(text.contains("session provider panicked in purge"));
+    assert!(text.contains("collection of expired sessions failed"));
+}
+
+#[test]
+fn the_timer_thread_ends_with_the_last_clone_of_the_manager() {
+    // It sleeps for an hour: only being woken ends it in time.
+    let (manager, events) = watched(secs(3600), []);
+    let clone = manager.clone();
+    let handle = clone.start_owned(&Request::new(()));
+    drop(manager);
+    drop(clone);
+    assert!(events.try_recv().is_err(), "a handle in a task keeps the manager");
+    drop(handle);
+    // The thread holds the provider: when it is dropped, the thread let go of it.
+    assert_eq!(next(&events), Event::Dropped);
+}
+
+#[test]
+fn a_manager_without_collection_has_no_thread() {
+    let (manager, events) = watched(Duration::ZERO, []);
+    drop(manager);
+    assert_eq!(events.try_recv(), Ok(Event::Dropped), "at once, on this thread");
+}
+
+#[test]
+fn an_interval_beyond_all_time_does_no_harm() {
+    for every in [Duration::MAX, Duration::MAX / 2, Duration::from_nanos(1)] {
+        let (manager, events) = watched(every, []);
+        manager.collect().unwrap();
+        assert!(matches!(next(&events), Event::Purged { .. }));
+        drop(manager);
+        while next(&events) != Event::Dropped {}
+    }
+}
+
+#[test]
+fn closing_waits_for_the_thread_and_sessions_go_on() {
+    let (manager, events) = watched(OFTEN, []);
+    next(&events);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| manager.close());
+        }
+    });
+    manager.close();
+    let purged = manager.stats().purged;
+    while events.try_recv().is_ok() {}
+    // Asked for, it still collects, on this thread and no other.
+    manager.collect().unwrap();
+    assert_eq!(manager.stats().purged, purged + 1);
+    let here = thread::current().name().map(str::to_owned);
+    assert_eq!(events.try_recv(), Ok(Event::Purged { thread: here }));
+    assert!(events.try_recv().is_err());
+
+    let site = Site::configured(|config| config.gc_every = OFTEN);
+    site.manager.close();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    assert_eq!(visitor.get("n"), Some(1));
+}
+
+#[test]
+fn a_collection_that_fails_tells_who_asked_for_it() {
+    let (manager, _events) = watched(Duration::ZERO, [Trouble::Fails]);
+    assert!(matches!(manager.collect(), Err(Error::Unavailable { .. })));
+    assert_eq!(manager.collect().unwrap(), Purged { removed: 1, more: false });
+}
+
+#[test]
+fn expired_sessions_disappear_by_themselves() {
+    let site = Site::configured(|config| config.gc_every = OFTEN);
+    site.visitor().set("n", 1);
+    site.clock.advance(secs(1801));
+    // No sleeping: the thread's next round is waited for by what it leaves behind.
+    while site.manager.stats().purged == 0 {
+        thread::yield_now();
+    }
+    assert_eq!(site.manager.collect().unwrap().removed, 0);
+}
