@@ -94,6 +94,13 @@ impl Browser {
         self.command("GET", &target, &Value::Null).as_str().expect("text").to_owned()
     }
 
+    /// Waits for an element of this id with this text: for the page after a click, of which the
+    /// driver can't know that it is to come.
+    pub(crate) fn wait_for(&self, id: &str, text: &str) {
+        let path = format!("//*[@id='{id}'][normalize-space(.)='{text}']");
+        self.act("/element", &json!({"using": "xpath", "value": path}));
+    }
+
     pub(crate) fn click(&self, css: &str) {
         self.act(&format!("/element/{}/click", self.element(css)), &json!({}));
     }

@@ -50,10 +50,9 @@ fn main() -> ExitCode {
         }
     };
     let served = runtime.block_on(run(&options, manager.clone()));
-    // Handlers are gone by now. What remains is the timer thread: it ends here, not under a store
-    // that the process is tearing down.
-    drop(runtime);
+    // The timer thread first: it may be in the middle of a store operation that needs the runtime.
     manager.close();
+    drop(runtime);
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => fail(1, &message),
