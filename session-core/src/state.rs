@@ -349,8 +349,8 @@ impl State {
             };
             return Plan::Save(token, expiry);
         }
-        // A session's own idle time may be shorter than the manager's: it would end between two
-        // touches if they were as rare.
+        // A quarter of the session's own idle time, which may be shorter than the manager's: it
+        // would end between two touches if they were as rare.
         let every = shared.touch_every.min(lifetime.idle / 4);
         match lifetime.touch_due(self.record.created, self.record.expires, now, every) {
             Some(expires) if self.phase == Phase::Loaded => Plan::Touch(token, expires),

@@ -133,7 +133,10 @@ impl LoadedSession<'_> {
                 Err(Error::Conflict) => {
                     shared.counters.conflicts.add(1);
                     stale = true;
-                    back_off(attempt).await;
+                    // At first an old snapshot is the likelier cause, and no crowd to give way to.
+                    if attempt > 0 {
+                        back_off(attempt).await;
+                    }
                 }
                 Err(error) => return Err(self.failed(error)),
             }
