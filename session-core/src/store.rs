@@ -216,7 +216,7 @@ impl LoadedSession<'_> {
             debug!(session = %token.id().log_hash(), "session destroyed");
         }
         let mut state = self.core.lock();
-        state.ended |= token.is_some() && state.held.is_some();
+        state.ended = true;
         state.become_new(now);
         Ok(())
     }

@@ -164,6 +164,21 @@ fn what_is_set_after_gone_belongs_to_a_new_session() {
 }
 
 #[test]
+fn a_session_that_is_destroyed_after_it_was_gone_takes_the_cookie_along() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let other = visitor.tab();
+    let ((), reply) = visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        other.visit(async |handle| handle.load().await.unwrap().destroy().await.unwrap());
+        session.regenerate().await.unwrap_err();
+        session.destroy().await.unwrap();
+    });
+    assert!(reply.attributes().contains("Max-Age=0"));
+}
+
+#[test]
 fn a_session_that_ended_while_it_was_read_is_no_error() {
     let site = Site::new();
     let visitor = site.visitor();
