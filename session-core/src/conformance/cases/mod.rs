@@ -175,6 +175,7 @@ macro_rules! __conformance_cases {
         a_dropped_first_visit_leaves_one_session_at_most [shared_store]
         a_failing_store_is_an_error_and_a_retry_succeeds
         a_failed_first_visit_gets_no_cookie
+        a_failed_save_after_a_login_announces_nothing
         a_failed_update_counts_once_at_most [shared_store]
         a_failed_login_leaves_one_session [shared_store revokes]
         a_store_that_is_down_makes_nobody_a_stranger

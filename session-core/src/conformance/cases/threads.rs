@@ -29,7 +29,7 @@ fn crowd(store: &Store<'_>, threads: usize, work: impl Fn(&Store<'_>, usize) + S
 pub fn racing_saves_of_different_keys_all_survive(harness: &dyn Harness) {
     let store = Store::open(harness);
     let token = store.stored(&record(store.now));
-    let rounds = harness.rounds().div_ceil(4) as u64;
+    let rounds = harness.rounds() as u64;
     let keys = ["a", "b", "new", "newer"];
     crowd(&store, keys.len(), |view, thread| {
         for n in 1..=rounds {
@@ -50,7 +50,7 @@ pub fn racing_increments_lose_none(harness: &dyn Harness) {
     const THREADS: usize = 4;
     let store = Store::open(harness);
     let token = store.stored(&empty(store.now, HOUR));
-    let rounds = harness.rounds().div_ceil(THREADS);
+    let rounds = harness.rounds();
     crowd(&store, THREADS, |view, _| {
         for _ in 0..rounds {
             loop {

@@ -1,0 +1,300 @@
+//! The provider's locks and counters under a scheduler that tries orders of steps.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg shuttle" cargo test -p session-memory --test interleavings --target-dir target/shuttle
+//! ```
+//!
+//! The provider has two shards here, and its locks and atomics are the scheduler's own: a deadlock,
+//! or an order in which two operations see each other half done, fails the test.
+#![cfg(shuttle)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future::block_on;
+use session_core::{
+    Changes, Error, ExpiryChange, Provider, Record, SessionId, Timestamp, Token, Values,
+};
+use session_memory::{MemoryConfig, MemoryProvider};
+use shuttle::rand::{Rng, thread_rng};
+use shuttle::thread;
+
+const NOW: Timestamp = Timestamp::from_millis(1_000_000_000);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Runs a test in orders chosen at random, and in orders that a bug of few steps has little chance
+/// to survive (PCT).
+fn explore(test: impl Fn() + Send + Sync + Clone + 'static) {
+    shuttle::check_random(test.clone(), 3_000);
+    shuttle::check_pct(test, 3_000, 3);
+}
+
+fn provider(max_sessions: usize) -> Arc<MemoryProvider> {
+    let source = format!("max_sessions={max_sessions}");
+    Arc::new(MemoryProvider::new(MemoryConfig::parse(&source).expect("a right source")))
+}
+
+fn id(n: u8) -> SessionId {
+    SessionId::from_bytes([n; 32])
+}
+
+fn token(n: u8) -> Token {
+    Token::from(id(n))
+}
+
+fn record(lives: Duration) -> Record {
+    let values: Values = [("a", [1]), ("b", [1])].into_iter().collect();
+    Record { created: NOW, expires: NOW.saturating_add(lives), owner: None, values }
+}
+
+fn create(provider: &MemoryProvider, n: u8, lives: Duration) {
+    block_on(provider.create(&id(n), record(lives), NOW)).expect("there is room");
+}
+
+fn found(provider: &MemoryProvider, n: u8) -> Option<Record> {
+    block_on(provider.load(&token(n), NOW)).expect("loading works")
+}
+
+fn set(key: &str, value: u8) -> Changes {
+    let mut changes = Changes::new();
+    changes.set(key, [value]);
+    changes
+}
+
+/// Whether an operation found what it needs.
+fn passed<T>(result: Result<T, Error>) -> bool {
+    match result {
+        Ok(_) => true,
+        Err(Error::Gone | Error::Exists | Error::Conflict | Error::Full { .. }) => false,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+/// How many sessions are held, as `Debug` shows; unlike a count, at one moment.
+fn held(provider: &MemoryProvider) -> usize {
+    let shown = format!("{provider:?}");
+    let (_, number) = shown.split_once(" sessions: ").expect("the number is shown");
+    let (number, _) = number.split_once(',').expect("and the bytes after it");
+    number.parse().expect("it is a number")
+}
+
+/// Checks that what is held is what is counted, down to nothing.
+fn adds_up(provider: &MemoryProvider, ids: std::ops::Range<u8>) {
+    let live = ids.clone().filter(|n| found(provider, *n).is_some()).count();
+    assert_eq!(block_on(provider.count(NOW)).expect("counting works"), live as u64);
+    for n in ids {
+        block_on(provider.destroy(&token(n), NOW)).expect("destroying works");
+    }
+    while provider.purge(Timestamp::MAX, 10).expect("purging works").more {}
+    let shown = format!("{provider:?}");
+    assert!(shown.contains("sessions: 0, bytes: 0"), "{shown}");
+}
+
+#[test]
+fn saves_merge_and_increments_count() {
+    explore(|| {
+        let provider = provider(10);
+        create(&provider, 0, HOUR);
+        let threads: Vec<_> = ["a", "b", "new"]
+            .into_iter()
+            .map(|key| {
+                let provider = Arc::clone(&provider);
+                thread::spawn(move || {
+                    block_on(provider.save(&token(0), &set(key, 7), NOW)).expect("it is live");
+                    loop {
+                        let values = found(&provider, 0).expect("it is live").values;
+                        let old = values.get("n").map(|bytes| bytes[0]);
+                        let new = set("n", old.unwrap_or(0) + 1);
+                        let new = new.expecting("n", old.map(|n| [n]).as_ref().map(|n| &n[..]));
+                        if passed(block_on(provider.save(&token(0), &new, NOW))) {
+                            break;
+                        }
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("no thread panics");
+        }
+        let values = found(&provider, 0).expect("it is live").values;
+        let wanted = [("a", [7]), ("b", [7]), ("n", [3]), ("new", [7])].into_iter().collect();
+        assert_eq!(values, wanted);
+        adds_up(&provider, 0..1);
+    });
+}
+
+#[test]
+fn racing_renames_have_one_winner() {
+    explore(|| {
+        let provider = provider(10);
+        create(&provider, 0, HOUR);
+        let threads: Vec<_> = [1, 2]
+            .into_iter()
+            .map(|new| {
+                let provider = Arc::clone(&provider);
+                thread::spawn(move || passed(block_on(provider.rename(&token(0), &id(new), NOW))))
+            })
+            .collect();
+        let won: Vec<bool> =
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+        assert_eq!(won.iter().filter(|won| **won).count(), 1);
+        let live = [0, 1, 2].map(|n| found(&provider, n).is_some());
+        assert_eq!(live, [false, won[0], won[1]]);
+        adds_up(&provider, 0..3);
+    });
+}
+
+/// Renames that lock the same two shards from both ends.
+#[test]
+fn crossing_renames_end() {
+    explore(|| {
+        let provider = provider(10);
+        for n in 0..3 {
+            create(&provider, n, HOUR);
+        }
+        let threads: Vec<_> = [[0, 3, 1], [1, 0, 3], [2, 1, 0]]
+            .into_iter()
+            .map(|path| {
+                let provider = Arc::clone(&provider);
+                thread::spawn(move || {
+                    for step in path.windows(2) {
+                        passed(block_on(provider.rename(&token(step[0]), &id(step[1]), NOW)));
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("no thread panics");
+        }
+        assert_eq!(block_on(provider.count(NOW)).expect("counting works"), 3);
+        adds_up(&provider, 0..4);
+    });
+}
+
+#[test]
+fn nothing_brings_back_what_is_destroyed() {
+    explore(|| {
+        let provider = provider(10);
+        create(&provider, 0, HOUR);
+        let later = NOW.saturating_add(2 * HOUR);
+        let work: [fn(&MemoryProvider, Timestamp); 3] = [
+            |p, later| {
+                let changes = set("c", 1).with_expiry(ExpiryChange::Extend(later));
+                passed(block_on(p.save(&token(0), &changes, NOW)));
+            },
+            |p, later| {
+                passed(block_on(p.touch(&token(0), later, NOW)));
+            },
+            |p, _| block_on(p.destroy(&token(0), NOW)).expect("destroying works"),
+        ];
+        let threads = work.map(|work| {
+            let provider = Arc::clone(&provider);
+            thread::spawn(move || work(&provider, later))
+        });
+        for thread in threads {
+            thread.join().expect("no thread panics");
+        }
+        assert_eq!(found(&provider, 0), None);
+        adds_up(&provider, 0..1);
+    });
+}
+
+/// A collector whose clock is ahead, beside a save and a creation under an expired id.
+#[test]
+fn collection_takes_only_what_is_dead() {
+    explore(|| {
+        let provider = provider(10);
+        let ahead = NOW.saturating_add(2 * HOUR);
+        create(&provider, 0, HOUR);
+        create(&provider, 1, HOUR);
+        let collector = {
+            let provider = Arc::clone(&provider);
+            thread::spawn(move || provider.purge(ahead, 1).expect("purging works"))
+        };
+        let saver = {
+            let provider = Arc::clone(&provider);
+            let changes = set("a", 5).with_expiry(ExpiryChange::Extend(ahead.saturating_add(HOUR)));
+            thread::spawn(move || passed(block_on(provider.save(&token(0), &changes, NOW))))
+        };
+        let new = Record { expires: ahead.saturating_add(HOUR), ..record(HOUR) };
+        block_on(provider.create(&id(1), new.clone(), ahead)).expect("the expired one is no one");
+        let saved = saver.join().expect("no panic");
+        collector.join().expect("no panic");
+        assert!(!saved || found(&provider, 0).is_some(), "a saved record is taken");
+        assert_eq!(found(&provider, 1), Some(new));
+        adds_up(&provider, 0..2);
+    });
+}
+
+/// However many come at once, no more are held than may be; and what expired makes room.
+#[test]
+fn the_limit_holds_at_every_moment() {
+    explore(|| {
+        let provider = provider(2);
+        create(&provider, 9, Duration::from_millis(1));
+        let now = NOW.saturating_add(Duration::from_secs(2));
+        let threads: Vec<_> = (0..3)
+            .map(|n| {
+                let provider = Arc::clone(&provider);
+                thread::spawn(move || passed(block_on(provider.create(&id(n), record(HOUR), now))))
+            })
+            .collect();
+        assert!(held(&provider) <= 2);
+        let stored = threads.into_iter().filter_map(|thread| thread.join().ok().filter(|ok| *ok));
+        let stored = stored.count();
+        assert!((1..=2).contains(&stored), "{stored} of 2 are stored");
+        adds_up(&provider, 0..3);
+    });
+}
+
+/// Anything by anyone.
+#[test]
+fn a_crowd_leaves_a_store_that_adds_up() {
+    explore(|| {
+        let provider = provider(3);
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let provider = Arc::clone(&provider);
+                thread::spawn(move || {
+                    for _ in 0..4 {
+                        any(&provider);
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("no thread panics");
+        }
+        adds_up(&provider, 0..4);
+    });
+}
+
+fn any(provider: &MemoryProvider) {
+    let mut random = thread_rng();
+    let (n, other) = (random.gen_range(0..4), random.gen_range(0..4));
+    let now = NOW.saturating_add(HOUR / 2 * random.gen_range(0..4));
+    let expires = now.saturating_add(HOUR / 2 * random.gen_range(0..4));
+    match random.gen_range(0..8) {
+        0 | 1 => {
+            let record = Record { expires, ..record(HOUR) };
+            passed(block_on(provider.create(&id(n), record, now)));
+        }
+        2 => {
+            let changes = set("a longer key", 1).with_expiry(ExpiryChange::Set(expires));
+            passed(block_on(provider.save(&token(n), &changes, now)));
+        }
+        3 => {
+            passed(block_on(provider.rename(&token(n), &id(other), now)));
+        }
+        4 => {
+            passed(block_on(provider.touch(&token(n), expires, now)));
+        }
+        5 => block_on(provider.destroy(&token(n), now)).expect("destroying works"),
+        6 => {
+            provider.purge(now, 2).expect("purging works");
+        }
+        _ => {
+            block_on(provider.count(now)).expect("counting works");
+        }
+    }
+}
