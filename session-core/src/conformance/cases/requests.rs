@@ -18,7 +18,7 @@ pub fn requests_that_set_different_keys_lose_nothing(harness: &dyn Harness) {
     for seed in seeds(harness) {
         let sites = Site::two(harness, seed);
         wait(harness, async {
-            let visitor = sites[0].enter(&[("x", 9)]).await;
+            let visitor = sites[0].enter(&[("a", 0), ("b", 0), ("x", 9)]).await;
             let tasks = ["a", "b", "c", "d"].iter().enumerate().map(|(n, key)| {
                 let handler = async |session: LoadedSession<'_>| session.set(key, &1);
                 Box::pin(sites[n % 2].request(&visitor, handler)) as Task<'_, _>
