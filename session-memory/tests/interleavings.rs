@@ -124,6 +124,29 @@ fn saves_merge_and_increments_count() {
 }
 
 #[test]
+fn racing_creates_have_one_winner() {
+    explore(|| {
+        let provider = provider(10);
+        create(&provider, 0, Duration::from_millis(1));
+        let now = NOW.saturating_add(Duration::from_secs(2));
+        let threads: Vec<_> = [1, 2]
+            .into_iter()
+            .map(|owner: u8| {
+                let provider = Arc::clone(&provider);
+                let record = Record { owner: Some(owner.to_string().into()), ..record(HOUR) };
+                thread::spawn(move || passed(block_on(provider.create(&id(0), record, now))))
+            })
+            .collect();
+        let won: Vec<bool> =
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+        assert_eq!(won.iter().filter(|won| **won).count(), 1);
+        let owner = found(&provider, 0).expect("it is live").owner;
+        assert_eq!(owner.as_deref(), Some(if won[0] { "1" } else { "2" }));
+        adds_up(&provider, 0..1);
+    });
+}
+
+#[test]
 fn racing_renames_have_one_winner() {
     explore(|| {
         let provider = provider(10);

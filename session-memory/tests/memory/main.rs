@@ -1,3 +1,4 @@
 //! The provider keeps the contract, and what its documentation says beyond that.
 
 mod conformance;
+mod limits;

@@ -1,0 +1,219 @@
+//! How much the provider holds.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use futures_lite::future::block_on;
+use session_core::{Changes, Error, Provider, Record, SessionId, Timestamp, Token};
+use session_memory::{MemoryConfig, MemoryProvider};
+
+const NOW: Timestamp = Timestamp::from_millis(1_000_000_000);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn provider(source: &str) -> MemoryProvider {
+    MemoryProvider::new(MemoryConfig::parse(source).expect("the source is right"))
+}
+
+fn record(lives: Duration, bytes: usize) -> Record {
+    let values = [("key", vec![0; bytes])].into_iter().collect();
+    Record { created: NOW, expires: NOW.saturating_add(lives), owner: None, values }
+}
+
+fn create(provider: &MemoryProvider, record: &Record, now: Timestamp) -> Result<Token, Error> {
+    let id = SessionId::generate().expect("the system has random numbers");
+    block_on(provider.create(&id, record.clone(), now))
+}
+
+fn set(value: Vec<u8>) -> Changes {
+    let mut changes = Changes::new();
+    changes.set("key", value);
+    changes
+}
+
+/// Sessions and bytes held, as `Debug` shows them.
+fn held(provider: &MemoryProvider) -> (usize, usize) {
+    let shown = format!("{provider:?}");
+    let number = |name: &str| {
+        let (_, rest) = shown.split_once(&format!(" {name}: ")).expect("it is shown");
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+        digits.and_then(|digits| digits.parse().ok()).expect("it is a number")
+    };
+    (number("sessions"), number("bytes"))
+}
+
+/// Destroys all and checks that nothing is held any more.
+fn empties(provider: &MemoryProvider, tokens: &[Token]) {
+    for token in tokens {
+        block_on(provider.destroy(token, NOW)).expect("destroying works");
+    }
+    while provider.purge(Timestamp::MAX, 1000).expect("purging works").more {}
+    assert_eq!(held(provider), (0, 0));
+}
+
+#[test]
+fn a_store_with_no_more_sessions_says_so_and_loses_nothing() {
+    let provider = provider("max_sessions=50");
+    let record = record(HOUR, 10);
+    let mut tokens: Vec<Token> =
+        (0..50).map(|_| create(&provider, &record, NOW).expect("there is room")).collect();
+    for _ in 0..3 {
+        let result = create(&provider, &record, NOW);
+        assert!(matches!(result, Err(Error::Full { what: "max_sessions" })), "{result:?}");
+    }
+    let all = |tokens: &[Token]| {
+        tokens
+            .iter()
+            .all(|token| block_on(provider.load(token, NOW)).unwrap().as_ref() == Some(&record))
+    };
+    assert!(all(&tokens), "a stored session is lost");
+
+    let id = SessionId::generate().expect("the system has random numbers");
+    tokens[0] = block_on(provider.rename(&tokens[0], &id, NOW)).expect("a rename needs no room");
+    block_on(provider.save(&tokens[1], &set(vec![0; 10]), NOW)).expect("nor does a save");
+    assert!(all(&tokens));
+
+    block_on(provider.destroy(&tokens[2], NOW)).expect("destroying works");
+    tokens[2] = create(&provider, &record, NOW).expect("there is room again");
+    empties(&provider, &tokens);
+}
+
+#[test]
+fn a_store_with_no_more_bytes_says_so_and_loses_nothing() {
+    let provider = provider("max_bytes=100000");
+    let record = record(HOUR, 1000);
+    let mut tokens = Vec::new();
+    let full = loop {
+        match create(&provider, &record, NOW) {
+            Ok(token) => tokens.push(token),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, Error::Full { what: "max_bytes" }), "{full:?}");
+    assert!((50..100).contains(&tokens.len()), "{} sessions of 1,000 bytes", tokens.len());
+    assert!(held(&provider).1 <= 100_000);
+
+    let token = &tokens[0];
+    let result = block_on(provider.save(token, &set(vec![0; 10_000]), NOW));
+    assert!(matches!(result, Err(Error::Full { what: "max_bytes" })), "{result:?}");
+    let mut changes = set(vec![0; 1000]);
+    changes.owner = Some(Some("x".repeat(10_000).into()));
+    let result = block_on(provider.save(token, &changes, NOW));
+    assert!(matches!(result, Err(Error::Full { what: "max_bytes" })), "an owner: {result:?}");
+    let found = block_on(provider.load(token, NOW)).expect("loading works");
+    assert_eq!(found.as_ref(), Some(&record), "the record is as it was");
+
+    block_on(provider.save(token, &set(vec![1; 1000]), NOW)).expect("as many bytes fit");
+    block_on(provider.save(token, &set(vec![0; 10]), NOW)).expect("fewer bytes fit");
+    block_on(provider.save(token, &set(vec![0; 900]), NOW)).expect("and make room for others");
+    empties(&provider, &tokens);
+}
+
+#[test]
+fn what_expired_makes_room() {
+    let provider = provider("max_sessions=50");
+    let short = record(HOUR, 10);
+    let long = record(24 * HOUR, 10);
+    let mut tokens: Vec<Token> =
+        (0..25).map(|_| create(&provider, &long, NOW).expect("there is room")).collect();
+    for _ in 0..25 {
+        create(&provider, &short, NOW).expect("there is room");
+    }
+    let later = NOW.saturating_add(2 * HOUR);
+    for _ in 0..25 {
+        tokens.push(create(&provider, &long, later).expect("the expired make room"));
+    }
+    let result = create(&provider, &long, later);
+    assert!(matches!(result, Err(Error::Full { .. })), "the living don't: {result:?}");
+    for token in &tokens {
+        assert!(block_on(provider.load(token, later)).expect("loading works").is_some());
+    }
+    empties(&provider, &tokens);
+}
+
+/// Every way in and every way out, and as much is given back as was taken.
+#[test]
+fn the_books_balance() {
+    let provider = provider("max_sessions=1000");
+    let mut tokens = Vec::new();
+    for n in 0..300 {
+        let mut record = record(HOUR, n * 7 % 400);
+        record.owner = (n % 3 == 0).then(|| "ada".into());
+        let mut token = create(&provider, &record, NOW).expect("there is room");
+        for (key, bytes) in [("key", n * 5 % 300), ("other", n % 90), ("key", 1)] {
+            let mut changes = set(vec![0; bytes]);
+            changes.set(key, vec![1; bytes]);
+            changes.owner = (n % 2 == 0).then(|| Some("somebody else".into()));
+            token = block_on(provider.save(&token, &changes, NOW)).expect("there is room");
+        }
+        let mut changes = Changes::new();
+        changes.delete("other");
+        changes.owner = (n % 4 == 0).then_some(None);
+        token = block_on(provider.save(&token, &changes, NOW)).expect("there is room");
+        if n % 5 == 0 {
+            let id = SessionId::generate().expect("the system has random numbers");
+            token = block_on(provider.rename(&token, &id, NOW)).expect("it is live");
+        }
+        let refused = block_on(provider.create(token.id(), record, NOW));
+        assert!(matches!(refused, Err(Error::Exists)), "{refused:?}");
+        tokens.push(token);
+    }
+    assert_eq!(held(&provider).0, 300);
+    let (dead, expiring) = tokens.split_at(150);
+    // Taken over while expired: by a new record, and by a renamed one.
+    let later = NOW.saturating_add(2 * HOUR);
+    let long = record(24 * HOUR, 100);
+    let new = block_on(provider.create(expiring[0].id(), long.clone(), later)).expect("it is free");
+    let other = create(&provider, &long, later).expect("there is room");
+    block_on(provider.rename(&other, expiring[1].id(), later)).expect("it is free");
+    assert_eq!(held(&provider).0, 300);
+    block_on(provider.destroy(&new, later)).expect("destroying works");
+    empties(&provider, dead);
+}
+
+#[test]
+fn threads_meet_the_limit_exactly() {
+    let provider = Arc::new(provider("max_sessions=1000"));
+    let stored: usize = thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let record = record(HOUR, 10);
+                    (0..500).filter(|_| create(&provider, &record, NOW).is_ok()).count()
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().expect("no thread panics")).sum()
+    });
+    assert_eq!(stored, 1000);
+    assert_eq!(block_on(provider.count(NOW)).expect("counting works"), 1000);
+    empties(&provider, &[]);
+}
+
+/// The work of a collection, in slices rather than seconds: with as many living sessions beside the
+/// expired ones, it takes as many calls, each of which finds what it was told to remove.
+#[test]
+fn a_million_living_cost_the_collection_of_a_million_expired_nothing() {
+    const EACH: u64 = 1_000_000;
+    let provider = provider("max_sessions=2000000&max_bytes=1000000000");
+    let create = |n: u64, lives| {
+        let mut bytes = [0; SessionId::BYTES];
+        bytes[..8].copy_from_slice(&n.to_be_bytes());
+        let record =
+            Record { created: NOW, expires: NOW.saturating_add(lives), ..Record::default() };
+        block_on(provider.create(&SessionId::from_bytes(bytes), record, NOW)).map(|_| ())
+    };
+    for n in 0..EACH {
+        create(2 * n, HOUR).expect("there is room");
+        create(2 * n + 1, 3 * HOUR).expect("there is room");
+    }
+    let later = NOW.saturating_add(2 * HOUR);
+    for slice in 0..EACH / 1000 {
+        let purged = provider.purge(later, 1000).expect("purging works");
+        assert_eq!((purged.removed, purged.more), (1000, true), "slice {slice}");
+    }
+    let purged = provider.purge(later, 1000).expect("purging works");
+    assert_eq!((purged.removed, purged.more), (0, false));
+    assert_eq!(held(&provider).0, EACH as usize);
+    assert_eq!(block_on(provider.count(later)).expect("counting works"), EACH);
+}
