@@ -1,6 +1,6 @@
 //! A small HTTP client that sends exactly what it is told to.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use crate::demo::PATIENCE;
@@ -91,9 +91,12 @@ impl Client {
         let mut answer = Vec::new();
         let mut chunk = [0; 16 * 1024];
         while !is_whole(&answer, request.starts_with(b"HEAD ")) {
-            match stream.read(&mut chunk)? {
-                0 => break,
-                count => answer.extend(&chunk[..count]),
+            match stream.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(count) => answer.extend(&chunk[..count]),
+                // The process was stopped for a while, and goes on.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(answer)
