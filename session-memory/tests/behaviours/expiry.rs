@@ -126,6 +126,19 @@ fn reading_writes_nothing_until_a_tenth_of_the_idle_time_has_passed() {
 }
 
 #[test]
+fn a_request_that_saves_often_touches_once() {
+    started!(site, visitor);
+    site.clock.advance(secs(TOUCH));
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        for _ in 0..3 {
+            session.save().await.unwrap();
+        }
+    });
+    assert_eq!(site.store.calls(), ["load", "touch"]);
+}
+
+#[test]
 fn a_request_that_does_not_use_its_session_does_not_extend_it() {
     started!(site, visitor);
     for _ in 0..3 {

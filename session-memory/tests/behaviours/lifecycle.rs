@@ -8,7 +8,7 @@ use std::thread;
 
 use futures_lite::future::zip;
 use http::Response;
-use session_core::{Error, SessionHandle, Timestamp};
+use session_core::{Error, Lifetime, SessionHandle, Timestamp};
 
 use crate::support::*;
 
@@ -205,6 +205,28 @@ fn what_is_changed_while_a_save_is_on_its_way_is_seen_and_saved() {
         assert_eq!(values, [Some(2), Some(1), None, Some(3), Some(4)], "{operation}");
         let (owner, _) = visitor.visit(async |handle| handle.load().await.unwrap().owner());
         assert_eq!(owner, None, "{operation}");
+    }
+}
+
+#[test]
+fn a_lifetime_that_is_shortened_while_a_save_is_on_its_way_holds() {
+    for operation in ["create", "save"] {
+        let site = Site::new();
+        let visitor = site.visitor();
+        if operation == "save" {
+            visitor.set("n", 1);
+        }
+        visitor.visit(async |handle| {
+            let session = handle.load().await.unwrap();
+            session.set("n", &2u64).unwrap();
+            let short = Lifetime { idle: secs(60), absolute: secs(600) };
+            while_saving(&site, handle, operation, async || session.set_lifetime(short).unwrap())
+                .await;
+        });
+        site.clock.advance(secs(59));
+        assert!(site.has(&visitor.id()), "{operation}");
+        site.clock.advance(secs(1));
+        assert!(!site.has(&visitor.id()), "{operation}");
     }
 }
 
