@@ -148,3 +148,19 @@ pub fn a_destroyed_id_starts_from_nothing(harness: &dyn Harness) {
     let token = store.create(old.id(), &new, store.now).expect("the id is free");
     assert_eq!(store.found(&token), Some(new));
 }
+
+/// A provider that declares a limit has it; one that can do more says so.
+pub fn declared_limits_are_real(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let token = store.stored(&record(store.now));
+    if !store.can.shared_store {
+        store.saved(&token, &set("a", 10));
+        let token = store.saved(&token, &set("b", 20));
+        let found = store.found(&token).expect("the record is there");
+        assert_eq!(found.values.get("a"), Some(&number(1)[..]), "saves by one token merge");
+    }
+    if !store.can.revokes {
+        store.destroy(&token, store.now).expect("destroying works");
+        assert!(store.found(&token).is_some(), "a destroyed session is dead at once");
+    }
+}

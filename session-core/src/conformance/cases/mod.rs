@@ -132,6 +132,7 @@ macro_rules! __conformance_cases {
         destroying_is_idempotent
         destroying_ends_one_session_only
         a_destroyed_id_starts_from_nothing [shared_store]
+        declared_limits_are_real
 
         count_knows_the_live_sessions [count]
         count_is_unsupported_or_right
