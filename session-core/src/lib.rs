@@ -28,6 +28,7 @@
 
 #![cfg_attr(not(feature = "conformance"), allow(rustdoc::broken_intra_doc_links))]
 
+mod binding;
 mod changes;
 mod clock;
 mod collector;
@@ -59,6 +60,7 @@ pub mod transport;
 pub mod value;
 mod values;
 
+pub use binding::Binding;
 pub use changes::{Changes, Expected, ExpiryChange};
 pub use clock::{Clock, SystemClock, TestClock, Timestamp};
 pub use config::{Config, TransportKind};
@@ -71,7 +73,7 @@ pub use loaded::LoadedSession;
 pub use manager::{Manager, ManagerBuilder};
 pub use provider::{Provider, ProviderFuture, Purged};
 pub use record::Record;
-pub use registry::{Registry, open, providers, register};
+pub use registry::{Inner, Registry, open, providers, register, register_wrapper};
 #[cfg(feature = "hyper")]
 pub use service::{SessionBody, SessionService};
 pub use session::{Session, SessionExt};

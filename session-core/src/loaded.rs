@@ -50,7 +50,7 @@ impl<'h> LoadedSession<'h> {
         let mut state = self.core.lock();
         match &state.token {
             Some(token) => Ok(*token.id()),
-            None => state.fresh_id(self.shared),
+            None => state.fresh_token(self.shared).map(|token| *token.id()),
         }
     }
 

@@ -11,11 +11,11 @@ use tracing::{debug, warn};
 use crate::collector::Collector;
 use crate::stats::Counters;
 use crate::transport::{
-    AutoTransport, CookieTransport, HeaderTransport, RequestHead, Transport, UrlTransport,
+    AutoTransport, Carrier, CookieTransport, HeaderTransport, RequestHead, Transport, UrlTransport,
 };
 use crate::{
-    Clock, Config, Error, Lifetime, Limits, Provider, Purged, SessionHandle, SessionId, Stats,
-    SystemClock, Timestamp, TransportKind, registry,
+    Binding, Clock, Config, Error, Lifetime, Limits, Provider, Purged, SessionHandle, SessionId,
+    Stats, SystemClock, Timestamp, Token, TransportKind, registry,
 };
 
 /// Makes ids. Exchanged by tests that force collisions or failures.
@@ -61,7 +61,7 @@ pub(crate) struct Shared {
     /// queue by chance, which costs waiting and nothing else.
     pub(crate) queues: Box<[futures_util::lock::Mutex<()>]>,
     provider_name: Box<str>,
-    ids: IdSource,
+    ids: Option<IdSource>,
     reported: Mutex<HashSet<u32>>,
     collector: Collector,
 }
@@ -158,8 +158,12 @@ impl Manager {
 }
 
 impl Shared {
-    pub(crate) fn new_id(&self) -> Result<SessionId, Error> {
-        (self.ids)()
+    /// A token for a session that is not stored yet.
+    pub(crate) fn new_token(&self) -> Result<Token, Error> {
+        match &self.ids {
+            Some(ids) => ids().map(Token::from),
+            None => self.provider.new_token(),
+        }
     }
 
     /// Reports an unreadable record, once.
@@ -215,18 +219,12 @@ pub struct ManagerBuilder {
     provider: Option<Arc<dyn Provider>>,
     transport: Option<Arc<dyn Transport>>,
     clock: Arc<dyn Clock>,
-    ids: IdSource,
+    ids: Option<IdSource>,
 }
 
 impl ManagerBuilder {
     fn new(config: Config) -> Self {
-        Self {
-            config,
-            provider: None,
-            transport: None,
-            clock: Arc::new(SystemClock),
-            ids: Arc::new(SessionId::generate),
-        }
+        Self { config, provider: None, transport: None, clock: Arc::new(SystemClock), ids: None }
     }
 
     /// Sets everything that a file can configure. Defaults to [`Config::default`].
@@ -258,13 +256,13 @@ impl ManagerBuilder {
     }
 
     /// Uses ids from here, for tests that force collisions or failures. Defaults to
-    /// [`SessionId::generate`]; anything else is a way into other people's sessions.
+    /// [`Provider::new_token`]; anything else is a way into other people's sessions.
     #[must_use]
     pub fn with_id_source<F>(mut self, ids: F) -> Self
     where
         F: Fn() -> Result<SessionId, Error> + Send + Sync + 'static,
     {
-        self.ids = Arc::new(ids);
+        self.ids = Some(Arc::new(ids));
         self
     }
 
@@ -285,6 +283,9 @@ impl ManagerBuilder {
             Some(provider) => (provider, "custom".into()),
             None => (registry::open(&config.provider, &config.source)?, config.provider.into()),
         };
+        let carriers = [None, Some(Carrier::Cookie), Some(Carrier::Url), Some(Carrier::Header)];
+        let in_urls = carriers.into_iter().any(|carrier| transport.uses_url(carrier));
+        provider.bind(&Binding::new(transport.name(), lifetime).with_urls(in_urls))?;
         let counters = Arc::new(Counters::default());
         let collector = Collector::start(
             Arc::clone(&provider),

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::{Changes, Error, Record, SessionId, Timestamp, Token};
+use crate::{Binding, Changes, Error, Record, SessionId, Timestamp, Token};
 
 /// The future of a provider's answer: ready at once, or boxed.
 ///
@@ -28,6 +28,19 @@ impl<'a, T> ProviderFuture<'a, T> {
     /// An answer that takes time.
     pub fn boxed(future: impl Future<Output = T> + Send + 'a) -> Self {
         Self(State::Boxed(Box::pin(future)))
+    }
+
+    /// The answer turned into another one; where it is there already, at once.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U + Send + 'a) -> ProviderFuture<'a, U>
+    where
+        T: Send + 'a,
+    {
+        match self.0 {
+            State::Ready(answer) => {
+                ProviderFuture::ready(f(answer.expect("mapped before completion")))
+            }
+            State::Boxed(future) => ProviderFuture::boxed(async move { f(future.await) }),
+        }
     }
 }
 
@@ -86,6 +99,27 @@ pub trait Provider: Send + Sync + fmt::Debug + 'static {
     /// whose tokens say more overrides it.
     fn token(&self, text: &str) -> Option<Token> {
         SessionId::parse(text).map(Token::from)
+    }
+
+    /// A token for a session that is not stored yet: a new id, and what a client will carry for it,
+    /// as far as that can be told.
+    ///
+    /// The default makes a [`SessionId`]; a provider whose tokens say more overrides it.
+    ///
+    /// # Errors
+    /// [`Error::Random`] if the operating system's generator fails.
+    fn new_token(&self) -> Result<Token, Error> {
+        SessionId::generate().map(Token::from)
+    }
+
+    /// Learns how a manager uses it, once for each manager and before its first request.
+    ///
+    /// The default ignores it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the provider can't be used so; the manager is not made then.
+    fn bind(&self, _binding: &Binding<'_>) -> Result<(), Error> {
+        Ok(())
     }
 
     /// Stores a new record and answers what the client is to carry.
@@ -164,6 +198,14 @@ pub trait Provider: Send + Sync + fmt::Debug + 'static {
 impl<P: Provider + ?Sized> Provider for Arc<P> {
     fn token(&self, text: &str) -> Option<Token> {
         (**self).token(text)
+    }
+
+    fn new_token(&self) -> Result<Token, Error> {
+        (**self).new_token()
+    }
+
+    fn bind(&self, binding: &Binding<'_>) -> Result<(), Error> {
+        (**self).bind(binding)
     }
 
     fn create<'a>(

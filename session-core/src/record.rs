@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::{Changes, Error, Timestamp, Values};
+use crate::state::Settings;
+use crate::{Changes, Error, Lifetime, Timestamp, Values};
 
 /// A session as providers keep it, under its id.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -21,6 +22,12 @@ impl Record {
     /// Whether the record is there, as far as `load` and all other operations can tell.
     pub fn is_live(&self, now: Timestamp) -> bool {
         now < self.expires
+    }
+
+    /// The lifetime that the session was given for itself, if it was; the manager's applies
+    /// otherwise.
+    pub fn lifetime(&self) -> Option<Lifetime> {
+        Settings::of(&self.values).lifetime
     }
 
     /// Checks a save's condition and applies its changes; the whole of what a provider that holds

@@ -9,13 +9,53 @@ use parking_lot::RwLock;
 use crate::{Error, Provider};
 
 type Open = Arc<dyn Fn(&str) -> Result<Arc<dyn Provider>, Error> + Send + Sync>;
+type Wrap = Arc<dyn Fn(Inner<'_>, &str) -> Result<Arc<dyn Provider>, Error> + Send + Sync>;
+
+/// What separates the name of a wrapper from the name of what it wraps.
+const AROUND: char = '+';
 
 /// Names and the functions that open their providers.
 ///
-/// The functions [`register`], [`providers`] and [`open`] use one for the whole process; a registry
-/// of one's own serves tests.
+/// A name such as `encrypted+file` is the wrapper `encrypted` around the provider `file`; wrappers
+/// may be around wrappers.
+///
+/// The functions [`register`], [`register_wrapper`], [`providers`] and [`open`] use one for the
+/// whole process; a registry of one's own serves tests.
 #[derive(Default)]
-pub struct Registry(RwLock<BTreeMap<Box<str>, Open>>);
+pub struct Registry(RwLock<Names>);
+
+#[derive(Default)]
+struct Names {
+    providers: BTreeMap<Box<str>, Open>,
+    wrappers: BTreeMap<Box<str>, Wrap>,
+}
+
+/// What a wrapper is around, not opened yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Inner<'a> {
+    registry: &'a Registry,
+    name: &'a str,
+}
+
+impl Inner<'_> {
+    /// The name, which may have wrappers itself.
+    pub fn name(&self) -> &str {
+        self.name
+    }
+
+    /// The name of the outermost wrapper, if it has one.
+    pub fn wrapper(&self) -> Option<&str> {
+        self.name.split_once(AROUND).map(|(wrapper, _)| wrapper)
+    }
+
+    /// Opens it with its part of the source string; see [`Source::split`](crate::Source::split).
+    ///
+    /// # Errors
+    /// As [`Registry::open`].
+    pub fn open(&self, source: &str) -> Result<Arc<dyn Provider>, Error> {
+        self.registry.open(self.name, source)
+    }
+}
 
 impl Registry {
     /// A registry without providers.
@@ -31,38 +71,67 @@ impl Registry {
     where
         F: Fn(&str) -> Result<Arc<dyn Provider>, Error> + Send + Sync + 'static,
     {
-        let mut providers = self.0.write();
-        if providers.contains_key(name) {
-            return Err(Error::DuplicateProvider { name: name.into() });
-        }
-        providers.insert(name.into(), Arc::new(open));
-        Ok(())
+        insert_new(&mut self.0.write().providers, name, Arc::new(open))
     }
 
-    /// The registered names, sorted.
+    /// Makes a wrapper known by this name. It gets what it is around and the whole source string,
+    /// takes its own options out of that and opens the other with the rest.
+    ///
+    /// # Errors
+    /// [`Error::DuplicateProvider`] if a wrapper has the name; what it stood for stays.
+    pub fn register_wrapper<F>(&self, name: &str, open: F) -> Result<(), Error>
+    where
+        F: Fn(Inner<'_>, &str) -> Result<Arc<dyn Provider>, Error> + Send + Sync + 'static,
+    {
+        insert_new(&mut self.0.write().wrappers, name, Arc::new(open))
+    }
+
+    /// The names of the registered providers, sorted, wrappers aside.
     pub fn providers(&self) -> Vec<String> {
-        self.0.read().keys().map(|name| name.to_string()).collect()
+        self.0.read().providers.keys().map(|name| name.to_string()).collect()
     }
 
-    /// Opens the provider of this name with its source string.
+    /// The names of the registered wrappers, sorted.
+    pub fn wrappers(&self) -> Vec<String> {
+        self.0.read().wrappers.keys().map(|name| name.to_string()).collect()
+    }
+
+    /// Opens the provider of this name, in its wrappers if it names some, with its source string.
     ///
     /// # Errors
     /// [`Error::UnknownProvider`] lists the registered names; other errors are the provider's own.
     pub fn open(&self, name: &str, source: &str) -> Result<Arc<dyn Provider>, Error> {
         // The lock is not held while the provider opens: it may take long, or open another one.
-        let open = self.0.read().get(name).cloned();
-        match open {
-            Some(open) => open(source),
-            None => {
-                Err(Error::UnknownProvider { name: name.into(), known: self.providers().into() })
+        let open = self.0.read().providers.get(name).cloned();
+        if let Some(open) = open {
+            return open(source);
+        }
+        if let Some((wrapper, inner)) = name.split_once(AROUND) {
+            let wrap = self.0.read().wrappers.get(wrapper).cloned();
+            if let Some(wrap) = wrap {
+                return wrap(Inner { registry: self, name: inner }, source);
             }
         }
+        let wrappers = self.wrappers().into_iter().map(|name| format!("{name}{AROUND}..."));
+        let known = self.providers().into_iter().chain(wrappers).collect();
+        Err(Error::UnknownProvider { name: name.into(), known })
     }
+}
+
+fn insert_new<T>(names: &mut BTreeMap<Box<str>, T>, name: &str, open: T) -> Result<(), Error> {
+    if names.contains_key(name) {
+        return Err(Error::DuplicateProvider { name: name.into() });
+    }
+    names.insert(name.into(), open);
+    Ok(())
 }
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Registry").field(&self.providers()).finish()
+        f.debug_struct("Registry")
+            .field("providers", &self.providers())
+            .field("wrappers", &self.wrappers())
+            .finish()
     }
 }
 
@@ -80,7 +149,18 @@ where
     GLOBAL.register(name, open)
 }
 
-/// The names of the registered providers, sorted.
+/// Makes a wrapper known to the whole process by this name; see [`Registry::register_wrapper`].
+///
+/// # Errors
+/// [`Error::DuplicateProvider`] if a wrapper has the name; what it stood for stays.
+pub fn register_wrapper<F>(name: &str, open: F) -> Result<(), Error>
+where
+    F: Fn(Inner<'_>, &str) -> Result<Arc<dyn Provider>, Error> + Send + Sync + 'static,
+{
+    GLOBAL.register_wrapper(name, open)
+}
+
+/// The names of the registered providers, sorted, wrappers aside.
 pub fn providers() -> Vec<String> {
     GLOBAL.providers()
 }
@@ -92,4 +172,30 @@ pub fn providers() -> Vec<String> {
 /// [`Error::UnknownProvider`] lists the registered names; other errors are the provider's own.
 pub fn open(name: &str, source: &str) -> Result<Arc<dyn Provider>, Error> {
     GLOBAL.open(name, source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrapper_is_named_before_what_it_is_around() {
+        let registry = Registry::new();
+        let refuse = |source: &str| Err(Error::config(format_args!("file({source})")));
+        registry.register("file", refuse).unwrap();
+        let wrap = |inner: Inner<'_>, source: &str| {
+            let error = inner.open(source).unwrap_err();
+            Err(Error::config(format_args!("{:?} {}: {error}", inner.wrapper(), inner.name())))
+        };
+        registry.register_wrapper("sealed", wrap).unwrap();
+        assert!(registry.register_wrapper("sealed", wrap).is_err());
+        let error = |name| registry.open(name, "x").unwrap_err().to_string();
+        assert_eq!(error("file"), "file(x)");
+        assert_eq!(error("sealed+file"), "None file: file(x)");
+        assert_eq!(error("sealed+sealed+file"), "Some(\"sealed\") sealed+file: None file: file(x)");
+        for name in ["sealed", "file+sealed", "sealed+", "+file", "sealed+fil"] {
+            let unknown = error(name);
+            assert!(unknown.contains("file, sealed+..."), "{name}: {unknown}");
+        }
+    }
 }

@@ -59,6 +59,37 @@ impl Source {
         Ok(Self(options))
     }
 
+    /// Takes the options of these names out of a source string; answers them and the other text as
+    /// it was. For a wrapper, whose options stand among those of what it is around.
+    ///
+    /// A URI (`scheme://...`) has options behind its `?`.
+    ///
+    /// ```
+    /// use session_core::Source;
+    ///
+    /// let (mut ours, rest) = Source::split("mongodb://h/db?w=1&key_env=KEYS", &["key_env"])?;
+    /// assert_eq!(ours.take("key_env")?.as_deref(), Some("KEYS"));
+    /// assert_eq!(rest, "mongodb://h/db?w=1");
+    /// # Ok::<(), session_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`] as [`parse`](Self::parse), for the options of these names.
+    pub fn split(text: &str, names: &[&str]) -> Result<(Self, String), Error> {
+        let (before, options) = match is_uri(text) {
+            true => text.split_once('?').unwrap_or((text, "")),
+            false => ("", text),
+        };
+        let is_ours = |part: &&str| {
+            let name = part.split_once('=').map_or(*part, |(name, _)| name);
+            names.contains(&name)
+        };
+        let (ours, others): (Vec<&str>, Vec<&str>) = options.split('&').partition(is_ours);
+        let others = others.join("&");
+        let separator = if before.is_empty() || others.is_empty() { "" } else { "?" };
+        Ok((Self::parse(&ours.join("&"))?, [before, separator, &others].concat()))
+    }
+
     /// Takes an option that may be given once.
     ///
     /// # Errors
@@ -117,6 +148,14 @@ impl Source {
     }
 }
 
+/// Whether a scheme (RFC 3986, section 3.1) begins the text.
+fn is_uri(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, _)| {
+        let of_scheme = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.bytes().all(of_scheme)
+    })
+}
+
 /// Whether a `%` is not followed by two hexadecimal digits, which the decoder would let through.
 pub(crate) fn malformed_percent(text: &str) -> bool {
     text.split('%').skip(1).any(|rest| {
@@ -143,6 +182,25 @@ mod tests {
         assert_eq!(source.take("c").unwrap().as_deref(), Some("p+q"));
         source.finish().unwrap();
         Source::parse("").unwrap().finish().unwrap();
+    }
+
+    #[test]
+    fn options_are_taken_out_of_pairs_and_uris_and_the_rest_stays_as_it_was() {
+        for (text, ours, rest) in [
+            ("", "", ""),
+            ("key=A", "key=A", ""),
+            ("path=/x%20y&key=A&sync=full&key=B", "key=A&key=B", "path=/x%20y&sync=full"),
+            ("keys=A&=x&&y", "", "keys=A&=x&&y"),
+            ("mongodb://u:p%40@h:1,i/db", "", "mongodb://u:p%40@h:1,i/db"),
+            ("mongodb://u:p@h/db?key=A", "key=A", "mongodb://u:p@h/db"),
+            ("mongodb+srv://h/?w=1&key=A&x=%zz", "key=A", "mongodb+srv://h/?w=1&x=%zz"),
+            ("key=A&source=x://y?key=B", "key=A", "source=x://y?key=B"),
+        ] {
+            let (source, left) = Source::split(text, &["key"]).unwrap();
+            assert_eq!((source.rest().as_str(), left.as_str()), (ours, rest), "{text:?}");
+        }
+        assert!(Source::split("mongodb://h/?key=%zz", &["key"]).is_err());
+        assert!(Source::split("key", &["key"]).is_err());
     }
 
     #[test]

@@ -9,8 +9,7 @@ use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use crate::manager::Shared;
 use crate::{
-    Changes, Error, ExpiryChange, Lifetime, Limits, Record, SessionId, Timestamp, Token, Values,
-    key, value,
+    Changes, Error, ExpiryChange, Lifetime, Limits, Record, Timestamp, Token, Values, key, value,
 };
 
 /// What the uses of one handle share: nothing until the first load.
@@ -136,8 +135,8 @@ pub(crate) struct State {
     pub(crate) token: Option<Token>,
     /// What the client carries and the store knows.
     pub(crate) held: Option<Token>,
-    /// The id of a session that is not stored yet, once someone asked for it.
-    pub(crate) fresh: Option<SessionId>,
+    /// The token of a session that is not stored yet, once someone asked for its id.
+    pub(crate) fresh: Option<Token>,
     /// The record as loaded, without the changes.
     pub(crate) record: Record,
     pub(crate) changes: Changes,
@@ -310,18 +309,18 @@ impl State {
         })
     }
 
-    /// The id of the new session, made if need be.
-    pub(crate) fn fresh_id(&mut self, shared: &Shared) -> Result<SessionId, Error> {
-        match self.fresh {
-            Some(id) => Ok(id),
-            None => Ok(*self.fresh.insert(shared.new_id()?)),
+    /// The token of the new session, made if need be.
+    pub(crate) fn fresh_token(&mut self, shared: &Shared) -> Result<&Token, Error> {
+        match &mut self.fresh {
+            Some(token) => Ok(token),
+            fresh => Ok(fresh.insert(shared.new_token()?)),
         }
     }
 
     /// What the client will carry once the request is finished, as far as can be told before.
     pub(crate) fn future_token(&mut self, shared: &Shared) -> Option<Token> {
         if self.token.is_none() && self.has_changes() {
-            return self.fresh_id(shared).ok().map(Token::from);
+            return self.fresh_token(shared).ok().cloned();
         }
         self.token.clone()
     }
@@ -353,8 +352,10 @@ impl State {
         // would end between two touches if they were as rare.
         let every = shared.touch_every.min(lifetime.idle / 4);
         match lifetime.touch_due(self.record.created, self.record.expires, now, every) {
-            Some(expires) if self.phase == Phase::Loaded => Plan::Touch(token, expires),
-            _ => Plan::Nothing,
+            _ if self.phase != Phase::Loaded => Plan::Nothing,
+            Some(expires) => Plan::Touch(token, expires),
+            None if token.is_to_be_renewed() => Plan::Touch(token, self.record.expires),
+            None => Plan::Nothing,
         }
     }
 

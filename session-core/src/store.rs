@@ -179,7 +179,7 @@ impl LoadedSession<'_> {
             return Ok(());
         };
         for _ in 0..CREATE_TRIES {
-            let new_id = shared.new_id()?;
+            let new_id = *shared.new_token()?.id();
             match shared.provider.rename(&token, &new_id, shared.clock.now()).await {
                 Ok(new_token) => {
                     shared.counters.regenerated.add(1);
@@ -346,7 +346,7 @@ impl LoadedSession<'_> {
             (record, state.changes.clone())
         };
         for _ in 0..CREATE_TRIES {
-            let id = self.core.lock().fresh_id(shared)?;
+            let id = *self.core.lock().fresh_token(shared)?.id();
             match shared.provider.create(&id, record.clone(), now).await {
                 Ok(token) => {
                     shared.counters.created.add(1);

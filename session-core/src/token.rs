@@ -15,12 +15,27 @@ use crate::SessionId;
 pub struct Token {
     id: SessionId,
     text: Option<Arc<str>>,
+    renew: bool,
 }
 
 impl Token {
     /// A token whose text is not the id's own.
     pub fn with_text(id: SessionId, text: impl Into<Arc<str>>) -> Self {
-        Self { id, text: Some(text.into()) }
+        Self { id, text: Some(text.into()), renew: false }
+    }
+
+    /// The token, to be replaced by a newer one with the next response: by its
+    /// [`touch`](crate::Provider::touch), even if that is not due yet. For a provider that reads
+    /// what it would write differently by now, under another key for instance.
+    #[must_use]
+    pub fn to_be_renewed(mut self) -> Self {
+        self.renew = true;
+        self
+    }
+
+    /// Whether it is [to be renewed](Self::to_be_renewed).
+    pub fn is_to_be_renewed(&self) -> bool {
+        self.renew
     }
 
     /// The session's id.
@@ -44,7 +59,7 @@ impl Token {
 
 impl From<SessionId> for Token {
     fn from(id: SessionId) -> Self {
-        Self { id, text: None }
+        Self { id, text: None, renew: false }
     }
 }
 

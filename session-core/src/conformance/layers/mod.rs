@@ -59,6 +59,14 @@ macro_rules! layer {
                 self.inner.token(text)
             }
 
+            fn new_token(&self) -> Result<Token, Error> {
+                self.inner.new_token()
+            }
+
+            fn bind(&self, binding: &$crate::Binding<'_>) -> Result<(), Error> {
+                self.inner.bind(binding)
+            }
+
             fn create<'a>(
                 &'a self,
                 id: &'a SessionId,

@@ -1,0 +1,30 @@
+//! What a manager tells its provider.
+
+use crate::Lifetime;
+
+/// How a manager uses its provider, told by [`Provider::bind`](crate::Provider::bind) before the
+/// first request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Binding<'a> {
+    /// The name that clients know the session by: the cookie's, the header's...
+    pub name: &'a str,
+    /// How long sessions live that have no lifetime of their own.
+    pub lifetime: Lifetime,
+    /// Whether the transport puts tokens into URLs.
+    pub in_urls: bool,
+}
+
+impl<'a> Binding<'a> {
+    /// The binding to a manager whose tokens travel under this name, but not in URLs.
+    pub const fn new(name: &'a str, lifetime: Lifetime) -> Self {
+        Self { name, lifetime, in_urls: false }
+    }
+
+    /// The same, with or without tokens in URLs. Defaults to without.
+    #[must_use]
+    pub const fn with_urls(mut self, in_urls: bool) -> Self {
+        self.in_urls = in_urls;
+        self
+    }
+}
