@@ -1,5 +1,6 @@
 //! The driver's client, on a runtime of its own.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use mongodb::options::{
 use mongodb::{Client as Driver, Collection};
 use session_core::Error;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, mpsc};
 
 use crate::failure::{self, Cause};
 use crate::progress::Progress;
@@ -38,9 +39,18 @@ pub(crate) enum Access {
 /// in tests); so there is one here. An operation runs as a task of its own: a request that is
 /// dropped half-way doesn't cost the connection it was using.
 pub(crate) struct Client {
-    /// Both are there until dropped.
-    shared: Option<Arc<Shared>>,
-    runtime: Option<Runtime>,
+    /// There until dropped.
+    running: Option<Running>,
+}
+
+/// The runtime, and what is on it.
+struct Running {
+    shared: Arc<Shared>,
+    runtime: Background,
+    /// Each operation has a clone.
+    operation: mpsc::Sender<Infallible>,
+    /// Ends with the last clone.
+    operations: mpsc::Receiver<Infallible>,
 }
 
 struct Shared {
@@ -58,15 +68,18 @@ impl Client {
             .build()
             .map_err(Error::unavailable)?;
         let shared = Shared { config, sessions: OnceCell::new(), indexes: OnceCell::new() };
-        Ok(Self { shared: Some(Arc::new(shared)), runtime: Some(runtime) })
+        let (operation, operations) = mpsc::channel(1);
+        let shared = Arc::new(shared);
+        let runtime = Background(Some(runtime));
+        Ok(Self { running: Some(Running { shared, runtime, operation, operations }) })
     }
 
     pub(crate) fn config(&self) -> &MongoConfig {
-        &self.shared().config
+        &self.running().shared.config
     }
 
-    fn shared(&self) -> &Arc<Shared> {
-        self.shared.as_ref().expect("there until dropped")
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("there until dropped")
     }
 
     /// Performs an operation within the time limit.
@@ -83,15 +96,17 @@ impl Client {
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
         let progress = Arc::new(Progress::default());
-        let shared = Arc::clone(self.shared());
+        let running = self.running();
+        let shared = Arc::clone(&running.shared);
         // The driver's own time-out comes first where both would be the same, as it knows more.
         let limit = self.config().operation_timeout.mul_f64(1.05);
+        let alive = running.operation.clone();
         let task = Arc::clone(&progress).follow(async move {
+            let _alive = alive;
             let whole = async move { operation(shared.sessions().await?).await };
             tokio::time::timeout(limit, whole).await
         });
-        let runtime = self.runtime.as_ref().expect("there until dropped");
-        let cause = match runtime.spawn(task).await {
+        let cause = match running.runtime.get().spawn(task).await {
             Ok(Ok(result)) => return result,
             Ok(Err(_)) => "no answer within operation_timeout",
             Err(_) => "the driver failed",
@@ -161,13 +176,44 @@ impl Shared {
 }
 
 impl Drop for Client {
+    /// Lets operations end, and says good-bye to the server, without waiting for either: we may be
+    /// on another runtime's worker, which must not block.
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // The driver starts tasks when its client is dropped, which needs a runtime around it.
-            let entered = runtime.enter();
-            self.shared = None;
-            drop(entered);
-            // Not waiting for them: we may be on another runtime's worker, which must not block.
+        let Some(Running { shared, runtime, operation, mut operations }) = self.running.take()
+        else {
+            return;
+        };
+        let farewell = move || {
+            runtime.get().block_on(async move {
+                let limit = shared.config.operation_timeout;
+                let end = async move {
+                    drop(operation);
+                    while operations.recv().await.is_some() {}
+                    if let Some(sessions) = shared.sessions.get() {
+                        sessions.client().clone().shutdown().immediate(true).await;
+                    }
+                };
+                // In vain, if the server doesn't answer.
+                let _ = tokio::time::timeout(limit, end).await;
+            });
+        };
+        // Where there is no thread to be had, there is no farewell.
+        let _ = std::thread::Builder::new().name("session-mongo-end".into()).spawn(farewell);
+    }
+}
+
+/// A runtime that can be dropped anywhere, on another runtime's worker too.
+struct Background(Option<Runtime>);
+
+impl Background {
+    fn get(&self) -> &Runtime {
+        self.0.as_ref().expect("there until dropped")
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
     }

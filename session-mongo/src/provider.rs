@@ -2,13 +2,14 @@
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
+use mongodb::options::ReadConcern;
 use session_core::{
     Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token,
 };
 
 use crate::client::{Access, Client, Sessions};
 use crate::document::{self, MAX_BYTES};
-use crate::failure;
+use crate::failure::{self, Cause};
 use crate::write::{Repeat, write};
 use crate::{MongoConfig, statement};
 
@@ -131,8 +132,8 @@ async fn insert(
     if failure.is_doubtful() {
         let mut first_attempt = statement::of(&id);
         first_attempt.insert("_id", own);
-        if is_there(&sessions, first_attempt).await? {
-            return Ok(());
+        if is_there(&sessions, first_attempt.clone()).await? {
+            return confirm(&sessions, first_attempt).await;
         }
     }
     let replacement = document::encode(&id, &record, None)?;
@@ -169,7 +170,7 @@ async fn rename(
     // The old id is gone for good. The new one is known to nobody else: if it is there, an earlier
     // attempt of ours was applied after all.
     if renamed.repeated && is_there(&sessions, statement::live(&new, now)).await? {
-        return Ok(());
+        return confirm(&sessions, statement::live(&new, now)).await;
     }
     Err(Error::Gone)
 }
@@ -221,6 +222,16 @@ async fn is_live(sessions: &Sessions, id: &SessionId, now: Timestamp) -> Result<
 async fn is_there(sessions: &Sessions, filter: Document) -> Result<bool, Error> {
     let found = sessions.find_one(filter).projection(doc! { "_id": 1 }).await;
     Ok(found.map_err(|error| failure::of_read(&error))?.is_some())
+}
+
+/// Acknowledges what an earlier attempt of a write left, if a majority has it.
+async fn confirm(sessions: &Sessions, filter: Document) -> Result<(), Error> {
+    let find = sessions.find_one(filter).projection(doc! { "_id": 1 });
+    match find.read_concern(ReadConcern::majority()).await {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(failure::in_doubt(Cause::new("not confirmed by a majority"))),
+        Err(error) => Err(failure::in_doubt(Cause::of(&error))),
+    }
 }
 
 /// Refuses what is over a limit by itself. What a save adds to stored keys it doesn't name, only

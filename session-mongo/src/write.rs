@@ -70,7 +70,10 @@ where
         Progress::begin(doubt);
         let error = match attempt().await {
             Ok(answer) => {
-                Progress::settle();
+                // After a repetition, the caller may have to look what the first attempt left.
+                if !doubt {
+                    Progress::settle();
+                }
                 return Ok(Written { answer, repeated: doubt });
             }
             Err(error) => error,
@@ -84,8 +87,7 @@ where
         };
         doubt |= fate == Fate::Unknown;
         if !again || tries == TRIES {
-            // A duplicate key is an answer, too: the caller looks what it means.
-            if !doubt || failure::is_duplicate_key(&error) {
+            if !doubt {
                 Progress::settle();
             }
             let fate = if doubt { Fate::Unknown } else { fate };

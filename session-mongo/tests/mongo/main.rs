@@ -4,4 +4,6 @@
 //! tests fail, so they are ignored unless asked for.
 
 mod conformance;
+mod faults;
+mod proxy;
 mod server;

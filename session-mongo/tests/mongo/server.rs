@@ -11,6 +11,8 @@ use session_mongo::mongodb::{self, Client, Collection};
 use session_mongo::{MongoConfig, MongoProvider};
 use tokio::runtime::Runtime;
 
+use crate::proxy::{Pose, Proxy};
+
 /// The server's URI.
 pub(crate) fn uri() -> String {
     std::env::var("SESSION_MONGO_URI").expect("SESSION_MONGO_URI names no server; run scripts/test")
@@ -68,6 +70,35 @@ impl Server {
 
     pub(crate) fn provider(&self, options: &str) -> Arc<dyn Provider> {
         Arc::new(MongoProvider::new(self.config(options)).expect("a provider opens"))
+    }
+
+    /// A provider that reaches the same collection by another URI.
+    pub(crate) fn provider_at(&self, uri: &str, options: &str) -> Arc<dyn Provider> {
+        let config = MongoConfig::parse(&self.source_at(uri, options));
+        Arc::new(MongoProvider::new(config.expect("the source is right")).expect("it opens"))
+    }
+
+    /// A proxy to the server's first host.
+    pub(crate) fn proxy(&self, pose: Pose) -> Proxy {
+        self.block_on(async {
+            let options = ClientOptions::parse(uri()).await.expect("the URI is right");
+            Proxy::start(&options.hosts[0].to_string(), pose).await.expect("a proxy starts")
+        })
+    }
+
+    /// The URI with the proxy in the hosts' place.
+    pub(crate) fn uri_through(&self, proxy: &Proxy) -> String {
+        let uri = uri();
+        let (scheme, rest) = uri.split_once("://").expect("a URI has a scheme");
+        let (hosts, options) = rest.split_once('/').unwrap_or((rest, ""));
+        let user = hosts.rsplit_once('@').map(|(user, _)| format!("{user}@")).unwrap_or_default();
+        let (database, query) = options.split_once('?').unwrap_or((options, ""));
+        let kept: String = query
+            .split('&')
+            .filter(|option| !option.is_empty() && !option.to_lowercase().starts_with("replicaset"))
+            .map(|option| format!("&{option}"))
+            .collect();
+        format!("{scheme}://{user}{}/{database}?directConnection=true{kept}", proxy.address)
     }
 
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {

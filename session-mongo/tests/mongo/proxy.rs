@@ -1,0 +1,335 @@
+//! A proxy between driver and server that makes trouble on demand.
+//!
+//! It speaks just enough of the wire protocol: messages have their length in front, commands are
+//! OP_MSG with one document. So it can lose a reply after the write was applied, cut a message in
+//! two, or answer in the server's place, which no real server does when asked.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use mongodb::bson::{Document, doc};
+use session_mongo::mongodb;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// What happens to a command.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    /// The server performs it, and its reply is lost with the connection.
+    LoseReply,
+    /// Half of it reaches the server, then the connection is lost.
+    CutRequest,
+    /// The server performs it, and half of its reply arrives, then the connection is lost.
+    CutReply,
+    /// It is answered in the server's place, which never hears of it.
+    Answer(Document),
+    /// The server performs it, and these fields are added to its reply.
+    Amend(Document),
+    /// The server performs it, and the reply is never passed on.
+    Hang,
+}
+
+/// The way to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    Open,
+    /// Connections end, and new ones end at once.
+    Closed,
+    /// Connections stay, and nothing comes through any more.
+    Silent,
+}
+
+/// What the server claims to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pose {
+    /// As it is.
+    Itself,
+    /// One that keeps no book of writes: the driver repeats none.
+    Standalone,
+    /// A primary. The proxy keeps the book of writes in its place, by session and number.
+    Primary,
+}
+
+/// A running proxy; it ends with its runtime.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    server: String,
+    pose: Pose,
+    link: watch::Sender<Link>,
+    /// What is to happen, to which command, how often.
+    faults: Mutex<Vec<(&'static str, usize, Fault)>>,
+    /// Replies to numbered writes.
+    book: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Proxy {
+    /// Starts a proxy to `host:port` on the current runtime.
+    pub(crate) async fn start(server: &str, pose: Pose) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            server: server.to_owned(),
+            pose,
+            link: watch::Sender::new(Link::Open),
+            faults: Mutex::default(),
+            book: Mutex::default(),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+        });
+        let accepting = Arc::clone(&shared);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let shared = Arc::clone(&accepting);
+                tokio::spawn(async move {
+                    // A lost connection is what this is for.
+                    let _ = shared.serve(client).await;
+                });
+            }
+        });
+        Ok(Self { address, shared })
+    }
+
+    /// Makes the next `times` commands of this name fail.
+    pub(crate) fn fail(&self, command: &'static str, times: usize, fault: Fault) {
+        self.shared.faults.lock().unwrap().push((command, times, fault));
+    }
+
+    /// Whether all that was to happen has happened.
+    pub(crate) fn is_done(&self) -> bool {
+        self.shared.faults.lock().unwrap().is_empty()
+    }
+
+    pub(crate) fn set_link(&self, link: Link) {
+        self.shared.link.send_replace(link);
+    }
+
+    /// The bytes that went to the server and came back so far.
+    pub(crate) fn traffic(&self) -> (u64, u64) {
+        (self.shared.sent.load(Ordering::SeqCst), self.shared.received.load(Ordering::SeqCst))
+    }
+}
+
+impl Shared {
+    async fn serve(&self, mut client: TcpStream) -> io::Result<()> {
+        client.set_nodelay(true)?;
+        let mut link = self.link.subscribe();
+        let state = *link.borrow_and_update();
+        let mut server = match state {
+            Link::Closed => return Ok(()),
+            Link::Open => Some(self.connect().await?),
+            Link::Silent => None,
+        };
+        loop {
+            let state = *link.borrow_and_update();
+            match (state, &mut server) {
+                (Link::Closed, _) => return Ok(()),
+                // What had begun under another state is lost: this connection has no future.
+                (Link::Silent, _) | (Link::Open, None) => {
+                    server = None;
+                    if link.changed().await.is_err() {
+                        return Ok(());
+                    }
+                    if *link.borrow() == Link::Open {
+                        return Ok(());
+                    }
+                }
+                (Link::Open, Some(server)) => tokio::select! {
+                    biased;
+                    _ = link.changed() => {}
+                    done = self.exchange(&mut client, server) => done?,
+                },
+            }
+        }
+    }
+
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let server = TcpStream::connect(&self.server).await?;
+        server.set_nodelay(true)?;
+        Ok(server)
+    }
+
+    /// Passes one command to the server, and the reply back.
+    async fn exchange(&self, client: &mut TcpStream, server: &mut TcpStream) -> io::Result<()> {
+        let mut request = read(client).await?;
+        let command = parse(&request);
+        let name = command.as_ref().map(name).unwrap_or_default();
+        let fault = self.fault(&name);
+        if let Some(Fault::Answer(answer)) = &fault {
+            return client.write_all(&reply(&request, answer)).await;
+        }
+        if matches!(fault, Some(Fault::CutRequest)) {
+            server.write_all(&request[..request.len() / 2]).await?;
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        let number = match (self.pose, &command) {
+            (Pose::Primary, Some(command)) => number(command),
+            _ => None,
+        };
+        let known = number.as_ref().and_then(|n| self.book.lock().unwrap().get(n).cloned());
+        let mut answer = match known {
+            Some(body) => body,
+            None => {
+                if let (Some(_), Some(mut plain)) = (&number, command.clone()) {
+                    // The server behind knows no numbers.
+                    plain.remove("txnNumber");
+                    request = with_command(&request, &plain);
+                }
+                self.sent.fetch_add(request.len() as u64, Ordering::SeqCst);
+                server.write_all(&request).await?;
+                let answer = read(server).await?;
+                self.received.fetch_add(answer.len() as u64, Ordering::SeqCst);
+                answer
+            }
+        };
+        if let Some(number) = number {
+            self.book.lock().unwrap().insert(number, answer.clone());
+        }
+        if let Some(document) = self.posed(&name, &answer) {
+            answer = reply(&request, &document);
+        }
+        match fault {
+            Some(Fault::LoseReply) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Some(Fault::CutReply) => {
+                client.write_all(&answer[..answer.len() / 2]).await?;
+                Err(io::ErrorKind::ConnectionAborted.into())
+            }
+            Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Amend(fields)) => {
+                let mut document = parse(&answer).expect("a server answers with a document");
+                document.extend(fields);
+                client.write_all(&reply(&request, &document)).await
+            }
+            _ => {
+                // The request may be another one than the one that the answer is from.
+                answer[8..12].copy_from_slice(&request[4..8]);
+                client.write_all(&answer).await
+            }
+        }
+    }
+
+    fn fault(&self, name: &str) -> Option<Fault> {
+        let mut faults = self.faults.lock().unwrap();
+        let at = faults.iter().position(|(command, ..)| *command == name)?;
+        let (_, times, fault) = &mut faults[at];
+        *times -= 1;
+        let (left, fault) = (*times, fault.clone());
+        if left == 0 {
+            faults.remove(at);
+        }
+        Some(fault)
+    }
+
+    /// The server's description of itself, as it is to look.
+    fn posed(&self, command: &str, answer: &[u8]) -> Option<Document> {
+        let hello = matches!(command, "hello" | "isMaster" | "ismaster");
+        if !hello || self.pose == Pose::Itself {
+            return None;
+        }
+        let mut document = parse(answer)?;
+        // Without it the driver asks from time to time instead of waiting for news.
+        for field in ["topologyVersion", "setName", "hosts", "me", "primary", "msg"] {
+            document.remove(field);
+        }
+        if self.pose == Pose::Primary {
+            document.extend(doc! {
+                "setName": "rs", "setVersion": 1, "secondary": false, "hosts": ["proxy:1"],
+                "me": "proxy:1", "primary": "proxy:1", "logicalSessionTimeoutMinutes": 30,
+            });
+        }
+        Some(document)
+    }
+}
+
+/// What faults call a command: its name, and that it reads what a majority has.
+fn name(command: &Document) -> String {
+    let name = command.keys().next().cloned().unwrap_or_default();
+    match command.get_document("readConcern").and_then(|concern| concern.get_str("level")) {
+        Ok("majority") => name + " majority",
+        _ => name,
+    }
+}
+
+/// What numbers a write: the session and the number in it.
+fn number(command: &Document) -> Option<Vec<u8>> {
+    let key = doc! { "lsid": command.get("lsid")?, "n": command.get("txnNumber")? };
+    key.to_vec().ok()
+}
+
+async fn read(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).await?;
+    let rest = usize::try_from(i32::from_le_bytes(length)).unwrap_or(0).saturating_sub(4);
+    let mut message = length.to_vec();
+    message.resize(4 + rest, 0);
+    stream.read_exact(&mut message[4..]).await?;
+    Ok(message)
+}
+
+const OP_REPLY: i32 = 1;
+const OP_QUERY: i32 = 2004;
+const OP_MSG: i32 = 2013;
+
+fn opcode(message: &[u8]) -> i32 {
+    i32::from_le_bytes(message[12..16].try_into().expect("four bytes"))
+}
+
+/// The document of a message: a command, or a reply.
+fn parse(message: &[u8]) -> Option<Document> {
+    let document = match opcode(message) {
+        // Flags, then one section of kind 0.
+        OP_MSG => message.get(21..)?,
+        // Flags, cursor, position, number of documents.
+        OP_REPLY => message.get(36..)?,
+        // Flags, the collection's name with NUL, two numbers.
+        OP_QUERY => {
+            let name = message[20..].iter().position(|byte| *byte == 0)?;
+            message.get(20 + name + 1 + 8..)?
+        }
+        _ => return None,
+    };
+    Document::from_reader(document).ok()
+}
+
+/// A message of a document, with these eight bytes of numbers.
+fn message(numbers: &[u8], document: &Document) -> Vec<u8> {
+    let mut body = vec![0, 0, 0, 0, 0];
+    body.extend(document.to_vec().expect("a document has bytes"));
+    let length = i32::try_from(16 + body.len()).expect("messages are small");
+    [&length.to_le_bytes()[..], numbers, &OP_MSG.to_le_bytes(), &body].concat()
+}
+
+/// The message with another command; what follows it, such as the documents of an insert, stays.
+fn with_command(request: &[u8], command: &Document) -> Vec<u8> {
+    let old = request[21..25].try_into().expect("four bytes");
+    let rest = 21 + usize::try_from(i32::from_le_bytes(old)).expect("a length");
+    let mut changed = message(&request[4..12], command);
+    changed.extend(&request[rest..]);
+    let length = i32::try_from(changed.len()).expect("messages are small");
+    changed[..4].copy_from_slice(&length.to_le_bytes());
+    changed
+}
+
+/// A reply to a request, in the form that fits it.
+fn reply(request: &[u8], document: &Document) -> Vec<u8> {
+    let numbers = [&[1, 0, 0, 0], &request[4..8]].concat();
+    if opcode(request) == OP_MSG {
+        return message(&numbers, document);
+    }
+    let mut body = vec![0; 20];
+    body[16] = 1;
+    body.extend(document.to_vec().expect("a document has bytes"));
+    let length = i32::try_from(16 + body.len()).expect("messages are small");
+    [&length.to_le_bytes()[..], &numbers, &OP_REPLY.to_le_bytes(), &body].concat()
+}
