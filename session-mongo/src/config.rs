@@ -116,26 +116,23 @@ fn check_collection(name: &str) -> Result<(), Error> {
 /// Parses the URI without ever repeating a secret: the driver's messages quote what it can't read,
 /// and in a URI whose password is not encoded that may be any part of it.
 fn parse_uri(uri: &str) -> Result<ConnectionString, Error> {
-    let Err(error) = ConnectionString::parse(uri) else {
-        return ConnectionString::parse(uri).map_err(|_| Error::config("the MongoDB URI is wrong"));
-    };
-    let (scheme, rest) = uri
-        .split_once("://")
-        .ok_or_else(|| Error::config("the source must be a mongodb:// or mongodb+srv:// URI"))?;
-    if !matches!(scheme, "mongodb" | "mongodb+srv") {
+    if let Ok(parsed) = ConnectionString::parse(uri) {
+        return Ok(parsed);
+    }
+    let scheme = uri.split_once("://").map(|(scheme, _)| scheme);
+    let Some(scheme @ ("mongodb" | "mongodb+srv")) = scheme else {
         return Err(Error::config("the source must be a mongodb:// or mongodb+srv:// URI"));
-    }
-    let lower = uri.to_ascii_lowercase();
-    if lower.contains("password") || lower.contains("authmechanismproperties") {
-        return Err(Error::config("the MongoDB URI is wrong (not shown: it holds a secret)"));
-    }
-    let message = match rest.rsplit_once('@') {
-        None => message(&error),
-        // Again, without the part that may be secret.
-        Some((_, rest)) => match ConnectionString::parse(format!("{scheme}://{rest}")) {
-            Err(error) => message(&error),
-            Ok(_) => "user name and password must both be percent-encoded".to_owned(),
-        },
+    };
+    // The options alone; without an `@`, no password begins before them.
+    let options = uri.split_once('?').map_or("", |(_, options)| options);
+    let lower = options.to_ascii_lowercase();
+    let secret = ["@", "%40", "password", "authmechanismproperties"];
+    let message = if secret.iter().any(|word| lower.contains(word)) {
+        "not shown, as it holds a secret"
+    } else if let Err(error) = ConnectionString::parse(format!("{scheme}://localhost/?{options}")) {
+        &message(&error)
+    } else {
+        "the hosts, the database, or user name and password, which must be percent-encoded"
     };
     Err(Error::config(format_args!("the MongoDB URI is wrong: {message}")))
 }
@@ -172,4 +169,105 @@ fn check_safety(uri: &ConnectionString) -> Result<(), Error> {
         return Err(Error::config("socketTimeoutMS is not supported; use operation_timeout"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(source: &str) -> String {
+        match MongoConfig::parse(source) {
+            Err(Error::Config(message)) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn options_of_the_provider_and_of_the_driver_stand_together() {
+        let config = MongoConfig::parse("mongodb://h").unwrap();
+        assert_eq!((config.collection.as_str(), config.ensure_ttl), ("sessions", true));
+        assert_eq!(config.ttl_margin, Duration::from_secs(600));
+        assert_eq!(config.operation_timeout, Duration::from_secs(3));
+
+        let config = MongoConfig::parse(
+            "mongodb://u:p%40ss@h:1,i:2/shop?collection=s&maxPoolSize=7&ensure_ttl=false\
+             &ttl_margin=1h&authSource=admin&operation_timeout=500ms&replicaSet=rs0&w=majority",
+        )
+        .unwrap();
+        assert_eq!((config.collection.as_str(), config.ensure_ttl), ("s", false));
+        assert_eq!(config.ttl_margin, Duration::from_secs(3600));
+        assert_eq!(config.operation_timeout, Duration::from_millis(500));
+        assert_eq!(config.uri.max_pool_size, Some(7));
+        assert_eq!(config.uri.default_database.as_deref(), Some("shop"));
+        let credential = config.uri.credential.unwrap();
+        assert_eq!(credential.password.as_deref(), Some("p@ss"));
+        assert_eq!(credential.source.as_deref(), Some("admin"));
+        MongoConfig::parse("mongodb+srv://cluster.example.com/shop").unwrap();
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (source, part) in [
+            ("", "mongodb://"),
+            ("localhost", "mongodb://"),
+            ("http://h/", "mongodb://"),
+            ("mongodb://", "wrong"),
+            ("mongodb://h:99999", "wrong"),
+            ("mongodb://h/?colection=x", "colection"),
+            ("mongodb://h/?maxPoolSise=1", "maxpoolsize"),
+            ("mongodb://h/?maxPoolSize=-1", "maxpoolsize"),
+            ("mongodb://h/?ensure_ttl=maybe", "ensure_ttl"),
+            ("mongodb://h/?ensure_ttl=true&ensure_ttl=true", "ensure_ttl"),
+            ("mongodb://h/?ttl_margin=soon", "ttl_margin"),
+            ("mongodb://h/?ttl_margin=-1s", "ttl_margin"),
+            ("mongodb://h/?ttl_margin=100years", "ttl_margin"),
+            ("mongodb://h/?operation_timeout=0s", "operation_timeout"),
+            ("mongodb://h/?operation_timeout=2days", "operation_timeout"),
+            ("mongodb://h/?collection=", "collection"),
+            ("mongodb://h/?collection=a%24b", "collection"),
+            ("mongodb://h/?collection=system.x", "collection"),
+            ("mongodb://h/?x", "="),
+            ("mongodb://h/?w=1", "majority"),
+            ("mongodb://h/?w=0", "majority"),
+            ("mongodb://h/?journal=false", "journal"),
+            ("mongodb://h/?readPreference=secondary", "primary"),
+            ("mongodb://h/?socketTimeoutMS=1", "socketTimeoutMS"),
+            ("mongodb+srv://a,b/", "wrong"),
+        ] {
+            let message = error(source);
+            assert!(message.contains(part), "{source:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn no_error_shows_a_secret() {
+        for source in [
+            "mongodb://ada:hunter2@",
+            "mongodb://ada:hunter2@/",
+            "mongodb://ada:hunter2@h:port/",
+            "mongodb://ada:hun/ter2@h/",
+            "mongodb://ada:hun@ter2@h/",
+            "mongodb://ada:hun?ter2@h/",
+            "mongodb://ada:hun:ter2@h/",
+            "mongodb://ada:hun%zzter2@h/",
+            "mongodb://ada:hunter2@h/?unknown=1",
+            "mongodb://ada:hunter2@h/?w=1",
+            "mongodb://ada:hunter2@h/?hunter2",
+            "mongodb://ada:hunter2@h/?ttl_margin=hunter2",
+            "mongodb://h/?tlsCertificateKeyFilePassword=hunter2",
+            "mongodb://h/?authMechanism=MONGODB-AWS&authMechanismProperties=AWS_SESSION_TOKEN:hunter2;",
+            "mongodb://ada:hunter2",
+            "ada:hunter2@h",
+        ] {
+            let Err(error) = MongoConfig::parse(source) else {
+                panic!("{source} is right");
+            };
+            let shown = format!("{error} {error:?}");
+            assert!(!shown.contains("hunter2") && !shown.contains("ter2"), "{source}: {shown}");
+            assert!(!shown.contains("hun"), "{source}: {shown}");
+        }
+        let config = MongoConfig::parse("mongodb://ada:hunter2@h/").unwrap();
+        let shown = format!("{config:?}");
+        assert!(!shown.contains("hunter2") && !shown.contains("ada"), "{shown}");
+    }
 }

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mongodb::bson::{Document, doc};
@@ -70,8 +69,6 @@ struct Shared {
     faults: Mutex<Vec<(&'static str, usize, Fault)>>,
     /// Replies to numbered writes.
     book: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
-    sent: AtomicU64,
-    received: AtomicU64,
 }
 
 impl Proxy {
@@ -85,8 +82,6 @@ impl Proxy {
             link: watch::Sender::new(Link::Open),
             faults: Mutex::default(),
             book: Mutex::default(),
-            sent: AtomicU64::new(0),
-            received: AtomicU64::new(0),
         });
         let accepting = Arc::clone(&shared);
         tokio::spawn(async move {
@@ -113,11 +108,6 @@ impl Proxy {
 
     pub(crate) fn set_link(&self, link: Link) {
         self.shared.link.send_replace(link);
-    }
-
-    /// The bytes that went to the server and came back so far.
-    pub(crate) fn traffic(&self) -> (u64, u64) {
-        (self.shared.sent.load(Ordering::SeqCst), self.shared.received.load(Ordering::SeqCst))
     }
 }
 
@@ -186,11 +176,8 @@ impl Shared {
                     plain.remove("txnNumber");
                     request = with_command(&request, &plain);
                 }
-                self.sent.fetch_add(request.len() as u64, Ordering::SeqCst);
                 server.write_all(&request).await?;
-                let answer = read(server).await?;
-                self.received.fetch_add(answer.len() as u64, Ordering::SeqCst);
-                answer
+                read(server).await?
             }
         };
         if let Some(number) = number {

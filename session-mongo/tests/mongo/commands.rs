@@ -1,0 +1,240 @@
+//! What goes to the server: how many commands, how large, and that indexes serve them.
+
+use std::sync::{Arc, Mutex};
+
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::event::EventHandler;
+use mongodb::event::command::CommandEvent;
+use session_core::{Changes, Error, ExpiryChange, Provider, Record, SessionId, Timestamp, Token};
+use session_mongo::{MongoProvider, mongodb};
+
+use crate::server::Server;
+
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_123);
+const EXPIRES: Timestamp = Timestamp::from_millis(1_800_003_600_123);
+const LATER: Timestamp = Timestamp::from_millis(1_800_007_200_123);
+
+/// A provider whose commands are noted.
+struct Noted {
+    server: Server,
+    provider: Arc<dyn Provider>,
+    commands: Arc<Mutex<Vec<Document>>>,
+}
+
+impl Noted {
+    fn new() -> Self {
+        let server = Server::new();
+        let commands = Arc::<Mutex<Vec<Document>>>::default();
+        let noting = Arc::clone(&commands);
+        let config = server.config("ensure_ttl=false").with_driver_options(move |options| {
+            let noting = Arc::clone(&noting);
+            options.command_event_handler = Some(EventHandler::callback(move |event| {
+                if let CommandEvent::Started(event) = event {
+                    noting.lock().unwrap().push(event.command);
+                }
+            }));
+        });
+        let provider: Arc<dyn Provider> = Arc::new(MongoProvider::new(config).unwrap());
+        Self { server, provider, commands }
+    }
+
+    fn session(&self, keys: usize) -> Token {
+        let id = SessionId::generate().unwrap();
+        let values = (0..keys).map(|key| (format!("key{key}"), [7; 12])).collect();
+        let record = Record { created: NOW, expires: EXPIRES, owner: None, values };
+        self.server.block_on(self.provider.create(&id, record, NOW)).unwrap()
+    }
+
+    /// Performs an operation and answers its commands.
+    fn during<T>(&self, operation: impl Future<Output = T>) -> (T, Vec<Document>) {
+        self.commands.lock().unwrap().clear();
+        let outcome = self.server.block_on(operation);
+        (outcome, std::mem::take(&mut *self.commands.lock().unwrap()))
+    }
+}
+
+fn names(commands: &[Document]) -> Vec<&str> {
+    commands.iter().filter_map(|command| command.keys().next()).map(String::as_str).collect()
+}
+
+fn set(key: &str, value: &[u8]) -> Changes {
+    let mut changes = Changes::new().with_expiry(ExpiryChange::Extend(LATER));
+    changes.set(key, value);
+    changes
+}
+
+#[test]
+#[ignore = "needs a MongoDB server: run scripts/test"]
+fn each_operation_is_one_command() {
+    let noted = Noted::new();
+    let provider = &noted.provider;
+    let token = noted.session(3);
+    let id = SessionId::generate().unwrap();
+    let record = Record { created: NOW, expires: EXPIRES, ..Record::default() };
+
+    let (result, commands) = noted.during(provider.create(&id, record, NOW));
+    result.unwrap();
+    assert_eq!(names(&commands), ["insert"]);
+
+    let (result, commands) = noted.during(provider.load(&token, NOW));
+    assert!(result.unwrap().is_some());
+    assert_eq!(names(&commands), ["find"]);
+
+    let unknown = SessionId::generate().unwrap().into();
+    let (result, commands) = noted.during(provider.load(&unknown, NOW));
+    assert!(result.unwrap().is_none());
+    assert_eq!(names(&commands), ["find"]);
+
+    let changes = set("key0", &[1]);
+    let (result, commands) = noted.during(provider.save(&token, &changes, NOW));
+    result.unwrap();
+    assert_eq!(names(&commands), ["update"]);
+
+    let changes = set("key0", &[2]).expecting("key0", Some(&[1]));
+    let (result, commands) = noted.during(provider.save(&token, &changes, NOW));
+    result.unwrap();
+    assert_eq!(names(&commands), ["update"]);
+    // The only operation with a second one: it tells a conflict from a session that ended.
+    let (result, commands) = noted.during(provider.save(&token, &changes, NOW));
+    assert!(matches!(result, Err(Error::Conflict)), "{result:?}");
+    assert_eq!(names(&commands), ["update", "find"]);
+
+    let (result, commands) = noted.during(provider.save(&unknown, &set("a", &[1]), NOW));
+    assert!(matches!(result, Err(Error::Gone)), "{result:?}");
+    assert_eq!(names(&commands), ["update"]);
+
+    let (result, commands) = noted.during(provider.touch(&token, LATER, NOW));
+    result.unwrap();
+    assert_eq!(names(&commands), ["update"]);
+
+    let new_id = SessionId::generate().unwrap();
+    let (result, commands) = noted.during(provider.rename(&token, &new_id, NOW));
+    let token = result.unwrap();
+    assert_eq!(names(&commands), ["update"]);
+
+    let (result, commands) = noted.during(provider.destroy(&token, NOW));
+    result.unwrap();
+    assert_eq!(names(&commands), ["delete"]);
+
+    let (result, commands) = noted.during(provider.count(NOW));
+    assert_eq!(result.unwrap(), 1);
+    assert_eq!(names(&commands), ["aggregate"]);
+}
+
+#[test]
+#[ignore = "needs a MongoDB server: run scripts/test"]
+fn every_write_asks_for_a_majority_and_the_journal_and_none_is_an_upsert() {
+    let noted = Noted::new();
+    let provider = &noted.provider;
+    let token = noted.session(1);
+    let new_id = SessionId::generate().unwrap();
+    let mut commands = std::mem::take(&mut *noted.commands.lock().unwrap());
+    commands.retain(|command| command.keys().next().is_some_and(|name| name == "insert"));
+    for changes in [set("a", &[1]), set("a", &[2]).expecting("a", Some(&[1]))] {
+        commands.extend(noted.during(provider.save(&token, &changes, NOW)).1);
+    }
+    commands.extend(noted.during(provider.touch(&token, LATER, NOW)).1);
+    commands.extend(noted.during(provider.rename(&token, &new_id, NOW)).1);
+    commands.extend(noted.during(provider.destroy(&new_id.into(), NOW)).1);
+    assert_eq!(names(&commands), ["insert", "update", "update", "update", "update", "delete"]);
+    for command in &commands {
+        let concern = command.get_document("writeConcern").expect("a write has a concern");
+        assert_eq!(concern.get_str("w").ok(), Some("majority"), "{:?}", names(&commands));
+        assert_eq!(concern.get_bool("j").ok(), Some(true));
+        assert!(!format!("{command:?}").contains("upsert"));
+    }
+}
+
+/// A save names the changed keys and sends nothing of the others.
+#[test]
+#[ignore = "needs a MongoDB server: run scripts/test"]
+fn a_save_sends_as_much_beside_fifty_keys_as_beside_none() {
+    let noted = Noted::new();
+    let size = |keys: usize| {
+        let token = noted.session(keys);
+        let changes = set("n", &[1]);
+        let (result, commands) = noted.during(noted.provider.save(&token, &changes, NOW));
+        result.unwrap();
+        commands[0].to_vec().unwrap().len()
+    };
+    let alone = size(0);
+    assert_eq!(size(50), alone);
+    assert_eq!(size(1000), alone);
+}
+
+/// All the filters that operations send are served by an index: asked of the server itself.
+#[test]
+#[ignore = "needs a MongoDB server: run scripts/test"]
+fn indexes_serve_every_filter() {
+    let noted = Noted::new();
+    // So many that reading them all would be the worse plan.
+    let documents: Vec<Document> = (0..2000_u32)
+        .map(|n| {
+            let key = SessionId::generate().unwrap().digest();
+            doc! {
+                "key": binary(&key), "v": 1, "created": date(NOW), "values": {},
+                "expires": date(Timestamp::from_millis(NOW.as_millis() + u64::from(n) * 1000)),
+            }
+        })
+        .collect();
+    let token = noted.session(1);
+    noted.server.block_on(noted.server.documents().insert_many(documents).into_future()).unwrap();
+
+    let provider = &noted.provider;
+    let new_id = SessionId::generate().unwrap();
+    let mut commands = Vec::new();
+    let conditional = set("key0", &[1]).expecting("key0", Some(&[7; 12]));
+    commands.extend(noted.during(provider.load(&token, NOW)).1);
+    commands.extend(noted.during(provider.save(&token, &conditional, NOW)).1);
+    commands.extend(noted.during(provider.save(&token, &conditional, NOW)).1);
+    commands.extend(noted.during(provider.touch(&token, LATER, NOW)).1);
+    commands.extend(noted.during(provider.rename(&token, &new_id, NOW)).1);
+    commands.extend(noted.during(provider.destroy(&new_id.into(), NOW)).1);
+    let early = Timestamp::from_millis(NOW.as_millis() + 20_000);
+    let (purged, found) = noted.during(async { provider.purge(early, 10) });
+    assert_eq!(purged.unwrap().removed, 10);
+    commands.extend(found);
+    let wanted =
+        ["find", "update", "update", "find", "update", "update", "delete", "find", "delete"];
+    assert_eq!(names(&commands), wanted);
+
+    for command in &commands {
+        let name = names(std::slice::from_ref(command))[0];
+        let filter = filter(command);
+        let limit = command.get("limit").cloned().unwrap_or(Bson::Int64(1));
+        let explain = doc! {
+            "explain": { "find": &noted.server.collection, "filter": filter, "limit": limit },
+        };
+        let database = noted.server.database();
+        let plan = noted.server.block_on(database.run_command(explain).into_future()).unwrap();
+        let plan = format!("{plan}");
+        // MongoDB's words, and those of a server on PostgreSQL. `_id` has its own index.
+        assert!(
+            ["IXSCAN", "EXPRESS_IXSCAN", "IDHACK", "indexName", "Index Name"]
+                .iter()
+                .any(|word| plan.contains(word)),
+            "{name}: {plan}"
+        );
+        assert!(!plan.contains("COLLSCAN") && !plan.contains("Seq Scan"), "{name}: {plan}");
+    }
+}
+
+/// The filter of a command: its own, or that of its only statement.
+fn filter(command: &Document) -> Document {
+    let statements = command.get_array("updates").or_else(|_| command.get_array("deletes"));
+    let holder = match statements {
+        Ok(statements) => statements[0].as_document().expect("a statement is a document"),
+        Err(_) => command,
+    };
+    let filter = holder.get_document("q").or_else(|_| holder.get_document("filter"));
+    filter.expect("there is a filter").clone()
+}
+
+fn binary(bytes: &[u8]) -> mongodb::bson::Binary {
+    let subtype = mongodb::bson::spec::BinarySubtype::Generic;
+    mongodb::bson::Binary { subtype, bytes: bytes.to_vec() }
+}
+
+fn date(time: Timestamp) -> mongodb::bson::DateTime {
+    mongodb::bson::DateTime::from_millis(i64::try_from(time.as_millis()).unwrap())
+}
