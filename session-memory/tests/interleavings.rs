@@ -61,6 +61,20 @@ fn set(key: &str, value: u8) -> Changes {
     changes
 }
 
+/// Runs some work for each item at the same time; answers the outcomes in the items' order.
+fn together<T: Send + 'static, R: Send + 'static>(
+    provider: &Arc<MemoryProvider>,
+    items: impl IntoIterator<Item = T>,
+    work: impl Fn(&MemoryProvider, T) -> R + Copy + Send + 'static,
+) -> Vec<R> {
+    let spawn = |item| {
+        let provider = Arc::clone(provider);
+        thread::spawn(move || work(&provider, item))
+    };
+    let threads: Vec<_> = items.into_iter().map(spawn).collect();
+    threads.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
+}
+
 /// Whether an operation found what it needs.
 fn passed<T>(result: Result<T, Error>) -> bool {
     match result {
@@ -95,27 +109,17 @@ fn saves_merge_and_increments_count() {
     explore(|| {
         let provider = provider(10);
         create(&provider, 0, HOUR);
-        let threads: Vec<_> = ["a", "b", "new"]
-            .into_iter()
-            .map(|key| {
-                let provider = Arc::clone(&provider);
-                thread::spawn(move || {
-                    block_on(provider.save(&token(0), &set(key, 7), NOW)).expect("it is live");
-                    loop {
-                        let values = found(&provider, 0).expect("it is live").values;
-                        let old = values.get("n").map(|bytes| bytes[0]);
-                        let new = set("n", old.unwrap_or(0) + 1);
-                        let new = new.expecting("n", old.map(|n| [n]).as_ref().map(|n| &n[..]));
-                        if passed(block_on(provider.save(&token(0), &new, NOW))) {
-                            break;
-                        }
-                    }
-                })
-            })
-            .collect();
-        for thread in threads {
-            thread.join().expect("no thread panics");
-        }
+        together(&provider, ["a", "b", "new"], |provider, key| {
+            block_on(provider.save(&token(0), &set(key, 7), NOW)).expect("it is live");
+            loop {
+                let values = found(provider, 0).expect("it is live").values;
+                let old = values.get("n");
+                let new = set("n", old.map_or(0, |bytes| bytes[0]) + 1).expecting("n", old);
+                if passed(block_on(provider.save(&token(0), &new, NOW))) {
+                    break;
+                }
+            }
+        });
         let values = found(&provider, 0).expect("it is live").values;
         let wanted = [("a", [7]), ("b", [7]), ("n", [3]), ("new", [7])].into_iter().collect();
         assert_eq!(values, wanted);
@@ -128,20 +132,14 @@ fn racing_creates_have_one_winner() {
     explore(|| {
         let provider = provider(10);
         create(&provider, 0, Duration::from_millis(1));
-        let now = NOW.saturating_add(Duration::from_secs(2));
-        let threads: Vec<_> = [1, 2]
-            .into_iter()
-            .map(|owner: u8| {
-                let provider = Arc::clone(&provider);
-                let record = Record { owner: Some(owner.to_string().into()), ..record(HOUR) };
-                thread::spawn(move || passed(block_on(provider.create(&id(0), record, now))))
-            })
-            .collect();
-        let won: Vec<bool> =
-            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+        let won = together(&provider, ["ada", "grace"], |provider, owner| {
+            let record = Record { owner: Some(owner.into()), ..record(HOUR) };
+            let later = NOW.saturating_add(Duration::from_secs(2));
+            passed(block_on(provider.create(&id(0), record, later)))
+        });
         assert_eq!(won.iter().filter(|won| **won).count(), 1);
         let owner = found(&provider, 0).expect("it is live").owner;
-        assert_eq!(owner.as_deref(), Some(if won[0] { "1" } else { "2" }));
+        assert_eq!(owner.as_deref(), Some(if won[0] { "ada" } else { "grace" }));
         adds_up(&provider, 0..1);
     });
 }
@@ -151,15 +149,9 @@ fn racing_renames_have_one_winner() {
     explore(|| {
         let provider = provider(10);
         create(&provider, 0, HOUR);
-        let threads: Vec<_> = [1, 2]
-            .into_iter()
-            .map(|new| {
-                let provider = Arc::clone(&provider);
-                thread::spawn(move || passed(block_on(provider.rename(&token(0), &id(new), NOW))))
-            })
-            .collect();
-        let won: Vec<bool> =
-            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+        let won = together(&provider, [1, 2], |provider, new| {
+            passed(block_on(provider.rename(&token(0), &id(new), NOW)))
+        });
         assert_eq!(won.iter().filter(|won| **won).count(), 1);
         let live = [0, 1, 2].map(|n| found(&provider, n).is_some());
         assert_eq!(live, [false, won[0], won[1]]);
@@ -175,20 +167,11 @@ fn crossing_renames_end() {
         for n in 0..3 {
             create(&provider, n, HOUR);
         }
-        let threads: Vec<_> = [[0, 3, 1], [1, 0, 3], [2, 1, 0]]
-            .into_iter()
-            .map(|path| {
-                let provider = Arc::clone(&provider);
-                thread::spawn(move || {
-                    for step in path.windows(2) {
-                        passed(block_on(provider.rename(&token(step[0]), &id(step[1]), NOW)));
-                    }
-                })
-            })
-            .collect();
-        for thread in threads {
-            thread.join().expect("no thread panics");
-        }
+        together(&provider, [[0, 3, 1], [1, 0, 3], [2, 1, 0]], |provider, path| {
+            for step in path.windows(2) {
+                passed(block_on(provider.rename(&token(step[0]), &id(step[1]), NOW)));
+            }
+        });
         assert_eq!(block_on(provider.count(NOW)).expect("counting works"), 3);
         adds_up(&provider, 0..4);
     });
@@ -199,24 +182,15 @@ fn nothing_brings_back_what_is_destroyed() {
     explore(|| {
         let provider = provider(10);
         create(&provider, 0, HOUR);
-        let later = NOW.saturating_add(2 * HOUR);
-        let work: [fn(&MemoryProvider, Timestamp); 3] = [
-            |p, later| {
-                let changes = set("c", 1).with_expiry(ExpiryChange::Extend(later));
-                passed(block_on(p.save(&token(0), &changes, NOW)));
-            },
-            |p, later| {
-                passed(block_on(p.touch(&token(0), later, NOW)));
-            },
-            |p, _| block_on(p.destroy(&token(0), NOW)).expect("destroying works"),
-        ];
-        let threads = work.map(|work| {
-            let provider = Arc::clone(&provider);
-            thread::spawn(move || work(&provider, later))
+        together(&provider, ["save", "touch", "destroy"], |provider, what| {
+            let later = NOW.saturating_add(2 * HOUR);
+            let changes = set("c", 1).with_expiry(ExpiryChange::Extend(later));
+            match what {
+                "save" => passed(block_on(provider.save(&token(0), &changes, NOW))),
+                "touch" => passed(block_on(provider.touch(&token(0), later, NOW))),
+                _ => passed(block_on(provider.destroy(&token(0), NOW))),
+            }
         });
-        for thread in threads {
-            thread.join().expect("no thread panics");
-        }
         assert_eq!(found(&provider, 0), None);
         adds_up(&provider, 0..1);
     });
@@ -227,24 +201,27 @@ fn nothing_brings_back_what_is_destroyed() {
 fn collection_takes_only_what_is_dead() {
     explore(|| {
         let provider = provider(10);
-        let ahead = NOW.saturating_add(2 * HOUR);
         create(&provider, 0, HOUR);
         create(&provider, 1, HOUR);
-        let collector = {
-            let provider = Arc::clone(&provider);
-            thread::spawn(move || provider.purge(ahead, 1).expect("purging works"))
-        };
-        let saver = {
-            let provider = Arc::clone(&provider);
-            let changes = set("a", 5).with_expiry(ExpiryChange::Extend(ahead.saturating_add(HOUR)));
-            thread::spawn(move || passed(block_on(provider.save(&token(0), &changes, NOW))))
-        };
-        let new = Record { expires: ahead.saturating_add(HOUR), ..record(HOUR) };
-        block_on(provider.create(&id(1), new.clone(), ahead)).expect("the expired one is no one");
-        let saved = saver.join().expect("no panic");
-        collector.join().expect("no panic");
-        assert!(!saved || found(&provider, 0).is_some(), "a saved record is taken");
-        assert_eq!(found(&provider, 1), Some(new));
+        let outcomes = together(&provider, ["collect", "save", "create"], |provider, what| {
+            let ahead = NOW.saturating_add(2 * HOUR);
+            let expires = ahead.saturating_add(HOUR);
+            let changes = set("a", 5).with_expiry(ExpiryChange::Extend(expires));
+            let new = Record { expires, ..record(HOUR) };
+            match what {
+                "collect" => passed(provider.purge(ahead, 1)),
+                "save" => passed(block_on(provider.save(&token(0), &changes, NOW))),
+                _ => passed(block_on(provider.create(&id(1), new, ahead))),
+            }
+        });
+        assert_eq!(
+            found(&provider, 0).is_some_and(|r| r.values.get("a") == Some(&[5])),
+            outcomes[1]
+        );
+        assert!(
+            outcomes[2]
+                && found(&provider, 1).is_some_and(|r| r.expires > NOW.saturating_add(HOUR))
+        );
         adds_up(&provider, 0..2);
     });
 }
@@ -255,16 +232,13 @@ fn the_limit_holds_at_every_moment() {
     explore(|| {
         let provider = provider(2);
         create(&provider, 9, Duration::from_millis(1));
-        let now = NOW.saturating_add(Duration::from_secs(2));
-        let threads: Vec<_> = (0..3)
-            .map(|n| {
-                let provider = Arc::clone(&provider);
-                thread::spawn(move || passed(block_on(provider.create(&id(n), record(HOUR), now))))
-            })
-            .collect();
-        assert!(held(&provider) <= 2);
-        let stored = threads.into_iter().filter_map(|thread| thread.join().ok().filter(|ok| *ok));
-        let stored = stored.count();
+        let stored = together(&provider, 0..3, |provider, n| {
+            let later = NOW.saturating_add(Duration::from_secs(2));
+            let stored = passed(block_on(provider.create(&id(n), record(HOUR), later)));
+            assert!(held(provider) <= 2);
+            stored
+        });
+        let stored = stored.into_iter().filter(|stored| *stored).count();
         assert!((1..=2).contains(&stored), "{stored} of 2 are stored");
         adds_up(&provider, 0..3);
     });
@@ -275,19 +249,7 @@ fn the_limit_holds_at_every_moment() {
 fn a_crowd_leaves_a_store_that_adds_up() {
     explore(|| {
         let provider = provider(3);
-        let threads: Vec<_> = (0..3)
-            .map(|_| {
-                let provider = Arc::clone(&provider);
-                thread::spawn(move || {
-                    for _ in 0..4 {
-                        any(&provider);
-                    }
-                })
-            })
-            .collect();
-        for thread in threads {
-            thread.join().expect("no thread panics");
-        }
+        together(&provider, 0..3, |provider, _| (0..4).for_each(|_| any(provider)));
         adds_up(&provider, 0..4);
     });
 }
