@@ -153,8 +153,13 @@ impl Values {
 impl<K: AsRef<str>, V: AsRef<[u8]>> FromIterator<(K, V)> for Values {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
         let pairs: Vec<(K, V)> = pairs.into_iter().collect();
-        let sorted: std::collections::BTreeMap<&str, &[u8]> =
+        let entries: Vec<(&str, &[u8])> =
             pairs.iter().map(|(key, value)| (key.as_ref(), value.as_ref())).collect();
+        // As providers keep them, mostly.
+        if entries.is_sorted_by(|(one, _), (next, _)| one < next) {
+            return Self::pack(&entries);
+        }
+        let sorted: std::collections::BTreeMap<&str, &[u8]> = entries.into_iter().collect();
         Self::pack(&sorted.into_iter().collect::<Vec<_>>())
     }
 }

@@ -74,6 +74,9 @@ pub struct Capabilities {
     /// `purge` itself removes what expired. False where there is nothing to remove, or where the
     /// store has a timer of its own. Defaults to true.
     pub purges: bool,
+    /// A clock that is far behind the one by which a record was stored still finds it. False where a
+    /// record from the future is refused. Defaults to true.
+    pub from_the_future: bool,
     /// The bytes of keys and values that fit. Defaults to 65,536, the default of [`Limits`].
     pub max_bytes: usize,
     /// The number of keys that fit. Defaults to 1,024, the default of [`Limits`].
@@ -89,6 +92,7 @@ impl Default for Capabilities {
             revokes: true,
             limits: true,
             purges: true,
+            from_the_future: true,
             max_bytes: bytes,
             max_keys: keys,
         }

@@ -1,0 +1,21 @@
+//! Prints a fresh key for sealed sessions, signed ids and encryption at rest: 32 bytes from the
+//! operating system, as the options `key`, `key_file` and `key_env` want them.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let written =
+        session_cookie::SecretKey::generate().map_err(|error| error.to_string()).and_then(|key| {
+            let printed = writeln!(std::io::stdout(), "{}", *key.text());
+            printed.map_err(|error| error.to_string())
+        });
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // There is nowhere to report that stderr is closed.
+            let _ = writeln!(std::io::stderr(), "session-key: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What the source string says.
+
+use std::fmt;
+use std::sync::Arc;
+
+use session_core::{Error, Provider, Source};
+use tracing::warn;
+
+use crate::{KeyRing, Mode};
+
+/// How sessions are sealed, and what remembers the ended ones.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct CookieConfig {
+    /// The keys.
+    pub keys: KeyRing,
+    /// Encrypted or signed. Defaults to encrypted.
+    pub mode: Mode,
+    /// The store of ended sessions. Defaults to none.
+    pub revocations: Option<Arc<dyn Provider>>,
+}
+
+impl CookieConfig {
+    /// Encrypted under these keys, without a store of ended sessions.
+    pub fn new(keys: KeyRing) -> Self {
+        Self { keys, mode: Mode::Encrypted, revocations: None }
+    }
+
+    /// Reads a source string, and opens the store of ended sessions that it names.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for an unknown option, for keys as [`KeyRing::take`] says, and what the
+    /// named provider finds wrong with its own source.
+    pub fn parse(source: &str) -> Result<Self, Error> {
+        let mut source = Source::parse(source)?;
+        let keys = KeyRing::take(&mut source)?;
+        let mode = match source.take("mode")?.as_deref() {
+            None | Some("encrypted") => Mode::Encrypted,
+            Some("signed") => Mode::Signed,
+            Some(_) => return Err(Error::config("option \"mode\" must be encrypted or signed")),
+        };
+        let (name, rest) = (source.take("revocations")?, source.take("revocations_source")?);
+        source.finish()?;
+        let revocations = match (name, rest) {
+            (None, None) => None,
+            (None, Some(_)) => {
+                return Err(Error::config("revocations_source needs revocations=PROVIDER"));
+            }
+            (Some(name), _) if is_at_the_client(&name) => {
+                return Err(Error::config("revocations need a provider that stores at the server"));
+            }
+            (Some(name), rest) => {
+                Some(session_core::open(&name, rest.as_deref().unwrap_or_default())?)
+            }
+        };
+        if revocations.is_none() {
+            warn!("sealed sessions without revocations: a copied cookie works until it expires");
+        }
+        Ok(Self { keys, mode, revocations })
+    }
+}
+
+/// Whether a provider of this name, wrapped or not, keeps sessions at the client.
+pub(crate) fn is_at_the_client(name: &str) -> bool {
+    name.rsplit('+').next() == Some(crate::NAME)
+}
+
+impl fmt::Debug for CookieConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CookieConfig")
+            .field("keys", &self.keys)
+            .field("mode", &self.mode)
+            .field("revocations", &self.revocations)
+            .finish()
+    }
+}

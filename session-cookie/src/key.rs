@@ -1,0 +1,140 @@
+//! Secret keys.
+
+use std::fmt;
+
+use aes_gcm_siv::{Aes256GcmSiv, KeyInit as _};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use hmac::{Hmac, Mac as _};
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+use session_core::Error;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+/// HMAC-SHA-256 with its key, ready to be cloned and fed.
+pub(crate) type Authenticator = Hmac<Sha256>;
+
+/// A secret of 32 bytes, wiped from memory when dropped; its text is 43 characters of unpadded
+/// base64url (RFC 4648, section 5).
+///
+/// It encrypts nothing itself: each use has a key of its own, which is HMAC-SHA-256 of the use's
+/// name under the secret. So one ring of keys serves all uses.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretKey(Zeroizing<[u8; Self::BYTES]>);
+
+impl SecretKey {
+    /// The length of a key in bytes.
+    pub const BYTES: usize = 32;
+
+    /// A new key from the operating system's generator.
+    ///
+    /// # Errors
+    /// [`Error::Random`] if the generator fails.
+    pub fn generate() -> Result<Self, Error> {
+        let mut bytes = Zeroizing::new([0; Self::BYTES]);
+        fill_random(&mut *bytes)?;
+        Ok(Self(bytes))
+    }
+
+    /// The key of these bytes; `None` for zeros, which are a forgotten key.
+    pub fn from_bytes(bytes: [u8; Self::BYTES]) -> Option<Self> {
+        let bytes = Zeroizing::new(bytes);
+        (*bytes != [0; Self::BYTES]).then_some(Self(bytes))
+    }
+
+    /// Reads a key's text; `None` unless it is exactly what [`text`](Self::text) writes for a key
+    /// that is not all zeros.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = Zeroizing::new([0; Self::BYTES]);
+        match BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut *bytes) {
+            Ok(Self::BYTES) => Self::from_bytes(*bytes),
+            _ => None,
+        }
+    }
+
+    /// The key's text, for a configuration file: the secret itself.
+    pub fn text(&self) -> Zeroizing<String> {
+        Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(*self.0))
+    }
+
+    /// The key of a use.
+    fn derived(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        let derived = authenticator(&self.0).chain_update(purpose).finalize();
+        Zeroizing::new(derived.into_bytes().into())
+    }
+
+    fn cipher(&self, purpose: &str) -> Aes256GcmSiv {
+        Aes256GcmSiv::new(&(*self.derived(purpose)).into())
+    }
+
+    fn mac(&self, purpose: &str) -> Authenticator {
+        authenticator(&self.derived(purpose))
+    }
+}
+
+fn authenticator(key: &[u8; 32]) -> Authenticator {
+    Authenticator::new_from_slice(key).expect("HMAC takes keys of any length")
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretKey(redacted)")
+    }
+}
+
+/// What is derived from one secret. The uses' names are part of the format and never change.
+pub(crate) struct Key {
+    /// Says which key was used, to whoever has it; says nothing of it to others.
+    pub(crate) id: [u8; 4],
+    pub(crate) cookie_cipher: Aes256GcmSiv,
+    pub(crate) cookie_mac: Authenticator,
+    pub(crate) id_mac: Authenticator,
+    pub(crate) rest_cipher: Aes256GcmSiv,
+    pub(crate) owner_mac: Authenticator,
+}
+
+impl Key {
+    pub(crate) fn of(secret: &SecretKey) -> Self {
+        let id = secret.derived("session-cookie 1: key id");
+        Self {
+            id: *id.first_chunk().expect("a derived key has 32 bytes"),
+            cookie_cipher: secret.cipher("session-cookie 1: encrypted cookie"),
+            cookie_mac: secret.mac("session-cookie 1: signed cookie"),
+            id_mac: secret.mac("session-cookie 1: signed id"),
+            rest_cipher: secret.cipher("session-cookie 1: encrypted at rest"),
+            owner_mac: secret.mac("session-cookie 1: owner at rest"),
+        }
+    }
+}
+
+/// Fills with bytes of the operating system's generator.
+pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), Error> {
+    SysRng.try_fill_bytes(bytes).map_err(|source| Error::Random { source: source.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_43_characters_of_canonical_base64url_are_a_key() {
+        let key = SecretKey::generate().unwrap();
+        assert_eq!(SecretKey::parse(&key.text()), Some(key.clone()));
+        assert!(!format!("{key:?}").contains(&key.text()[..6]));
+        let text = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+        assert!(SecretKey::parse(text).is_some());
+        for bad in [
+            "",
+            &text[..42],
+            &format!("{text}A"),
+            &format!("{text}="),
+            &text.replace("Hh8", "Hh9"),
+            &text.replace("AAEC", "AA+C"),
+            &format!(" {}", &text[..42]),
+            &"A".repeat(43),
+        ] {
+            assert_eq!(SecretKey::parse(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The provider over sealed texts.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use session_core::{
+    Binding, Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token,
+};
+
+use crate::format::Content;
+use crate::revocation::Revocations;
+use crate::seal::{LONGEST_NAME, Opened, Sealer, short_id};
+use crate::{CookieConfig, Mode};
+
+/// Keeps each session in its own token, sealed.
+///
+/// What it promises and what it can't is said in the [crate's documentation](crate). It serves one
+/// manager, whose name it seals with each session.
+#[derive(Debug)]
+pub struct CookieProvider {
+    sealer: Sealer,
+    revocations: Option<Revocations>,
+    bound: OnceLock<Bound>,
+}
+
+/// What the manager said of itself.
+#[derive(Debug)]
+struct Bound {
+    name: Box<str>,
+    absolute: Duration,
+}
+
+/// How far ahead of ours the clock may be of the server that made a seal.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
+
+impl CookieProvider {
+    /// A provider by this configuration.
+    pub fn new(config: CookieConfig) -> Self {
+        let CookieConfig { keys, mode, revocations } = config;
+        Self {
+            sealer: Sealer { ring: keys, mode },
+            revocations: revocations.map(Revocations::new),
+            bound: OnceLock::new(),
+        }
+    }
+
+    /// How it seals.
+    pub fn mode(&self) -> Mode {
+        self.sealer.mode
+    }
+
+    fn name(&self) -> &str {
+        self.bound.get().map_or("", |bound| &bound.name)
+    }
+
+    /// Opens a token's seal and checks its times; not whether the session was ended.
+    fn unseal(&self, token: &Token, now: Timestamp) -> Option<Opened> {
+        let opened = self.sealer.open(self.name(), token)?;
+        let Content { record, issued, deadline } = &opened.content;
+        let live = record.is_live(now) && deadline.is_none_or(|deadline| now < deadline);
+        // From before a jump of the clock, or from a server whose clock is far off.
+        let ahead = self.bound.get().is_some() && *issued > now.saturating_add(CLOCK_SKEW);
+        (live && !ahead).then_some(opened)
+    }
+
+    /// Opens a token; `None` unless the session is live.
+    fn open<'a>(
+        &'a self,
+        token: &'a Token,
+        now: Timestamp,
+    ) -> ProviderFuture<'a, Result<Option<Opened>, Error>> {
+        match (self.unseal(token, now), &self.revocations) {
+            (None, _) => ProviderFuture::ready(Ok(None)),
+            (opened, None) => ProviderFuture::ready(Ok(opened)),
+            (opened, Some(revocations)) => ProviderFuture::boxed(async move {
+                let ended = revocations.contains(token.id(), now).await?;
+                Ok(opened.filter(|_| !ended))
+            }),
+        }
+    }
+
+    /// Opens a token and answers what becomes of it; `Gone` unless the session is live.
+    fn replace<'a>(
+        &'a self,
+        token: &'a Token,
+        now: Timestamp,
+        f: impl FnOnce(Opened) -> Result<Token, Error> + Send + 'a,
+    ) -> ProviderFuture<'a, Result<Token, Error>> {
+        self.open(token, now).map(move |opened| f(opened?.ok_or(Error::Gone)?))
+    }
+
+    fn seal(
+        &self,
+        id: &SessionId,
+        record: Record,
+        earlier: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Token, Error> {
+        // Never earlier than one sealed before: the cookie with that one may be somewhere still.
+        let deadline = self.deadline(&record).max(earlier);
+        let content = Content { record, issued: now, deadline };
+        self.sealer.seal(self.name(), id, &content)
+    }
+
+    /// The end of the absolute lifetime, as far as it is known.
+    fn deadline(&self, record: &Record) -> Option<Timestamp> {
+        let own = record.lifetime().map(|lifetime| lifetime.absolute);
+        let absolute = own.or_else(|| self.bound.get().map(|bound| bound.absolute))?;
+        Some(record.created.saturating_add(absolute))
+    }
+}
+
+/// Until when a cookie of the session may be replayed.
+fn last_use(content: &Content) -> Timestamp {
+    content.deadline.map_or(Timestamp::MAX, |deadline| deadline.max(content.record.expires))
+}
+
+impl Provider for CookieProvider {
+    fn token(&self, text: &str) -> Option<Token> {
+        self.sealer.token(text)
+    }
+
+    fn new_token(&self) -> Result<Token, Error> {
+        short_id().map(Token::from)
+    }
+
+    fn bind(&self, binding: &Binding<'_>) -> Result<(), Error> {
+        if binding.in_urls {
+            return Err(Error::config(
+                "sealed sessions don't travel in URLs: choose the transport cookie or header",
+            ));
+        }
+        if binding.name.len() > LONGEST_NAME {
+            return Err(Error::config(format_args!(
+                "the session's name is longer than {LONGEST_NAME} bytes"
+            )));
+        }
+        let bound = self.bound.get_or_init(|| Bound {
+            name: binding.name.into(),
+            absolute: binding.lifetime.absolute,
+        });
+        if *bound.name != *binding.name {
+            return Err(Error::config(format_args!(
+                "this provider seals sessions for the name {:?} already; open another one for {:?}",
+                bound.name, binding.name
+            )));
+        }
+        Ok(())
+    }
+
+    fn create<'a>(
+        &'a self,
+        id: &'a SessionId,
+        record: Record,
+        now: Timestamp,
+    ) -> ProviderFuture<'a, Result<Token, Error>> {
+        ProviderFuture::ready(self.seal(id, record, None, now))
+    }
+
+    fn load<'a>(
+        &'a self,
+        token: &'a Token,
+        now: Timestamp,
+    ) -> ProviderFuture<'a, Result<Option<Record>, Error>> {
+        self.open(token, now).map(|opened| Ok(opened?.map(|opened| opened.content.record)))
+    }
+
+    fn save<'a>(
+        &'a self,
+        token: &'a Token,
+        changes: &'a Changes,
+        now: Timestamp,
+    ) -> ProviderFuture<'a, Result<Token, Error>> {
+        self.replace(token, now, move |opened| {
+            let Opened { content: Content { mut record, deadline, .. }, by_first } = opened;
+            let before = record.expires;
+            record.apply(changes, now)?;
+            let same = changes.is_empty() && changes.owner.is_none() && record.expires == before;
+            if same && by_first {
+                return Ok(token.clone());
+            }
+            self.seal(token.id(), record, deadline, now)
+        })
+    }
+
+    fn rename<'a>(
+        &'a self,
+        token: &'a Token,
+        new_id: &'a SessionId,
+        now: Timestamp,
+    ) -> ProviderFuture<'a, Result<Token, Error>> {
+        let Some(revocations) = &self.revocations else {
+            return self.replace(token, now, move |Opened { content, .. }| {
+                self.seal(new_id, content.record, content.deadline, now)
+            });
+        };
+        ProviderFuture::boxed(async move {
+            let Some(Opened { content, .. }) = self.unseal(token, now) else {
+                return Err(Error::Gone);
+            };
+            // What could fail comes first. Then, of racing renames, who ends the old id has won.
+            let until = last_use(&content);
+            let renamed = self.seal(new_id, content.record, content.deadline, now)?;
+            match revocations.add(token.id(), until, now).await? {
+                true => Ok(renamed),
+                false => Err(Error::Gone),
+            }
+        })
+    }
+
+    fn destroy<'a>(
+        &'a self,
+        token: &'a Token,
+        now: Timestamp,
+    ) -> ProviderFuture<'a, Result<(), Error>> {
+        let Some(revocations) = &self.revocations else {
+            return ProviderFuture::ready(Ok(()));
+        };
+        // Not only what is live: the session may be so in a newer cookie.
+        let Some(Opened { content, .. }) = self.sealer.open(self.name(), token) else {
+            return ProviderFuture::ready(Ok(()));
+        };
+        let until = last_use(&content);
+        if until <= now {
+            return ProviderFuture::ready(Ok(()));
+        }
+        ProviderFuture::boxed(
+            async move { revocations.add(token.id(), until, now).await.map(drop) },
+        )
+    }
+
+    fn touch<'a>(
+        &'a self,
+        token: &'a Token,
+        expires: Timestamp,
+        now: Timestamp,
+    ) -> ProviderFuture<'a, Result<Token, Error>> {
+        self.replace(token, now, move |opened| {
+            let Opened { content: Content { mut record, deadline, .. }, by_first } = opened;
+            if expires <= record.expires && by_first {
+                return Ok(token.clone());
+            }
+            record.expires = record.expires.max(expires);
+            self.seal(token.id(), record, deadline, now)
+        })
+    }
+
+    fn count(&self, _now: Timestamp) -> ProviderFuture<'_, Result<u64, Error>> {
+        ProviderFuture::ready(Err(Error::Unsupported { operation: "counting sessions" }))
+    }
+
+    fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error> {
+        match &self.revocations {
+            Some(revocations) => revocations.purge(now, limit),
+            None => Ok(Purged::default()),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The keys of a site.
+
+use std::fmt;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use session_core::{Error, Source};
+use zeroize::Zeroizing;
+
+use crate::SecretKey;
+use crate::key::Key;
+
+/// Keys in order: the first seals, all open. Cheap to clone; wiped from memory with the last
+/// clone.
+///
+/// To rotate, put a new key before the others, on all servers; what the old ones sealed is sealed
+/// anew when it comes by. Once the old key's sessions have reached their absolute end, take it out.
+/// Where several servers are updated one after the other, add the new key behind the old one first,
+/// so that all can open what it seals, and then move it to the front.
+#[derive(Clone)]
+pub struct KeyRing(Arc<[Key]>);
+
+/// More than any rotation needs: each forged cookie may be tried with all keys of one id.
+const MOST_KEYS: usize = 16;
+
+/// The largest file of keys that is read.
+const LARGEST_FILE: u64 = 64 * 1024;
+
+impl KeyRing {
+    /// The options of a source string that [`take`](Self::take) takes.
+    pub const OPTIONS: [&str; 4] = ["key", "key_file", "key_env", "ephemeral"];
+
+    /// A ring of these keys.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for no key, for more than 16, and for one that is there twice.
+    pub fn new(keys: &[SecretKey]) -> Result<Self, Error> {
+        if keys.is_empty() {
+            return Err(Error::config(
+                "there is no key: give key=, key_file= or key_env= in the source string, or \
+                 ephemeral=true for a key that ends with the process",
+            ));
+        }
+        if keys.len() > MOST_KEYS {
+            return Err(Error::config(format_args!(
+                "there are {} keys; {MOST_KEYS} at most are allowed",
+                keys.len()
+            )));
+        }
+        for (at, key) in keys.iter().enumerate() {
+            if keys[..at].contains(key) {
+                return Err(Error::config(format_args!("key {} is there twice", at + 1)));
+            }
+        }
+        Ok(Self(keys.iter().map(Key::of).collect()))
+    }
+
+    /// A ring of one new key, which nobody else knows: what it seals ends with the process.
+    ///
+    /// # Errors
+    /// [`Error::Random`] if the operating system's generator fails.
+    pub fn ephemeral() -> Result<Self, Error> {
+        Self::new(&[SecretKey::generate()?])
+    }
+
+    /// Takes the keys out of a source string: those of `key`, then those of `key_file` (a key a
+    /// line; empty lines and lines that begin with `#` are skipped), then those of the environment
+    /// variable named by `key_env` (separated by blanks or commas); or a new one for
+    /// `ephemeral=true`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is no key, or one that is not 32 bytes as 43 characters of
+    /// base64url, all zeros, or there twice; or `ephemeral=true` beside a key.
+    pub fn take(source: &mut Source) -> Result<Self, Error> {
+        let mut keys = Vec::new();
+        for text in source.take_all("key").into_iter().map(Zeroizing::new) {
+            keys.push(parsed(&text, "option \"key\"", keys.len() + 1)?);
+        }
+        for path in source.take_all("key_file") {
+            let text = read(Path::new(&path))?;
+            let lines = text.lines().map(str::trim);
+            for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+                keys.push(parsed(line, "option \"key_file\"", keys.len() + 1)?);
+            }
+        }
+        for name in source.take_all("key_env") {
+            let text = std::env::var(&name).map(Zeroizing::new).map_err(|_| {
+                Error::config(format_args!("the environment has no text variable {name:?}"))
+            })?;
+            let words = text.split(|c: char| c == ',' || c.is_whitespace());
+            for word in words.filter(|word| !word.is_empty()) {
+                keys.push(parsed(word, "option \"key_env\"", keys.len() + 1)?);
+            }
+        }
+        let ephemeral = source.take_parsed("ephemeral", "true or false")?.unwrap_or(false);
+        match (ephemeral, keys.is_empty()) {
+            (true, true) => Self::ephemeral(),
+            (true, false) => Err(Error::config("ephemeral=true needs no other key: drop one")),
+            (false, _) => Self::new(&keys),
+        }
+    }
+
+    /// The key that seals.
+    pub(crate) fn first(&self) -> &Key {
+        &self.0[0]
+    }
+
+    /// The keys that may have this id.
+    pub(crate) fn with_short_id(&self, id: u8) -> impl Iterator<Item = &Key> {
+        self.0.iter().filter(move |key| key.id[0] == id)
+    }
+
+    /// The key of this id.
+    pub(crate) fn with_id(&self, id: [u8; 4]) -> Option<&Key> {
+        self.0.iter().find(|key| key.id == id)
+    }
+
+    /// Whether what a key of this id sealed may be for another one to seal by now.
+    pub(crate) fn may_be_old(&self, id: u8) -> bool {
+        self.first().id[0] != id || self.with_short_id(id).nth(1).is_some()
+    }
+
+    /// Whether there are keys that only open.
+    pub(crate) fn has_old_keys(&self) -> bool {
+        self.0.len() > 1
+    }
+}
+
+fn parsed(text: &str, option: &str, number: usize) -> Result<SecretKey, Error> {
+    SecretKey::parse(text).ok_or_else(|| {
+        Error::config(format_args!(
+            "key {number}, of {option}, is not 32 random bytes as 43 characters of base64url; \
+             make one with the command session-key"
+        ))
+    })
+}
+
+fn read(path: &Path) -> Result<Zeroizing<String>, Error> {
+    let shown = path.display();
+    let cannot = |error: std::io::Error| {
+        Error::config(format_args!("cannot read the keys in {shown}: {}", error.kind()))
+    };
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    if others_can_write(&file.metadata().map_err(cannot)?) {
+        return Err(Error::config(format_args!(
+            "the keys in {shown} can be written by others; make the file your own with chmod 600"
+        )));
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.take(LARGEST_FILE).read_to_string(&mut text).map_err(cannot)?;
+    Ok(text)
+}
+
+#[cfg(unix)]
+fn others_can_write(file: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    file.permissions().mode() & 0o022 != 0
+}
+
+#[cfg(not(unix))]
+fn others_can_write(_file: &std::fs::Metadata) -> bool {
+    false
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyRing({} keys)", self.0.len())
+    }
+}

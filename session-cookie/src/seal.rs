@@ -1,0 +1,244 @@
+//! The seal around a session.
+
+use std::sync::Arc;
+
+use aes_gcm_siv::aead::AeadInOut as _;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use hmac::Mac as _;
+use session_core::{Error, SessionId, Token};
+
+use crate::KeyRing;
+use crate::format::Content;
+use crate::key::{Authenticator, Key, fill_random};
+
+/// How sessions are sealed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Encrypted and authenticated by AES-256-GCM-SIV (RFC 8452): nobody else can read or change
+    /// the session. The default.
+    #[default]
+    Encrypted,
+    /// Authenticated by HMAC-SHA-256 (RFC 2104): nobody else can change the session, but the client
+    /// can read it.
+    Signed,
+}
+
+/// Makes and opens sealed texts.
+///
+/// The text is unpadded base64url of these bytes:
+///
+/// | part | bytes | |
+/// |---|---|---|
+/// | format | 1 | `0x01`: version 1; `+ 0x10`: signed; `+ 0x20`: a long id |
+/// | key | 1 | the first byte of the key's id |
+/// | id | 12 or 32 | the session's id, without the 20 zeros that end a short one |
+/// | nonce | 12 or 0 | random; none if signed |
+/// | content | | [`Content`], encrypted or readable |
+/// | tag | 16 or 32 | of AES-256-GCM-SIV, or HMAC-SHA-256 |
+///
+/// Authenticated with the content are the format, the key's whole id (4 bytes), the length of the
+/// session's name in two bytes, the name that clients know the session by, and the session's id.
+#[derive(Clone, Debug)]
+pub(crate) struct Sealer {
+    pub(crate) ring: KeyRing,
+    pub(crate) mode: Mode,
+}
+
+const VERSION: u8 = 1;
+const SIGNED: u8 = 0x10;
+const LONG_ID: u8 = 0x20;
+
+/// The bytes that ids have which are made for sealed sessions. They are no secret that opens
+/// anything: they only have to differ among the sessions that live at the same time.
+pub(crate) const SHORT_ID: usize = 12;
+
+const HEAD: usize = 2;
+const NONCE: usize = 12;
+/// What ends before the epoch's first minutes aside, no seal is shorter; and no id is as long.
+const SHORTEST: usize = 64;
+
+/// The longest name and value of a cookie that browsers store (rfc6265bis, section 5.6).
+pub(crate) const LONGEST: usize = 4096;
+
+/// A new id that is short in a cookie.
+pub(crate) fn short_id() -> Result<SessionId, Error> {
+    let mut bytes = [0; SessionId::BYTES];
+    fill_random(&mut bytes[..SHORT_ID])?;
+    Ok(SessionId::from_bytes(bytes))
+}
+
+/// How many bytes of an id travel.
+fn id_length(id: &SessionId) -> usize {
+    match id.as_bytes()[SHORT_ID..].iter().all(|byte| *byte == 0) {
+        true => SHORT_ID,
+        false => SessionId::BYTES,
+    }
+}
+
+impl Sealer {
+    /// The format byte of this mode's texts with an id of this length.
+    fn format(&self, id_length: usize) -> u8 {
+        let signed = if self.mode == Mode::Signed { SIGNED } else { 0 };
+        let long = if id_length == SHORT_ID { 0 } else { LONG_ID };
+        VERSION | signed | long
+    }
+
+    /// Reads the session's id off a text that may be a seal of this mode, without opening it.
+    pub(crate) fn token(&self, text: &str) -> Option<Token> {
+        if !(SHORTEST..=LONGEST).contains(&text.len()) {
+            return None;
+        }
+        // 64 characters, which begin every seal, have 48 bytes, and those the id.
+        let mut head = [0; 48];
+        let start = BASE64_URL_SAFE_NO_PAD.decode_slice(text.as_bytes().get(..64)?, &mut head);
+        start.ok()?;
+        let id = self.id(&head)?;
+        let token = Token::with_text(id, text);
+        Some(if self.ring.may_be_old(head[1]) { token.to_be_renewed() } else { token })
+    }
+
+    /// The id at the beginning of a seal.
+    fn id(&self, seal: &[u8]) -> Option<SessionId> {
+        let length = [SHORT_ID, SessionId::BYTES];
+        let length =
+            length.into_iter().find(|length| seal.first() == Some(&self.format(*length)))?;
+        let mut id = [0; SessionId::BYTES];
+        id[..length].copy_from_slice(seal.get(HEAD..HEAD + length)?);
+        let id = SessionId::from_bytes(id);
+        // One id has one form.
+        (id_length(&id) == length).then_some(id)
+    }
+
+    /// Seals a session under the first key.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if a cookie of this name can't hold it.
+    pub(crate) fn seal(
+        &self,
+        name: &str,
+        id: &SessionId,
+        content: &Content,
+    ) -> Result<Token, Error> {
+        let key = self.ring.first();
+        let id_length = id_length(id);
+        let record = &content.record;
+        let mut seal = Vec::with_capacity(
+            HEAD + SessionId::BYTES + NONCE + 64 + record.values.size() + 4 * record.values.len(),
+        );
+        seal.extend([self.format(id_length), key.id[0]]);
+        seal.extend(&id.as_bytes()[..id_length]);
+        let context = Context::new(seal[0], key, name, id);
+        match self.mode {
+            Mode::Encrypted => {
+                // The system's generator and none of our own: nothing to seed, to lock, or to be
+                // inherited by a forked process.
+                let mut nonce = [0; NONCE];
+                fill_random(&mut nonce)?;
+                seal.extend(nonce);
+                let from = seal.len();
+                content.encode(&mut seal);
+                let tag = key
+                    .cookie_cipher
+                    .encrypt_inout_detached(
+                        &nonce.into(),
+                        context.bytes(),
+                        seal[from..].as_mut().into(),
+                    )
+                    .expect("a session is shorter than 64 GiB");
+                seal.extend(tag);
+            }
+            Mode::Signed => {
+                let from = seal.len();
+                content.encode(&mut seal);
+                let tag = signature(key, &context, &seal[from..]).finalize().into_bytes();
+                seal.extend(tag);
+            }
+        }
+        let text = BASE64_URL_SAFE_NO_PAD.encode(seal);
+        if name.len() + text.len() > LONGEST {
+            return Err(Error::TooLarge { what: "cookie bytes", limit: LONGEST });
+        }
+        Ok(Token::with_text(*id, Arc::<str>::from(text)))
+    }
+
+    /// Opens a seal; `None` for anything that no key of the ring sealed as this session, for this
+    /// name and in this mode.
+    pub(crate) fn open(&self, name: &str, token: &Token) -> Option<Opened> {
+        let mut seal = BASE64_URL_SAFE_NO_PAD.decode(token.own_text()?).ok()?;
+        let id = self.id(&seal).filter(|id| id == token.id())?;
+        let (format, key_id) = (*seal.first()?, *seal.get(1)?);
+        let rest = seal.get_mut(HEAD + id_length(&id)..)?;
+        let first = self.ring.first().id;
+        self.ring.with_short_id(key_id).find_map(|key| {
+            let context = Context::new(format, key, name, &id);
+            let content = match self.mode {
+                Mode::Encrypted => decrypt(key, &context, rest)?,
+                Mode::Signed => {
+                    let (content, tag) = rest.split_last_chunk::<32>()?;
+                    // In constant time.
+                    signature(key, &context, content).verify(tag.into()).ok()?;
+                    content
+                }
+            };
+            Some(Opened { content: Content::decode(content)?, by_first: key.id == first })
+        })
+    }
+}
+
+/// What a seal held.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) content: Content,
+    /// Whether the first key sealed it.
+    pub(crate) by_first: bool,
+}
+
+/// Leaves the bytes as they were if they are no seal of this key.
+fn decrypt<'a>(key: &Key, context: &Context, rest: &'a mut [u8]) -> Option<&'a [u8]> {
+    let (nonce, rest) = rest.split_first_chunk_mut::<NONCE>()?;
+    let (content, tag) = rest.split_last_chunk_mut::<16>()?;
+    key.cookie_cipher
+        .decrypt_inout_detached(
+            &(*nonce).into(),
+            context.bytes(),
+            (&mut *content).into(),
+            &(*tag).into(),
+        )
+        .ok()?;
+    Some(content)
+}
+
+fn signature(key: &Key, context: &Context, content: &[u8]) -> Authenticator {
+    key.cookie_mac.clone().chain_update(context.bytes()).chain_update(content)
+}
+
+/// What is authenticated beside the content: on the stack, as names are short.
+struct Context {
+    bytes: [u8; Self::ROOM],
+    length: usize,
+}
+
+impl Context {
+    const ROOM: usize = 1 + 4 + 2 + LONGEST_NAME + SessionId::BYTES;
+
+    fn new(format: u8, key: &Key, name: &str, id: &SessionId) -> Self {
+        debug_assert!(name.len() <= LONGEST_NAME, "checked when the name was bound");
+        let name_length = (name.len() as u16).to_be_bytes();
+        let parts = [&[format], &key.id[..], &name_length, name.as_bytes(), id.as_bytes()];
+        let mut bytes = [0; Self::ROOM];
+        let mut length = 0;
+        for part in parts {
+            bytes[length..length + part.len()].copy_from_slice(part);
+            length += part.len();
+        }
+        Self { bytes, length }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// The longest name of a session.
+pub(crate) const LONGEST_NAME: usize = 256;

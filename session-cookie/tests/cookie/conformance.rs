@@ -1,0 +1,82 @@
+//! The suite, with the limits that the documentation declares.
+
+use std::sync::Arc;
+
+use session_cookie::{CookieConfig, CookieProvider, KeyRing, Mode};
+use session_core::conformance::{Capabilities, Harness};
+use session_core::transport::CookieOptions;
+use session_core::{Binding, Config, Provider};
+use session_memory::{MemoryConfig, MemoryProvider};
+
+/// What a record at the client can't do, at the least.
+fn at_the_client() -> Capabilities {
+    Capabilities {
+        count: false,
+        shared_store: false,
+        revokes: false,
+        purges: false,
+        from_the_future: false,
+        max_bytes: 2_700,
+        ..Capabilities::default()
+    }
+}
+
+struct Sealed {
+    keys: KeyRing,
+    provider: Arc<CookieProvider>,
+    config: CookieConfig,
+}
+
+impl Sealed {
+    fn new(mode: Mode, revokes: bool) -> Self {
+        let keys = KeyRing::ephemeral().expect("the system has random numbers");
+        let mut config = CookieConfig::new(keys.clone());
+        config.mode = mode;
+        if revokes {
+            config.revocations = Some(Arc::new(MemoryProvider::new(MemoryConfig::default())));
+        }
+        Self { keys, provider: Arc::new(opened(config.clone())), config }
+    }
+}
+
+/// A provider as managers of the default configuration bind it, before the first manager does.
+fn opened(config: CookieConfig) -> CookieProvider {
+    let provider = CookieProvider::new(config);
+    // Longer than any case goes ahead, which stores records by itself.
+    let mut lifetime = Config::default().lifetime();
+    lifetime.absolute = std::time::Duration::MAX;
+    provider
+        .bind(&Binding::new(&CookieOptions::default().name, lifetime))
+        .expect("a cookie's name is fine");
+    provider
+}
+
+impl Harness for Sealed {
+    fn provider(&self) -> Arc<dyn Provider> {
+        Arc::<CookieProvider>::clone(&self.provider)
+    }
+
+    /// Another process has the keys and the store of ended sessions in common.
+    fn another(&self) -> Arc<dyn Provider> {
+        let mut config = CookieConfig::new(self.keys.clone());
+        config.mode = self.config.mode;
+        config.revocations.clone_from(&self.config.revocations);
+        Arc::new(opened(config))
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { revokes: self.config.revocations.is_some(), ..at_the_client() }
+    }
+}
+
+mod encrypted {
+    session_core::conformance_tests!(super::Sealed::new(super::Mode::Encrypted, false));
+}
+
+mod signed {
+    session_core::conformance_tests!(super::Sealed::new(super::Mode::Signed, false));
+}
+
+mod with_revocations {
+    session_core::conformance_tests!(super::Sealed::new(super::Mode::Encrypted, true));
+}

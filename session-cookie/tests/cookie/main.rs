@@ -1,0 +1,3 @@
+//! The provider keeps the contract as far as a cookie can, and what its documentation says beyond.
+
+mod conformance;
