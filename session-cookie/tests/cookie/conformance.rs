@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use session_cookie::{CookieConfig, CookieProvider, KeyRing, Mode};
+use session_cookie::{
+    CookieConfig, CookieProvider, EncryptedProvider, KeyRing, Mode, SignedProvider,
+};
 use session_core::conformance::{Capabilities, Harness};
 use session_core::transport::CookieOptions;
 use session_core::{Binding, Config, Provider};
@@ -79,4 +81,50 @@ mod signed {
 
 mod with_revocations {
     session_core::conformance_tests!(super::Sealed::new(super::Mode::Encrypted, true));
+}
+
+fn memory() -> MemoryProvider {
+    MemoryProvider::new(MemoryConfig::default())
+}
+
+fn keys() -> KeyRing {
+    KeyRing::ephemeral().expect("the system has random numbers")
+}
+
+mod signed_ids {
+    use super::*;
+
+    session_core::conformance_tests!(Arc::new(SignedProvider::new(memory(), keys())));
+}
+
+mod encrypted_at_rest {
+    use super::*;
+
+    session_core::conformance_tests!(Arc::new(EncryptedProvider::new(memory(), keys())));
+}
+
+mod encrypted_at_rest_in_a_slow_store {
+    use super::*;
+    use session_core::conformance::Delayed;
+
+    /// Each operation is several of a store that waits: fewer rounds take as long.
+    struct Slow(Arc<EncryptedProvider<Delayed<MemoryProvider>>>);
+
+    impl Slow {
+        fn new() -> Self {
+            Self(Arc::new(EncryptedProvider::new(Delayed::new(memory(), 7), keys())))
+        }
+    }
+
+    impl Harness for Slow {
+        fn provider(&self) -> Arc<dyn Provider> {
+            self.0.provider()
+        }
+
+        fn rounds(&self) -> usize {
+            400
+        }
+    }
+
+    session_core::conformance_tests!(Slow::new());
 }
