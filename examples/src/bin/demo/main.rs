@@ -62,6 +62,7 @@ fn main() -> ExitCode {
 /// Makes the providers known by their names: the only place that knows which ones there are.
 fn init_providers() {
     session_cookie::init();
+    session_file::init();
     session_memory::init();
     without_mongo();
 }
