@@ -16,10 +16,29 @@ pub(crate) const FILE_MODE: u32 = 0o600;
 /// The permissions of a directory of the store.
 pub(crate) const FOLDER_MODE: u32 = 0o700;
 
+/// The kinds of operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Open,
+    Create,
+    MakeFolder,
+    Stat,
+    SetMode,
+    SetTimes,
+    Read,
+    Write,
+    Sync,
+    Rename,
+    Exchange,
+    Unlink,
+    List,
+    Lock,
+}
+
 /// What a test has to say to an operation.
 pub(crate) trait Faults: Send + Sync + 'static {
     /// Lets the next operation happen, or makes it fail.
-    fn before(&self) -> Result<(), Errno> {
+    fn before(&self, _operation: Operation) -> Result<(), Errno> {
         Ok(())
     }
 
@@ -39,9 +58,13 @@ pub(crate) struct Disk<F>(pub(crate) F);
 
 impl<F: Faults> Disk<F> {
     /// Does an operation, again if a signal interrupted it.
-    fn uninterrupted<T>(&self, operation: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+    fn uninterrupted<T>(
+        &self,
+        operation: Operation,
+        call: impl Fn() -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
         loop {
-            match self.0.before().and_then(|()| operation()) {
+            match self.0.before(operation).and_then(|()| call()) {
                 Err(Errno::INTR) => {}
                 result => return result,
             }
@@ -51,14 +74,14 @@ impl<F: Faults> Disk<F> {
     /// Opens a directory that is not a symbolic link.
     pub(crate) fn open_folder(&self, dir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        self.uninterrupted(|| fs::openat(&dir, name, flags, Mode::empty()))
+        self.uninterrupted(Operation::Open, || fs::openat(&dir, name, flags, Mode::empty()))
     }
 
     /// Opens a file to read, whatever it is: not through a symbolic link, without waiting for the
     /// other end of a pipe, and without writing the time of access, which a modification time that
     /// lies ahead would bring about at every read.
     pub(crate) fn open_file(&self, dir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
-        self.uninterrupted(|| fs::openat(&dir, name, Self::READ, Mode::empty()))
+        self.uninterrupted(Operation::Open, || fs::openat(&dir, name, Self::READ, Mode::empty()))
     }
 
     const READ: OFlags = OFlags::RDONLY
@@ -72,7 +95,9 @@ impl<F: Faults> Disk<F> {
     /// that it needs for that in memory; otherwise [`Errno::AGAIN`].
     pub(crate) fn open_file_cached(&self, dir: impl AsFd, path: &[u8]) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::CACHED | ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        self.uninterrupted(|| fs::openat2(&dir, path, Self::READ, Mode::empty(), resolve))
+        self.uninterrupted(Operation::Open, || {
+            fs::openat2(&dir, path, Self::READ, Mode::empty(), resolve)
+        })
     }
 
     /// Makes a file that was not there.
@@ -84,7 +109,7 @@ impl<F: Faults> Disk<F> {
             | OFlags::NOCTTY
             | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(FILE_MODE);
-        self.uninterrupted(|| fs::openat(&dir, name, flags, mode))
+        self.uninterrupted(Operation::Create, || fs::openat(&dir, name, flags, mode))
     }
 
     /// Opens the file that locks are held on; makes it if it is not there.
@@ -96,32 +121,34 @@ impl<F: Faults> Disk<F> {
             | OFlags::NOCTTY
             | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(FILE_MODE);
-        self.uninterrupted(|| fs::openat(&dir, name, flags, mode))
+        self.uninterrupted(Operation::Create, || fs::openat(&dir, name, flags, mode))
     }
 
     /// Makes a directory, with its mode whatever the umask; [`Errno::EXIST`] if it is there.
     pub(crate) fn make_folder(&self, dir: impl AsFd, name: &[u8]) -> Result<(), Errno> {
         let mode = Mode::from_raw_mode(FOLDER_MODE);
-        self.uninterrupted(|| fs::mkdirat(&dir, name, mode))?;
+        self.uninterrupted(Operation::MakeFolder, || fs::mkdirat(&dir, name, mode))?;
         // Just made, in a directory where nobody else may write: it is no symbolic link.
-        self.uninterrupted(|| fs::chmodat(&dir, name, mode, AtFlags::empty()))
+        self.uninterrupted(Operation::MakeFolder, || {
+            fs::chmodat(&dir, name, mode, AtFlags::empty())
+        })
     }
 
     pub(crate) fn stat(&self, file: impl AsFd) -> Result<Stat, Errno> {
-        self.uninterrupted(|| fs::fstat(&file))
+        self.uninterrupted(Operation::Stat, || fs::fstat(&file))
     }
 
     /// What is there under this name, not what a symbolic link points to.
     pub(crate) fn stat_at(&self, dir: impl AsFd, name: &[u8]) -> Result<Stat, Errno> {
-        self.uninterrupted(|| fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW))
+        self.uninterrupted(Operation::Stat, || fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW))
     }
 
     pub(crate) fn set_mode(&self, file: impl AsFd, mode: u32) -> Result<(), Errno> {
-        self.uninterrupted(|| fs::fchmod(&file, Mode::from_raw_mode(mode)))
+        self.uninterrupted(Operation::SetMode, || fs::fchmod(&file, Mode::from_raw_mode(mode)))
     }
 
     pub(crate) fn set_times(&self, file: impl AsFd, times: &fs::Timestamps) -> Result<(), Errno> {
-        self.uninterrupted(|| fs::futimens(&file, times))
+        self.uninterrupted(Operation::SetTimes, || fs::futimens(&file, times))
     }
 
     pub(crate) fn set_times_at(
@@ -130,7 +157,9 @@ impl<F: Faults> Disk<F> {
         name: &[u8],
         times: &fs::Timestamps,
     ) -> Result<(), Errno> {
-        self.uninterrupted(|| fs::utimensat(&dir, name, times, AtFlags::SYMLINK_NOFOLLOW))
+        self.uninterrupted(Operation::SetTimes, || {
+            fs::utimensat(&dir, name, times, AtFlags::SYMLINK_NOFOLLOW)
+        })
     }
 
     /// Fills the buffer from the file's beginning; answers how much of it, less if the file ends.
@@ -140,7 +169,7 @@ impl<F: Faults> Disk<F> {
             let end = filled + self.0.portion(buffer.len() - filled);
             let result = self
                 .0
-                .before()
+                .before(Operation::Read)
                 .and_then(|()| io::pread(&file, &mut buffer[filled..end], filled as u64));
             match result {
                 Ok(0) => break,
@@ -155,7 +184,7 @@ impl<F: Faults> Disk<F> {
     /// Reads the file's beginning if the kernel has it in memory; otherwise [`Errno::AGAIN`], or
     /// another error where the file system can't tell.
     pub(crate) fn read_cached(&self, file: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
-        self.0.before()?;
+        self.0.before(Operation::Read)?;
         let end = self.0.portion(buffer.len());
         let mut slices = [IoSliceMut::new(&mut buffer[..end])];
         io::preadv2(&file, &mut slices, 0, ReadWriteFlags::NOWAIT)
@@ -168,7 +197,7 @@ impl<F: Faults> Disk<F> {
             let end = written + self.0.portion(bytes.len() - written);
             let result = self
                 .0
-                .before()
+                .before(Operation::Write)
                 .and_then(|()| io::pwrite(&file, &bytes[written..end], written as u64));
             match result {
                 // Never seen; without it a file system that does so would keep us here for ever.
@@ -186,7 +215,7 @@ impl<F: Faults> Disk<F> {
     /// Not repeated after any error, be it an interruption: the kernel reports a failed write once
     /// and then takes the pages for clean, so that a second fsync succeeds and nothing is there.
     pub(crate) fn sync(&self, file: impl AsFd) -> Result<(), Errno> {
-        self.0.before()?;
+        self.0.before(Operation::Sync)?;
         fs::fsync(file)
     }
 
@@ -196,30 +225,30 @@ impl<F: Faults> Disk<F> {
         (dir, name): (impl AsFd, &[u8]),
         (new_dir, new_name): (impl AsFd, &[u8]),
     ) -> Result<(), Errno> {
-        self.0.before()?;
+        self.0.before(Operation::Rename)?;
         fs::renameat(dir, name, new_dir, new_name)
     }
 
     /// Swaps two names of a directory.
     pub(crate) fn exchange(&self, dir: impl AsFd, one: &[u8], two: &[u8]) -> Result<(), Errno> {
-        self.0.before()?;
+        self.0.before(Operation::Exchange)?;
         fs::renameat_with(&dir, one, &dir, two, RenameFlags::EXCHANGE)
     }
 
     pub(crate) fn unlink(&self, dir: impl AsFd, name: &[u8]) -> Result<(), Errno> {
-        self.0.before()?;
+        self.0.before(Operation::Unlink)?;
         fs::unlinkat(dir, name, AtFlags::empty())
     }
 
     /// Goes to a place in a directory that its listing named.
     pub(crate) fn seek(&self, dir: impl AsFd, place: u64) -> Result<(), Errno> {
-        self.uninterrupted(|| fs::seek(&dir, SeekFrom::Start(place)))?;
+        self.uninterrupted(Operation::List, || fs::seek(&dir, SeekFrom::Start(place)))?;
         Ok(())
     }
 
     /// To be asked before a directory's listing is read on.
     pub(crate) fn list(&self) -> Result<(), Errno> {
-        self.uninterrupted(|| Ok(()))
+        self.uninterrupted(Operation::List, || Ok(()))
     }
 
     /// Takes the lock on one byte of a file unless another process, or another opening of the file,
@@ -230,7 +259,7 @@ impl<F: Faults> Disk<F> {
     /// file description locks").
     pub(crate) fn try_lock(&self, file: impl AsFd, byte: i64) -> Result<bool, Errno> {
         let lock = range(libc::F_WRLCK, byte);
-        self.uninterrupted(|| match fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)) {
+        self.uninterrupted(Operation::Lock, || match fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)) {
             Ok(_) => Ok(true),
             Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(false),
             Err(errno) => Err(Errno::from_raw_os_error(errno as i32)),
@@ -239,7 +268,7 @@ impl<F: Faults> Disk<F> {
 
     /// Whether somebody else has the lock on a byte.
     pub(crate) fn is_locked(&self, file: impl AsFd, byte: i64) -> Result<bool, Errno> {
-        self.uninterrupted(|| {
+        self.uninterrupted(Operation::Lock, || {
             let mut lock = range(libc::F_WRLCK, byte);
             match fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock)) {
                 Ok(_) => Ok(lock.l_type != libc::F_UNLCK as i16),

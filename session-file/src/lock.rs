@@ -34,6 +34,7 @@ const LIVES: i64 = 1 << 62;
 pub(crate) struct Locks {
     file: OwnedFd,
     stripes: Box<[Arc<Mutex<()>>]>,
+    patience: Duration,
 }
 
 /// One or two mutexes held, in ascending order.
@@ -52,7 +53,14 @@ pub(crate) struct Held<'l> {
 
 impl Locks {
     pub(crate) fn new(file: OwnedFd) -> Self {
-        Self { file, stripes: (0..STRIPES).map(|_| Arc::default()).collect() }
+        let stripes = (0..STRIPES).map(|_| Arc::default()).collect();
+        Self { file, stripes, patience: PATIENCE }
+    }
+
+    /// These locks with another patience. Tests have none.
+    #[cfg(test)]
+    pub(crate) fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// Waits until no other change of this session is under way in this process.
@@ -62,7 +70,7 @@ impl Locks {
 
     /// The same for two sessions.
     pub(crate) async fn queue_both(&self, one: &Name, two: &Name) -> Queued {
-        let patience = Instant::now() + PATIENCE;
+        let patience = Instant::now() + self.patience;
         let (one, two) = (one.stripe().min(two.stripe()), one.stripe().max(two.stripe()));
         let first = self.stripes[one].lock_arc().await;
         let second = match one == two {

@@ -396,3 +396,6 @@ fn random() -> Result<u64, Error> {
     let (bytes, _) = id.as_bytes().split_first_chunk().expect("an id has 32 bytes");
     Ok(u64::from_le_bytes(*bytes))
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,19 @@ pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     pub(crate) fn new() -> Self {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// One whose file system waits for no disk, if there is such; for tests of many small steps.
+    #[allow(dead_code, reason = "not every program that includes this file has such tests")]
+    pub(crate) fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Self::below(memory) } else { Self::new() }
+    }
+
+    fn below(base: &Path) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let base = std::env::temp_dir().canonicalize().expect("there is a directory for such");
+        let base = base.canonicalize().expect("there is a directory for such");
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let path = base.join(format!("session-file-{}-{number}", std::process::id()));

@@ -1,0 +1,522 @@
+//! Faults, at every operation; and what only shows from inside.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use futures_lite::future::block_on;
+use session_core::value;
+
+use super::*;
+use crate::disk::Operation;
+
+#[path = "../../tests/file/scratch.rs"]
+mod scratch;
+
+use scratch::Scratch;
+
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_123);
+const LATER: Timestamp = Timestamp::from_millis(1_800_003_600_000);
+const LATEST: Timestamp = Timestamp::from_millis(1_800_007_200_000);
+
+/// For operations that wait for the disk, and for those that never do.
+const BOTH: &[Durability] = &[Durability::None, Durability::Full];
+const NONE: &[Durability] = &[Durability::None];
+
+const ERRNOS: [Errno; 5] = [Errno::NOSPC, Errno::IO, Errno::MFILE, Errno::ROFS, Errno::INTR];
+
+/// Lets a number of operations happen, then makes one fail, or all that follow.
+#[derive(Clone)]
+struct Fuse(Arc<Inner>);
+
+struct Inner {
+    /// Operations since it was set.
+    seen: AtomicUsize,
+    /// Of those, the ones of this kind.
+    kinds: Mutex<Vec<Operation>>,
+    fault: Mutex<Option<Fault>>,
+    /// The most bytes that a read or write moves.
+    portion: AtomicUsize,
+}
+
+#[derive(Clone, Copy)]
+struct Fault {
+    at: usize,
+    errno: Errno,
+    lasts: bool,
+}
+
+impl Fuse {
+    fn new() -> Self {
+        Self(Arc::new(Inner {
+            seen: AtomicUsize::new(0),
+            kinds: Mutex::default(),
+            fault: Mutex::default(),
+            portion: AtomicUsize::new(usize::MAX),
+        }))
+    }
+
+    fn set(&self, fault: Option<Fault>) {
+        *self.0.fault.lock() = fault;
+        self.0.kinds.lock().clear();
+        self.0.seen.store(0, Ordering::SeqCst);
+    }
+
+    /// Ends the faults; tells whether one happened.
+    fn unset(&self) -> bool {
+        let fault = self.0.fault.lock().take();
+        fault.is_some_and(|fault| self.0.seen.load(Ordering::SeqCst) > fault.at)
+    }
+
+    fn seen(&self, kind: Operation) -> usize {
+        self.0.kinds.lock().iter().filter(|seen| **seen == kind).count()
+    }
+}
+
+impl Faults for Fuse {
+    fn before(&self, operation: Operation) -> Result<(), Errno> {
+        let at = self.0.seen.fetch_add(1, Ordering::SeqCst);
+        self.0.kinds.lock().push(operation);
+        match *self.0.fault.lock() {
+            Some(fault) if at == fault.at => Err(fault.errno),
+            // An interruption that lasts would be repeated for ever.
+            Some(fault) if fault.lasts && at > fault.at && fault.errno != Errno::INTR => {
+                Err(fault.errno)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn portion(&self, length: usize) -> usize {
+        length.min(self.0.portion.load(Ordering::SeqCst))
+    }
+}
+
+struct Tested {
+    store: Store<Fuse>,
+    fuse: Fuse,
+    _scratch: Scratch,
+}
+
+impl Tested {
+    fn new(sync: Durability) -> Self {
+        Self::in_scratch(Scratch::new(), sync)
+    }
+
+    fn in_scratch(scratch: Scratch, sync: Durability) -> Self {
+        let fuse = Fuse::new();
+        let config = FileConfig::new(scratch.path()).with_sync(sync);
+        let mut store = Store::open(config, Disk(fuse.clone())).expect("opens");
+        store.locks.set_patience(Duration::ZERO);
+        Self { store, fuse, _scratch: scratch }
+    }
+
+    fn queue(&self, name: &Name) -> Queued {
+        block_on(self.store.locks.queue(name))
+    }
+
+    fn create(&self, name: &Name) -> Result<(), Error> {
+        self.store.create(self.queue(name), name, &record(), NOW)
+    }
+
+    fn stored(&self) -> Name {
+        let name = name();
+        self.create(&name).expect("is stored");
+        name
+    }
+
+    fn save(&self, name: &Name) -> Result<(), Error> {
+        self.store.save(self.queue(name), name, &changes(), NOW)
+    }
+
+    fn rename(&self, name: &Name, new: &Name) -> Result<(), Error> {
+        self.store.rename(block_on(self.store.locks.queue_both(name, new)), name, new, NOW)
+    }
+
+    fn touch(&self, name: &Name) -> Result<(), Error> {
+        self.store.touch(self.queue(name), name, LATEST, NOW)
+    }
+
+    fn load(&self, name: &Name) -> Result<Option<Record>, Error> {
+        match self.store.load_cached(name, NOW) {
+            Some(answer) => answer,
+            None => self.store.load(name, NOW),
+        }
+    }
+
+    fn found(&self, name: &Name) -> Option<Record> {
+        self.load(name).expect("can be read")
+    }
+
+    /// The number of files that are no sessions.
+    fn strays(&self) -> usize {
+        let folders = std::fs::read_dir(&self.store.config.path).expect("is listed");
+        let folders = folders.map(|folder| folder.expect("is listed").path());
+        let files = folders.filter(|path| path.is_dir()).flat_map(|folder| {
+            std::fs::read_dir(folder).expect("is listed").map(|file| file.expect("is listed"))
+        });
+        files.filter(|file| file.file_name().to_string_lossy().starts_with('.')).count()
+    }
+}
+
+fn name() -> Name {
+    Name::of(&SessionId::generate().expect("has random numbers"))
+}
+
+fn number(n: u64) -> Box<[u8]> {
+    value::encode("", &n, &Default::default()).expect("is a value")
+}
+
+fn record() -> Record {
+    let values = [("count", number(1)), ("name", number(2))].into_iter().collect();
+    Record { created: NOW, expires: LATER, owner: Some("ada".into()), values }
+}
+
+fn changes() -> Changes {
+    let mut changes = Changes::new();
+    changes.set("count", number(1_000_000));
+    changes
+}
+
+fn saved() -> Record {
+    let mut record = record();
+    record.apply(&changes(), NOW).expect("fits");
+    record
+}
+
+/// Runs an operation with a fault at its first step, its second, and so on, until it comes to its
+/// end without one; with each error, once and from then on, on these kinds of store.
+///
+/// `operate` gets a session; `check` gets the session, what the operation answered, and whether
+/// that leaves open if it happened.
+fn with_every_fault<T: std::fmt::Debug>(
+    kinds: &[Durability],
+    operate: impl Fn(&Tested, &Name) -> Result<T, Error>,
+    check: impl Fn(&Tested, &Name, &Result<T, Error>, &str),
+) {
+    for sync in kinds {
+        let scratch = if kinds == NONE { Scratch::in_memory() } else { Scratch::new() };
+        let tested = Tested::in_scratch(scratch, *sync);
+        for (errno, lasts) in ERRNOS.iter().flat_map(|errno| [(*errno, false), (*errno, true)]) {
+            for at in 0.. {
+                assert!(at < 1000, "the operation has no end");
+                let name = tested.stored();
+                tested.fuse.set(Some(Fault { at, errno, lasts }));
+                let result = operate(&tested, &name);
+                let failed = tested.fuse.unset();
+                let what = format!("{sync:?}, {errno:?} at {at}, lasts: {lasts}: {result:?}");
+                match &result {
+                    Ok(_) => {}
+                    Err(Error::Full { .. }) => assert_eq!(errno, Errno::NOSPC, "{what}"),
+                    Err(Error::InDoubt { source } | Error::Unavailable { source }) => {
+                        // Found behind the steps' names, for logs.
+                        assert!(source.source().is_some(), "{what}");
+                    }
+                    Err(_) => panic!("{what}"),
+                }
+                assert!(failed || result.is_ok(), "{what}: without a fault");
+                check(&tested, &name, &result, &what);
+                let queued = tested.queue(&name);
+                tested.store.destroy(queued, &name).expect("is removed");
+                if !failed {
+                    break;
+                }
+            }
+        }
+        // What could not be removed then is removed by others when this opening has ended.
+        let Tested { store, fuse, _scratch } = tested;
+        let config = store.config.clone();
+        drop(store);
+        let store = Store::open(config, Disk(fuse.clone())).expect("opens");
+        let tested = Tested { store, fuse, _scratch };
+        while tested.store.purge(NOW, 1000).expect("collects").more {}
+        assert_eq!(tested.strays(), 0);
+        assert_eq!(tested.store.count(NOW).expect("counts"), 0);
+    }
+}
+
+/// Checks that an operation that failed changed nothing, that one that passed did what it should,
+/// and that one in doubt did one of both.
+fn check_outcome<T, V: PartialEq + std::fmt::Debug>(
+    result: &Result<T, Error>,
+    found: &V,
+    before: &V,
+    after: &V,
+    what: &str,
+) {
+    match result {
+        Ok(_) => assert_eq!(found, after, "{what}"),
+        Err(Error::InDoubt { .. }) => assert!(found == before || found == after, "{what}"),
+        Err(_) => assert_eq!(found, before, "{what}"),
+    }
+}
+
+#[test]
+fn a_fault_during_create_leaves_none_or_all() {
+    let new = std::cell::Cell::new(name());
+    with_every_fault(
+        BOTH,
+        |tested, _| {
+            new.set(name());
+            tested.create(&new.get())
+        },
+        |tested, _, result, what| {
+            let found = tested.found(&new.get());
+            check_outcome(result, &found, &None, &Some(record()), what);
+            tested.store.destroy(tested.queue(&new.get()), &new.get()).expect("is removed");
+        },
+    );
+}
+
+#[test]
+fn a_fault_during_load_is_an_error_and_does_no_harm() {
+    with_every_fault(BOTH, Tested::load, |tested, name, result, what| {
+        if let Ok(found) = result {
+            assert_eq!(*found, Some(record()), "{what}");
+        }
+        assert_eq!(tested.found(name), Some(record()), "{what}");
+    });
+}
+
+#[test]
+fn a_fault_during_save_leaves_the_old_or_the_new() {
+    with_every_fault(BOTH, Tested::save, |tested, name, result, what| {
+        check_outcome(result, &tested.found(name), &Some(record()), &Some(saved()), what);
+    });
+}
+
+#[test]
+fn a_fault_during_rename_leaves_one_session() {
+    let new = std::cell::Cell::new(name());
+    with_every_fault(
+        BOTH,
+        |tested, old| {
+            new.set(name());
+            tested.rename(old, &new.get())
+        },
+        |tested, old, result, what| {
+            let found = (tested.found(old), tested.found(&new.get()));
+            check_outcome(result, &found, &(Some(record()), None), &(None, Some(record())), what);
+            tested.store.destroy(tested.queue(&new.get()), &new.get()).expect("is removed");
+        },
+    );
+}
+
+#[test]
+fn a_fault_during_destroy_is_no_success() {
+    with_every_fault(
+        BOTH,
+        |tested, name| tested.store.destroy(tested.queue(name), name),
+        |tested, name, result, what| {
+            check_outcome(result, &tested.found(name), &Some(record()), &None, what);
+        },
+    );
+}
+
+#[test]
+fn a_fault_during_touch_leaves_the_old_expiry_or_the_new() {
+    with_every_fault(NONE, Tested::touch, |tested, name, result, what| {
+        let expires = tested.found(name).map(|record| record.expires);
+        check_outcome(result, &expires, &Some(LATER), &Some(LATEST), what);
+    });
+}
+
+#[test]
+fn a_fault_during_count_is_an_error() {
+    with_every_fault(
+        NONE,
+        |tested, _| tested.store.count(NOW),
+        |_, _, result, what| {
+            if let Ok(count) = result {
+                assert_eq!(*count, 1, "{what}");
+            }
+        },
+    );
+}
+
+#[test]
+fn a_fault_during_purge_stops_it_for_a_while() {
+    with_every_fault(
+        NONE,
+        |tested, _| tested.store.purge(LATEST, 1000),
+        |tested, name, result, what| {
+            if let Ok(purged) = result {
+                assert_eq!((purged.removed, purged.more), (1, false), "{what}");
+            }
+            // Wherever it stopped, the next rounds come to the end and to the beginning.
+            let round = || while tested.store.purge(LATEST, 1000).expect("collects").more {};
+            round();
+            round();
+            assert_eq!(tested.found(name), None, "{what}");
+        },
+    );
+}
+
+#[test]
+fn a_fault_during_open_is_an_error_and_the_next_open_works() {
+    for fresh in [true, false] {
+        let tested = Tested::in_scratch(Scratch::in_memory(), Durability::Full);
+        let name = tested.stored();
+        for at in 0.. {
+            // A fresh store takes time, so each step sees one of the errors there.
+            let errnos = if fresh { &ERRNOS[at % 5..=at % 5] } else { &ERRNOS[..] };
+            let mut failed = false;
+            for errno in errnos {
+                let scratch = fresh.then(Scratch::in_memory);
+                let mut config = tested.store.config.clone();
+                if let Some(scratch) = &scratch {
+                    config.path = scratch.path().into();
+                }
+                let fuse = Fuse::new();
+                fuse.set(Some(Fault { at, errno: *errno, lasts: false }));
+                let opened = Store::open(config.clone(), Disk(fuse.clone()));
+                failed |= fuse.unset();
+                match opened.map(drop) {
+                    Ok(()) => {}
+                    Err(Error::Full { .. } | Error::Unavailable { .. }) => {}
+                    Err(error) => panic!("{errno:?} at {at}: {error:?}"),
+                }
+                Store::open(config, Disk(NoFaults)).expect("opens without");
+            }
+            if !failed {
+                break;
+            }
+        }
+        assert_eq!(tested.found(&name), Some(record()));
+    }
+}
+
+#[test]
+fn short_reads_and_writes_are_completed() {
+    for portion in [1, 7, 95] {
+        let tested = Tested::new(Durability::None);
+        tested.fuse.0.portion.store(portion, Ordering::SeqCst);
+        let name = tested.stored();
+        assert_eq!(tested.found(&name), Some(record()));
+        tested.save(&name).expect("is live");
+        assert_eq!(tested.found(&name), Some(saved()));
+        let new = self::name();
+        tested.rename(&name, &new).expect("is live");
+        assert_eq!((tested.found(&name), tested.found(&new)), (None, Some(saved())));
+    }
+}
+
+/// After a failed fsync a kernel takes the pages for clean: trying again would succeed and prove
+/// nothing.
+#[test]
+fn a_failed_fsync_is_not_tried_again() {
+    let tested = Tested::new(Durability::Full);
+    let name = tested.stored();
+    let steps = |errno| {
+        tested.fuse.set(None);
+        tested.save(&name).expect("is live");
+        let kinds = tested.fuse.0.kinds.lock().clone();
+        let syncs: Vec<_> = (0..kinds.len()).filter(|at| kinds[*at] == Operation::Sync).collect();
+        assert_eq!(syncs.len(), 2, "the file, then its folder");
+        syncs.into_iter().map(move |at| Fault { at, errno, lasts: false })
+    };
+    for errno in [Errno::IO, Errno::INTR, Errno::NOSPC] {
+        for (number, fault) in steps(errno).enumerate() {
+            tested.fuse.set(Some(fault));
+            let saved = tested.save(&name);
+            assert!(tested.fuse.unset());
+            assert_eq!(tested.fuse.seen(Operation::Sync), number + 1, "none after the failed one");
+            match saved {
+                Err(Error::Unavailable { .. } | Error::Full { .. }) if number == 0 => {}
+                Err(Error::InDoubt { .. }) if number == 1 => {}
+                other => panic!("{errno:?} at fsync {number}: {other:?}"),
+            }
+            assert_eq!(tested.strays(), 0, "the file whose fsync failed is thrown away");
+        }
+    }
+}
+
+#[test]
+fn a_file_system_that_cannot_swap_files_renames_them() {
+    let tested = Tested::new(Durability::None);
+    let name = tested.stored();
+    tested.fuse.set(None);
+    tested.save(&name).expect("is live");
+    assert_eq!(
+        (tested.fuse.seen(Operation::Exchange), tested.fuse.seen(Operation::Rename)),
+        (1, 0)
+    );
+    let at = tested.fuse.0.kinds.lock().iter().position(|kind| *kind == Operation::Exchange);
+    tested.fuse.set(at.map(|at| Fault { at, errno: Errno::INVAL, lasts: false }));
+    tested.save(&name).expect("is live");
+    tested.save(&name).expect("is live");
+    assert_eq!(
+        (tested.fuse.seen(Operation::Exchange), tested.fuse.seen(Operation::Rename)),
+        (1, 2)
+    );
+    assert_eq!(tested.strays(), 0);
+}
+
+#[test]
+fn a_lock_that_is_not_given_back_is_not_waited_for_without_end() {
+    let one = Tested::new(Durability::None);
+    let name = one.stored();
+    let mut other = Store::open(one.store.config.clone(), Disk(NoFaults)).expect("opens");
+    other.locks.set_patience(Duration::ZERO);
+    let held = one.store.hold(one.queue(&name)).expect("is free");
+    let queue = || block_on(other.locks.queue(&name));
+    let saved = other.save(queue(), &name, &changes(), NOW);
+    assert!(matches!(saved, Err(Error::Unavailable { .. })), "{saved:?}");
+    assert!(matches!(other.destroy(queue(), &name), Err(Error::Unavailable { .. })));
+    assert_eq!(other.purge(LATEST, 10).expect("collects").removed, 0, "it is in use");
+    assert_eq!(other.load(&name, NOW).expect("is read"), Some(record()), "readers don't wait");
+    drop(held);
+    other.save(queue(), &name, &changes(), NOW).expect("is free");
+}
+
+#[test]
+fn temporaries_of_the_living_are_left_alone() {
+    let one = Tested::new(Durability::None);
+    let other = Store::open(one.store.config.clone(), Disk(NoFaults)).expect("opens");
+    let folder = one.store.disk.open_folder(&one.store.directory.root, b"00").expect("opens");
+    let temporary =
+        Temporary::create(&one.store.disk, &folder, one.store.token, 7).expect("is new");
+    for _ in 0..2 {
+        one.store.purge(LATEST, 10).expect("collects");
+        other.purge(LATEST, 10).expect("collects");
+    }
+    assert_eq!(one.strays(), 1);
+    drop(temporary);
+    assert_eq!(one.strays(), 0);
+}
+
+/// What a file is decides before anything is read from it.
+#[test]
+fn only_private_regular_files_are_read() {
+    let tested = Tested::new(Durability::None);
+    let name = tested.stored();
+    let folder = tested.store.open_folder(&name).expect("opens");
+    let good = tested.store.disk.stat_at(&folder, name.file()).expect("is there");
+    let checked = |change: &dyn Fn(&mut Stat)| {
+        let mut stat = good;
+        change(&mut stat);
+        tested.store.check(&stat, NOW)
+    };
+    assert!(matches!(checked(&|_| {}), Ok(Some(LATER))));
+    // sockets, links, block devices, directories, character devices, pipes, nothing known
+    for kind in [0o14, 0o12, 0o06, 0o04, 0o02, 0o01, 0o00] {
+        let result = checked(&|stat| stat.st_mode = kind << 12 | 0o600);
+        assert!(matches!(result, Err(Error::Unreadable { .. })), "kind {kind:o}: {result:?}");
+    }
+    for mode in [0o666, 0o610, 0o4600, 0o400, 0] {
+        let result = checked(&|stat| stat.st_mode = 0o100000 | mode);
+        assert!(matches!(result, Err(Error::Unreadable { .. })), "mode {mode:o}: {result:?}");
+    }
+    for result in [
+        checked(&|stat| stat.st_uid += 1),
+        checked(&|stat| stat.st_size = i64::MAX),
+        checked(&|stat| stat.st_size = -1),
+        checked(&|stat| stat.st_size = 95),
+        checked(&|stat| stat.st_mtime = i64::MAX),
+        checked(&|stat| stat.st_mtime = -1),
+    ] {
+        assert!(matches!(result, Err(Error::Unreadable { .. })), "{result:?}");
+    }
+    let expired = checked(&|stat| stat.st_mtime = 5);
+    assert!(matches!(expired, Ok(None)), "{expired:?}");
+}
