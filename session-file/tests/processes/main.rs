@@ -6,9 +6,11 @@
 //! ```
 //!
 //! A program of its own rather than a part of the other tests, because it starts itself again: as
-//! a process that serves the conformance suite's operations, and as one that is killed.
+//! a process that serves the conformance suite's operations, as one with another umask, and as one
+//! that is killed.
 
 mod crash;
+mod modes;
 mod remote;
 #[path = "../file/scratch.rs"]
 mod scratch;
@@ -33,6 +35,11 @@ enum Role {
         socket: String,
         directory: String,
     },
+    /// Stores sessions under an umask.
+    Masked {
+        mask: String,
+        directory: String,
+    },
     /// Changes sessions until it is killed.
     Victim {
         directory: String,
@@ -52,6 +59,7 @@ fn main() -> ExitCode {
         }
         Ok(Role::Tests { kills, seed, wanted }) => run(kills, seed, &wanted),
         Ok(Role::Serve { socket, directory }) => remote::serve(&socket, &directory),
+        Ok(Role::Masked { mask, directory }) => modes::masked(&mask, &directory),
         Ok(Role::Victim { directory, sync, seed, shared }) => {
             crash::victim(&directory, &sync, seed, &shared)
         }
@@ -73,6 +81,10 @@ fn role() -> Result<Role, lexopt::Error> {
                     socket: socket.string()?,
                     directory: directory.string()?,
                 });
+            }
+            Arg::Long("masked") => {
+                let (mask, directory) = (arguments.value()?, arguments.value()?);
+                return Ok(Role::Masked { mask: mask.string()?, directory: directory.string()? });
             }
             Arg::Long("victim") => {
                 let mut next = || arguments.value()?.string();
@@ -100,6 +112,7 @@ fn tests(kills: usize, seed: u64) -> Vec<(String, Test)> {
         (format!("four_processes::{}", case.name()), test)
     });
     let mut tests: Vec<_> = cases.collect();
+    tests.push(("the_umask_decides_nothing".into(), Box::new(modes::run)));
     tests.push(("killed_processes_lose_nothing".into(), Box::new(move || crash::run(kills, seed))));
     tests
 }

@@ -1,0 +1,72 @@
+//! The modes of what is made, under umasks that would have others.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use futures_lite::future::block_on;
+use session_core::{Provider as _, Record, SessionId, Timestamp, Token};
+use session_file::{Durability, FileConfig, FileProvider};
+
+use crate::scratch::Scratch;
+
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_123);
+
+fn open(directory: &Path) -> FileProvider {
+    let config = FileConfig::new(directory).with_sync(Durability::None);
+    FileProvider::open(config).expect("the store opens")
+}
+
+fn ids() -> [SessionId; 3] {
+    [1, 2, 3].map(|byte| SessionId::from_bytes([byte; 32]))
+}
+
+/// What the other process does.
+pub(crate) fn masked(mask: &str, directory: &str) -> ExitCode {
+    let mask = u32::from_str_radix(mask, 8).expect("is octal");
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+    let provider = open(Path::new(directory));
+    let expires = NOW.saturating_add(Duration::from_secs(3600));
+    let [created, renamed, new_id] = ids();
+    let record = Record { created: NOW, expires, ..Record::default() };
+    for id in [created, renamed] {
+        block_on(provider.create(&id, record.clone(), NOW)).expect("is new");
+    }
+    block_on(provider.rename(&renamed.into(), &new_id, NOW)).expect("is live");
+    ExitCode::SUCCESS
+}
+
+pub(crate) fn run() {
+    for mask in ["0", "022", "077", "777"] {
+        let scratch = Scratch::new();
+        let program = std::env::current_exe().expect("this program has a file");
+        let mut command = Command::new(program);
+        let status = command.args(["--masked", mask]).arg(scratch.path()).status();
+        assert!(status.expect("the process starts").success(), "under the mask {mask}");
+
+        let (mut files, mut folders) = (0, 0);
+        let mut check = |path: &Path| {
+            let metadata = path.symlink_metadata().expect("is there");
+            let (count, wanted) =
+                if metadata.is_dir() { (&mut folders, 0o700) } else { (&mut files, 0o600) };
+            *count += 1;
+            assert_eq!(metadata.mode() & 0o7777, wanted, "{} under {mask}", path.display());
+            metadata.is_dir()
+        };
+        check(scratch.path());
+        for entry in fs::read_dir(scratch.path()).expect("is listed") {
+            let path = entry.expect("is listed").path();
+            if check(&path) {
+                for file in fs::read_dir(&path).expect("is listed") {
+                    check(&file.expect("is listed").path());
+                }
+            }
+        }
+        assert_eq!((files, folders), (3, 257), "two sessions and the lock");
+        let provider = open(scratch.path());
+        let [created, _, renamed] = ids().map(|id| block_on(provider.load(&Token::from(id), NOW)));
+        assert!(created.expect("can be read").is_some() && renamed.expect("can be read").is_some());
+    }
+}
