@@ -1,0 +1,58 @@
+//! Seals one session ten million times and shows that no nonce came twice: run it with `--release`.
+//! It needs 300 MB of memory.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use futures_lite::future::block_on;
+use session_cookie::{CookieConfig, CookieProvider, KeyRing};
+use session_core::{Provider as _, Record, Timestamp};
+
+const SEALS: usize = 10_000_000;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let provider = CookieProvider::new(CookieConfig::new(KeyRing::ephemeral()?));
+    let now = Timestamp::from_millis(1_800_000_000_000);
+    let record = Record {
+        created: now,
+        expires: now.saturating_add(Duration::from_secs(1800)),
+        ..Record::default()
+    };
+    let token = provider.new_token()?;
+    let mut seen = HashSet::<[u8; 12], BuildHasherDefault<Random>>::default();
+    seen.reserve(SEALS);
+    for _ in 0..SEALS {
+        let sealed = block_on(provider.create(token.id(), record.clone(), now))?;
+        let text = sealed.own_text().ok_or("a sealed session has a text of its own")?;
+        // Format, key and id are 14 bytes; the nonce's 12 follow.
+        let mut head = [0; 27];
+        BASE64_URL_SAFE_NO_PAD.decode_slice(&text[..36], &mut head)?;
+        let nonce = *head[14..].first_chunk().ok_or("a seal has a nonce")?;
+        if !seen.insert(nonce) {
+            return Err(format!("a nonce came twice, after {} seals", seen.len()).into());
+        }
+    }
+    println!("{SEALS} seals of one session, {} different nonces", seen.len());
+    Ok(())
+}
+
+/// Nonces are random already: the first eight bytes are hash enough.
+#[derive(Default)]
+struct Random(u64);
+
+impl Hasher for Random {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_ne_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+}
