@@ -310,14 +310,17 @@ impl ManagerBuilder {
     }
 }
 
+/// The configured transport. The others' options are checked as well: a mistake shows at the start,
+/// not on the day that someone changes the transport.
 fn built_in(config: &Config) -> Result<Arc<dyn Transport>, Error> {
-    let cookie = || CookieTransport::new(config.cookie.clone());
-    let url = || UrlTransport::new(config.url.clone());
+    let cookie = CookieTransport::new(config.cookie.clone())?;
+    let url = UrlTransport::new(config.url.clone())?;
+    let header = HeaderTransport::new(&config.header)?;
     Ok(match config.transport {
-        TransportKind::Cookie => Arc::new(cookie()?),
-        TransportKind::Url => Arc::new(url()?),
-        TransportKind::Auto => Arc::new(AutoTransport::new(cookie()?, url()?)),
-        TransportKind::Header => Arc::new(HeaderTransport::new(&config.header)?),
+        TransportKind::Cookie => Arc::new(cookie),
+        TransportKind::Url => Arc::new(url),
+        TransportKind::Auto => Arc::new(AutoTransport::new(cookie, url)),
+        TransportKind::Header => Arc::new(header),
     })
 }
 

@@ -137,13 +137,19 @@ impl Source {
     /// Ends the reading.
     ///
     /// # Errors
-    /// [`Error::Config`] names an option that nobody took.
+    /// [`Error::Config`] names an option that nobody took; unless the name is none, as in a URI that
+    /// was meant for another provider: it may hold a password.
     pub fn finish(self) -> Result<(), Error> {
+        let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
         match self.0.first() {
             None => Ok(()),
-            Some((name, _)) => {
+            Some((name, _)) if name.len() <= 32 && name.bytes().all(is_name) => {
                 Err(Error::config(format_args!("unknown option {name:?} in the source string")))
             }
+            Some(_) => Err(Error::config(
+                "the source string has an option that this provider doesn't know; \
+                 is it meant for another one?",
+            )),
         }
     }
 }
@@ -165,7 +171,7 @@ pub(crate) fn malformed_percent(text: &str) -> bool {
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+        write!(f, "Source({} options)", self.0.len())
     }
 }
 
@@ -209,6 +215,11 @@ mod tests {
             let error = Source::parse(text).unwrap_err();
             assert!(matches!(error, Error::Config(_)), "{text:?}: {error:?}");
             assert!(!error.to_string().contains("secret"));
+        }
+        for text in ["mongodb://u:secret@h/?w=majority", "u:secret@tcp(h)/db?parseTime=true"] {
+            let source = Source::parse(text).unwrap();
+            assert!(!format!("{source:?}").contains("secret"));
+            assert!(!source.finish().unwrap_err().to_string().contains("secret"));
         }
         let mut source = Source::parse("n=secret").unwrap();
         assert!(!format!("{source:?}").contains("secret"));

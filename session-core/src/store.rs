@@ -178,14 +178,25 @@ impl LoadedSession<'_> {
             self.core.lock().fresh = None;
             return Ok(());
         };
+        let renamed = self.rename(&token).await?;
+        shared.counters.regenerated.add(1);
+        debug!(
+            old = %token.id().log_hash(),
+            new = %renamed.id().log_hash(),
+            "session regenerated"
+        );
+        Ok(())
+    }
+
+    /// Moves the stored session to a new id.
+    async fn rename(&self, token: &Token) -> Result<Token, Error> {
+        let shared = self.shared;
         for _ in 0..CREATE_TRIES {
             let new_id = *shared.new_token()?.id();
-            match shared.provider.rename(&token, &new_id, shared.clock.now()).await {
-                Ok(new_token) => {
-                    shared.counters.regenerated.add(1);
-                    debug!(old = %token.id().log_hash(), new = %new_id.log_hash(), "session regenerated");
-                    self.core.lock().token = Some(new_token);
-                    return Ok(());
+            match shared.provider.rename(token, &new_id, shared.clock.now()).await {
+                Ok(renamed) => {
+                    self.core.lock().token = Some(renamed.clone());
+                    return Ok(renamed);
                 }
                 Err(Error::Exists) => {}
                 Err(error) => return Err(self.failed(error)),
@@ -197,24 +208,29 @@ impl LoadedSession<'_> {
     /// Ends the session, at once and for good, and starts a new, empty one with a new id, which is
     /// stored only if something is put into it.
     ///
+    /// It takes the session's id away before it destroys: a request that gives the session a new id
+    /// at the same time either loses to this one, or makes it answer `Gone`. Otherwise a logout
+    /// could report success for a session that goes on under its new id.
+    ///
     /// # Errors
-    /// [`Error::Unavailable`] if the store is down: the session may live on then.
+    /// [`Error::Gone`] if the session ended or changed its id meanwhile; the visitor is anonymous
+    /// then. [`Error::Unavailable`] if the store is down: the session may live on then.
     ///
     /// # Cancellation
-    /// The session lives on or has ended.
+    /// The session has ended, or lives on under its old id or another one; the latter is announced
+    /// if the request is finished all the same.
     pub async fn destroy(&self) -> Result<(), Error> {
         let _turn = self.core.turn().await;
-        let now = self.shared.clock.now();
+        let shared = self.shared;
         let token = self.core.lock().token.clone();
         if let Some(token) = &token {
-            self.shared
-                .provider
-                .destroy(token, now)
-                .await
-                .map_err(|error| self.shared.noted(error))?;
-            self.shared.counters.destroyed.add(1);
+            let last = self.rename(token).await?;
+            let destroyed = shared.provider.destroy(&last, shared.clock.now()).await;
+            destroyed.map_err(|error| shared.noted(error))?;
+            shared.counters.destroyed.add(1);
             debug!(session = %token.id().log_hash(), "session destroyed");
         }
+        let now = shared.clock.now();
         let mut state = self.core.lock();
         state.ended = true;
         state.become_new(now);

@@ -217,7 +217,8 @@ fn remove_cookie(headers: &mut HeaderMap, name: &str) {
 }
 
 fn validate(options: &CookieOptions) -> Result<(), Error> {
-    let CookieOptions { name, path, domain, secure, same_site, partitioned, .. } = options;
+    let CookieOptions { name, path, domain, secure, http_only, same_site, partitioned, .. } =
+        options;
     let refuse = |why: &str| Err(Error::config(format_args!("cookie {why}")));
     if name.is_empty() || name.len() > 256 || !name.bytes().all(is_token) {
         return refuse("name must be 1 to 256 letters, digits or any of !#$%&'*+-.^_`|~");
@@ -244,6 +245,11 @@ fn validate(options: &CookieOptions) -> Result<(), Error> {
         return refuse(
             "name with the prefix __Host- needs secure = true, path = \"/\" and no domain",
         );
+    }
+    if has_prefix("__Host-Http-") || has_prefix("__Http-") {
+        if !secure || !http_only {
+            return refuse("name with the prefix __Http- needs secure = true and http_only = true");
+        }
     }
     if has_prefix("__Secure-") && !secure {
         return refuse("name with the prefix __Secure- needs secure = true");

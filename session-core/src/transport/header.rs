@@ -1,7 +1,7 @@
 //! Ids in a header of their own, for API clients.
 
 use http::header::CACHE_CONTROL;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::{Deserialize, Serialize};
 
 use super::{Announcement, Carrier, Found, RequestHead, Transport, one_text};
@@ -22,6 +22,37 @@ impl Default for HeaderOptions {
     }
 }
 
+/// Headers that mean something else to clients, servers and caches.
+const MEANINGFUL: [HeaderName; 27] = [
+    header::ACCEPT,
+    header::AGE,
+    header::ALLOW,
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_SECURITY_POLICY,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::DATE,
+    header::ETAG,
+    header::EXPIRES,
+    header::HOST,
+    header::LAST_MODIFIED,
+    header::LOCATION,
+    header::REFERER,
+    header::REFERRER_POLICY,
+    header::REFRESH,
+    header::SET_COOKIE,
+    header::STRICT_TRANSPORT_SECURITY,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::VARY,
+    header::WWW_AUTHENTICATE,
+];
+
 /// Carries the token in a request and response header; an empty one in a response tells the client
 /// to forget its token.
 #[derive(Debug)]
@@ -37,9 +68,7 @@ impl HeaderTransport {
         let name: HeaderName = options.name.parse().map_err(|_| {
             Error::config("header name must be letters, digits or any of !#$%&'*+-.^_`|~")
         })?;
-        use http::header::*;
-        let taken = [CONNECTION, CONTENT_LENGTH, COOKIE, HOST, SET_COOKIE, TRANSFER_ENCODING];
-        if taken.contains(&name) {
+        if MEANINGFUL.contains(&name) {
             return Err(Error::config(format_args!("header name must not be {name}")));
         }
         Ok(Self(name))
@@ -97,7 +126,18 @@ mod tests {
 
     #[test]
     fn a_name_that_no_header_can_have_is_a_configuration_error() {
-        for name in ["", "a b", "a:b", "é", "a\r\nb", "Cookie", "set-cookie", "host"] {
+        for name in [
+            "",
+            "a b",
+            "a:b",
+            "é",
+            "a\r\nb",
+            "Cookie",
+            "set-cookie",
+            "host",
+            "Location",
+            "content-type",
+        ] {
             let options = HeaderOptions { name: name.into() };
             assert!(matches!(HeaderTransport::new(&options), Err(Error::Config(_))), "{name:?}");
         }

@@ -9,9 +9,13 @@ use crate::{input, messages, reply};
 /// The key that holds the name of who is logged in.
 const USERNAME: &str = "username";
 
-/// Who is logged in.
+/// Who is logged in. A value of another type, which anyone can put there through `/values`, is
+/// nobody's name.
 pub(crate) fn username(session: &LoadedSession<'_>) -> Result<Option<String>, Error> {
-    session.get(USERNAME)
+    match session.get(USERNAME) {
+        Err(Error::Decode { .. }) => Ok(None),
+        name => name,
+    }
 }
 
 /// `POST /login`. Requests from other sites don't carry the cookie (`SameSite=Lax`), so they can

@@ -18,8 +18,9 @@ pub(crate) async fn home(
     let session = handle.load().await?;
     // First of all: a new session has an id for the links once it has a value.
     let visits = visit::next(&session, manager.now()).await?;
-    let messages: Vec<String> = session.take_flash(messages::CATEGORY).await?;
     let name = account::username(&session)?;
+    // Last: once taken, messages are gone, and must be shown.
+    let messages: Vec<String> = session.take_flash(messages::CATEGORY).await?;
 
     let mut shown = String::new();
     for message in &messages {

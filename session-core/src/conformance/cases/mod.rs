@@ -168,7 +168,8 @@ macro_rules! __conformance_cases {
         a_request_slower_than_a_logout_brings_nothing_back [shared_store revokes]
         a_request_slower_than_a_login_is_gone [shared_store revokes]
         racing_regenerations_leave_one_session [shared_store revokes]
-        logging_out_twice_at_once_is_fine [revokes]
+        of_logouts_at_once_one_wins [revokes]
+        a_logout_does_not_miss_a_session_that_gets_a_new_id [revokes]
         a_taken_id_is_never_overwritten [shared_store]
 
         a_dropped_request_leaves_the_old_or_the_new [shared_store]
