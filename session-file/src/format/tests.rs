@@ -136,6 +136,41 @@ fn values_deeper_than_any_limit_are_refused() {
     }
 }
 
+/// Files of all kinds, made by another program from the format's description: the good ones can be
+/// read, the others not. New findings belong there, too.
+fn corpus() -> Vec<(String, Vec<u8>)> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let files = std::fs::read_dir(folder).expect("the corpus is there").map(|file| {
+        let file = file.expect("is listed");
+        let name = file.file_name().into_string().expect("is text");
+        (name, std::fs::read(file.path()).expect("is read"))
+    });
+    let files: Vec<_> = files.collect();
+    assert!(files.len() >= 30, "the corpus is not whole");
+    files
+}
+
+#[test]
+fn the_corpus_is_read_as_its_names_say() {
+    for (name, file) in corpus() {
+        match decode(&file, &DIGEST, EXPIRES) {
+            Ok(_) => assert!(name.starts_with("good-"), "{name} can be read"),
+            Err(reason) => assert!(name.starts_with("bad-"), "{name}: {reason}"),
+        }
+    }
+}
+
+/// What can be read is what would be written: damage under a valid checksum is either refused, or
+/// makes another record, never something in between.
+fn check_refused_or_canonical(file: &[u8]) -> Result<(), TestCaseError> {
+    if let Ok(read) = decode(file, &DIGEST, EXPIRES) {
+        let next: [u8; 32] = file[48..80].try_into().unwrap();
+        let digest: [u8; 32] = file[16..48].try_into().unwrap();
+        prop_assert_eq!(encode(&read, &digest, Some(&next)), file);
+    }
+    Ok(())
+}
+
 fn any_record() -> impl Strategy<Value = Record> {
     let value = prop_oneof![
         Just(vec![0xc0]),
@@ -156,13 +191,6 @@ fn any_record() -> impl Strategy<Value = Record> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        failure_persistence: Some(Box::new(
-            proptest::test_runner::FileFailurePersistence::SourceParallel("corpus"),
-        )),
-        ..ProptestConfig::default()
-    })]
-
     #[test]
     fn records_round_trip(record in any_record(), renamed: bool) {
         let file = encode(&record, &DIGEST, renamed.then_some(&NEXT));
@@ -175,8 +203,6 @@ proptest! {
         let _ = decode(&file, &DIGEST, EXPIRES);
     }
 
-    /// What can be read is what would be written: damage under a valid checksum is either refused
-    /// or another record, never something in between.
     #[test]
     fn tampered_files_are_refused_or_canonical(
         record in any_record(),
@@ -191,11 +217,39 @@ proptest! {
         if let Some(cut) = cut {
             file.truncate(16 + cut.index(file.len() - 15));
         }
-        let file = resealed(file);
-        if let Ok(read) = decode(&file, &DIGEST, EXPIRES) {
-            let next: [u8; 32] = file[48..80].try_into().unwrap();
-            let digest: [u8; 32] = file[16..48].try_into().unwrap();
-            prop_assert_eq!(encode(&read, &digest, Some(&next)), file);
+        check_refused_or_canonical(&resealed(file))?;
+    }
+
+    /// From the corpus on: bytes changed, and pieces of one file put into another.
+    #[test]
+    fn mixtures_of_the_corpus_are_refused_or_canonical(
+        start in any::<prop::sample::Index>(),
+        pieces in prop::collection::vec(
+            (any::<prop::sample::Index>(), any::<[prop::sample::Index; 3]>()),
+            0..3,
+        ),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        sealed: bool,
+    ) {
+        let corpus = corpus();
+        let pick = |index: prop::sample::Index| &corpus[index.index(corpus.len())].1;
+        let mut file = pick(start).clone();
+        for (from, [first, second, at]) in pieces {
+            let other = pick(from);
+            let ends = [first, second].map(|index| index.index(other.len() + 1));
+            let (begin, end) = (ends[0].min(ends[1]), ends[0].max(ends[1]));
+            let at = at.index(file.len() + 1);
+            file.splice(at..at, other[begin..end].iter().copied());
         }
+        for (at, byte) in changes {
+            if !file.is_empty() {
+                let at = at.index(file.len());
+                file[at] = byte;
+            }
+        }
+        if sealed && file.len() >= 16 {
+            file = resealed(file);
+        }
+        check_refused_or_canonical(&file)?;
     }
 }
