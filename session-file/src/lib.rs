@@ -31,6 +31,8 @@
 //!   of mode 0600, is no session; it is left where it is until its time has come.
 //! - A disk without space answers [`Error::Full`](session_core::Error::Full). A write that failed
 //!   leaves the old value as it was.
+//! - With `sync=full`, changes that are made at the same time wait for the disk at the same time,
+//!   each on its own file, and the kernel writes for all of them at once; a thread waits for each.
 //! - With `sync=none`, a power cut may take a session as a whole, if it was written in the last
 //!   half minute or so.
 
