@@ -1,7 +1,7 @@
 //! Connections, from the first to the last.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,12 +13,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long a client may take to send a request's head, and how long a connection may idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the last response may take to leave, once no request is being handled any more.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long requests in flight may take to end: longer than the slowest route.
 const STOP_TIMEOUT: Duration = Duration::from_secs(75);
@@ -39,7 +43,7 @@ pub(crate) fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 pub(crate) async fn serve<S, B>(listener: TcpListener, service: S, stop: impl Future<Output = ()>)
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
     S::Error: Into<BoxError>,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -47,6 +51,7 @@ where
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     let connections = GracefulShutdown::new();
+    let (in_flight, mut requests) = watch::channel(0);
     let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -64,7 +69,8 @@ where
         };
         // Responses are small and whole: waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
-        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
+        let service = Counted { service: service.clone(), in_flight: in_flight.clone() };
+        let connection = http.serve_connection(TokioIo::new(stream), service);
         let connection = connections.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -74,7 +80,54 @@ where
     }
     drop(listener);
     info!("stopping");
-    if tokio::time::timeout(STOP_TIMEOUT, connections.shutdown()).await.is_err() {
-        warn!("gave up on connections that would not end");
+    // A client that never finished sending a request's head has nothing in flight to wait for.
+    let none_in_flight = async {
+        let _ = requests.wait_for(|requests| *requests == 0).await;
+        tokio::time::sleep(FLUSH_TIMEOUT).await;
+    };
+    tokio::select! {
+        () = connections.shutdown() => {}
+        () = none_in_flight => info!("closed connections without a request"),
+        () = tokio::time::sleep(STOP_TIMEOUT) => warn!("gave up on requests that would not end"),
+    }
+}
+
+/// Counts the requests that are being handled.
+struct Counted<S> {
+    service: S,
+    in_flight: watch::Sender<usize>,
+}
+
+impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Counted<S>
+where
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let counted = InFlight::new(self.in_flight.clone());
+        let answer = self.service.call(request);
+        Box::pin(async move {
+            let _counted = counted;
+            answer.await
+        })
+    }
+}
+
+/// One request, until dropped.
+struct InFlight(watch::Sender<usize>);
+
+impl InFlight {
+    fn new(requests: watch::Sender<usize>) -> Self {
+        requests.send_modify(|requests| *requests += 1);
+        Self(requests)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.send_modify(|requests| *requests -= 1);
     }
 }
