@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use http::header::{CACHE_CONTROL, HeaderValue, LOCATION, REFERRER_POLICY};
+use http::header::{CACHE_CONTROL, ETAG, HeaderValue, LOCATION, REFERRER_POLICY};
 use http::{HeaderMap, Response};
 use tracing::debug;
 
 use crate::manager::{ManagerRef, Shared};
 use crate::state::{Core, State};
-use crate::transport::{Announcement, Carrier, Found};
+use crate::transport::{Announcement, Carrier, Found, RequestHead};
+use crate::visit::Visit;
 use crate::{Error, LoadedSession, LogHash, SessionId, Token};
 
 /// A request's session, loaded or not: what [`Manager::start`](crate::Manager::start) answers.
@@ -19,13 +20,19 @@ pub struct SessionHandle<'m> {
     /// How the client sent what it sent, well formed or not.
     carrier: Option<Carrier>,
     claim: Claim,
+    /// The request, if the transport uses URLs.
+    visit: Option<Box<Visit>>,
     /// Made by the first load, so that a handle without one is made and dropped for next to nothing.
     core: Core,
 }
 
 impl<'m> SessionHandle<'m> {
-    pub(crate) fn new(manager: ManagerRef<'m>, found: Found<'_>) -> Self {
-        Self { manager, carrier: found.carrier(), claim: Claim::of(found), core: Core::default() }
+    pub(crate) fn new(manager: ManagerRef<'m>, request: RequestHead<'_>) -> Self {
+        let shared = manager.shared();
+        let found = shared.transport.find(request);
+        let visit = shared.in_urls.then(|| Box::new(Visit::of(request)));
+        let (carrier, claim) = (found.carrier(), Claim::of(found));
+        Self { manager, carrier, claim, visit, core: Core::default() }
     }
 
     /// Loads the session, at the first call; later calls answer the same one.
@@ -54,11 +61,60 @@ impl<'m> SessionHandle<'m> {
             Some(token) => self.shared().fetch(token, self.carrier, now).await?,
             None => None,
         };
-        self.core.fill(|| match found {
-            Some((record, settings)) => State::loaded(token, record, settings, now),
-            None => State::new(now),
+        let leaving = self.leaves_urls();
+        let overtaken = found.is_none() && self.is_overtaken(token.as_ref());
+        self.core.fill(|| {
+            let mut state = match found {
+                Some((record, settings)) => State::loaded(token, record, settings, now),
+                None => State::new(now),
+            };
+            state.leaving = leaving;
+            state.overtaken = overtaken;
+            state
         });
         Ok(session)
+    }
+
+    /// Whether a session that is still in URLs leaves them with this request.
+    fn leaves_urls(&self) -> bool {
+        self.visit.as_ref().is_some_and(|visit| visit.is_navigation())
+            && self.shared().transport.leaves_urls(self.carrier)
+    }
+
+    /// Whether the session is not there because it just left the URLs, in another request.
+    fn is_overtaken(&self, token: Option<&Token>) -> bool {
+        let shared = self.shared();
+        self.visit.is_some()
+            && shared.transport.leaves_urls(self.carrier)
+            && token.is_some_and(|token| shared.departures.has(token.id(), shared.clock.now()))
+    }
+
+    /// Where to send a browser that returned the cookie, but still has an id in its URL: the same
+    /// URL without it. `None` for all other requests.
+    ///
+    /// Answer it with `303 See Other` and this as the `Location`, and [finish](Self::finish) that
+    /// response: it tells the client the new id. The [wrapper](crate::SessionService) does so by
+    /// itself. Loads the session if the request may be such a one.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    ///
+    /// # Cancellation
+    /// As [`load`](Self::load).
+    pub async fn clean_url(&self) -> Result<Option<String>, Error> {
+        let Some(clean) = self.redirection() else { return Ok(None) };
+        let session = self.load().await?;
+        Ok((!session.is_new()).then_some(clean))
+    }
+
+    /// The URL to go on with, if it turns out that the session is there.
+    pub(crate) fn redirection(&self) -> Option<String> {
+        let visit = self.visit.as_ref().filter(|visit| visit.can_be_redirected())?;
+        let transport = &self.shared().transport;
+        if !transport.leaves_urls(self.carrier) {
+            return None;
+        }
+        visit.without_id(transport.urls()?)
     }
 
     /// Writes what changed to the store, then what changed for the client to the response.
@@ -66,6 +122,13 @@ impl<'m> SessionHandle<'m> {
     /// Nothing is written for an untouched session, or for a new one that is still empty. A
     /// response gets one `Set-Cookie` at most, and none when nothing about the cookie changes. The
     /// loaded values are released; [`load`](Self::load) the session again to go on.
+    ///
+    /// A session that began in URLs, and whose id now came in a cookie, leaves the URLs here: it gets
+    /// a new id, and ids in URLs are refused for it from then on. It does so when the request is for
+    /// a page in a tab, as far as the browser tells (`Sec-Fetch-Dest`), since the page's other
+    /// requests may be under way with the old id. A request that lost the race for the new id, or
+    /// comes up to a minute later with the old one, can store nothing: a new session's cookie would
+    /// take the place of the right one.
     ///
     /// # Errors
     /// [`Error::Gone`] if the session ended meanwhile and there was something to save, which is lost
@@ -94,13 +157,18 @@ impl<'m> SessionHandle<'m> {
         if self.core.is_loaded() {
             self.tell(&mut self.core.lock(), headers)?;
         }
+        let Some(visit) = &self.visit else { return Ok(()) };
         let transport = &*self.shared().transport;
         if transport.uses_url(self.carrier) {
             if let Some(token) = self.token() {
                 rewrite_location(headers, |url| {
-                    token.with_client_text(|text| transport.encode_url(url, text))
+                    let page = visit.page();
+                    token.with_client_text(|text| transport.encode_url(url, page, text))
                 });
             }
+            keep_from_leaking(headers);
+        } else if transport.urls().is_some_and(|urls| visit.without_id(urls).is_some()) {
+            // The page's own URL still has one.
             keep_from_leaking(headers);
         }
         Ok(())
@@ -141,16 +209,32 @@ impl<'m> SessionHandle<'m> {
     /// The URL with the session's id in it, where the transport puts ids into URLs, this URL is the
     /// application's own, and there is a session; otherwise the URL as it is.
     ///
-    /// For a new session this is so once it has a value, as empty sessions are not stored.
+    /// For a new session this is so once it has a value, as empty sessions are not stored. A
+    /// relative reference is resolved as on the page that was asked for.
     pub fn encode_url(&self, url: &str) -> String {
+        self.encoded(url).unwrap_or_else(|| url.to_owned())
+    }
+
+    fn encoded(&self, url: &str) -> Option<String> {
+        let visit = self.visit.as_ref()?;
         let transport = &*self.shared().transport;
-        let encoded = if transport.uses_url(self.carrier) {
-            self.token()
-                .and_then(|token| token.with_client_text(|text| transport.encode_url(url, text)))
-        } else {
-            None
-        };
-        encoded.unwrap_or_else(|| url.to_owned())
+        if !transport.uses_url(self.carrier) {
+            return None;
+        }
+        self.token()?.with_client_text(|text| transport.encode_url(url, visit.page(), text))
+    }
+
+    /// The id that pages of the response are to carry, with the path and query of the page.
+    #[cfg(feature = "rewrite")]
+    pub(crate) fn insertion(&self) -> Option<(crate::rewrite::Insertion, &str)> {
+        let visit = self.visit.as_ref()?;
+        let transport = &*self.shared().transport;
+        if !transport.uses_url(self.carrier) || !transport.urls()?.options().rewrite {
+            return None;
+        }
+        let text = self.token()?.with_client_text(str::to_owned);
+        let transport = std::sync::Arc::clone(&self.shared().transport);
+        Some((crate::rewrite::Insertion { transport, text }, visit.page()))
     }
 
     /// The name that the client knows the session by: the cookie's, the query argument's...
@@ -245,4 +329,6 @@ fn keep_from_leaking(headers: &mut HeaderMap) {
     // In place of what the handler said: a second value beside `public` would not undo it.
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // The same resource with another visitor's id in it is not the same.
+    headers.remove(ETAG);
 }

@@ -35,6 +35,7 @@ mod collector;
 mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod departures;
 mod error;
 mod expiry;
 mod flash;
@@ -47,6 +48,8 @@ mod manager;
 mod provider;
 mod record;
 mod registry;
+#[cfg(feature = "rewrite")]
+mod rewrite;
 #[cfg(feature = "hyper")]
 mod service;
 mod session;
@@ -59,6 +62,7 @@ mod token;
 pub mod transport;
 pub mod value;
 mod values;
+mod visit;
 
 pub use binding::Binding;
 pub use changes::{Changes, Expected, ExpiryChange};

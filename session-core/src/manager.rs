@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tracing::{debug, warn};
 
 use crate::collector::Collector;
+use crate::departures::Departures;
 use crate::stats::Counters;
 use crate::transport::{
     AutoTransport, Carrier, CookieTransport, HeaderTransport, RequestHead, Transport, UrlTransport,
@@ -63,6 +64,9 @@ pub(crate) struct Shared {
     provider_name: Box<str>,
     ids: Option<IdSource>,
     reported: Mutex<HashSet<u32>>,
+    /// Whether the transport puts ids into URLs, of some sessions at least.
+    pub(crate) in_urls: bool,
+    pub(crate) departures: Departures,
     collector: Collector,
 }
 
@@ -98,12 +102,12 @@ impl Manager {
     /// is well formed is looked at with the first use, and whether the store knows it with
     /// [`SessionHandle::load`].
     pub fn start<'m, 'r>(&'m self, request: impl Into<RequestHead<'r>>) -> SessionHandle<'m> {
-        SessionHandle::new(ManagerRef::Borrowed(self), self.0.transport.find(request.into()))
+        SessionHandle::new(ManagerRef::Borrowed(self), request.into())
     }
 
     /// The same, with a handle that can be moved into tasks: it shares the manager.
     pub fn start_owned<'r>(&self, request: impl Into<RequestHead<'r>>) -> SessionHandle<'static> {
-        SessionHandle::new(ManagerRef::Owned(self.clone()), self.0.transport.find(request.into()))
+        SessionHandle::new(ManagerRef::Owned(self.clone()), request.into())
     }
 
     /// The name that clients know the session by: the cookie's, the query argument's...
@@ -305,6 +309,8 @@ impl ManagerBuilder {
             provider_name,
             ids,
             reported: Mutex::default(),
+            in_urls,
+            departures: Departures::default(),
             collector,
         })))
     }

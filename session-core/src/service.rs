@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use http::{Request, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION};
+use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::service::Service;
 use tracing::debug;
 
 use crate::error::BoxError;
+#[cfg(feature = "rewrite")]
+use crate::rewrite::{Rewriter, RewrittenBody};
 use crate::{Error, Manager, Sessions};
 
 /// Wraps a hyper [`Service`] with sessions.
@@ -21,6 +23,16 @@ use crate::{Error, Manager, Sessions};
 /// It puts the request's [`Sessions`] into its extensions and finishes them when the inner service
 /// answered: everything is saved before the response's head is sent. Bodies pass through
 /// untouched, streaming or not.
+///
+/// With the feature `rewrite`, HTML pages for visitors whose id is in URLs are the exception: as
+/// they stream by, the id is put into `a[href]`, `area[href]`, `frame[src]`, `iframe[src]`, the
+/// `action` of forms that post, a hidden input of forms that don't, and `meta` refreshes, as far as
+/// these lead to the application itself. Compressed pages are left alone, with a warning.
+///
+/// Under [`AutoTransport`](crate::transport::AutoTransport), a browser that returned the cookie and
+/// still asks for a URL with an id in it is sent to the same URL without: see
+/// [`SessionHandle::clean_url`](crate::SessionHandle::clean_url). The inner service's future is
+/// dropped then, before it was polled.
 ///
 /// An inner service that fails with a [session error](Error) becomes a response of that error's
 /// [status](Error::status), and so does a failure to save: `503` for a store that is down, without
@@ -57,20 +69,30 @@ where
     fn call(&self, mut request: Request<B>) -> Self::Future {
         let sessions = Sessions::start(&self.managers, &request);
         request.extensions_mut().insert(sessions.clone());
+        #[cfg(feature = "rewrite")]
+        let has_body = *request.method() != http::Method::HEAD;
         let answer = self.inner.call(request);
         Box::pin(async move {
-            let mut response = match answer.await {
-                Ok(response) => response,
-                Err(error) => {
-                    return match error.into().downcast::<Error>() {
-                        Ok(error) => Ok(refusal(&error)),
-                        Err(error) => Err(error),
-                    };
-                }
+            let mut response = match sessions.clean_url().await {
+                Some(url) => redirect(&url),
+                None => match answer.await {
+                    Ok(response) => response.map(SessionBody::inner),
+                    Err(error) => {
+                        return match error.into().downcast::<Error>() {
+                            Ok(error) => Ok(refusal(&error)),
+                            Err(error) => Err(error),
+                        };
+                    }
+                },
             };
             let errors = match sessions.store().await {
                 Ok(()) => match sessions.announce(&mut response, None) {
-                    Ok(()) => return Ok(response.map(SessionBody::inner)),
+                    Ok(()) => {
+                        #[cfg(feature = "rewrite")]
+                        let response =
+                            if has_body { rewrite(response, &sessions) } else { response };
+                        return Ok(response);
+                    }
                     Err(errors) => errors,
                 },
                 Err(errors) => errors,
@@ -82,6 +104,32 @@ where
             let _ = sessions.announce(&mut refusal, Some(&errors));
             Ok(refusal)
         })
+    }
+}
+
+/// The response that sends a browser to a clean URL.
+fn redirect<R>(url: &str) -> Response<SessionBody<R>> {
+    let mut response = Response::new(SessionBody(Inner::Text(None)));
+    // It was in a request's target, so it fits; if not, the page comes with its next request.
+    if let Ok(location) = HeaderValue::try_from(url) {
+        *response.status_mut() = StatusCode::SEE_OTHER;
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+/// Puts ids into the response as it goes by, if it is a page and ids belong there.
+#[cfg(feature = "rewrite")]
+fn rewrite<R>(
+    mut response: Response<SessionBody<R>>,
+    sessions: &Sessions,
+) -> Response<SessionBody<R>> {
+    // In this order: of the headers only those of a page to be rewritten are changed.
+    let Some(rewriter) = sessions.rewriter() else { return response };
+    let status = response.status();
+    match crate::rewrite::prepare(status, response.headers_mut()) {
+        true => response.map(|body| body.rewritten(rewriter)),
+        false => response,
     }
 }
 
@@ -101,12 +149,22 @@ pub struct SessionBody<B>(Inner<B>);
 
 enum Inner<B> {
     Handler(Pin<Box<B>>),
+    #[cfg(feature = "rewrite")]
+    Page(Box<RewrittenBody<B>>),
     Text(Option<Bytes>),
 }
 
 impl<B> SessionBody<B> {
     fn inner(body: B) -> Self {
         Self(Inner::Handler(Box::pin(body)))
+    }
+
+    #[cfg(feature = "rewrite")]
+    fn rewritten(self, rewriter: Rewriter) -> Self {
+        match self.0 {
+            Inner::Handler(body) => Self(Inner::Page(Box::new(RewrittenBody::new(body, rewriter)))),
+            other => Self(other),
+        }
     }
 }
 
@@ -120,6 +178,8 @@ impl<B: Body<Data = Bytes>> Body for SessionBody<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match &mut self.0 {
             Inner::Handler(body) => body.as_mut().poll_frame(context),
+            #[cfg(feature = "rewrite")]
+            Inner::Page(body) => body.poll_frame(context),
             Inner::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
         }
     }
@@ -127,6 +187,8 @@ impl<B: Body<Data = Bytes>> Body for SessionBody<B> {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Inner::Handler(body) => body.is_end_stream(),
+            #[cfg(feature = "rewrite")]
+            Inner::Page(body) => body.is_end_stream(),
             Inner::Text(text) => text.is_none(),
         }
     }
@@ -134,6 +196,9 @@ impl<B: Body<Data = Bytes>> Body for SessionBody<B> {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Inner::Handler(body) => body.size_hint(),
+            // It becomes longer, by how much its links tell.
+            #[cfg(feature = "rewrite")]
+            Inner::Page(_) => SizeHint::default(),
             Inner::Text(text) => {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
             }
@@ -145,6 +210,8 @@ impl<B> fmt::Debug for SessionBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Inner::Handler(_) => "SessionBody::Handler",
+            #[cfg(feature = "rewrite")]
+            Inner::Page(_) => "SessionBody::Page",
             Inner::Text(_) => "SessionBody::Text",
         })
     }

@@ -39,6 +39,29 @@ impl Sessions {
         finish_all(self.0.iter(), response).await
     }
 
+    /// Where to send the browser for a URL without ids; see
+    /// [`clean_url`](SessionHandle::clean_url). A store that is down is left to the handler, which
+    /// may not need it.
+    #[cfg(feature = "hyper")]
+    pub(crate) async fn clean_url(&self) -> Option<String> {
+        for handle in self.iter() {
+            if let Ok(Some(url)) = handle.clean_url().await {
+                return Some(url);
+            }
+        }
+        None
+    }
+
+    /// Those that put ids into the response, if it is a page.
+    #[cfg(feature = "rewrite")]
+    pub(crate) fn rewriter(&self) -> Option<crate::rewrite::Rewriter> {
+        let (ids, pages): (Vec<_>, Vec<_>) =
+            self.iter().filter_map(SessionHandle::insertion).unzip();
+        // All are of the same request.
+        let page = pages.first()?.to_string();
+        Some(crate::rewrite::Rewriter::new(ids, page))
+    }
+
     /// The first half of finishing: the stores.
     #[cfg(feature = "hyper")]
     pub(crate) async fn store(&self) -> Result<(), FinishErrors> {

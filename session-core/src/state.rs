@@ -151,6 +151,10 @@ pub(crate) struct State {
     pub(crate) reissue: bool,
     /// The handler ended the session that the client carries.
     pub(crate) ended: bool,
+    /// The session is to leave the URLs if it is in them.
+    pub(crate) leaving: bool,
+    /// The session got a new id in another request, whose cookie is not to be overwritten.
+    pub(crate) overtaken: bool,
 }
 
 impl State {
@@ -183,6 +187,8 @@ impl State {
             lifetime_changed: false,
             reissue: false,
             ended: false,
+            leaving: false,
+            overtaken: false,
         }
     }
 

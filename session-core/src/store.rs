@@ -205,6 +205,39 @@ impl LoadedSession<'_> {
         Err(Error::Exists)
     }
 
+    /// Takes a session out of the URLs that it is in: gives it an id that was in none.
+    async fn leave_urls(&self) -> Result<(), Error> {
+        let (token, has_new_id, has_changes) = {
+            let mut state = self.core.lock();
+            let leaving = std::mem::take(&mut state.leaving) && state.phase == Phase::Loaded;
+            match state.token.clone() {
+                Some(token) if leaving && state.value(key::IN_URLS).is_some() => {
+                    let has_new_id =
+                        state.held.as_ref().is_some_and(|held| held.id() != token.id());
+                    (token, has_new_id, state.has_changes())
+                }
+                _ => return Ok(()),
+            }
+        };
+        if !has_new_id {
+            // Before the old id is dead: a request that finds it dead must find it here.
+            self.shared.departures.add(token.id(), self.shared.clock.now());
+            match self.regenerate().await {
+                Ok(()) => {}
+                // Another request was faster. It tells the client the new id.
+                Err(Error::Gone) => {
+                    self.core.lock().overtaken = true;
+                    return if has_changes { Err(Error::Gone) } else { Ok(()) };
+                }
+                Err(error) => {
+                    self.core.lock().leaving = true;
+                    return Err(error);
+                }
+            }
+        }
+        self.with(|state| state.put(key::IN_URLS, None, self.shared))?.map(|_| ())
+    }
+
     /// Ends the session, at once and for good, and starts a new, empty one with a new id, which is
     /// stored only if something is put into it.
     ///
@@ -254,12 +287,14 @@ impl LoadedSession<'_> {
             // time of the load serves, which spares a look at the clock.
             let mut state = self.core.lock();
             if !state.busy
+                && !state.leaving
                 && let Plan::Nothing = state.plan(self.shared, state.loaded_at)
             {
                 state.release();
                 return Ok(());
             }
         }
+        self.leave_urls().await?;
         let _turn = self.core.turn().await;
         self.write(true).await
     }
@@ -348,6 +383,9 @@ impl LoadedSession<'_> {
         let shared = self.shared;
         let (record, saved) = {
             let mut state = self.core.lock();
+            if state.overtaken {
+                return Err(Error::Gone);
+            }
             if shared.transport.uses_url(self.carrier) {
                 let marker = value::encode(key::IN_URLS, &true, &shared.limits)?;
                 state.put(key::IN_URLS, Some(marker), shared)?;

@@ -54,7 +54,15 @@ impl Transport for AutoTransport {
         carrier != Some(Carrier::Cookie)
     }
 
-    fn encode_url(&self, url: &str, text: &str) -> Option<String> {
-        self.url.encode_url(url, text)
+    fn encode_url(&self, url: &str, page: &str, text: &str) -> Option<String> {
+        self.url.encode_url(url, page, text)
+    }
+
+    fn urls(&self) -> Option<&UrlTransport> {
+        Some(&self.url)
+    }
+
+    fn leaves_urls(&self, carrier: Option<Carrier>) -> bool {
+        carrier == Some(Carrier::Cookie)
     }
 }

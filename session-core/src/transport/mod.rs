@@ -3,6 +3,8 @@
 mod auto;
 mod cookie;
 mod header;
+pub(crate) mod reference;
+pub(crate) mod scope;
 mod url;
 
 pub use auto::AutoTransport;
@@ -168,7 +170,20 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
     }
 
     /// The URL with the token's text in it; `None` where it may not go there.
-    fn encode_url(&self, _url: &str, _text: &str) -> Option<String> {
+    ///
+    /// A reference is resolved as on a page of the path and query `page`.
+    fn encode_url(&self, _url: &str, _page: &str, _text: &str) -> Option<String> {
         None
+    }
+
+    /// The transport that puts tokens into URLs, alone or among others.
+    fn urls(&self) -> Option<&UrlTransport> {
+        None
+    }
+
+    /// Whether a session that began in URLs leaves them when its token comes by `carrier`: it gets
+    /// a new id then, which URLs don't carry any more.
+    fn leaves_urls(&self, _carrier: Option<Carrier>) -> bool {
+        false
     }
 }

@@ -3,52 +3,100 @@
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
+use super::reference::{Reference, clean};
+use super::scope::Scope;
 use super::{Announcement, Carrier, Found, RequestHead, Transport};
 use crate::Error;
 
-/// The query argument, as configured.
+/// The query argument, and where it may go, as configured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct UrlOptions {
     /// The argument's name. Defaults to `sid`.
     pub param: String,
+    /// The site as its visitors know it: scheme, host and port, such as `https://example.com`.
+    /// Absolute URLs carry ids to nowhere else. Defaults to none: only references without a host
+    /// carry them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// The path at or below which ids may go, as visitors and the server know it. Defaults to `/`.
+    pub base: String,
+    /// Whether the wrapper for hyper services puts ids into HTML pages; it can with the feature
+    /// `rewrite`. Defaults to true.
+    pub rewrite: bool,
 }
 
 impl Default for UrlOptions {
     fn default() -> Self {
-        Self { param: "sid".into() }
+        Self { param: "sid".into(), origin: None, base: "/".into(), rewrite: true }
     }
 }
 
 /// Carries the token as one query argument of the application's own links and redirects.
 #[derive(Debug)]
-pub struct UrlTransport(UrlOptions);
+pub struct UrlTransport {
+    options: UrlOptions,
+    scope: Scope,
+}
 
 impl UrlTransport {
     /// A transport by these options.
     ///
     /// # Errors
     /// [`Error::Config`] if the name has other than unreserved characters (RFC 3986, section 2.3),
-    /// which need no encoding anywhere.
+    /// which need no encoding anywhere, and for what is no origin or path.
     pub fn new(options: UrlOptions) -> Result<Self, Error> {
-        let unreserved =
-            |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-        if options.param.is_empty() || !options.param.bytes().all(unreserved) {
+        if options.param.is_empty() || !options.param.bytes().all(is_unreserved) {
             return Err(Error::config("url param must be letters, digits or any of -._~"));
         }
-        Ok(Self(options))
+        let scope = Scope::new(options.origin.as_deref(), &options.base)?;
+        Ok(Self { options, scope })
+    }
+
+    /// The options.
+    pub fn options(&self) -> &UrlOptions {
+        &self.options
+    }
+
+    /// Where ids may go.
+    #[cfg(feature = "rewrite")]
+    pub(crate) fn scope(&self) -> &Scope {
+        &self.scope
     }
 
     /// The value, if `argument` is ours.
     fn ours<'a>(&self, argument: &'a str) -> Option<&'a str> {
-        argument.strip_prefix(&self.0.param)?.strip_prefix('=')
+        argument.strip_prefix(&self.options.param)?.strip_prefix('=')
     }
+
+    /// The arguments of a query but ours.
+    fn others<'a>(&self, query: &'a str) -> impl Iterator<Item = &'a str> {
+        query.split('&').filter(|argument| !argument.is_empty() && self.ours(argument).is_none())
+    }
+
+    /// A request's path and query without our argument; `None` if it has none, or if a browser
+    /// would take what is left for another site's URL.
+    pub(crate) fn without_id(&self, target: &str) -> Option<String> {
+        let reference = Reference::parse(target)?;
+        let query = reference.query?;
+        if !reference.path.starts_with('/') || query.split('&').all(|a| self.ours(a).is_none()) {
+            return None;
+        }
+        let others: Vec<&str> = self.others(query).collect();
+        let mark = if others.is_empty() { "" } else { "?" };
+        Some(format!("{}{mark}{}", reference.path, others.join("&")))
+    }
+}
+
+/// An unreserved character (RFC 3986, section 2.3).
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 impl Transport for UrlTransport {
     fn name(&self) -> &str {
-        &self.0.param
+        &self.options.param
     }
 
     fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
@@ -71,51 +119,44 @@ impl Transport for UrlTransport {
         true
     }
 
-    fn encode_url(&self, url: &str, text: &str) -> Option<String> {
-        if !is_own(url) {
+    fn encode_url(&self, url: &str, page: &str, text: &str) -> Option<String> {
+        let url = clean(url)?;
+        let reference = Reference::parse(&url)?;
+        let (page_path, page_query) = page.split_once('?').unwrap_or((page, ""));
+        // A text that would need encoding is none that `find` could give back.
+        if reference.is_fragment()
+            || !self.scope.admits(&reference, page_path)
+            || !text.bytes().all(is_unreserved)
+        {
             return None;
         }
-        let (rest, fragment) = match url.split_once('#') {
-            Some((rest, fragment)) => (rest, Some(fragment)),
-            None => (url, None),
-        };
-        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let mut encoded = String::with_capacity(url.len() + self.0.param.len() + text.len() + 2);
-        encoded.push_str(path);
+        // The empty reference is the page with its query (RFC 3986, section 5.2.2).
+        let query = reference.query.unwrap_or(match reference.front {
+            "" => page_query,
+            _ => "",
+        });
+        let mut encoded = String::with_capacity(url.len() + query.len() + text.len() + 8);
+        encoded.push_str(reference.front);
         let mut separator = '?';
-        let others = query
-            .split('&')
-            .filter(|argument| !argument.is_empty() && self.ours(argument).is_none());
-        for argument in others {
+        for argument in self.others(query) {
             encoded.push(separator);
             encoded.push_str(argument);
             separator = '&';
         }
         encoded.push(separator);
-        encoded.push_str(&self.0.param);
+        encoded.push_str(&self.options.param);
         encoded.push('=');
         encoded.push_str(text);
-        if let Some(fragment) = fragment {
+        if let Some(fragment) = reference.fragment {
             encoded.push('#');
             encoded.push_str(fragment);
         }
         Some(encoded)
     }
-}
 
-/// Whether a browser would resolve the reference to the page's own origin, whatever that is: an
-/// absolute path, or a relative one, with no scheme and no authority (RFC 3986, section 4.2).
-///
-/// Browsers strip blanks and control characters and read `\` as `/` (WHATWG URL, section 4.4), so
-/// a reference with any of these is left alone rather than understood.
-fn is_own(url: &str) -> bool {
-    if url.bytes().any(|b| b <= b' ' || b == b'\\' || b == 0x7f) || url.starts_with("//") {
-        return false;
+    fn urls(&self) -> Option<&UrlTransport> {
+        Some(self)
     }
-    // A colon before the first slash, question mark or number sign ends a scheme.
-    let first = url.split(['/', '?', '#']).next().unwrap_or_default();
-    // A reference to a place in the same page makes no request.
-    !first.contains(':') && !url.starts_with('#')
 }
 
 #[cfg(test)]
@@ -143,7 +184,7 @@ mod tests {
             ("/a?SID=other&sid", "/a?SID=other&sid&sid=S"),
             ("/a:b", "/a:b?sid=S"),
         ] {
-            assert_eq!(transport().encode_url(url, "S").as_deref(), Some(wanted), "{url:?}");
+            assert_eq!(transport().encode_url(url, "/", "S").as_deref(), Some(wanted), "{url:?}");
         }
     }
 
@@ -169,7 +210,7 @@ mod tests {
             "\u{0}//evil",
             "#top",
         ] {
-            assert_eq!(transport().encode_url(url, "S"), None, "{url:?}");
+            assert_eq!(transport().encode_url(url, "/", "S"), None, "{url:?}");
         }
     }
 
@@ -197,8 +238,8 @@ mod tests {
     proptest! {
         #[test]
         fn encoding_twice_is_encoding_once(url in "[a-z/?#&=.:\\\\]{0,16}") {
-            if let Some(once) = transport().encode_url(&url, "S") {
-                let twice = transport().encode_url(&once, "S");
+            if let Some(once) = transport().encode_url(&url, "/", "S") {
+                let twice = transport().encode_url(&once, "/", "S");
                 prop_assert_eq!(twice, Some(once));
             }
         }

@@ -178,7 +178,7 @@ fn in_auto_mode_both_are_sent_until_the_cookie_returns() {
     });
     assert_eq!(value, Some(1));
     assert_eq!(all(&second, "location"), [format!("/next?x=1&sid={id}#part")]);
-    // With it: plain links, and the cookie has the last word.
+    // With it: plain links, and the cookie has the last word. The session leaves the URLs.
     let both = Request::builder()
         .uri(format!("/?sid={}", "A".repeat(43)))
         .header(COOKIE, format!("__Host-id={id}"))
@@ -191,7 +191,18 @@ fn in_auto_mode_both_are_sent_until_the_cookie_returns() {
     });
     assert_eq!(value, Some(1));
     assert_eq!(all(&third, "location"), ["/next?x=1#part"]);
-    assert_eq!(all(&third, "cache-control"), ["public, max-age=60"]);
+    let set_cookie = all(&third, "set-cookie").concat();
+    let (new, _) = set_cookie.strip_prefix("__Host-id=").unwrap().split_once(';').unwrap();
+    assert_ne!(new, id);
+    assert_eq!(read(&site, &get(&format!("/?sid={id}"))), None, "the old id is dead");
+    assert_eq!(read(&site, &get(&format!("/?sid={new}"))), None, "the new one is for cookies");
+    let cookie = |id: &str| Request::builder().header(COOKIE, format!("__Host-id={id}"));
+    let (value, fourth) = run(&site, &cookie(new).body(()).unwrap(), async |handle| {
+        handle.load().await.unwrap().get::<u64>("n").unwrap()
+    });
+    assert_eq!(value, Some(1));
+    assert_eq!(all(&fourth, "set-cookie"), [""; 0]);
+    assert_eq!(all(&fourth, "cache-control"), ["public, max-age=60"]);
 }
 
 #[test]

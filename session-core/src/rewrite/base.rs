@@ -1,0 +1,94 @@
+//! What relative references are resolved against.
+
+use crate::transport::reference::{Reference, clean, resolve};
+use crate::transport::scope::Scope;
+
+/// How many `base` elements of doubtful effect are followed.
+const PLACES: usize = 8;
+
+/// The URLs that browsers may resolve a page's references against: the page's own, and that of its
+/// `base` element. A policy may forbid the element, so a reference must be right for all of them.
+#[derive(Debug)]
+pub(super) struct Bases {
+    /// Path and query of each; the page's own is the first.
+    places: Vec<String>,
+    /// The first `base` element was found; browsers heed no other.
+    settled: bool,
+    /// References may lead to another site.
+    adrift: bool,
+}
+
+/// What becomes of a `base` element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is followed, or browsers don't heed it.
+    Heeded,
+    /// It would lead ids astray that are written already, and must lose its effect.
+    Disarm,
+}
+
+impl Bases {
+    pub(super) fn new(page: String) -> Self {
+        Self { places: vec![page], settled: false, adrift: false }
+    }
+
+    /// The page's own path and query.
+    pub(super) fn page(&self) -> &str {
+        &self.places[0]
+    }
+
+    /// All of them; none if references may lead elsewhere.
+    pub(super) fn places(&self) -> &[String] {
+        if self.adrift { &[] } else { &self.places }
+    }
+
+    /// Takes note of a `base` element. One that is `doubtful` may have no effect.
+    ///
+    /// HTML wants it in front of all elements with URLs. One that comes after such (`written`),
+    /// and leads elsewhere, would take their ids along.
+    pub(super) fn found(
+        &mut self,
+        href: &str,
+        scopes: &[&Scope],
+        doubtful: bool,
+        written: bool,
+    ) -> Verdict {
+        if self.settled {
+            return Verdict::Heeded;
+        }
+        let place = self.place(href, scopes);
+        let leads_astray = match &place {
+            None => true,
+            Some(place) => *place != self.places[0] && scopes.iter().any(|s| !s.is_whole_origin()),
+        };
+        if written && leads_astray {
+            return Verdict::Disarm;
+        }
+        self.settled = !doubtful;
+        match place {
+            Some(place) if self.places.len() < PLACES => self.places.push(place),
+            _ => self.adrift = true,
+        }
+        Verdict::Heeded
+    }
+
+    /// The path and query of a base on our own site; `None` for all others, and in doubt.
+    fn place(&self, href: &str, scopes: &[&Scope]) -> Option<String> {
+        let href = clean(href)?;
+        let reference = Reference::parse(&href)?;
+        if !scopes.iter().all(|scope| scope.is_same_site(&reference)) {
+            return None;
+        }
+        let page = self.places[0].split('?').next().unwrap_or_default();
+        let path = match reference.site {
+            Some(_) if reference.path.is_empty() => "/",
+            _ => reference.path,
+        };
+        let mut place = format!("/{}", resolve(path, page).join("/"));
+        if let Some(query) = reference.query {
+            place.push('?');
+            place.push_str(query);
+        }
+        Some(place)
+    }
+}

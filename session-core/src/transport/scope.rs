@@ -1,0 +1,228 @@
+//! Where an id may go.
+
+use super::reference::{Reference, resolve};
+use crate::Error;
+
+/// The URLs that may carry an id: those of the configured origin, at or below the configured path.
+///
+/// Nothing in it comes from a request: the `Host` header is whatever a client makes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Scope {
+    /// Without it only references without a site are the application's own.
+    origin: Option<Origin>,
+    /// Starts with a slash, and ends with none; empty for all paths.
+    base: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Origin {
+    scheme: String,
+    host: String,
+    port: u16,
+}
+
+impl Scope {
+    /// A scope by the options `origin` and `base`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] says what is wrong with them.
+    pub(crate) fn new(origin: Option<&str>, base: &str) -> Result<Self, Error> {
+        let origin = match origin {
+            Some(text) => Some(Origin::parse(text).ok_or(Error::config(
+                "url origin must be a scheme and a host, such as https://example.com or \
+                 http://localhost:8080, in ASCII and without a path",
+            ))?),
+            None => None,
+        };
+        let segments = base.strip_prefix('/').map(|rest| rest.strip_suffix('/').unwrap_or(rest));
+        let is_path = |path: &str| {
+            path.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/".contains(&b))
+        };
+        match segments {
+            Some("") if base == "/" => Ok(Self { origin, base: String::new() }),
+            Some(path)
+                if is_path(path)
+                    && path.split('/').all(|segment| !segment.is_empty())
+                    && resolve(base, "/")
+                        .into_iter()
+                        .take_while(|s| !s.is_empty())
+                        .eq(path.split('/')) =>
+            {
+                Ok(Self { origin, base: format!("/{path}") })
+            }
+            _ => Err(Error::config(
+                "url base must be a path such as / or /app, percent-encoded, without empty or \
+                 dotted segments, query or fragment",
+            )),
+        }
+    }
+
+    /// Whether a browser that follows the reference on a page of the path `page` stays within.
+    pub(crate) fn admits(&self, reference: &Reference<'_>, page: &str) -> bool {
+        if !self.is_same_site(reference) {
+            return false;
+        }
+        if self.base.is_empty() {
+            return true;
+        }
+        // An absolute URL without a path means the root.
+        let path = if reference.site.is_some() { "/" } else { "" };
+        let path = if reference.path.is_empty() { path } else { reference.path };
+        let mut asked = resolve(path, page).into_iter();
+        self.base[1..].split('/').all(|segment| asked.next() == Some(segment))
+    }
+
+    /// Whether the reference leads to the configured origin, or to no site but the page's own.
+    pub(crate) fn is_same_site(&self, reference: &Reference<'_>) -> bool {
+        let Some((scheme, authority)) = reference.site else { return true };
+        self.origin.as_ref().is_some_and(|origin| origin.is(scheme, authority))
+    }
+
+    /// Whether every path is within.
+    #[cfg(feature = "rewrite")]
+    pub(crate) fn is_whole_origin(&self) -> bool {
+        self.base.is_empty()
+    }
+}
+
+impl Origin {
+    fn parse(text: &str) -> Option<Self> {
+        let (scheme, authority) = text.split_once("://")?;
+        let scheme = scheme.to_ascii_lowercase();
+        if scheme != "https" && scheme != "http" {
+            return None;
+        }
+        let (host, port) = split_port(authority)?;
+        let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+        let is_host = match host.strip_prefix('[') {
+            Some(rest) => rest
+                .strip_suffix(']')?
+                .bytes()
+                .all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')),
+            None => !host.is_empty() && host.bytes().all(is_name),
+        };
+        let port = port_of(&scheme, port)?;
+        is_host.then(|| Self { scheme, host: host.to_ascii_lowercase(), port })
+    }
+
+    /// Whether an absolute URL's scheme and authority are these. An authority with a user, and a
+    /// host that is only the same after decoding, are not.
+    fn is(&self, scheme: &str, authority: &str) -> bool {
+        let Some((host, port)) = split_port(authority) else { return false };
+        scheme.eq_ignore_ascii_case(&self.scheme)
+            && host.eq_ignore_ascii_case(&self.host)
+            && port_of(&self.scheme, port) == Some(self.port)
+    }
+}
+
+/// The host and the port of an authority; the last colon outside brackets parts them.
+fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
+    let end = match authority.strip_prefix('[') {
+        Some(rest) => rest.find(']')? + 2,
+        None => authority.find(':').unwrap_or(authority.len()),
+    };
+    let (host, rest) = authority.split_at(end);
+    match rest {
+        "" => Some((host, None)),
+        _ => Some((host, Some(rest.strip_prefix(':')?))),
+    }
+}
+
+fn port_of(scheme: &str, port: Option<&str>) -> Option<u16> {
+    match port {
+        None | Some("") => Some(if scheme == "https" { 443 } else { 80 }),
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok(),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admits(scope: &Scope, text: &str, page: &str) -> bool {
+        Reference::parse(text).is_some_and(|reference| scope.admits(&reference, page))
+    }
+
+    #[test]
+    fn paths_count_by_whole_segments() {
+        let scope = Scope::new(None, "/app/").unwrap();
+        assert_eq!(scope, Scope::new(None, "/app").unwrap());
+        for (text, page, wanted) in [
+            ("/app", "/", true),
+            ("/app/", "/", true),
+            ("/app/x", "/", true),
+            ("/application", "/", false),
+            ("/App", "/", false),
+            ("/", "/app/", false),
+            ("/app/../x", "/", false),
+            ("/app/%2e%2E/x", "/", false),
+            ("/x/../app", "/", true),
+            ("//app", "/", false),
+            ("x", "/app/", true),
+            ("x", "/app", false),
+            ("../x", "/app/y", false),
+            ("../x", "/app/y/z", true),
+            ("", "/app", true),
+            ("?q", "/other", false),
+        ] {
+            assert_eq!(admits(&scope, text, page), wanted, "{text:?} on {page:?}");
+        }
+    }
+
+    #[test]
+    fn a_site_is_compared_with_the_configured_one() {
+        let scope = Scope::new(Some("https://Example.com"), "/app").unwrap();
+        for (text, wanted) in [
+            ("https://example.com/app", true),
+            ("HTTPS://EXAMPLE.COM:443/app/x", true),
+            ("https://example.com:/app", true),
+            ("https://example.com:0443/app", true),
+            ("https://example.com", false),
+            ("https://example.com/x", false),
+            ("http://example.com/app", false),
+            ("https://example.com:444/app", false),
+            ("https://example.com:443x/app", false),
+            ("https://example.com:+443/app", false),
+            ("https://example.com./app", false),
+            ("https://user@example.com/app", false),
+            ("https://example.com:443@evil/app", false),
+            ("https://example.com.evil/app", false),
+            ("https://evil/app", false),
+            ("https:///app", false),
+        ] {
+            assert_eq!(admits(&scope, text, "/app/"), wanted, "{text:?}");
+        }
+        let any = Scope::new(None, "/").unwrap();
+        assert!(!admits(&any, "https://example.com/", "/"));
+        let six = Scope::new(Some("http://[::1]:8080"), "/").unwrap();
+        assert!(admits(&six, "http://[::1]:8080/x", "/"));
+        assert!(!admits(&six, "http://[::1]/x", "/"));
+    }
+
+    #[test]
+    fn what_is_no_origin_or_path_is_a_configuration_error() {
+        for origin in [
+            "",
+            "example.com",
+            "//example.com",
+            "ftp://example.com",
+            "https://",
+            "https://example.com/",
+            "https://u@example.com",
+            "https://exämple.com",
+            "https://example.com:x",
+            "https://example.com:65536",
+            "https://[::1",
+            "https://a b",
+        ] {
+            assert!(matches!(Scope::new(Some(origin), "/"), Err(Error::Config(_))), "{origin:?}");
+        }
+        for base in [
+            "", "app", "//", "/a//b", "/a/../b", "/a/./b", "/%2e", "/a?b", "/a#b", "/a b", "/ä",
+            "/a\\b",
+        ] {
+            assert!(matches!(Scope::new(None, base), Err(Error::Config(_))), "{base:?}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What a session in URLs has to know of its request.
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method};
+
+use crate::transport::{RequestHead, UrlTransport};
+
+/// A request, as far as ids in URLs depend on it. Kept only where the transport uses URLs.
+pub(crate) struct Visit {
+    target: Option<PathAndQuery>,
+    /// GET or HEAD: it may be repeated elsewhere.
+    safe: bool,
+    /// A page in a tab of its own; other requests of a page may be under way at the same time.
+    navigation: bool,
+}
+
+impl Visit {
+    pub(crate) fn of(request: RequestHead<'_>) -> Self {
+        Self {
+            target: request.uri.path_and_query().cloned(),
+            safe: matches!(*request.method, Method::GET | Method::HEAD),
+            navigation: is_navigation(request.headers),
+        }
+    }
+
+    /// The path and query of the page that the response is.
+    pub(crate) fn page(&self) -> &str {
+        self.target.as_ref().map_or("/", PathAndQuery::as_str)
+    }
+
+    pub(crate) fn is_navigation(&self) -> bool {
+        self.navigation
+    }
+
+    /// The same page without the id that its URL has; `None` if it has none.
+    pub(crate) fn without_id(&self, urls: &UrlTransport) -> Option<String> {
+        urls.without_id(self.page())
+    }
+
+    /// Whether the browser can be sent elsewhere instead.
+    pub(crate) fn can_be_redirected(&self) -> bool {
+        self.safe && self.navigation
+    }
+}
+
+/// Whether a browser shows the response as a page in a tab. Clients that don't say so (Fetch
+/// Metadata, section 2.1) ask for one thing at a time, as a rule.
+fn is_navigation(headers: &HeaderMap) -> bool {
+    let is = |name: &str, wanted: &str| headers.get(name).is_none_or(|value| value == wanted);
+    is("sec-fetch-dest", "document") && is("sec-fetch-mode", "navigate")
+}
