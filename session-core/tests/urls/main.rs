@@ -1,0 +1,6 @@
+//! Ids in URLs: where they go, by the verdict of a browser's own parser.
+
+mod judge;
+mod links;
+#[cfg(feature = "rewrite")]
+mod pages;

@@ -1,0 +1,1 @@
+//! Pages that are rewritten as they go by.
