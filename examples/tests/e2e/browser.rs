@@ -1,6 +1,10 @@
 //! The demo in a browser.
 
-use crate::demo::Demo;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender};
+
+use crate::demo::{Demo, PATIENCE};
 use crate::webdriver::Browser;
 
 /// Counts, logs in, reads a message once and logs out, as a visitor does: by what the page offers.
@@ -36,6 +40,14 @@ fn journey(demo: &Demo, browser: &Browser, check: impl Fn(&Browser)) {
     visit(6);
     assert_eq!(browser.text("#username"), "Ada <b>L</b>");
 
+    // A form by GET, whose answer is no page.
+    let home = browser.url();
+    browser.click("#count button");
+    browser.wait_for_element("pre", "7");
+    check(browser);
+    browser.open(&home);
+    visit(8);
+
     browser.click("#logout button");
     visit(1);
     assert_eq!(browser.text("#username"), "nobody");
@@ -64,16 +76,108 @@ fn a_browser_that_blocks_cookies_makes_the_journey_under_auto() {
     });
 }
 
+/// The page has no link elsewhere, so the browser is made to add one: it follows it as any other.
+#[test]
+#[ignore = "needs chromium and its driver: run scripts/test"]
+fn another_site_learns_nothing_of_an_id_in_the_url() {
+    let demo = Demo::start(&["--transport", "url"]);
+    let elsewhere = Elsewhere::start();
+    let browser = Browser::start("referer", false);
+    browser.open(&format!("http://{}/", demo.address));
+    browser.click("nav a[href^='/?']");
+    browser.wait_for("visits", "2");
+    assert!(browser.url().contains("sid="), "{}", browser.url());
+    browser.run(&format!(
+        "const link = document.createElement('a');
+         link.href = 'http://{}/elsewhere';
+         link.id = 'elsewhere';
+         link.append('Elsewhere');
+         document.querySelector('main').prepend(link);",
+        elsewhere.address
+    ));
+    browser.click("#elsewhere");
+    browser.wait_for_element("pre", "elsewhere");
+    let request = elsewhere.request("/elsewhere");
+    assert!(!request.contains("sid="), "{request}");
+    assert!(!request.to_ascii_lowercase().contains("referer:"), "{request}");
+}
+
+/// The protected page redirects to the login, whose form and whose answer carry the id on.
+#[test]
+#[ignore = "needs chromium and its driver: run scripts/test"]
+fn a_redirect_keeps_the_visitor_without_cookies() {
+    let demo = Demo::start(&["--transport", "url"]);
+    let browser = Browser::start("redirect", false);
+    browser.open(&format!("http://{}/", demo.address));
+    browser.click("nav a[href^='/private']");
+    browser.wait_for_element("h1", "Log in");
+    assert!(browser.url().contains("/login?sid="), "{}", browser.url());
+    browser.type_into("#login input", "Ada");
+    browser.click("#login button");
+    browser.wait_for("visits", "2");
+    assert_eq!(browser.text("#username"), "Ada");
+    browser.click("nav a[href^='/private']");
+    browser.wait_for_element("pre", "this is private to Ada");
+    assert_eq!(demo.sessions(), 1);
+}
+
 #[test]
 #[ignore = "needs chromium and its driver: run scripts/test"]
 fn a_browser_with_cookies_leaves_the_url_under_auto() {
     let demo = Demo::start(&["--transport", "auto"]);
     let browser = Browser::start("auto", true);
     browser.open(&format!("http://{}/", demo.address));
+    // The link has the id, and the cookie comes along: clean after the first step.
     browser.click("nav a[href^='/?']");
     browser.wait_for("visits", "2");
+    assert_eq!(browser.url(), format!("http://{}/", demo.address));
     assert_eq!(browser.cookies(), 1);
     browser.click("nav a[href='/']");
     browser.wait_for("visits", "3");
-    assert!(!browser.url().contains("sid="), "{}", browser.url());
+    assert_eq!(browser.url(), format!("http://{}/", demo.address));
+    assert_eq!(demo.sessions(), 1);
+}
+
+/// Another site, whose server keeps what it is asked.
+struct Elsewhere {
+    address: SocketAddr,
+    requests: Receiver<String>,
+}
+
+impl Elsewhere {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("is bound");
+        let (sender, requests) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (stream, sender) = (stream.expect("a connection"), sender.clone());
+                // Browsers open connections that they then don't use.
+                std::thread::spawn(move || answer(stream, &sender));
+            }
+        });
+        Self { address, requests }
+    }
+
+    /// The request for a path.
+    fn request(&self, path: &str) -> String {
+        let line = format!("GET {path} ");
+        loop {
+            let request = self.requests.recv_timeout(PATIENCE).expect("the site was asked");
+            if request.starts_with(&line) {
+                return request;
+            }
+        }
+    }
+}
+
+/// Reads a request and answers it.
+fn answer(mut stream: TcpStream, requests: &Sender<String>) {
+    let mut head = String::new();
+    let mut reader = BufReader::new(&stream);
+    while reader.read_line(&mut head).is_ok_and(|length| length > 2) {}
+    let head_only = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n";
+    // What became of it, the browser shows.
+    let _ = write!(stream, "{head_only}elsewhere");
+    let _ = requests.send(head);
 }

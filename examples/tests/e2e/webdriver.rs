@@ -101,12 +101,23 @@ impl Browser {
         self.act("/element", &json!({"using": "xpath", "value": path}));
     }
 
+    /// Waits for an element of this name with this text. A plain text is shown in a `pre`.
+    pub(crate) fn wait_for_element(&self, name: &str, text: &str) {
+        let path = format!("//{name}[normalize-space(.)='{text}']");
+        self.act("/element", &json!({"using": "xpath", "value": path}));
+    }
+
     pub(crate) fn click(&self, css: &str) {
         self.act(&format!("/element/{}/click", self.element(css)), &json!({}));
     }
 
     pub(crate) fn type_into(&self, css: &str, text: &str) {
         self.act(&format!("/element/{}/value", self.element(css)), &json!({"text": text}));
+    }
+
+    /// Runs a script in the page.
+    pub(crate) fn run(&self, script: &str) {
+        self.act("/execute/sync", &json!({"script": script, "args": []}));
     }
 
     fn element(&self, css: &str) -> String {
