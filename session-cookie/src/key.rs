@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use aes_gcm_siv::{Aes256GcmSiv, KeyInit as _};
+use aes::Aes256Enc;
+use aes_gcm_siv::{AesGcmSiv, KeyInit as _};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac as _};
@@ -14,6 +15,10 @@ use zeroize::Zeroizing;
 
 /// HMAC-SHA-256 with its key, ready to be cloned and fed.
 pub(crate) type Authenticator = Hmac<Sha256>;
+
+/// AES-256-GCM-SIV. It makes an AES key of each nonce, and never decrypts with AES: the key schedule
+/// for that is left out.
+pub(crate) type Cipher = AesGcmSiv<Aes256Enc>;
 
 /// A secret of 32 bytes, wiped from memory when dropped; its text is 43 characters of unpadded
 /// base64url (RFC 4648, section 5).
@@ -64,8 +69,8 @@ impl SecretKey {
         Zeroizing::new(derived.into_bytes().into())
     }
 
-    fn cipher(&self, purpose: &str) -> Aes256GcmSiv {
-        Aes256GcmSiv::new(&(*self.derived(purpose)).into())
+    fn cipher(&self, purpose: &str) -> Cipher {
+        Cipher::new(&(*self.derived(purpose)).into())
     }
 
     fn mac(&self, purpose: &str) -> Authenticator {
@@ -87,10 +92,10 @@ impl fmt::Debug for SecretKey {
 pub(crate) struct Key {
     /// Says which key was used, to whoever has it; says nothing of it to others.
     pub(crate) id: [u8; 4],
-    pub(crate) cookie_cipher: Aes256GcmSiv,
+    pub(crate) cookie_cipher: Cipher,
     pub(crate) cookie_mac: Authenticator,
     pub(crate) id_mac: Authenticator,
-    pub(crate) rest_cipher: Aes256GcmSiv,
+    pub(crate) rest_cipher: Cipher,
     pub(crate) owner_mac: Authenticator,
 }
 

@@ -1,6 +1,7 @@
 //! The provider over sealed texts.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use session_core::{
@@ -21,7 +22,15 @@ pub struct CookieProvider {
     sealer: Sealer,
     revocations: Option<Revocations>,
     bound: OnceLock<Bound>,
+    /// Different for each provider of the process: what one could open, another may not.
+    number: u64,
 }
+
+/// What a provider found under a token's seal, with that provider's number.
+struct Note(u64, Opened);
+
+/// The number of the next provider.
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 /// What the manager said of itself.
 #[derive(Debug)]
@@ -41,6 +50,7 @@ impl CookieProvider {
             sealer: Sealer { ring: keys, mode },
             revocations: revocations.map(Revocations::new),
             bound: OnceLock::new(),
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
         }
     }
 
@@ -53,9 +63,20 @@ impl CookieProvider {
         self.bound.get().map_or("", |bound| &bound.name)
     }
 
+    /// Opens a token's seal, once for each request. Not a secret kept longer than others: the session
+    /// has the values for as long as it is loaded.
+    fn opened(&self, token: &Token) -> Option<Opened> {
+        if let Some(Note(_, opened)) = token.note::<Note>().filter(|note| note.0 == self.number) {
+            return Some(opened.clone());
+        }
+        let opened = self.sealer.open(self.name(), token)?;
+        token.keep_note(Note(self.number, opened.clone()));
+        Some(opened)
+    }
+
     /// Opens a token's seal and checks its times; not whether the session was ended.
     fn unseal(&self, token: &Token, now: Timestamp) -> Option<Opened> {
-        let opened = self.sealer.open(self.name(), token)?;
+        let opened = self.opened(token)?;
         let Content { record, issued, deadline } = &opened.content;
         let live = record.is_live(now) && deadline.is_none_or(|deadline| now < deadline);
         // From before a jump of the clock, or from a server whose clock is far off.
@@ -217,7 +238,7 @@ impl Provider for CookieProvider {
             return ProviderFuture::ready(Ok(()));
         };
         // Not only what is live: the session may be so in a newer cookie.
-        let Some(Opened { content, .. }) = self.sealer.open(self.name(), token) else {
+        let Some(Opened { content, .. }) = self.opened(token) else {
             return ProviderFuture::ready(Ok(()));
         };
         let until = last_use(&content);

@@ -1,7 +1,7 @@
 //! Signed ids.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -54,7 +54,7 @@ impl<P: Provider> SignedProvider<P> {
         bytes[..2].copy_from_slice(&[VERSION, key.id[0]]);
         bytes[2..2 + SessionId::BYTES].copy_from_slice(id.as_bytes());
         bytes[2 + SessionId::BYTES..].copy_from_slice(&tag[..TAG]);
-        Token::with_text(*id, Arc::<str>::from(BASE64_URL_SAFE_NO_PAD.encode(bytes)))
+        Token::with_text(*id, BASE64_URL_SAFE_NO_PAD.encode(bytes))
     }
 
     /// What the client is to carry after an operation on what it carries.

@@ -1,7 +1,8 @@
 //! What a client carries.
 
+use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::SessionId;
 
@@ -11,17 +12,24 @@ use crate::SessionId;
 /// A server-side provider uses [`id`](Self::id) and answers the same. A provider that keeps the
 /// record at the client (a sealed cookie), or that signs its ids, makes tokens with a text of
 /// their own and reads them back in [`Provider::token`](crate::Provider::token).
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Token {
     id: SessionId,
-    text: Option<Arc<str>>,
+    own: Option<Arc<Own>>,
     renew: bool,
+}
+
+/// What a token has of its own; its clones share it.
+struct Own {
+    text: Box<str>,
+    note: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl Token {
     /// A token whose text is not the id's own.
-    pub fn with_text(id: SessionId, text: impl Into<Arc<str>>) -> Self {
-        Self { id, text: Some(text.into()), renew: false }
+    pub fn with_text(id: SessionId, text: impl Into<Box<str>>) -> Self {
+        let own = Own { text: text.into(), note: OnceLock::new() };
+        Self { id, own: Some(Arc::new(own)), renew: false }
     }
 
     /// The token, to be replaced by a newer one with the next response: by its
@@ -45,12 +53,27 @@ impl Token {
 
     /// The text of its own, if it has one.
     pub fn own_text(&self) -> Option<&str> {
-        self.text.as_deref()
+        self.own.as_deref().map(|own| &*own.text)
+    }
+
+    /// Keeps something with the text, for as long as the request has the token: what a provider
+    /// found in it, and would have to find again. The first note stays; without a text of its own,
+    /// a token keeps none.
+    pub fn keep_note<T: Send + Sync + 'static>(&self, note: T) {
+        if let Some(own) = &self.own {
+            // Somebody else's note, of the same text, serves as well.
+            let _ = own.note.set(Box::new(note));
+        }
+    }
+
+    /// The note, if one of this type was [kept](Self::keep_note).
+    pub fn note<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.own.as_deref()?.note.get()?.downcast_ref()
     }
 
     /// Hands the text that clients carry to `f`; it is a secret.
     pub fn with_client_text<R>(&self, f: impl FnOnce(&str) -> R) -> R {
-        match &self.text {
+        match self.own_text() {
             Some(text) => f(text),
             None => f(&self.id.text()),
         }
@@ -59,9 +82,18 @@ impl Token {
 
 impl From<SessionId> for Token {
     fn from(id: SessionId) -> Self {
-        Self { id, text: None, renew: false }
+        Self { id, own: None, renew: false }
     }
 }
+
+/// Notes don't count.
+impl PartialEq for Token {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id && self.renew == other.renew && self.own_text() == other.own_text()
+    }
+}
+
+impl Eq for Token {}
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

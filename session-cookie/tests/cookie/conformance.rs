@@ -97,34 +97,32 @@ mod signed_ids {
     session_core::conformance_tests!(Arc::new(SignedProvider::new(memory(), keys())));
 }
 
-mod encrypted_at_rest {
-    use super::*;
+/// Each operation is several of the store, under encryption that a debug build does not optimize:
+/// fewer rounds take as long.
+struct AtRest<P>(Arc<EncryptedProvider<P>>, usize);
 
-    session_core::conformance_tests!(Arc::new(EncryptedProvider::new(memory(), keys())));
+impl<P: Provider> AtRest<P> {
+    fn over(store: P, rounds: usize) -> Self {
+        Self(Arc::new(EncryptedProvider::new(store, keys())), rounds)
+    }
+}
+
+impl<P: Provider> Harness for AtRest<P> {
+    fn provider(&self) -> Arc<dyn Provider> {
+        self.0.provider()
+    }
+
+    fn rounds(&self) -> usize {
+        self.1
+    }
+}
+
+mod encrypted_at_rest {
+    session_core::conformance_tests!(super::AtRest::over(super::memory(), 200));
 }
 
 mod encrypted_at_rest_in_a_slow_store {
-    use super::*;
     use session_core::conformance::Delayed;
 
-    /// Each operation is several of a store that waits: fewer rounds take as long.
-    struct Slow(Arc<EncryptedProvider<Delayed<MemoryProvider>>>);
-
-    impl Slow {
-        fn new() -> Self {
-            Self(Arc::new(EncryptedProvider::new(Delayed::new(memory(), 7), keys())))
-        }
-    }
-
-    impl Harness for Slow {
-        fn provider(&self) -> Arc<dyn Provider> {
-            self.0.provider()
-        }
-
-        fn rounds(&self) -> usize {
-            400
-        }
-    }
-
-    session_core::conformance_tests!(Slow::new());
+    session_core::conformance_tests!(super::AtRest::over(Delayed::new(super::memory(), 7), 100));
 }

@@ -1,7 +1,10 @@
 //! The provider keeps the contract as far as a cookie can, and what its documentation says beyond.
 
+mod at_rest;
+mod config;
 mod conformance;
 mod hostile;
 mod revocation;
 mod rotation;
+mod several;
 mod site;

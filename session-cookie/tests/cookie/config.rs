@@ -1,0 +1,140 @@
+//! Source strings, right and wrong.
+
+use session_core::{Config, Error, Manager, TransportKind};
+
+use crate::rotation::Scratch;
+use crate::site::{Site, key, key_option};
+
+fn error(provider: &str, source: &str) -> String {
+    session_cookie::init();
+    session_memory::init();
+    match Manager::open(provider, source) {
+        Err(Error::Config(message)) => message,
+        other => panic!("{provider} {source:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn wrong_sources_are_configuration_errors_that_show_no_key() {
+    let good = key_option(1);
+    let text = key(1).text();
+    let zeros = "A".repeat(43);
+    for provider in ["cookie", "signed+memory", "encrypted+memory"] {
+        for (source, says) in [
+            ("", "there is no key"),
+            ("ephemeral=false", "there is no key"),
+            ("ephemeral=maybe", "true or false"),
+            ("key=", "key 1"),
+            (&format!("key={}", &text[..42]), "key 1"),
+            (&format!("key={}A", &*text), "key 1"),
+            (&format!("key={zeros}"), "key 1"),
+            (&format!("{good}&key={zeros}"), "key 2"),
+            (&format!("{good}&{good}"), "twice"),
+            (&format!("{good}&ephemeral=true"), "drop one"),
+            (&format!("{good}&colour=red"), "colour"),
+            ("key_file=/nowhere/at/all", "/nowhere/at/all"),
+            ("key_env=SESSION_COOKIE_TESTS_HAVE_NO_SUCH", "SESSION_COOKIE_TESTS_HAVE_NO_SUCH"),
+        ] {
+            let message = error(provider, source);
+            assert!(message.contains(says), "{provider} {source:?}: {message}");
+            assert!(!message.contains(&text[..12]), "{message}");
+        }
+        let many: Vec<String> = (1..=17).map(key_option).collect();
+        assert!(error(provider, &many.join("&")).contains("17 keys"));
+    }
+    for (source, says) in [
+        ("mode=open", "encrypted or signed"),
+        ("revocations_source=x%3D1", "revocations=PROVIDER"),
+        ("revocations=cookie", "at the server"),
+        ("revocations=signed%2Bcookie", "at the server"),
+        ("revocations=memory&revocations_source=x%3D1", "\"x\""),
+    ] {
+        let message = error("cookie", &format!("{good}&{source}"));
+        assert!(message.contains(says), "{source}: {message}");
+    }
+    assert!(error("signed+cookie", &good).contains("without a wrapper"));
+    let unknown = Manager::open("encrypted+nothing", &good).unwrap_err();
+    assert!(matches!(unknown, Error::UnknownProvider { .. }), "{unknown:?}");
+}
+
+#[test]
+fn keys_are_read_from_files() {
+    let directory = Scratch::new();
+    let file = directory.0.join("keys");
+    let lines = format!("# the newest first\n\n{}\n  {}  \n", *key(2).text(), *key(1).text());
+    std::fs::write(&file, lines).unwrap();
+    let old = Site::open("cookie", &key_option(1)).enter("ada");
+    let site = Site::open("cookie", &format!("key_file={}", file.display()));
+    let (user, newer) = site.user(&old);
+    assert_eq!(user.as_deref(), Some("ada"));
+    assert_ne!(newer, old, "the first key of the file seals");
+    // After those that stand in the source itself.
+    let source = format!("key_file={}&{}", file.display(), key_option(3));
+    let sealed = Site::open("cookie", &source).enter("bob");
+    assert_eq!(Site::open("cookie", &key_option(3)).user(&sealed).0.as_deref(), Some("bob"));
+
+    std::fs::write(&file, "not a key\n").unwrap();
+    let message = error("cookie", &format!("key_file={}", file.display()));
+    assert!(message.contains("key_file") && !message.contains("not a key\n"), "{message}");
+    std::fs::write(&file, "# nothing but words\n").unwrap();
+    assert!(error("cookie", &format!("key_file={}", file.display())).contains("there is no key"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_of_keys_that_others_can_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = Scratch::new();
+    let file = directory.0.join("keys");
+    std::fs::write(&file, &*key(1).text()).unwrap();
+    for (mode, fine) in [(0o600, true), (0o644, true), (0o620, false), (0o602, false)] {
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+        let source = format!("key_file={}", file.display());
+        session_cookie::init();
+        assert_eq!(Manager::open("cookie", &source).is_ok(), fine, "{mode:o}");
+    }
+}
+
+#[test]
+fn transports_with_urls_are_refused_for_sealed_sessions_and_fine_for_signed_ids() {
+    for transport in [TransportKind::Url, TransportKind::Auto] {
+        let mut config = Config::default();
+        config.transport = transport;
+        config.source = key_option(1);
+        for (provider, fine) in [("cookie", false), ("signed+memory", true)] {
+            config.provider = provider.into();
+            session_cookie::init();
+            session_memory::init();
+            assert_eq!(Manager::from_config(&config).is_ok(), fine, "{provider} {transport:?}");
+        }
+    }
+}
+
+#[test]
+fn an_ephemeral_key_ends_with_its_provider() {
+    let one = Site::open("cookie", "ephemeral=true");
+    let visitor = one.enter("ada");
+    assert_eq!(one.user(&visitor).0.as_deref(), Some("ada"));
+    assert_eq!(Site::open("cookie", "ephemeral=true").user(&visitor).0, None);
+}
+
+/// The id in a link is the one that the client's next request is known by.
+#[test]
+fn signed_ids_work_in_links() {
+    let site = Site::with_config(|config| {
+        config.transport = TransportKind::Url;
+        config.provider = "signed+memory".into();
+        config.source = key_option(1);
+    });
+    futures_lite::future::block_on(async {
+        let handle = site.manager.start(&http::Request::new(()));
+        handle.load().await?.set("user", "ada")?;
+        let link = handle.encode_url("/next");
+        handle.finish(&mut http::Response::new(())).await?;
+        let request = http::Request::builder().uri(&link).body(()).unwrap();
+        let handle = site.manager.start(&request);
+        assert_eq!(handle.load().await?.get::<String>("user")?.as_deref(), Some("ada"), "{link}");
+        Ok::<_, Error>(())
+    })
+    .unwrap();
+}
