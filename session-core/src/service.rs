@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION};
+use http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::service::Service;
@@ -50,8 +52,17 @@ impl<S> SessionService<S> {
     }
 
     /// Wraps `inner` with the sessions of several managers, whose names at the client differ.
+    ///
+    /// # Panics
+    /// If two have the same name: one would read and overwrite the other's ids.
     pub fn with_managers(managers: impl IntoIterator<Item = Manager>, inner: S) -> Self {
-        Self { managers: managers.into_iter().collect(), inner }
+        let managers: Arc<[Manager]> = managers.into_iter().collect();
+        let mut names: Vec<&str> = managers.iter().map(Manager::name).collect();
+        names.sort_unstable();
+        for pair in names.windows(2) {
+            assert!(pair[0] != pair[1], "two managers are named {:?} at the client", pair[0]);
+        }
+        Self { managers, inner }
     }
 }
 
@@ -141,6 +152,9 @@ fn refusal<R>(error: &Error) -> Response<SessionBody<R>> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // Its URL may have an id in it.
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }
 

@@ -246,10 +246,9 @@ fn validate(options: &CookieOptions) -> Result<(), Error> {
             "name with the prefix __Host- needs secure = true, path = \"/\" and no domain",
         );
     }
-    if has_prefix("__Host-Http-") || has_prefix("__Http-") {
-        if !secure || !http_only {
-            return refuse("name with the prefix __Http- needs secure = true and http_only = true");
-        }
+    let is_http = has_prefix("__Http-") || has_prefix("__Host-Http-");
+    if is_http && !(*secure && *http_only) {
+        return refuse("name with the prefix __Http- needs secure = true and http_only = true");
     }
     if has_prefix("__Secure-") && !secure {
         return refuse("name with the prefix __Secure- needs secure = true");
