@@ -2,5 +2,3 @@
 
 mod judge;
 mod links;
-#[cfg(feature = "rewrite")]
-mod pages;

@@ -1,1 +1,0 @@
-//! Pages that are rewritten as they go by.

@@ -1,0 +1,210 @@
+//! Pages for visitors without cookies, through the wrapper around a hyper service.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_lite::future::block_on;
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, ETAG, HeaderName, LOCATION, SET_COOKIE,
+};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Full};
+use hyper::service::{Service as _, service_fn};
+use session_core::{BoxError, Config, Manager, SessionService, Sessions, TransportKind};
+
+const PAGE: &str = "<a href=\"/next\">next</a>";
+
+/// A site whose handler counts and answers the same page to all.
+struct Site {
+    manager: Manager,
+    headers: HeaderMap,
+    handled: Arc<AtomicUsize>,
+}
+
+struct Reply {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Reply {
+    fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The id in the page's link.
+    fn link_id(&self) -> Option<&str> {
+        let (_, rest) = self.body.split_once("/next?sid=")?;
+        rest.split('"').next()
+    }
+
+    /// The id in the cookie.
+    fn cookie_id(&self) -> Option<&str> {
+        let value = self.header(&SET_COOKIE)?.strip_prefix("__Host-id=")?;
+        value.split(';').next()
+    }
+}
+
+impl Site {
+    fn new(transport: TransportKind) -> Self {
+        session_memory::init();
+        let mut config = Config::default();
+        config.transport = transport;
+        config.gc_every = Duration::ZERO;
+        let manager = Manager::from_config(&config).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, "text/html; charset=utf-8".parse().unwrap());
+        headers.insert(CONTENT_LENGTH, PAGE.len().into());
+        headers.insert(ETAG, "\"1\"".parse().unwrap());
+        Self { manager, headers, handled: Arc::default() }
+    }
+
+    fn with(mut self, name: HeaderName, value: &str) -> Self {
+        self.headers.insert(name, value.parse().unwrap());
+        self
+    }
+
+    fn send(&self, request: Request<Empty<Bytes>>) -> Reply {
+        let (name, headers) = (self.manager.name().to_owned(), self.headers.clone());
+        let handled = Arc::clone(&self.handled);
+        let service = service_fn(move |request: Request<Empty<Bytes>>| {
+            let (name, headers, handled) = (name.clone(), headers.clone(), Arc::clone(&handled));
+            async move {
+                handled.fetch_add(1, Ordering::Relaxed);
+                let sessions: &Sessions = request.extensions().get().unwrap();
+                let session = sessions.get(&name).unwrap().load().await?;
+                session.update("n", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
+                let mut response = Response::new(Full::<Bytes>::from(PAGE));
+                *response.headers_mut() = headers;
+                Ok::<_, BoxError>(response)
+            }
+        });
+        block_on(async {
+            let service = SessionService::new(self.manager.clone(), service);
+            let (parts, body) = service.call(request).await.unwrap().into_parts();
+            let body: Result<_, Infallible> = body.collect().await;
+            let body = String::from_utf8(body.unwrap().to_bytes().to_vec()).unwrap();
+            Reply { status: parts.status, headers: parts.headers, body }
+        })
+    }
+
+    fn get(&self, target: &str, headers: &[(&str, &str)]) -> Reply {
+        let mut request = Request::builder().uri(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(Empty::new()).unwrap())
+    }
+
+    fn with_cookie(&self, target: &str, id: &str) -> Reply {
+        self.get(target, &[(COOKIE.as_str(), &format!("__Host-id={id}"))])
+    }
+}
+
+#[test]
+fn a_page_carries_the_id_and_no_length_or_tag_of_another() {
+    let site = Site::new(TransportKind::Url);
+    let reply = site.get("/", &[]);
+    assert_eq!(reply.link_id().map(str::len), Some(43), "{}", reply.body);
+    assert_eq!(reply.header(&CONTENT_LENGTH), None);
+    assert_eq!(reply.header(&ETAG), None);
+    assert_eq!(reply.header(&HeaderName::from_static("referrer-policy")), Some("no-referrer"));
+    assert_eq!(reply.header(&HeaderName::from_static("cache-control")), Some("no-store"));
+}
+
+#[test]
+fn what_is_no_page_and_what_is_compressed_goes_by_as_it_is() {
+    for (name, value) in [(CONTENT_TYPE, "text/plain"), (CONTENT_ENCODING, "gzip")] {
+        let reply = Site::new(TransportKind::Url).with(name, value).get("/", &[]);
+        assert_eq!(reply.body, PAGE, "{value}");
+        assert_eq!(reply.header(&CONTENT_LENGTH), Some("24"));
+    }
+    let site = Site::new(TransportKind::Url);
+    let head = Request::builder().method(Method::HEAD).body(Empty::new()).unwrap();
+    assert_eq!(site.send(head).body, PAGE);
+    let reply = Site::new(TransportKind::Cookie).get("/", &[]);
+    assert_eq!((reply.body.as_str(), reply.header(&ETAG)), (PAGE, Some("\"1\"")));
+}
+
+#[test]
+fn a_cookie_that_comes_back_ends_the_id_in_urls() {
+    let site = Site::new(TransportKind::Auto);
+    let first = site.get("/", &[]);
+    let old = first.link_id().unwrap().to_owned();
+    assert_eq!(first.cookie_id(), Some(old.as_str()));
+
+    let redirect = site.with_cookie(&format!("/next?a=1&sid={old}&b=2"), &old);
+    assert_eq!(redirect.status, StatusCode::SEE_OTHER);
+    assert_eq!(redirect.header(&LOCATION), Some("/next?a=1&b=2"));
+    assert_eq!(redirect.body, "");
+    assert_eq!(site.handled.load(Ordering::Relaxed), 1, "the handler is not asked");
+    let new = redirect.cookie_id().unwrap().to_owned();
+    assert_ne!(new, old);
+
+    let clean = site.with_cookie("/next?a=1&b=2", &new);
+    assert_eq!((clean.status, clean.body.as_str()), (StatusCode::OK, PAGE));
+    assert_eq!(clean.cookie_id(), None);
+    // Neither id opens the session from a URL any more.
+    for id in [&old, &new] {
+        let stranger = site.get(&format!("/?sid={id}"), &[]);
+        assert!(![&old, &new].contains(&&stranger.link_id().unwrap().to_owned()));
+    }
+    assert_eq!(block_on(site.manager.count()).unwrap(), 3);
+}
+
+/// Requests that a page makes on its own may be under way when the session gets its new id.
+#[test]
+fn only_a_page_in_a_tab_changes_the_id() {
+    let site = Site::new(TransportKind::Auto);
+    let id = site.get("/", &[]).link_id().unwrap().to_owned();
+    let cookie = format!("__Host-id={id}");
+    let of_the_page = |target: &str| {
+        site.get(
+            target,
+            &[("cookie", &cookie), ("sec-fetch-dest", "image"), ("sec-fetch-mode", "no-cors")],
+        )
+    };
+    for target in ["/image".to_owned(), format!("/image?sid={id}")] {
+        let reply = of_the_page(&target);
+        assert_eq!((reply.status, reply.cookie_id()), (StatusCode::OK, None));
+    }
+    let page = site.get(
+        &format!("/next?sid={id}"),
+        &[("cookie", &cookie), ("sec-fetch-dest", "document"), ("sec-fetch-mode", "navigate")],
+    );
+    assert_eq!(page.status, StatusCode::SEE_OTHER);
+    // One that comes late stores nothing, and leaves the new cookie alone.
+    let late = of_the_page("/image");
+    assert_eq!((late.status, late.cookie_id()), (StatusCode::CONFLICT, None));
+    assert_eq!(block_on(site.manager.count()).unwrap(), 1);
+}
+
+#[test]
+fn a_redirect_to_the_clean_url_leads_to_no_other_site() {
+    let site = Site::new(TransportKind::Auto);
+    let id = site.get("/", &[]).link_id().unwrap().to_owned();
+    for target in ["//evil.example/?sid=", "/\\evil.example/?sid="] {
+        let reply = site.with_cookie(&format!("{target}{id}"), &id);
+        assert_eq!(reply.header(&LOCATION), None, "{target}");
+    }
+}
+
+/// A form that posts from the first page: the session leaves the URLs there and then.
+#[test]
+fn a_post_with_the_cookie_is_handled_and_changes_the_id() {
+    let site = Site::new(TransportKind::Auto);
+    let id = site.get("/", &[]).link_id().unwrap().to_owned();
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(format!("/?sid={id}"))
+        .header(COOKIE, format!("__Host-id={id}"))
+        .body(Empty::new())
+        .unwrap();
+    let reply = site.send(request);
+    assert_eq!((reply.status, reply.body.as_str()), (StatusCode::OK, PAGE));
+    assert_ne!(reply.cookie_id().unwrap(), id);
+    assert_eq!(block_on(site.manager.count()).unwrap(), 1);
+}
