@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use session_core::{Error, Provider, Source};
-use tracing::warn;
 
 use crate::{KeyRing, Mode};
 
@@ -53,9 +52,6 @@ impl CookieConfig {
                 Some(session_core::open(&name, rest.as_deref().unwrap_or_default())?)
             }
         };
-        if revocations.is_none() {
-            warn!("sealed sessions without revocations: a copied cookie works until it expires");
-        }
         Ok(Self { keys, mode, revocations })
     }
 }

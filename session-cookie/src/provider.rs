@@ -8,6 +8,8 @@ use session_core::{
     Binding, Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token,
 };
 
+use tracing::info;
+
 use crate::format::Content;
 use crate::revocation::Revocations;
 use crate::seal::{LONGEST_NAME, Opened, Sealer, short_id};
@@ -156,9 +158,13 @@ impl Provider for CookieProvider {
                 "the session's name is longer than {LONGEST_NAME} bytes"
             )));
         }
-        let bound = self.bound.get_or_init(|| Bound {
-            name: binding.name.into(),
-            absolute: binding.lifetime.absolute,
+        let bound = self.bound.get_or_init(|| {
+            if self.revocations.is_none() {
+                info!(
+                    "sealed sessions without revocations: a copied cookie works until it expires"
+                );
+            }
+            Bound { name: binding.name.into(), absolute: binding.lifetime.absolute }
         });
         if *bound.name != *binding.name {
             return Err(Error::config(format_args!(

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender};
 
-use crate::demo::{Demo, PATIENCE};
+use crate::demo::{Demo, PATIENCE, SEALED};
 use crate::webdriver::Browser;
 
 /// Counts, logs in, reads a message once and logs out, as a visitor does: by what the page offers.
@@ -51,7 +51,7 @@ fn journey(demo: &Demo, browser: &Browser, check: impl Fn(&Browser)) {
     browser.click("#logout button");
     visit(1);
     assert_eq!(browser.text("#username"), "nobody");
-    assert_eq!(demo.sessions(), 1);
+    assert!(matches!(demo.counted(), Some(1) | None));
 }
 
 #[test]
@@ -59,7 +59,21 @@ fn journey(demo: &Demo, browser: &Browser, check: impl Fn(&Browser)) {
 fn a_browser_with_cookies_makes_the_journey() {
     let demo = Demo::start(&[]);
     let browser = Browser::start("with-cookies", true);
-    journey(&demo, &browser, |browser| {
+    with_cookies(&demo, &browser);
+    assert_eq!(demo.sessions(), 1);
+}
+
+#[test]
+#[ignore = "needs chromium and its driver: run scripts/test"]
+fn a_browser_makes_the_journey_with_its_session_sealed_in_the_cookie() {
+    let demo = Demo::start(&SEALED);
+    let browser = Browser::start("sealed", true);
+    with_cookies(&demo, &browser);
+    assert_eq!(demo.counted(), None);
+}
+
+fn with_cookies(demo: &Demo, browser: &Browser) {
+    journey(demo, browser, |browser| {
         assert!(!browser.url().contains("sid="), "{}", browser.url());
         assert_eq!(browser.cookies(), 1);
     });

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::demo::Demo;
+use crate::demo::{Demo, SEALED};
 
 struct Curl<'d> {
     demo: &'d Demo,
@@ -51,8 +51,17 @@ impl Drop for Curl<'_> {
 #[test]
 #[ignore = "needs curl: run scripts/test"]
 fn a_thousand_visits_with_a_jar() {
-    let demo = Demo::start(&[]);
-    let curl = Curl::new(&demo, "thousand");
+    a_thousand_visits(&Demo::start(&[]), "thousand");
+}
+
+#[test]
+#[ignore = "needs curl: run scripts/test"]
+fn a_thousand_visits_with_the_session_sealed_in_the_jar() {
+    a_thousand_visits(&Demo::start(&SEALED), "thousand-sealed");
+}
+
+fn a_thousand_visits(demo: &Demo, jar: &str) {
+    let curl = Curl::new(demo, jar);
     // One URL a thousand times in one process, by curl's own globbing.
     let printed = curl.run(&["/count?visit=[1-1000]"]);
     let wanted: String = (1..=1000).map(|visit| format!("{visit}\n")).collect();
@@ -63,8 +72,17 @@ fn a_thousand_visits_with_a_jar() {
 #[test]
 #[ignore = "needs curl: run scripts/test"]
 fn logging_in_and_out_with_a_jar() {
-    let demo = Demo::start(&[]);
-    let curl = Curl::new(&demo, "login");
+    logging_in_and_out(&Demo::start(&[]), "login");
+}
+
+#[test]
+#[ignore = "needs curl: run scripts/test"]
+fn logging_in_and_out_with_the_session_sealed_in_the_jar() {
+    logging_in_and_out(&Demo::start(&SEALED), "login-sealed");
+}
+
+fn logging_in_and_out(demo: &Demo, jar: &str) {
+    let curl = Curl::new(demo, jar);
     curl.run(&["/count"]);
     let old = curl.id();
     let page = curl.run(&["--location", "--data-urlencode", "username=Ada L", "/login"]);

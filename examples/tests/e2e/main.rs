@@ -10,6 +10,7 @@ mod hostile;
 mod leaks;
 mod login;
 mod parallel;
+mod sealed;
 mod statuses;
 mod stop;
 mod url;

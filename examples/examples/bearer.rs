@@ -1,0 +1,124 @@
+//! A transport of one's own: bearer tokens (RFC 6750) for API clients, with any provider.
+//!
+//! A client logs in, gets its token in the response's `Authorization` header, and sends it with each
+//! request.
+
+use hyper::header::{AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderValue};
+use hyper::{Request, Response};
+use session_core::transport::{Announcement, Found, RequestHead};
+use session_core::{Carrier, Error, Manager, Transport};
+
+/// Carries tokens as `Authorization: Bearer TOKEN`.
+#[derive(Debug)]
+struct BearerTransport;
+
+const SCHEME: &str = "Bearer ";
+
+impl Transport for BearerTransport {
+    fn name(&self) -> &str {
+        "bearer"
+    }
+
+    fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
+        let mut values = request.headers.get_all(AUTHORIZATION).iter();
+        let (Some(value), other) = (values.next(), values.next()) else { return Found::Nothing };
+        let token = value.to_str().ok().and_then(|text| {
+            // The scheme's name has no case (RFC 9110, section 11.1).
+            let (scheme, token) = text.split_at_checked(SCHEME.len())?;
+            scheme.eq_ignore_ascii_case(SCHEME).then_some(token)
+        });
+        match (token, other) {
+            (Some(token), None) => Found::Text(token.into(), Carrier::Header),
+            _ => Found::Malformed(Carrier::Header),
+        }
+    }
+
+    fn announce(
+        &self,
+        announcement: Announcement<'_>,
+        headers: &mut HeaderMap,
+    ) -> Result<(), Error> {
+        let text = match announcement {
+            Announcement::Issue { text, .. } => text,
+            Announcement::Remove => "",
+        };
+        let mut value = HeaderValue::try_from([SCHEME, text].concat())
+            .map_err(|_| Error::config("the token's text does not fit a header"))?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Ok(())
+    }
+}
+
+/// Counts a client's requests.
+async fn count(manager: &Manager, request: &Request<()>) -> Result<Response<String>, Error> {
+    let handle = manager.start(request);
+    let session = handle.load().await?;
+    let count = session.update("requests", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
+    let mut response = Response::new(format!("request {count}"));
+    handle.finish(&mut response).await?;
+    Ok(response)
+}
+
+async fn run(provider: &str, source: &str) -> Result<(), Error> {
+    session_memory::init();
+    session_cookie::init();
+    let manager = Manager::builder()
+        .with_provider(session_core::open(provider, source)?)
+        .with_transport(BearerTransport)
+        .build()?;
+    let mut token: Option<HeaderValue> = None;
+    for wanted in ["request 1", "request 2", "request 3"] {
+        let mut request = Request::new(());
+        if let Some(token) = &token {
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
+        }
+        let response = count(&manager, &request).await?;
+        // A sealed session has a new token with each change, an id stays.
+        token = response.headers().get(AUTHORIZATION).cloned().or(token);
+        println!("{provider}: {}", response.body());
+        assert_eq!(response.body(), wanted);
+    }
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    run("memory", "").await?;
+    run("signed+memory", "ephemeral=true").await?;
+    run("cookie", "ephemeral=true").await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_bearer_token_carries_any_providers_sessions() {
+        run("memory", "").await.unwrap();
+        run("signed+memory", "ephemeral=true").await.unwrap();
+        run("cookie", "ephemeral=true").await.unwrap();
+    }
+
+    #[test]
+    fn only_one_bearer_token_is_one() {
+        let found = |values: &[&str]| {
+            let mut request = Request::new(());
+            for value in values {
+                request.headers_mut().append(AUTHORIZATION, value.parse().unwrap());
+            }
+            match BearerTransport.find((&request).into()) {
+                Found::Nothing => None,
+                Found::Text(text, _) => Some(text.into_owned()),
+                Found::Malformed(_) => Some("malformed".into()),
+            }
+        };
+        assert_eq!(found(&[]), None);
+        assert_eq!(found(&["Bearer abc"]).as_deref(), Some("abc"));
+        assert_eq!(found(&["bearer abc"]).as_deref(), Some("abc"));
+        for other in [&["Basic abc"][..], &["Bearer"], &["Bearer a", "Bearer b"]] {
+            assert_eq!(found(other).as_deref(), Some("malformed"), "{other:?}");
+        }
+    }
+}
