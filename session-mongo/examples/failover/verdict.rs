@@ -1,0 +1,97 @@
+//! Looks up everything that was acknowledged.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use session_core::{Provider, Record, SessionId};
+
+use crate::ledger::{Fate, KEYS, Ledger, Outcomes};
+use crate::worker::{key, shared_id};
+use crate::{NOW, Probe};
+
+/// Prints what is as it should be and what isn't.
+pub(crate) fn pronounce(books: &[Ledger], store: &Probe, lasted: Duration) -> ExitCode {
+    let mut total = Ledger::default();
+    for book in books {
+        total.add(book.clone());
+    }
+    let Outcomes { acknowledged, conflicts, unavailable, doubtful, vanished } = total.outcomes;
+    println!(
+        "{acknowledged} operations acknowledged in {:.0} s; {conflicts} conflicts, {unavailable} \
+         unavailable, {doubtful} in doubt",
+        lasted.as_secs_f64()
+    );
+
+    let mut lost = 0;
+    let mut saves = 0;
+    // By session: created, acknowledged and doubtful increments.
+    let mut sessions: BTreeMap<(usize, usize), (bool, u64, u64)> = BTreeMap::new();
+    for (process, book) in books.iter().enumerate() {
+        for shared in &book.shared {
+            let sum = sessions.entry((shared.task, shared.number)).or_default();
+            sum.0 |= shared.created;
+            sum.1 += shared.counted;
+            sum.2 += shared.doubtful;
+            saves += u64::from(shared.saved.count_ones());
+            if shared.saved == 0 {
+                continue;
+            }
+            let record = load(store, shared_id(shared.task, shared.number));
+            let missing = (0..KEYS).filter(|at| shared.saved & 1 << at != 0).filter(|at| {
+                let stored = record.as_ref().and_then(|r| r.values.get(&key(process, *at)));
+                stored != Some(&[7])
+            });
+            lost += missing.count();
+        }
+    }
+    println!("{saves} acknowledged saves: {lost} lost");
+
+    let (mut counted, mut uncounted, mut overcounted, mut settled) = (0, 0, 0, 0);
+    for ((task, number), (created, acknowledged, doubtful)) in sessions {
+        let Some(record) = load(store, shared_id(task, number)) else {
+            lost += usize::from(created);
+            continue;
+        };
+        let stored = record.values.get("n");
+        let stored = stored.map_or(0, |n| u64::from_le_bytes(n.try_into().expect("8 bytes")));
+        counted += acknowledged;
+        uncounted += acknowledged.saturating_sub(stored);
+        overcounted += stored.saturating_sub(acknowledged + doubtful);
+        settled += stored.saturating_sub(acknowledged).min(doubtful);
+    }
+    println!(
+        "{counted} acknowledged increments: {uncounted} lost, {overcounted} counted twice; \
+         {settled} of the doubtful ones had been applied"
+    );
+
+    let (mut live, mut dead, mut gone, mut back) = (0, 0, 0, 0);
+    for (id, fate) in &total.own {
+        let there = load(store, *id).is_some();
+        match fate {
+            Fate::Live => {
+                live += 1;
+                gone += usize::from(!there);
+            }
+            Fate::Dead => {
+                dead += 1;
+                back += usize::from(there);
+            }
+        }
+    }
+    println!("{live} sessions that should be there: {gone} lost");
+    println!("{dead} destroyed sessions and old ids: {back} back");
+    println!("{vanished} operations on a session that should have been there found none");
+    let wrong = lost + gone + back;
+    if wrong == 0 && uncounted == 0 && overcounted == 0 && vanished == 0 {
+        println!("nothing was lost, and nothing came back");
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn load(store: &Probe, id: SessionId) -> Option<Record> {
+    let loaded = futures_lite::future::block_on(store.provider.load(&id.into(), NOW));
+    loaded.expect("the store works in the end")
+}

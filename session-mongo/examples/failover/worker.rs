@@ -1,0 +1,202 @@
+//! A process that works on sessions, and remembers what it was told.
+
+use std::io::Read as _;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use session_core::{Changes, Error, Provider, Record, SessionId, Token};
+use session_mongo::{MongoConfig, MongoProvider};
+
+use crate::ledger::{Fate, KEYS, Ledger, Outcomes, Shared};
+use crate::{EXPIRES, NOW};
+
+/// Visitors at once in each process.
+const TASKS: usize = 8;
+
+/// A worker as the harness sees it.
+pub(crate) struct Worker(Child);
+
+impl Worker {
+    pub(crate) fn start(number: usize, source: &str) -> Self {
+        let program = std::env::current_exe().expect("this program has a path");
+        let child = Command::new(program)
+            .args(["worker", &number.to_string(), source])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        Self(child.expect("a worker starts"))
+    }
+
+    /// Ends the work and answers its books.
+    pub(crate) fn stop(mut self) -> Ledger {
+        drop(self.0.stdin.take());
+        let output = self.0.wait_with_output().expect("a worker ends");
+        assert!(output.status.success(), "a worker failed");
+        Ledger::read(&String::from_utf8(output.stdout).expect("books are text"))
+    }
+}
+
+/// The worker's own main: works until stdin ends, and prints its books.
+pub(crate) fn work(process: usize, source: &str) -> ExitCode {
+    let config = MongoConfig::parse(source).expect("the source is right");
+    let provider = Arc::new(MongoProvider::new(config).expect("a provider opens"));
+    let stop = Arc::new(AtomicBool::new(false));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| {
+            let visitor = Visitor {
+                process,
+                task,
+                provider: Arc::clone(&provider),
+                stop: Arc::clone(&stop),
+                ledger: Ledger::default(),
+            };
+            runtime.spawn(visitor.run())
+        })
+        .collect();
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    stop.store(true, Ordering::Relaxed);
+    let mut ledger = Ledger::default();
+    for task in tasks {
+        ledger.add(runtime.block_on(task).expect("a visitor ends"));
+    }
+    print!("{}", ledger.write());
+    ExitCode::SUCCESS
+}
+
+/// The id of a session that both processes know without telling each other.
+pub(crate) fn shared_id(task: usize, number: usize) -> SessionId {
+    let mut bytes = [0x5a; 32];
+    bytes[..8].copy_from_slice(&(task as u64).to_le_bytes());
+    bytes[8..16].copy_from_slice(&(number as u64).to_le_bytes());
+    SessionId::from_bytes(bytes)
+}
+
+/// The key that a process saves in a shared session.
+pub(crate) fn key(process: usize, at: usize) -> String {
+    format!("p{process}.{at}")
+}
+
+/// What an attempt came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Done,
+    Nothing,
+    Doubt,
+    Conflict,
+    Exists,
+    Gone,
+}
+
+struct Visitor {
+    process: usize,
+    task: usize,
+    provider: Arc<MongoProvider>,
+    stop: Arc<AtomicBool>,
+    ledger: Ledger,
+}
+
+impl Visitor {
+    async fn run(mut self) -> Ledger {
+        for number in 0.. {
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            self.share(number).await;
+            self.log_in_and_out(number).await;
+        }
+        self.ledger
+    }
+
+    /// Saves and increments in a session that the other process works on, too.
+    async fn share(&mut self, number: usize) {
+        let token: Token = shared_id(self.task, number).into();
+        let mut shared = Shared { task: self.task, number, ..Shared::default() };
+        let record = Record { created: NOW, expires: EXPIRES, ..Record::default() };
+        let created = self.provider.create(token.id(), record, NOW).await;
+        shared.created = matches!(self.told(created), Told::Done | Told::Exists);
+        for at in 0..KEYS {
+            let mut changes = Changes::new();
+            changes.set(&key(self.process, at), [7]);
+            let saved = self.provider.save(&token, &changes, NOW).await;
+            match self.told(saved) {
+                Told::Done => shared.saved |= 1 << at,
+                Told::Gone if shared.created => self.ledger.outcomes.vanished += 1,
+                _ => {}
+            }
+            if at % 4 == 0 {
+                match self.increment(&token).await {
+                    Told::Done => shared.counted += 1,
+                    Told::Doubt => shared.doubtful += 1,
+                    _ => {}
+                }
+            }
+        }
+        self.ledger.shared.push(shared);
+    }
+
+    /// Reads, adds one and writes, until nobody comes between.
+    async fn increment(&mut self, token: &Token) -> Told {
+        loop {
+            let loaded = self.provider.load(token, NOW).await;
+            let Ok(Some(record)) = loaded else { return self.told(loaded.map(|_| ())) };
+            let old = record.values.get("n");
+            let number = old.map_or(0, |n| u64::from_le_bytes(n.try_into().expect("8 bytes")));
+            let mut changes = Changes::new().expecting("n", old);
+            changes.set("n", (number + 1).to_le_bytes());
+            let saved = self.provider.save(token, &changes, NOW).await;
+            match self.told(saved) {
+                Told::Conflict => {}
+                told => return told,
+            }
+        }
+    }
+
+    /// A login with its change of id, and every other time a logout.
+    async fn log_in_and_out(&mut self, number: usize) {
+        let id = SessionId::generate().expect("an id");
+        let record = Record { created: NOW, expires: EXPIRES, ..Record::default() };
+        let created = self.provider.create(&id, record, NOW).await;
+        if self.told(created) != Told::Done {
+            return;
+        }
+        let new_id = SessionId::generate().expect("an id");
+        let renamed = self.provider.rename(&id.into(), &new_id, NOW).await;
+        match self.told(renamed) {
+            Told::Done => self.ledger.own.push((id, Fate::Dead)),
+            Told::Gone => {
+                self.ledger.outcomes.vanished += 1;
+                return;
+            }
+            // Under either id.
+            Told::Doubt => return,
+            _ => return self.ledger.own.push((id, Fate::Live)),
+        }
+        if number.is_multiple_of(2) {
+            return self.ledger.own.push((new_id, Fate::Live));
+        }
+        let destroyed = self.provider.destroy(&new_id.into(), NOW).await;
+        match self.told(destroyed) {
+            Told::Done => self.ledger.own.push((new_id, Fate::Dead)),
+            Told::Nothing => self.ledger.own.push((new_id, Fate::Live)),
+            _ => {}
+        }
+    }
+
+    fn told<T>(&mut self, result: Result<T, Error>) -> Told {
+        let Outcomes { acknowledged, conflicts, unavailable, doubtful, .. } =
+            &mut self.ledger.outcomes;
+        let (counter, told) = match result {
+            Ok(_) => (acknowledged, Told::Done),
+            Err(Error::Conflict) => (conflicts, Told::Conflict),
+            Err(Error::Unavailable { .. }) => (unavailable, Told::Nothing),
+            Err(Error::InDoubt { .. }) => (doubtful, Told::Doubt),
+            Err(Error::Exists) => return Told::Exists,
+            Err(Error::Gone) => return Told::Gone,
+            Err(error) => panic!("unexpected: {error:?}"),
+        };
+        *counter += 1;
+        told
+    }
+}
