@@ -101,6 +101,7 @@ fn a_bad_configuration_says_where_and_what() {
     }
 }
 
+#[cfg(not(feature = "mongo"))]
 #[test]
 fn mongo_says_how_to_get_it() {
     let line = refused(&["--provider", "mongo", "--source", "mongodb://user:hunter2@host/"]);

@@ -9,6 +9,8 @@ mod flags;
 mod hostile;
 mod leaks;
 mod login;
+#[cfg(feature = "mongo")]
+mod mongo;
 mod parallel;
 mod sealed;
 mod statuses;

@@ -64,10 +64,14 @@ fn init_providers() {
     session_cookie::init();
     session_file::init();
     session_memory::init();
+    #[cfg(feature = "mongo")]
+    session_mongo::init();
+    #[cfg(not(feature = "mongo"))]
     without_mongo();
 }
 
 /// Says how to get the provider that is left out because its driver is large.
+#[cfg(not(feature = "mongo"))]
 fn without_mongo() {
     let refused = session_core::register("mongo", |_| {
         Err(session_core::Error::config(
