@@ -7,19 +7,26 @@ use crate::document::{CREATED, CURRENT, EXPIRES, KEY, OWNER, VALUES, VERSION, bi
 use crate::field;
 
 /// The document of a session, in whatever state.
+///
+/// That the key is binary goes without saying. It is said because planners that know MongoDB's
+/// operators but not its statistics (DocumentDB's) take a lone equality on a unique index for one
+/// that many documents have, and read them all in the order of `_id` to find the first.
 pub(crate) fn of(id: &SessionId) -> Document {
-    doc! { KEY: key(id) }
+    doc! { KEY: { "$eq": key(id), "$type": "binData" } }
 }
 
 /// The document of a session if it is live and of a form that can be changed; the types are asked
-/// for so that a damaged one is as good as gone. A comparison with a date matches dates only.
+/// for so that a damaged one is as good as gone.
+///
+/// The expiry's condition is turned around, so that no planner takes it for a reason to go through
+/// all that is live by the index on `expires`.
 pub(crate) fn live(id: &SessionId, now: Timestamp) -> Document {
     doc! {
         KEY: key(id),
         VERSION: CURRENT,
         CREATED: { "$type": "date" },
-        EXPIRES: { "$gt": date(now) },
         VALUES: { "$type": "object" },
+        "$nor": [{ EXPIRES: { "$lte": date(now) } }, { EXPIRES: { "$not": { "$type": "date" } } }],
     }
 }
 
@@ -38,12 +45,14 @@ pub(crate) fn expected(id: &SessionId, changes: &Changes, now: Timestamp) -> Doc
 
 /// The document of a session that expired.
 pub(crate) fn expired(id: &SessionId, now: Timestamp) -> Document {
-    doc! { KEY: key(id), EXPIRES: { "$lte": date(now) } }
+    let mut filter = of(id);
+    filter.insert(EXPIRES, doc! { "$lte": date(now) });
+    filter
 }
 
 /// All documents of expired sessions.
 pub(crate) fn all_expired(now: Timestamp) -> Document {
-    doc! { EXPIRES: { "$lte": date(now) } }
+    doc! { EXPIRES: { "$lte": date(now), "$type": "date" } }
 }
 
 /// All documents of live sessions.

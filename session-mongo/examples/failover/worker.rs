@@ -140,7 +140,12 @@ impl Visitor {
     async fn increment(&mut self, token: &Token) -> Told {
         loop {
             let loaded = self.provider.load(token, NOW).await;
-            let Ok(Some(record)) = loaded else { return self.told(loaded.map(|_| ())) };
+            let record = match loaded {
+                Ok(Some(record)) => record,
+                // Its creation failed at both processes, or at the other one so far.
+                Ok(None) => return Told::Gone,
+                Err(error) => return self.told::<()>(Err(error)),
+            };
             let old = record.values.get("n");
             let number = old.map_or(0, |n| u64::from_le_bytes(n.try_into().expect("8 bytes")));
             let mut changes = Changes::new().expecting("n", old);
