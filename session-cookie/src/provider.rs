@@ -12,7 +12,7 @@ use tracing::info;
 
 use crate::format::Content;
 use crate::revocation::Revocations;
-use crate::seal::{LONGEST_NAME, Opened, Sealer, short_id};
+use crate::seal::{LONGEST_NAME, Opened, SPARE, Sealer, short_id};
 use crate::{CookieConfig, Mode};
 
 /// Keeps each session in its own token, sealed.
@@ -117,12 +117,13 @@ impl CookieProvider {
         id: &SessionId,
         record: Record,
         earlier: Option<Timestamp>,
+        spare: usize,
         now: Timestamp,
     ) -> Result<Token, Error> {
         // Never earlier than one sealed before: the cookie with that one may be somewhere still.
         let deadline = self.deadline(&record).max(earlier);
         let content = Content { record, issued: now, deadline };
-        self.sealer.seal(self.name(), id, &content)
+        self.sealer.seal(self.name(), id, &content, spare)
     }
 
     /// The end of the absolute lifetime, as far as it is known.
@@ -181,7 +182,7 @@ impl Provider for CookieProvider {
         record: Record,
         now: Timestamp,
     ) -> ProviderFuture<'a, Result<Token, Error>> {
-        ProviderFuture::ready(self.seal(id, record, None, now))
+        ProviderFuture::ready(self.seal(id, record, None, SPARE, now))
     }
 
     fn load<'a>(
@@ -206,7 +207,10 @@ impl Provider for CookieProvider {
             if same && by_first {
                 return Ok(token.clone());
             }
-            self.seal(token.id(), record, deadline, now)
+            // What only moves its expiry, as what is read, is stored already.
+            let moved = changes.is_empty() && changes.owner.is_none();
+            let spare = if moved { 0 } else { SPARE };
+            self.seal(token.id(), record, deadline, spare, now)
         })
     }
 
@@ -218,7 +222,7 @@ impl Provider for CookieProvider {
     ) -> ProviderFuture<'a, Result<Token, Error>> {
         let Some(revocations) = &self.revocations else {
             return self.replace(token, now, move |Opened { content, .. }| {
-                self.seal(new_id, content.record, content.deadline, now)
+                self.seal(new_id, content.record, content.deadline, 0, now)
             });
         };
         ProviderFuture::boxed(async move {
@@ -227,7 +231,7 @@ impl Provider for CookieProvider {
             };
             // What could fail comes first. Then, of racing renames, who ends the old id has won.
             let until = last_use(&content);
-            let renamed = self.seal(new_id, content.record, content.deadline, now)?;
+            let renamed = self.seal(new_id, content.record, content.deadline, 0, now)?;
             match revocations.add(token.id(), until, now).await? {
                 true => Ok(renamed),
                 false => Err(Error::Gone),
@@ -268,7 +272,7 @@ impl Provider for CookieProvider {
                 return Ok(token.clone());
             }
             record.expires = record.expires.max(expires);
-            self.seal(token.id(), record, deadline, now)
+            self.seal(token.id(), record, deadline, 0, now)
         })
     }
 

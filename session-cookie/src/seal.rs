@@ -60,6 +60,10 @@ const SHORTEST: usize = 64;
 /// The longest name and value of a cookie that browsers store (rfc6265bis, section 5.6).
 pub(crate) const LONGEST: usize = 4096;
 
+/// The characters that a session leaves free when it is stored: its times grow with its age, and it
+/// must not become too large by being read, renamed or ended.
+pub(crate) const SPARE: usize = 16;
+
 /// A new id that is short in a cookie.
 pub(crate) fn short_id() -> Result<SessionId, Error> {
     let mut bytes = [0; SessionId::BYTES];
@@ -112,12 +116,13 @@ impl Sealer {
     /// Seals a session under the first key.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if a cookie of this name can't hold it.
+    /// [`Error::TooLarge`] if a cookie of this name can't hold it and so many characters more.
     pub(crate) fn seal(
         &self,
         name: &str,
         id: &SessionId,
         content: &Content,
+        spare: usize,
     ) -> Result<Token, Error> {
         let key = self.ring.first();
         let id_length = id_length(id);
@@ -156,7 +161,7 @@ impl Sealer {
             }
         }
         let text = BASE64_URL_SAFE_NO_PAD.encode(seal);
-        if name.len() + text.len() > LONGEST {
+        if name.len() + text.len() + spare > LONGEST {
             return Err(Error::TooLarge { what: "cookie bytes", limit: LONGEST });
         }
         Ok(Token::with_text(*id, text))
@@ -298,7 +303,7 @@ mod tests {
             assert!(sealer.open("__Host-ie", &token).is_none(), "under another name");
         }
         // There is nothing random in a signature.
-        let again = sealer(Mode::Signed).seal("__Host-id", &id(), &content()).unwrap();
+        let again = sealer(Mode::Signed).seal("__Host-id", &id(), &content(), 0).unwrap();
         assert_eq!(again.own_text(), Some(SIGNED));
     }
 
@@ -311,7 +316,7 @@ mod tests {
             for length in 2_900..3_100 {
                 let value = vec![0xc0; length];
                 content.record.values = [("v", value)].into_iter().collect();
-                match sealer.seal("__Host-id", &id(), &content) {
+                match sealer.seal("__Host-id", &id(), &content, 0) {
                     Ok(token) => {
                         let text = token.own_text().unwrap();
                         assert!("__Host-id".len() + text.len() <= LONGEST);
@@ -346,7 +351,7 @@ mod tests {
             let mut content = content();
             content.record.values = values.into_iter().collect();
             content.record.owner = owner.map(String::into);
-            let sealed = sealer.seal(&name, &id, &content).unwrap();
+            let sealed = sealer.seal(&name, &id, &content, SPARE).unwrap();
             let token = sealer.token(sealed.own_text().unwrap()).unwrap();
             prop_assert_eq!(&token, &sealed);
             prop_assert_eq!(sealer.open(&name, &token).unwrap().content, content);

@@ -6,7 +6,7 @@
 //! less that of the same handler without sessions in the same framework; the ratios are what to look
 //! at.
 
-use std::future::Future;
+use std::future::{Ready, ready};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -125,8 +125,8 @@ async fn compare(content: Content, mode: &str, security: CookieContentSecurity) 
                     .cookie_content_security(security)
                     .build(),
             )
-            .route("/fill", web::get().to(move |session: PeerSession| peer_fill(session, content)))
-            .route("/count", web::get().to(peer_count)),
+            .route("/fill", web::get().to(move |session: PeerSession| peer_fill(&session, content)))
+            .route("/count", web::get().to(|session: PeerSession| peer_count(&session))),
     )
     .await;
     let alone = test::init_service(App::new().route("/count", web::get().to(peer_alone))).await;
@@ -226,19 +226,19 @@ impl Ours {
     }
 }
 
-async fn peer_fill(session: PeerSession, content: Content) -> HttpResponse {
-    fill(content, |key, value| value.peers(&session, key));
-    HttpResponse::Ok().finish()
+fn peer_fill(session: &PeerSession, content: Content) -> Ready<HttpResponse> {
+    fill(content, |key, value| value.peers(session, key));
+    ready(HttpResponse::Ok().finish())
 }
 
-async fn peer_count(session: PeerSession) -> HttpResponse {
+fn peer_count(session: &PeerSession) -> Ready<HttpResponse> {
     let count: u64 = session.get("count").expect("is a number").unwrap_or(0);
     session.insert("count", count + 1).expect("fits");
-    HttpResponse::Ok().body("counted")
+    ready(HttpResponse::Ok().body("counted"))
 }
 
-fn peer_alone() -> impl Future<Output = HttpResponse> {
-    std::future::ready(HttpResponse::Ok().body("counted"))
+fn peer_alone() -> Ready<HttpResponse> {
+    ready(HttpResponse::Ok().body("counted"))
 }
 
 async fn peer_round<S, R, B>(service: &S, request: impl Fn() -> R) -> f64

@@ -200,3 +200,27 @@ fn a_cookie_from_the_future_makes_a_stranger() {
     let ((), newer) = ahead.request(&visitor, async |s| s.set("later", &1)).unwrap();
     is_stranger(&behind, &newer, "sealed ten minutes from now");
 }
+
+/// The largest session that is stored can still be read until its end, renamed and ended.
+#[test]
+fn a_full_cookie_never_becomes_too_large_by_age() {
+    for mode in MODES {
+        let site = site(1, mode);
+        let full = (2_800..3_100).rev().find_map(|length| {
+            let text = "x".repeat(length);
+            site.request(&Visitor::default(), async |session| session.set("text", &text)).ok()
+        });
+        let ((), mut visitor) = full.expect("something fits");
+        for _ in 0..12 * 4 - 1 {
+            site.clock.advance(Duration::from_secs(15 * 60));
+            let read = site.request(&visitor, async |session| session.get::<String>("text"));
+            let (text, newer) = read.expect("reading works");
+            assert!(text.is_some());
+            visitor = newer;
+        }
+        let renamed = site.request(&visitor, async |session| session.regenerate().await);
+        let ((), visitor) = renamed.expect("renaming works");
+        let ended = site.request(&visitor, async |session| session.destroy().await);
+        assert_eq!(ended.expect("ending works").1, Visitor::default());
+    }
+}
