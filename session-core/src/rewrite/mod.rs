@@ -8,6 +8,9 @@ mod base;
 mod body;
 mod entity;
 mod form;
+#[cfg(test)]
+mod judge;
+mod marks;
 mod page;
 mod refresh;
 mod response;
@@ -24,6 +27,8 @@ use lol_html::send::{HtmlRewriter, Settings};
 use lol_html::{AsciiCompatibleEncoding, MemorySettings};
 use parking_lot::Mutex;
 use tracing::warn;
+
+use marks::Marks;
 
 pub(crate) use body::RewrittenBody;
 pub(crate) use page::Insertion;
@@ -51,6 +56,8 @@ pub(crate) struct Rewriter {
     passed: usize,
     /// Those that were not, as the parser is amid a tag.
     held: BytesMut,
+    /// Looks at what goes by when the parser gave up with ids written.
+    marks: Marks,
 }
 
 impl Rewriter {
@@ -71,12 +78,19 @@ impl Rewriter {
             count.fetch_add(chunk.len(), Ordering::Relaxed);
         });
         let parser = HtmlRewriter::new(page::watch(&page, settings), sink);
-        Self { parser: Mutex::new(Some(parser)), page, parsed, passed: 0, held: BytesMut::new() }
+        Self {
+            parser: Mutex::new(Some(parser)),
+            page,
+            parsed,
+            passed: 0,
+            held: BytesMut::new(),
+            marks: Marks::default(),
+        }
     }
 
     /// Takes the page's next bytes, and answers those that can go on.
     pub(crate) fn feed(&mut self, data: Bytes) -> Bytes {
-        let Some(parser) = self.parser.get_mut() else { return data };
+        let Some(parser) = self.parser.get_mut() else { return self.pass_unread(data) };
         // Escape sequences switch to encodings without ASCII in them, as far as a browser guesses.
         let parsed = match memchr::memchr(0x1b, &data) {
             Some(_) => Err("it has escape sequences".to_owned()),
@@ -88,15 +102,13 @@ impl Rewriter {
             self.held.extend_from_slice(&data);
             self.held.split().freeze()
         };
-        let ready = match parsed {
-            Ok(()) => self.parsed.load(Ordering::Relaxed).saturating_sub(self.passed),
-            Err(reason) => {
-                warn!(reason, "from here on a page is left without session ids");
-                *self.parser.get_mut() = None;
-                window.len()
-            }
-        };
-        let ready = ready.min(window.len());
+        let parsed_bytes = self.parsed.load(Ordering::Relaxed).saturating_sub(self.passed);
+        let ready = parsed_bytes.min(window.len());
+        if let Err(reason) = parsed {
+            warn!(reason, "from here on a page is left without session ids");
+            *self.parser.get_mut() = None;
+            return self.give_up(&window, ready);
+        }
         self.held.extend_from_slice(&window[ready..]);
         self.pass(window.slice(..ready))
     }
@@ -107,9 +119,41 @@ impl Rewriter {
             && let Err(error) = parser.end()
         {
             warn!(reason = %error, "the end of a page is left without session ids");
+            let rest = self.held.split().freeze();
+            return self.give_up(&rest, 0);
         }
         let rest = self.held.split().freeze();
         self.pass(rest)
+    }
+
+    /// Passes on the bytes that are left when the parser gave up: it had read this many.
+    fn give_up(&mut self, bytes: &Bytes, read: usize) -> Bytes {
+        let edited = self.page.lock().edited().unwrap_or(0).saturating_sub(self.passed);
+        let known = edited.clamp(read, bytes.len());
+        let head = self.pass(bytes.slice(..known));
+        let rest = self.pass_unread(bytes.slice(known..));
+        [head, rest].concat().into()
+    }
+
+    /// Passes on what the parser did not read. Ids that are in the page already must not be led
+    /// elsewhere by it, so its words of that power become others.
+    fn pass_unread(&mut self, bytes: Bytes) -> Bytes {
+        if !self.page.lock().is_written() {
+            return bytes;
+        }
+        let harmful = self.marks.find(bytes.iter().copied()).harmful;
+        if harmful.is_empty() {
+            return bytes;
+        }
+        let mut changed = BytesMut::with_capacity(bytes.len() + harmful.len());
+        let mut from = 0;
+        for at in harmful {
+            changed.extend_from_slice(&bytes[from..at]);
+            changed.extend_from_slice(b"-");
+            from = at;
+        }
+        changed.extend_from_slice(&bytes[from..]);
+        changed.freeze()
     }
 
     /// Makes the edits of these bytes, which come next.

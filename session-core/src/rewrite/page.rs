@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::base::{Bases, Verdict};
 use super::form::Forms;
+use super::marks::Marks;
 use super::{entity, refresh};
 use crate::transport::scope::Scope;
 use crate::transport::{Transport, UrlTransport};
@@ -44,10 +45,12 @@ pub(super) struct Page {
     forms: Forms,
     /// How many `template` elements are open, whose contents are no part of the page.
     templates: usize,
+    /// How many elements are open in which an input would be none, or would change their end.
+    enclosures: usize,
     /// The `base` element that comes is one that browsers may ignore.
     doubtful: bool,
-    /// The end of the text in a `noscript` element, as far as a tag may begin in it.
-    unscripted: String,
+    /// What is in `noscript` elements.
+    unscripted: Marks,
     /// No more ids go into the page.
     halted: bool,
     /// There are ids in the page that a `base` element would lead astray.
@@ -62,8 +65,9 @@ impl Page {
             bases: Bases::new(path_and_query),
             forms: Forms::default(),
             templates: 0,
+            enclosures: 0,
             doubtful: false,
-            unscripted: String::new(),
+            unscripted: Marks::default(),
             halted: false,
             written: false,
         }
@@ -73,6 +77,11 @@ impl Page {
     pub(super) fn take_edits(&mut self, end: usize) -> Vec<Edit> {
         let ready = self.edits.iter().take_while(|edit| edit.range.end <= end).count();
         self.edits.drain(..ready).collect()
+    }
+
+    /// Where the last edit ends that was not taken yet.
+    pub(super) fn edited(&self) -> Option<usize> {
+        self.edits.last().map(|edit| edit.range.end)
     }
 
     fn edit(&mut self, range: Range<usize>, text: Vec<u8>) {
@@ -99,7 +108,9 @@ impl Page {
     /// Puts the ids into an attribute.
     fn link(&mut self, element: &Element<'_, '_>, name: &str) {
         let Some((value, range)) = attribute(element, name) else { return };
-        if let Some(encoded) = self.encode(&value) {
+        if is_html(element)
+            && let Some(encoded) = self.encode(&value)
+        {
             self.edit(range, entity::encode(&encoded));
             self.written = true;
         }
@@ -127,7 +138,7 @@ impl Page {
     }
 
     fn base(&mut self, element: &Element<'_, '_>) {
-        let doubtful = std::mem::take(&mut self.doubtful);
+        let doubtful = std::mem::take(&mut self.doubtful) || !is_html(element);
         let Some(attribute) = find(element, "href") else { return };
         let raw = attribute.value();
         // Not to be decoded here is not to be understood: it leads anywhere.
@@ -142,6 +153,9 @@ impl Page {
     }
 
     fn form(&mut self, element: &Element<'_, '_>) {
+        if !is_html(element) {
+            return self.forms.open_if_free(None, None);
+        }
         let method = attribute(element, "method").map(|(method, _)| method.to_ascii_lowercase());
         let posts = method.as_deref() == Some("post");
         let is_dialog = method.as_deref() == Some("dialog");
@@ -181,6 +195,9 @@ impl Page {
             return; // it may be a template's
         }
         let Some(action) = self.forms.close() else { return };
+        if std::mem::take(&mut self.enclosures) > 0 {
+            return;
+        }
         // A base element may have come between.
         if self.encode(&action).is_some() {
             let inputs = self.ids.iter().map(|id| {
@@ -215,16 +232,26 @@ impl Page {
         }
     }
 
-    /// Text in a `noscript` element. The parser reads as a browser with scripts does, for which it is
-    /// text; one without finds elements in it.
-    fn unscripted(&mut self, text: &str) {
-        let longest = UNSCRIPTED.iter().map(|tag| tag.len()).max().unwrap_or_default();
-        self.unscripted.push_str(&text.to_ascii_lowercase());
-        if UNSCRIPTED.iter().any(|tag| self.unscripted.contains(tag)) {
-            self.halted = true;
+    /// Text in a `noscript` element, from this place on. The parser reads as a browser with scripts
+    /// does, for which it is text; one without finds elements in it.
+    fn unscripted(&mut self, text: &str, start: usize) {
+        // A character is a byte: those beyond ASCII are in no word.
+        let bytes = text.chars().map(|c| u8::try_from(c).unwrap_or(0xff));
+        let found = self.unscripted.find(bytes);
+        self.halted |= found.any;
+        if self.written {
+            for at in found.harmful {
+                warn!(
+                    "an element for browsers without scripts was disarmed: it comes behind links"
+                );
+                self.edit(start + at..start + at, b"-".to_vec());
+            }
         }
-        let keep = self.unscripted.char_indices().rev().nth(longest).map_or(0, |(at, _)| at);
-        self.unscripted.drain(..keep);
+    }
+
+    /// Whether what follows could take ids elsewhere.
+    pub(super) fn is_written(&self) -> bool {
+        self.written
     }
 
     /// An input; one of our name is the application's own doing.
@@ -235,22 +262,6 @@ impl Page {
         }
     }
 }
-
-/// What in a `noscript` element changes how the rest of the page is read.
-const UNSCRIPTED: [&str; 12] = [
-    "<base",
-    "<form",
-    "<template",
-    "<select",
-    "<!",
-    "<textarea",
-    "<title",
-    "<svg",
-    "<math",
-    "<xmp",
-    "<plaintext",
-    "</form",
-];
 
 fn blank(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\n' | '\r' | '\u{c}')
@@ -300,6 +311,9 @@ pub(super) fn watch(
     }
     let forms = Arc::clone(page);
     let form = handlers(move |element| {
+        if !element.can_have_content() {
+            return Ok(());
+        }
         forms.lock().form(element);
         let page = Arc::clone(&forms);
         element.on_end_tag(Box::new(move |end| {
@@ -311,6 +325,9 @@ pub(super) fn watch(
     });
     let templates = Arc::clone(page);
     let template = handlers(move |element| {
+        if !element.can_have_content() {
+            return Ok(());
+        }
         templates.lock().templates += 1;
         let page = Arc::clone(&templates);
         element.on_end_tag(Box::new(move |end| {
@@ -322,11 +339,29 @@ pub(super) fn watch(
     });
     let unscripted = Arc::clone(page);
     let text: lol_html::send::TextHandler<'static> = Box::new(move |text| {
-        unscripted.lock().unscripted(text.as_str());
+        let start = text.source_location().bytes().start;
+        unscripted.lock().unscripted(text.as_str(), start);
         Ok(())
     });
     let noscript = ElementContentHandlers::default().text(text);
+    let enclosures = Arc::clone(page);
+    let enclosure: Box<Handler> = Box::new(move |element| {
+        if !element.can_have_content() {
+            return Ok(());
+        }
+        enclosures.lock().enclosures += 1;
+        let (page, name) = (Arc::clone(&enclosures), element.tag_name());
+        element.on_end_tag(Box::new(move |end| {
+            if end.name() == name {
+                let mut page = page.lock();
+                page.enclosures = page.enclosures.saturating_sub(1);
+            }
+            Ok(())
+        }))
+    });
+    let enclosure = ElementContentHandlers::default().element(enclosure);
     settings
+        .append_element_content_handler((parsed("svg, math, select"), enclosure))
         .append_element_content_handler((parsed("noscript"), noscript))
         .append_element_content_handler((parsed("form"), form))
         .append_element_content_handler((parsed("template"), template))
@@ -334,7 +369,12 @@ pub(super) fn watch(
 
 type Handler = dyn FnMut(&mut Element<'_, '_>) -> lol_html::HandlerResult + Send;
 
-/// Handlers of an element of HTML; those of the same names in drawings and formulas are others.
+/// Whether it is an element of HTML, as far as the parser knows; those of the same names in drawings
+/// and formulas are others. To be relied on only where a mistake costs no more than a link.
+fn is_html(element: &Element<'_, '_>) -> bool {
+    element.namespace_uri() == "http://www.w3.org/1999/xhtml"
+}
+
 fn handlers(
     mut handler: impl FnMut(&mut Element<'_, '_>) -> lol_html::HandlerResult + Send + 'static,
 ) -> lol_html::send::ElementContentHandlers<'static> {

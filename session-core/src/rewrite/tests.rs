@@ -8,7 +8,7 @@ use super::{Insertion, Rewriter};
 use crate::transport::{UrlOptions, UrlTransport};
 
 /// A rewriter for a page of this path, with an id `S`.
-fn rewriter(origin: Option<&str>, base: &str, page: &str) -> Rewriter {
+pub(super) fn rewriter(origin: Option<&str>, base: &str, page: &str) -> Rewriter {
     let options = UrlOptions {
         origin: origin.map(str::to_owned),
         base: base.into(),
@@ -19,7 +19,7 @@ fn rewriter(origin: Option<&str>, base: &str, page: &str) -> Rewriter {
 }
 
 /// The page after rewriting, fed in pieces of this size.
-fn run(mut rewriter: Rewriter, page: &[u8], piece: usize) -> Vec<u8> {
+pub(super) fn run(mut rewriter: Rewriter, page: &[u8], piece: usize) -> Vec<u8> {
     let mut output = Vec::new();
     for piece in page.chunks(piece) {
         output.extend_from_slice(&rewriter.feed(Bytes::copy_from_slice(piece)));
