@@ -73,20 +73,24 @@ impl Content {
                 Some(text(rest.split_off(..length)?)?.into())
             }
         };
-        let mut entries: Vec<(&str, &[u8])> = Vec::new();
-        while let Some(lengths) = rest.split_off_first() {
-            let mut length = |nibble: u8| match nibble {
-                15 => usize::try_from(take_number(rest)?).ok()?.checked_add(15),
-                short => Some(usize::from(short)),
-            };
-            let (key, value) = (length(lengths >> 4)?, length(lengths & 15)?);
-            entries.push((text(rest.split_off(..key)?)?, rest.split_off(..value)?));
+        let mut damaged = false;
+        let values: Values = std::iter::from_fn(|| {
+            if rest.is_empty() {
+                return None;
+            }
+            let entry = take_entry(rest);
+            damaged |= entry.is_none();
+            entry
+        })
+        .collect();
+        if damaged {
+            return None;
         }
         let record = Record {
             created: Timestamp::from_millis(created),
             expires: Timestamp::from_millis(expires),
             owner,
-            values: entries.into_iter().collect::<Values>(),
+            values,
         };
         Some(Self {
             record,
@@ -94,6 +98,16 @@ impl Content {
             deadline: deadline.map(Timestamp::from_millis),
         })
     }
+}
+
+fn take_entry<'a>(rest: &mut &'a [u8]) -> Option<(&'a str, &'a [u8])> {
+    let lengths = *rest.split_off_first()?;
+    let mut length = |nibble: u8| match nibble {
+        15 => usize::try_from(take_number(rest)?).ok()?.checked_add(15),
+        short => Some(usize::from(short)),
+    };
+    let (key, value) = (length(lengths >> 4)?, length(lengths & 15)?);
+    Some((text(rest.split_off(..key)?)?, rest.split_off(..value)?))
 }
 
 fn text(bytes: &[u8]) -> Option<&str> {

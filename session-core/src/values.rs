@@ -126,24 +126,25 @@ impl Values {
     }
 
     /// Lays out entries that are sorted by key, each key once.
-    fn pack(entries: &[(&str, &[u8])]) -> Self {
+    fn pack<K: AsRef<str>, V: AsRef<[u8]>>(entries: &[(K, V)]) -> Self {
         if entries.is_empty() {
             return Self::new();
         }
-        let size: usize = entries.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let parts = || entries.iter().map(|(key, value)| (key.as_ref(), value.as_ref()));
+        let size: usize = parts().map(|(key, value)| key.len() + value.len()).sum();
         let number =
             |n: usize| u32::try_from(n).expect("limits keep a session under 4 GiB").to_ne_bytes();
         let mut block = Vec::with_capacity(COUNT + entries.len() * SLOT + size);
         block.extend(number(entries.len()));
         let mut start = 0;
-        for (key, value) in entries {
+        for (key, value) in parts() {
             block.extend(number(start));
             block.extend(number(key.len()));
             start += key.len() + value.len();
         }
-        for (key, value) in entries {
+        for (key, value) in parts() {
             block.extend(key.as_bytes());
-            block.extend(*value);
+            block.extend(value);
         }
         Self(Some(block.into()))
     }
@@ -153,13 +154,12 @@ impl Values {
 impl<K: AsRef<str>, V: AsRef<[u8]>> FromIterator<(K, V)> for Values {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
         let pairs: Vec<(K, V)> = pairs.into_iter().collect();
-        let entries: Vec<(&str, &[u8])> =
-            pairs.iter().map(|(key, value)| (key.as_ref(), value.as_ref())).collect();
         // As providers keep them, mostly.
-        if entries.is_sorted_by(|(one, _), (next, _)| one < next) {
-            return Self::pack(&entries);
+        if pairs.is_sorted_by(|(one, _), (next, _)| one.as_ref() < next.as_ref()) {
+            return Self::pack(&pairs);
         }
-        let sorted: std::collections::BTreeMap<&str, &[u8]> = entries.into_iter().collect();
+        let sorted: std::collections::BTreeMap<&str, &[u8]> =
+            pairs.iter().map(|(key, value)| (key.as_ref(), value.as_ref())).collect();
         Self::pack(&sorted.into_iter().collect::<Vec<_>>())
     }
 }
