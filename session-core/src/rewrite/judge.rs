@@ -137,7 +137,7 @@ fn own(url: &str, base: &Url) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(8000))]
+    #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
     fn no_page_takes_an_id_elsewhere(page in page(), piece in 1usize..40, with_origin: bool, scripts: bool) {

@@ -360,7 +360,11 @@ pub(super) fn watch(
         }))
     });
     let enclosure = ElementContentHandlers::default().element(enclosure);
+    // Where such a one ends, the parser and browsers disagree: it is to give up.
+    let nested: Box<Handler> = Box::new(|_| Err("it has drawings or formulas in others".into()));
+    let nested = ElementContentHandlers::default().element(nested);
     settings
+        .append_element_content_handler((parsed("svg svg, svg math, math svg, math math"), nested))
         .append_element_content_handler((parsed("svg, math, select"), enclosure))
         .append_element_content_handler((parsed("noscript"), noscript))
         .append_element_content_handler((parsed("form"), form))
