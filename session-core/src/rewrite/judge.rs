@@ -137,7 +137,8 @@ fn own(url: &str, base: &Url) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    // The same pages each time; change the seed to look at others.
+    #![proptest_config(ProptestConfig { rng_seed: proptest::test_runner::RngSeed::Fixed(8), ..ProptestConfig::with_cases(4000) })]
 
     #[test]
     fn no_page_takes_an_id_elsewhere(page in page(), piece in 1usize..40, with_origin: bool, scripts: bool) {

@@ -352,6 +352,9 @@ pub(super) fn watch(
         enclosures.lock().enclosures += 1;
         let (page, name) = (Arc::clone(&enclosures), element.tag_name());
         element.on_end_tag(Box::new(move |end| {
+            if end.name() != name && name != "select" && end.name() != "form" {
+                return Err("a drawing or formula has no end of its own".into());
+            }
             if end.name() == name {
                 let mut page = page.lock();
                 page.enclosures = page.enclosures.saturating_sub(1);
