@@ -92,7 +92,11 @@
 //! repeated all the same, as that does no harm; a save whose answer is lost is
 //! [`Error::InDoubt`](session_core::Error::InDoubt), as is everything else that has not become clear
 //! when time is up. [`Error::Unavailable`](session_core::Error::Unavailable) means that nothing was
-//! written.
+//! written, and nothing will be; a write in doubt may still arrive after a later one, from a server
+//! that stood still meanwhile.
+//!
+//! An operation takes 1.05 times `operation_timeout` at most: the driver's own limit comes first, as
+//! it knows better whether anything was sent.
 //!
 //! # Sharding
 //! The shard key is `key`: every request names it, so every request goes to one shard. It is random,

@@ -416,6 +416,23 @@ fn a_server_that_is_down_at_the_start_is_found_later() {
     assert!(proxy.is_done());
 }
 
+/// A server that wants a login refuses a wrong one, and nobody reads the password anywhere. One that
+/// wants none may let it pass.
+#[test]
+#[ignore = "needs a MongoDB server: run scripts/test"]
+fn a_wrong_password_is_unavailable_and_not_shown() {
+    let server = Server::new();
+    let right = crate::server::uri();
+    let (scheme, rest) = right.split_once("://").unwrap();
+    let wants_login = rest.contains('@');
+    let hosts = rest.rsplit_once('@').map_or(rest, |(_, hosts)| hosts);
+    let wrong = format!("{scheme}://postgres:hunter2@{hosts}");
+    let provider = server.provider_at(&wrong, "ensure_ttl=false");
+    let result = server.block_on(provider.count(NOW));
+    assert!(is_unavailable(&result) || !wants_login, "{result:?}");
+    assert!(!format!("{result:?} {provider:?}").contains("hunter2"), "{result:?}");
+}
+
 /// A lifetime that was shortened is set outright, and comes through a lost reply as any save.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
