@@ -78,7 +78,7 @@ mod tests {
         Timestamp::from_millis(1_000_000 + secs * 1000)
     }
 
-    /// Behaviours 21 and 24.
+    /// However busy the session is.
     #[test]
     fn idle_slides_and_absolute_does_not() {
         assert_eq!(LIFETIME.expires(at(0), at(50)), at(150));
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(LIFETIME.touch_due(at(0), at(1000), at(950), every), None);
     }
 
-    /// Behaviour 26.
+    /// Forward it ends sessions early; back, their age is unknown.
     #[test]
     fn a_clock_that_jumps_never_extends_the_absolute_lifetime() {
         let ten_years = Duration::from_secs(10 * 365 * 86_400);

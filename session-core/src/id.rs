@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(digest[..4], [0x66, 0x68, 0x7a, 0xad]);
     }
 
-    /// Behaviour 4: malformed ids.
+    /// One id has one text: length, alphabet, padding and stray bits are all looked at.
     #[test]
     fn anything_else_than_one_canonical_id_is_refused() {
         let good = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";

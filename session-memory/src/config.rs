@@ -50,7 +50,7 @@ mod tests {
         assert_eq!(config, MemoryConfig { max_sessions: 5, max_bytes: 1000 });
     }
 
-    /// Hostile inputs, class "source strings".
+    /// Whatever a source string says, it is read right or refused.
     #[test]
     fn bad_options_are_configuration_errors() {
         for source in [

@@ -291,7 +291,7 @@ mod tests {
         }
     }
 
-    /// Behaviour 6.
+    /// Two different texts are none; the same twice is one; other cookies may hold any bytes.
     #[test]
     fn the_exact_name_counts_once() {
         let some = |text: &str| Some(text.to_owned());
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(found(&[b"id=\xff"]), some("Malformed"));
     }
 
-    /// Hostile inputs, class "Cookie header".
+    /// Long headers cost a look, and very long ones not even that.
     #[test]
     fn junk_in_front_does_not_hide_ours_up_to_the_scan_limit() {
         let mut junk = "junk=0123456789; ".repeat(180).into_bytes();
@@ -328,7 +328,7 @@ mod tests {
         headers[SET_COOKIE].to_str().unwrap().to_owned()
     }
 
-    /// Behaviours 2, 8, 12 and 13.
+    /// A removal must name what the cookie was set with, or browsers keep it.
     #[test]
     fn attributes_are_as_configured_and_repeated_on_removal() {
         let default = CookieTransport::new(CookieOptions::default()).unwrap();
@@ -361,7 +361,7 @@ mod tests {
         );
     }
 
-    /// Behaviour 7, and the headers that keep caches away.
+    /// However often a request is finished; and no cache may keep the response.
     #[test]
     fn one_set_cookie_for_the_name_and_caches_are_told() {
         let transport = transport(|_| ()).unwrap();
@@ -389,7 +389,7 @@ mod tests {
         assert!(matches!(error, Error::TooLarge { what: "cookie bytes", limit: 4096 }));
     }
 
-    /// Hostile inputs, class "attribute values from configuration".
+    /// No configured character ends an attribute early.
     #[test]
     fn contradictions_and_bad_characters_are_configuration_errors() {
         for bad in ["", "a;b", "a b", "a,b", "a=b", "a\r\nb", "a\0", "é", "\"a\""] {

@@ -188,7 +188,7 @@ mod tests {
         }
     }
 
-    /// Hostile inputs, class "links to rewrite".
+    /// What leads elsewhere, or only may, gets no id.
     #[test]
     fn links_elsewhere_are_left_alone() {
         for url in [
@@ -214,7 +214,7 @@ mod tests {
         }
     }
 
-    /// Hostile inputs, class "query".
+    /// Doubled, renamed and encoded arguments make an anonymous visitor.
     #[test]
     fn only_one_plain_argument_counts() {
         let found = |target: &str| {
