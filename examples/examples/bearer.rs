@@ -28,7 +28,7 @@ impl Transport for BearerTransport {
             scheme.eq_ignore_ascii_case(SCHEME).then_some(token)
         });
         match (token, other) {
-            (Some(token), None) => Found::Text(token.into(), Carrier::Header),
+            (Some(token), None) => Found::Text(token.as_bytes().into(), Carrier::Header),
             _ => Found::Malformed(Carrier::Header),
         }
     }
@@ -110,7 +110,7 @@ mod tests {
             }
             match BearerTransport.find((&request).into()) {
                 Found::Nothing => None,
-                Found::Text(text, _) => Some(text.into_owned()),
+                Found::Text(text, _) => Some(String::from_utf8_lossy(&text).into_owned()),
                 Found::Malformed(_) => Some("malformed".into()),
             }
         };

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use smallvec::SmallVec;
+
 use crate::{Limits, Timestamp};
 
 /// What to do with the stored expiry.
@@ -51,8 +53,8 @@ type Edit = Option<Box<[u8]>>;
 /// at once or not at all.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Sorted by key.
-    entries: Vec<(Box<str>, Edit)>,
+    /// Sorted by key. Most requests change one.
+    entries: SmallVec<[(Box<str>, Edit); 1]>,
     /// Apply nothing, and answer [`Conflict`](crate::Error::Conflict), unless this still holds.
     pub expected: Option<Expected>,
     /// What happens to the expiry.

@@ -7,8 +7,9 @@ use http::{HeaderMap, Response};
 use tracing::debug;
 
 use crate::manager::{ManagerRef, Shared};
-use crate::state::{Core, State};
-use crate::transport::{Announcement, Carrier, Found, RequestHead};
+use crate::state::State;
+use crate::transport::{Carrier, Found, RequestHead};
+use crate::turn::Core;
 use crate::visit::Visit;
 use crate::{Error, LoadedSession, LogHash, SessionId, Token};
 
@@ -27,6 +28,7 @@ pub struct SessionHandle<'m> {
 }
 
 impl<'m> SessionHandle<'m> {
+    #[inline]
     pub(crate) fn new(manager: ManagerRef<'m>, request: RequestHead<'_>) -> Self {
         let shared = manager.shared();
         let found = shared.transport.find(request);
@@ -47,7 +49,7 @@ impl<'m> SessionHandle<'m> {
     /// # Cancellation
     /// Safe: nothing is written.
     pub async fn load(&self) -> Result<LoadedSession<'_>, Error> {
-        let session = LoadedSession::new(self.shared(), &self.core, self.carrier);
+        let session = self.view();
         if self.core.is_loaded() {
             session.load_again().await?;
             return Ok(session);
@@ -61,16 +63,10 @@ impl<'m> SessionHandle<'m> {
             Some(token) => self.shared().fetch(token, self.carrier, now).await?,
             None => None,
         };
-        let leaving = self.leaves_urls();
         let overtaken = found.is_none() && self.is_overtaken(token.as_ref());
-        self.core.fill(|| {
-            let mut state = match found {
-                Some((record, settings)) => State::loaded(token, record, settings, now),
-                None => State::new(now),
-            };
-            state.leaving = leaving;
-            state.overtaken = overtaken;
-            state
+        self.core.fill(|| match found {
+            Some(record) => State::loaded(token, record, now, self.leaves_urls()),
+            None => State::new(now, overtaken),
         });
         Ok(session)
     }
@@ -139,25 +135,43 @@ impl<'m> SessionHandle<'m> {
     /// # Cancellation
     /// The stored record is as it was or as it was to become, never in between.
     pub async fn finish<B>(&self, response: &mut Response<B>) -> Result<(), Error> {
-        self.store().await?;
-        self.announce(response)
-    }
-
-    /// The first half of [`finish`](Self::finish): the store.
-    pub(crate) async fn store(&self) -> Result<(), Error> {
-        if !self.core.is_loaded() {
-            return Ok(());
+        if self.core.is_loaded() {
+            self.view().finish(Some(response.headers_mut())).await?;
         }
-        LoadedSession::new(self.shared(), &self.core, self.carrier).finish().await
+        self.announce_in_urls(response.headers_mut());
+        Ok(())
     }
 
+    #[cfg(feature = "hyper")]
+    /// The first half of [`finish`](Self::finish): the store.
+    #[inline]
+    pub(crate) async fn store(&self) -> Result<(), Error> {
+        if self.core.is_loaded() {
+            self.view().finish(None).await?;
+        }
+        Ok(())
+    }
+
+    fn view(&self) -> LoadedSession<'_> {
+        LoadedSession::new(self.shared(), &self.core, self.carrier)
+    }
+
+    #[cfg(feature = "hyper")]
     /// The second half of [`finish`](Self::finish): the response. Writes nothing on an error.
+    #[inline]
     pub(crate) fn announce<B>(&self, response: &mut Response<B>) -> Result<(), Error> {
         let headers = response.headers_mut();
         if self.core.is_loaded() {
-            self.tell(&mut self.core.lock(), headers)?;
+            self.core.lock().tell(self.shared(), headers)?;
         }
-        let Some(visit) = &self.visit else { return Ok(()) };
+        self.announce_in_urls(headers);
+        Ok(())
+    }
+
+    /// Puts the id into a redirect, and keeps pages with ids to themselves.
+    #[inline]
+    fn announce_in_urls(&self, headers: &mut HeaderMap) {
+        let Some(visit) = &self.visit else { return };
         let transport = &*self.shared().transport;
         if transport.uses_url(self.carrier) {
             if let Some(token) = self.token() {
@@ -171,31 +185,6 @@ impl<'m> SessionHandle<'m> {
             // The page's own URL still has one.
             keep_from_leaking(headers);
         }
-        Ok(())
-    }
-
-    /// Tells the client what it is to carry from now on, if that is news.
-    fn tell(&self, state: &mut State, headers: &mut HeaderMap) -> Result<(), Error> {
-        let shared = self.shared();
-        let changed = state.token != state.held;
-        match &state.token {
-            Some(token) if changed || state.reissue => {
-                let max_age = state.max_age(shared);
-                token.with_client_text(|text| {
-                    shared.transport.announce(Announcement::Issue { text, max_age }, headers)
-                })?;
-            }
-            None if changed && state.ended => {
-                shared.transport.announce(Announcement::Remove, headers)?;
-            }
-            _ => {}
-        }
-        if changed {
-            state.held.clone_from(&state.token);
-        }
-        state.reissue = false;
-        state.ended = false;
-        Ok(())
     }
 
     /// What the client will carry once the request is finished, as far as can be told before.
@@ -258,7 +247,7 @@ enum Claim {
     /// As long as an id's text: no allocation.
     Id([u8; SessionId::TEXT_LEN]),
     /// A text of another length, which may be a sealed session.
-    Other(Box<str>),
+    Other(Box<[u8]>),
     Malformed,
 }
 
@@ -266,24 +255,26 @@ enum Claim {
 const LONGEST_CLAIM: usize = 8192;
 
 impl Claim {
+    #[inline]
     fn of(found: Found<'_>) -> Self {
         match found {
             Found::Nothing => Self::Nothing,
-            Found::Text(text, _) => match text.as_bytes().try_into() {
+            Found::Text(text, _) => match text.as_ref().try_into() {
                 Ok(id) => Self::Id(id),
                 Err(_) if text.len() > LONGEST_CLAIM => Self::Malformed,
-                Err(_) => Self::Other(text.into()),
+                Err(_) => Self::Other(text.into_owned().into()),
             },
             Found::Malformed(_) => Self::Malformed,
         }
     }
 
     fn text(&self) -> Option<&str> {
-        match self {
-            Self::Nothing | Self::Malformed => None,
-            Self::Id(bytes) => str::from_utf8(bytes).ok(),
-            Self::Other(text) => Some(text),
-        }
+        let bytes = match self {
+            Self::Nothing | Self::Malformed => return None,
+            Self::Id(bytes) => &bytes[..],
+            Self::Other(bytes) => bytes,
+        };
+        str::from_utf8(bytes).ok()
     }
 
     /// The token, if it is exactly one well-formed one.

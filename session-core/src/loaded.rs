@@ -7,8 +7,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::manager::Shared;
-use crate::state::{Core, Phase, State};
+use crate::state::{Phase, State};
 use crate::transport::Carrier;
+use crate::turn::Core;
 use crate::{Error, Lifetime, Limits, Session, SessionId, Timestamp, key, value};
 
 /// A session whose values are in memory: what [`SessionHandle::load`](crate::SessionHandle::load)

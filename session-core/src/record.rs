@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::state::Settings;
-use crate::{Changes, Error, Lifetime, Timestamp, Values};
+use crate::settings::Settings;
+use crate::{Changes, Error, Expected, Lifetime, Timestamp, Values};
 
 /// A session as providers keep it, under its id.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -37,20 +37,39 @@ impl Record {
     /// [`Error::Gone`] if the record is expired, [`Error::Conflict`] if the expected value is not
     /// the stored one, [`Error::TooLarge`] if the result is over a limit. Nothing is changed then.
     pub fn apply(&mut self, changes: &Changes, now: Timestamp) -> Result<(), Error> {
-        if !self.is_live(now) {
-            return Err(Error::Gone);
-        }
-        if let Some(expected) = &changes.expected
-            && self.values.get(&expected.key) != expected.value.as_deref()
-        {
-            return Err(Error::Conflict);
-        }
+        self.check(changes, now)?;
         self.values.apply(changes, &changes.limits)?;
         self.expires = changes.expiry.apply(self.expires);
         if let Some(owner) = &changes.owner {
             self.owner.clone_from(owner);
         }
         Ok(())
+    }
+
+    /// The same where all that changes are values that keep their length, and the expiry: the
+    /// record takes the memory that it took. Otherwise nothing is changed, and the answer is false.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] and [`Error::Conflict`], as [`apply`](Self::apply).
+    pub fn overwrite(&mut self, changes: &Changes, now: Timestamp) -> Result<bool, Error> {
+        self.check(changes, now)?;
+        let fits = changes.owner.is_none() && self.values.overwrite(changes);
+        if fits {
+            self.expires = changes.expiry.apply(self.expires);
+        }
+        Ok(fits)
+    }
+
+    fn check(&self, changes: &Changes, now: Timestamp) -> Result<(), Error> {
+        if !self.is_live(now) {
+            return Err(Error::Gone);
+        }
+        match &changes.expected {
+            Some(Expected { key, value }) if self.values.get(key) != value.as_deref() => {
+                Err(Error::Conflict)
+            }
+            _ => Ok(()),
+        }
     }
 }
 

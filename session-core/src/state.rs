@@ -1,84 +1,11 @@
 //! What a request knows of its session.
 
-use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Poll, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
-use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
-
 use crate::manager::Shared;
-use crate::{
-    Changes, Error, ExpiryChange, Lifetime, Limits, Record, Timestamp, Token, Values, key, value,
-};
-
-/// What the uses of one handle share: nothing until the first load.
-///
-/// The state is made in its place. It is large enough for every move of it to be felt in a request
-/// that only reads.
-#[derive(Default)]
-pub(crate) struct Core {
-    loaded: AtomicBool,
-    state: Mutex<Option<State>>,
-}
-
-impl Core {
-    /// Whether there was a load. A handle without one is done with by this look.
-    pub(crate) fn is_loaded(&self) -> bool {
-        self.loaded.load(Ordering::Acquire)
-    }
-
-    /// Puts the state there, unless another task was faster: its state is the one then.
-    pub(crate) fn fill(&self, state: impl FnOnce() -> State) {
-        let mut place = self.state.lock();
-        if place.is_none() {
-            *place = Some(state());
-            self.loaded.store(true, Ordering::Release);
-        }
-    }
-
-    /// The state, after a load.
-    pub(crate) fn lock(&self) -> MappedMutexGuard<'_, State> {
-        MutexGuard::map(self.state.lock(), |state| {
-            state.as_mut().expect("a session is viewed after its load")
-        })
-    }
-
-    /// Waits for the right to operate at the store: one operation of a handle at a time.
-    ///
-    /// It is a flag beside what it guards, because its taking and the look at the state that
-    /// follows are one locking then.
-    pub(crate) async fn turn(&self) -> Turn<'_> {
-        poll_fn(|context| {
-            let mut state = self.lock();
-            if state.busy {
-                if !state.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
-                    state.waiting.push(context.waker().clone());
-                }
-                return Poll::Pending;
-            }
-            state.busy = true;
-            Poll::Ready(())
-        })
-        .await;
-        Turn(self)
-    }
-}
-
-/// The right to operate at the store, until dropped.
-pub(crate) struct Turn<'h>(&'h Core);
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let waiting = {
-            let mut state = self.0.lock();
-            state.busy = false;
-            std::mem::take(&mut state.waiting)
-        };
-        // All of them: one that was dropped meanwhile would swallow a single waking.
-        waiting.into_iter().for_each(Waker::wake);
-    }
-}
+use crate::settings::Settings;
+use crate::{Changes, Error, Lifetime, Limits, Record, Timestamp, Token, Values, key};
 
 /// How far a request has come with its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,46 +16,13 @@ pub(crate) enum Phase {
     Finished,
 }
 
-/// What the library keeps about a session among its values, decoded.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Settings {
-    pub(crate) lifetime: Option<Lifetime>,
-    pub(crate) persistent: Option<bool>,
-}
-
-impl Settings {
-    /// Those of a record. Most have none, which is told by a look at the first keys.
-    pub(crate) fn of(values: &Values) -> Self {
-        match values.has_reserved_key() {
-            true => Self::read(|key| values.get(key)),
-            false => Self::default(),
-        }
-    }
-
-    /// Reads them by stored key. What is not as the library wrote it counts as not set.
-    fn read<'a>(value: impl Fn(&str) -> Option<&'a [u8]>) -> Self {
-        let limits = Limits::default();
-        let lifetime =
-            value(key::LIFETIME).and_then(|bytes| value::decode("", bytes, &limits).ok());
-        let persistent =
-            value(key::PERSISTENT).and_then(|bytes| value::decode("", bytes, &limits).ok());
-        Self {
-            lifetime: lifetime.map(|(idle, absolute)| Lifetime {
-                idle: Duration::from_millis(idle),
-                absolute: Duration::from_millis(absolute),
-            }),
-            persistent,
-        }
-    }
-}
-
 /// What a handle knows of its session.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) phase: Phase,
     /// An operation at the store is under way; others wait.
     pub(crate) busy: bool,
-    waiting: Vec<Waker>,
+    pub(crate) waiting: Vec<Waker>,
     /// When the record was loaded.
     pub(crate) loaded_at: Timestamp,
     /// The stored session; `None` for a new one.
@@ -159,17 +53,18 @@ pub(crate) struct State {
 
 impl State {
     /// A visitor without a session.
-    pub(crate) fn new(now: Timestamp) -> Self {
+    pub(crate) fn new(now: Timestamp, overtaken: bool) -> Self {
         let record = Record { created: now, ..Record::default() };
-        Self::loaded(None, record, Settings::default(), now)
+        Self { overtaken, ..Self::loaded(None, record, now, false) }
     }
 
     /// A visitor with the session that the client carries.
+    #[inline]
     pub(crate) fn loaded(
         token: Option<Token>,
         record: Record,
-        settings: Settings,
         now: Timestamp,
+        leaving: bool,
     ) -> Self {
         Self {
             phase: Phase::Loaded,
@@ -181,13 +76,13 @@ impl State {
             fresh: None,
             keys: record.values.len(),
             bytes: record.values.size(),
+            settings: Settings::of(&record.values),
             record,
             changes: Changes::new(),
-            settings,
             lifetime_changed: false,
             reissue: false,
             ended: false,
-            leaving: false,
+            leaving,
             overtaken: false,
         }
     }
@@ -201,16 +96,16 @@ impl State {
         self.lifetime_changed = false;
         self.reissue = false;
         let record = Record { created: now, ..Record::default() };
-        self.become_loaded(record, Settings::default(), now);
+        self.become_loaded(record, now);
     }
 
     /// Takes a record; pending changes stay on top of it.
-    pub(crate) fn become_loaded(&mut self, record: Record, settings: Settings, now: Timestamp) {
+    pub(crate) fn become_loaded(&mut self, record: Record, now: Timestamp) {
         self.phase = Phase::Loaded;
         self.loaded_at = now;
         self.record = record;
         if self.changes.is_empty() {
-            self.settings = settings;
+            self.settings = Settings::of(&self.record.values);
             (self.keys, self.bytes) = (self.record.values.len(), self.record.values.size());
         } else {
             self.measure();
@@ -332,39 +227,7 @@ impl State {
     }
 }
 
-/// What `write` has to do.
-pub(crate) enum Plan {
-    Nothing,
-    Create,
-    Touch(Token, Timestamp),
-    Save(Token, ExpiryChange),
-}
-
 impl State {
-    pub(crate) fn plan(&self, shared: &Shared, now: Timestamp) -> Plan {
-        let Some(token) = self.token.clone() else {
-            return if self.has_changes() { Plan::Create } else { Plan::Nothing };
-        };
-        let lifetime = self.lifetime(shared);
-        if self.has_changes() {
-            let expires = lifetime.expires(self.record.created, now);
-            let expiry = match self.lifetime_changed {
-                true => ExpiryChange::Set(expires),
-                false => ExpiryChange::Extend(expires),
-            };
-            return Plan::Save(token, expiry);
-        }
-        // A quarter of the session's own idle time, which may be shorter than the manager's: it
-        // would end between two touches if they were as rare.
-        let every = shared.touch_every.min(lifetime.idle / 4);
-        match lifetime.touch_due(self.record.created, self.record.expires, now, every) {
-            _ if self.phase != Phase::Loaded => Plan::Nothing,
-            Some(expires) => Plan::Touch(token, expires),
-            None if token.is_to_be_renewed() => Plan::Touch(token, self.record.expires),
-            None => Plan::Nothing,
-        }
-    }
-
     /// Prepares for the record to have these changes: what other tasks of the request changed
     /// while they were on their way stays changed, even if it is back to what the record had.
     pub(crate) fn keep_newer(&mut self, saved: &Changes) {
@@ -385,8 +248,10 @@ impl State {
     }
 
     /// Takes over what the store took over.
-    pub(crate) fn adopt(&mut self, token: Token, changes: &Changes) -> Result<(), Error> {
-        self.token = Some(token);
+    pub(crate) fn adopt(&mut self, token: &Token, changes: &Changes) -> Result<(), Error> {
+        if self.token.as_ref() != Some(token) {
+            self.token = Some(token.clone());
+        }
         self.record.expires = changes.expiry.apply(self.record.expires);
         if let Some(owner) = &changes.owner {
             self.record.owner.clone_from(owner);
@@ -403,43 +268,5 @@ impl State {
     pub(crate) fn release(&mut self) {
         self.phase = Phase::Finished;
         self.record.values = Values::new();
-    }
-}
-
-/// Changes on their way to the store. Those that were taken are put back if they don't arrive: on
-/// an error, or when the future is dropped.
-pub(crate) struct Pending<'h> {
-    core: &'h Core,
-    pub(crate) changes: Changes,
-    taken: bool,
-}
-
-impl<'h> Pending<'h> {
-    /// Takes the changes and lets go of the values, in one step: nothing can be changed any more
-    /// then. Or copies the changes, which other tasks of the request go on to see and to change.
-    pub(crate) fn of(core: &'h Core, release: bool) -> Self {
-        let mut locked = core.lock();
-        let changes = if release {
-            locked.release();
-            std::mem::take(&mut locked.changes)
-        } else {
-            locked.changes.clone()
-        };
-        drop(locked);
-        Self { core, changes, taken: release }
-    }
-
-    /// The changes, which arrived.
-    pub(crate) fn arrived(&mut self) -> Changes {
-        self.taken = false;
-        std::mem::take(&mut self.changes)
-    }
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        if self.taken {
-            self.core.lock().changes = std::mem::take(&mut self.changes);
-        }
     }
 }

@@ -82,7 +82,7 @@ impl Values {
     }
 
     /// Writes values of unchanged length over the old ones, if that is all there is to do.
-    fn overwrite(&mut self, changes: &Changes) -> bool {
+    pub(crate) fn overwrite(&mut self, changes: &Changes) -> bool {
         let Some(block) = Block::of(self) else { return false };
         // Where each value ends in the whole block.
         let mut ends = SmallVec::<[usize; 8]>::new();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hashbrown::DefaultHashBuilder;
 use session_core::{
-    Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token, Values,
+    Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token,
 };
 
 use crate::MemoryConfig;
@@ -70,10 +70,13 @@ impl MemoryProvider {
         Duration::from_nanos(self.longest_hold.0.load(Ordering::Relaxed))
     }
 
-    /// Ids are random and the server's own, so the hash needs no protection against collisions; it
-    /// is seeded all the same, so that timing tells nothing about stored ids.
+    /// Stored ids are random and the server's own, so the hash needs no protection against
+    /// collisions, and their parts may be folded; it is seeded all the same, so that timing tells
+    /// nothing about stored ids.
     fn hash(&self, id: &SessionId) -> u64 {
-        self.hasher.hash_one(id.as_bytes())
+        let (parts, _) = id.as_bytes().as_chunks();
+        let folded = parts.iter().fold(0, |folded, part| folded ^ u64::from_ne_bytes(*part));
+        self.hasher.hash_one(folded)
     }
 
     /// The table inside a shard uses the lowest and the highest bits.
@@ -117,9 +120,14 @@ impl MemoryProvider {
         Ok(())
     }
 
+    /// Gives back what was reserved. Nothing to give back is the rule for changes, and is no reason
+    /// for processors to fight over the counters.
     fn release(&self, sessions: usize, bytes: usize) {
-        self.sessions.fetch_sub(sessions, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        for (counter, n) in [(&self.sessions, sessions), (&self.bytes, bytes)] {
+            if n > 0 {
+                counter.fetch_sub(n, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Reserves, after removing expired sessions if need be. Holds no lock.
@@ -154,22 +162,21 @@ impl MemoryProvider {
         let hash = self.hash(id);
         let mut shard = self.lock(hash);
         let at = shard.find_live(hash, id, now).ok_or(Error::Gone)?;
-        let before = cost(shard.record(at));
-        // Only what grows needs room. The check comes before the change, and the change happens in
-        // place: so the growth is found on a copy, which is cheap where it is rare.
-        let mut reserved = 0;
-        if grows(&shard.record(at).values, changes) || changes.owner.is_some() {
-            let mut grown = shard.record(at).clone();
-            grown.apply(changes, now)?;
-            reserved = cost(&grown).saturating_sub(before);
-            // Under the lock, so without collecting: the timer thread does that.
-            self.reserve(0, reserved)?;
+        // What most saves come to: a counter, a time, the same few bytes anew.
+        if shard.change(at, |record| record.overwrite(changes, now))? {
+            return Ok(());
         }
-        let result = shard.change(at, |record| record.apply(changes, now));
-        let after = cost(shard.record(at));
+        // The limits are looked at before anything is changed.
+        let mut changed = shard.record(at).clone();
+        changed.apply(changes, now)?;
+        let (before, after) = (cost(shard.record(at)), cost(&changed));
+        // Under the lock, so without collecting: the timer thread does that.
+        self.reserve(0, after.saturating_sub(before))?;
+        let old = shard.change(at, |record| std::mem::replace(record, changed));
         drop(shard);
-        self.release(0, before + reserved - after);
-        result
+        drop(old);
+        self.release(0, before.saturating_sub(after));
+        Ok(())
     }
 
     fn move_to(&self, old: &SessionId, new: &SessionId, now: Timestamp) -> Result<(), Error> {
@@ -271,13 +278,6 @@ impl Pair<'_> {
 /// The bytes that a session takes, all included.
 fn cost(record: &Record) -> usize {
     OVERHEAD + record.values.memory() + record.owner.as_ref().map_or(0, |owner| owner.len())
-}
-
-/// Whether changes may need more memory than the values have.
-fn grows(values: &Values, changes: &Changes) -> bool {
-    changes.iter().any(|(key, value)| {
-        value.is_some_and(|value| values.get(key).is_none_or(|old| old.len() < value.len()))
-    })
 }
 
 impl Provider for MemoryProvider {

@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http::header::{CACHE_CONTROL, COOKIE, HeaderValue, SET_COOKIE, VARY};
 use serde::{Deserialize, Serialize};
 
-use super::{Announcement, Carrier, Found, RequestHead, Transport, one_text};
+use super::{Announcement, Carrier, Found, RequestHead, Transport};
 use crate::Error;
 
 /// Which cross-site requests carry the cookie (rfc6265bis, section 5.6.7).
@@ -155,11 +155,20 @@ impl Transport for CookieTransport {
     }
 
     fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
-        let headers = request.headers.get_all(COOKIE);
-        if headers.iter().map(HeaderValue::len).sum::<usize>() > SCAN_LIMIT {
-            return Found::Malformed(Carrier::Cookie);
+        let mut scanned = 0;
+        let mut found = None;
+        for header in request.headers.get_all(COOKIE) {
+            scanned += header.len();
+            if scanned > SCAN_LIMIT {
+                return Found::Malformed(Carrier::Cookie);
+            }
+            for text in self.values(header.as_bytes()) {
+                if *found.get_or_insert(text) != text {
+                    return Found::Malformed(Carrier::Cookie);
+                }
+            }
         }
-        one_text(headers.iter().flat_map(|header| self.values(header.as_bytes())), Carrier::Cookie)
+        found.map_or(Found::Nothing, |text| Found::Text(text.into(), Carrier::Cookie))
     }
 
     fn announce(
@@ -285,7 +294,7 @@ mod tests {
             request.headers_mut().append(COOKIE, HeaderValue::from_bytes(header).unwrap());
         }
         match transport(|_| ()).unwrap().find((&request).into()) {
-            Found::Text(text, Carrier::Cookie) => Some(text.into_owned()),
+            Found::Text(text, Carrier::Cookie) => Some(String::from_utf8_lossy(&text).into_owned()),
             Found::Nothing => None,
             other => Some(format!("{other:?}")),
         }
@@ -306,7 +315,7 @@ mod tests {
         assert_eq!(found(&[b"id="]), some(""));
         assert_eq!(found(&[b"x=\"a; id=S; b\""]), some("S"));
         assert_eq!(found(&[b"x=\xff\xfe; ;;; =; id=S"]), some("S"));
-        assert_eq!(found(&[b"id=\xff"]), some("Malformed"));
+        assert_eq!(found(&[b"id=\xff"]), some("\u{fffd}"));
     }
 
     /// Long headers cost a look, and very long ones not even that.

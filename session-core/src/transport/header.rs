@@ -4,7 +4,7 @@ use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::{Deserialize, Serialize};
 
-use super::{Announcement, Carrier, Found, RequestHead, Transport, one_text};
+use super::{Announcement, Carrier, Found, RequestHead, Transport};
 use crate::Error;
 
 /// The header's name, as configured.
@@ -81,9 +81,15 @@ impl Transport for HeaderTransport {
     }
 
     fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
-        let texts =
+        let mut texts =
             request.headers.get_all(&self.0).iter().map(|value| value.as_bytes().trim_ascii());
-        one_text(texts, Carrier::Header)
+        match texts.next() {
+            None => Found::Nothing,
+            Some(text) if texts.all(|other| other == text) => {
+                Found::Text(text.into(), Carrier::Header)
+            }
+            Some(_) => Found::Malformed(Carrier::Header),
+        }
     }
 
     fn announce(
@@ -113,7 +119,7 @@ mod tests {
     fn the_header_carries_both_ways() {
         let transport = HeaderTransport::new(&HeaderOptions::default()).unwrap();
         let request = Request::builder().header("X-Session-Id", " S ").body(()).unwrap();
-        assert_eq!(transport.find((&request).into()), Found::Text("S".into(), Carrier::Header));
+        assert_eq!(transport.find((&request).into()), Found::Text(b"S".into(), Carrier::Header));
         let two = Request::builder().header("x-session-id", "S").header("x-session-id", "T");
         let two = two.body(()).unwrap();
         assert_eq!(transport.find((&two).into()), Found::Malformed(Carrier::Header));

@@ -67,9 +67,9 @@ pub enum Carrier {
 pub enum Found<'r> {
     /// Nothing.
     Nothing,
-    /// One text. Whether it is well formed, the provider tells.
-    Text(Cow<'r, str>, Carrier),
-    /// Something that can't be one id: several texts, or no text at all.
+    /// One text, in the bytes that came. Whether it is well formed, the provider tells.
+    Text(Cow<'r, [u8]>, Carrier),
+    /// Something that can't be one id: several different texts.
     Malformed(Carrier),
 }
 
@@ -90,21 +90,6 @@ impl fmt::Debug for Found<'_> {
             Self::Text(..) => "Text(redacted)",
             Self::Malformed(_) => "Malformed",
         })
-    }
-}
-
-/// Collects the texts that one request carries under one name: all must be the same.
-fn one_text<'r>(texts: impl Iterator<Item = &'r [u8]>, carrier: Carrier) -> Found<'r> {
-    let mut found: Option<&[u8]> = None;
-    for text in texts {
-        if *found.get_or_insert(text) != text {
-            return Found::Malformed(carrier);
-        }
-    }
-    match found.map(std::str::from_utf8) {
-        None => Found::Nothing,
-        Some(Ok(text)) => Found::Text(text.into(), carrier),
-        Some(Err(_)) => Found::Malformed(carrier),
     }
 }
 

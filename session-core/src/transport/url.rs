@@ -105,7 +105,7 @@ impl Transport for UrlTransport {
         // Unlike cookies, which a browser may hold twice, a doubled argument is nobody's accident.
         match (ours.next(), ours.next()) {
             (None, _) => Found::Nothing,
-            (Some(text), None) => Found::Text(text.into(), Carrier::Url),
+            (Some(text), None) => Found::Text(text.as_bytes().into(), Carrier::Url),
             (Some(_), Some(_)) => Found::Malformed(Carrier::Url),
         }
     }
@@ -220,7 +220,9 @@ mod tests {
         let found = |target: &str| {
             let request = Request::builder().uri(target).body(()).unwrap();
             match transport().find((&request).into()) {
-                Found::Text(text, Carrier::Url) => Some(text.into_owned()),
+                Found::Text(text, Carrier::Url) => {
+                    Some(String::from_utf8(text.into_owned()).unwrap())
+                }
                 Found::Nothing => None,
                 other => Some(format!("{other:?}")),
             }

@@ -156,7 +156,7 @@ fn debug_output_shows_nothing() {
         .body(())
         .unwrap();
     show(&RequestHead::from(&request));
-    show(&Found::Text((&*text).into(), Carrier::Url));
+    show(&Found::Text(text.as_bytes().into(), Carrier::Url));
     show(&Announcement::Issue { text: &text, max_age: None });
 
     let site = Site::new();

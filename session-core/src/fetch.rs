@@ -1,0 +1,104 @@
+//! Loading from the store.
+
+use tracing::debug;
+
+use crate::manager::Shared;
+use crate::state::Phase;
+use crate::{Carrier, Error, LoadedSession, Record, Timestamp, Token, key};
+
+impl LoadedSession<'_> {
+    /// Loads the session again after it was finished.
+    pub(crate) async fn load_again(&self) -> Result<(), Error> {
+        if self.core.lock().phase == Phase::Loaded {
+            return Ok(());
+        }
+        let _turn = self.core.turn().await;
+        let token = {
+            let state = self.core.lock();
+            if state.phase == Phase::Loaded {
+                return Ok(()); // another task was faster
+            }
+            state.token.clone()
+        };
+        let now = self.shared.clock.now();
+        let found = match &token {
+            Some(token) => self.shared.fetch(token, self.carrier, now).await?,
+            None => None,
+        };
+        let mut state = self.core.lock();
+        match found {
+            Some(record) => state.become_loaded(record, now),
+            None => state.become_new(now),
+        }
+        Ok(())
+    }
+
+    /// Loads again, below the pending changes.
+    pub(crate) async fn reload(&self, token: &Token) -> Result<(), Error> {
+        let now = self.shared.clock.now();
+        match self.shared.fetch(token, self.carrier, now).await? {
+            Some(record) => {
+                self.core.lock().become_loaded(record, now);
+                Ok(())
+            }
+            None => Err(self.failed(Error::Gone)),
+        }
+    }
+
+    /// What a store's answer means for the session, on the error's way to the caller.
+    pub(crate) fn failed(&self, error: Error) -> Error {
+        if matches!(error, Error::Gone) {
+            self.shared.counters.gone.add(1);
+            let mut state = self.core.lock();
+            if let Some(token) = &state.token {
+                debug!(session = %token.id().log_hash(), "session ended meanwhile");
+            }
+            state.become_new(self.shared.clock.now());
+        }
+        self.shared.noted(error)
+    }
+}
+
+impl Shared {
+    /// A live record that this request may use.
+    #[inline]
+    pub(crate) async fn fetch(
+        &self,
+        token: &Token,
+        carrier: Option<Carrier>,
+        now: Timestamp,
+    ) -> Result<Option<Record>, Error> {
+        match self.provider.load(token, now).await {
+            Ok(Some(record)) if self.refuses(token, &record, carrier, now) => Ok(None),
+            Ok(record) => Ok(record),
+            Err(Error::Unreadable { reason }) => {
+                self.report_unreadable(token.id(), reason);
+                Ok(None)
+            }
+            Err(error) => Err(self.noted(error)),
+        }
+    }
+
+    /// Whether a record is not for this request, though the store has it.
+    fn refuses(
+        &self,
+        token: &Token,
+        record: &Record,
+        carrier: Option<Carrier>,
+        now: Timestamp,
+    ) -> bool {
+        let lifetime = record.lifetime().unwrap_or(self.lifetime);
+        if lifetime.is_over(record.created, now) {
+            self.counters.expired.add(1);
+            debug!(session = %token.id().log_hash(), "session beyond its absolute lifetime");
+            return true;
+        }
+        // A link can carry any id that its author knows: only ids that were in URLs from the start
+        // are worth that little.
+        if carrier == Some(Carrier::Url) && record.values.get(key::IN_URLS).is_none() {
+            debug!(session = %token.id().log_hash(), "the id of a cookie session came in a URL, refused");
+            return true;
+        }
+        false
+    }
+}
