@@ -84,8 +84,10 @@ impl<'h> LoadedSession<'h> {
 
     /// Writes what changed, lets go of the values, and tells the client what is news to it.
     pub(crate) async fn finish(&self, headers: Option<&mut HeaderMap>) -> Result<(), Error> {
+        // Ends after the step: whose turn is next must find what a step that broke off gives back.
+        let turn;
         let mut step = Step::Nothing;
-        let begun = {
+        let at_once = {
             let mut state = self.core.lock();
             let alone = !state.busy && !state.leaving;
             if alone {
@@ -97,15 +99,14 @@ impl<'h> LoadedSession<'h> {
             }
             alone.then(|| self.core.turn_of(&mut state))
         };
-        let turn = match begun {
-            Some(turn) => turn,
+        match at_once {
+            Some(at_once) => turn = at_once,
             None => {
                 self.leave_urls().await?;
-                let turn = self.core.turn().await;
+                turn = self.core.turn().await;
                 step = self.next_step(&mut self.core.lock(), true);
-                turn
             }
-        };
+        }
         loop {
             self.carry_out(&mut step).await?;
             let mut state = self.core.lock();
