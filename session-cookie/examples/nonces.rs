@@ -27,10 +27,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..SEALS {
         let sealed = block_on(provider.create(token.id(), record.clone(), now))?;
         let text = sealed.own_text().ok_or("a sealed session has a text of its own")?;
-        // Format, key and id are 14 bytes; the nonce's 12 follow.
-        let mut head = [0; 27];
-        BASE64_URL_SAFE_NO_PAD.decode_slice(&text[..36], &mut head)?;
-        let nonce = *head[14..].first_chunk().ok_or("a seal has a nonce")?;
+        // Format, key and id are 10 bytes; the nonce's 12 follow.
+        let mut head = [0; 24];
+        BASE64_URL_SAFE_NO_PAD.decode_slice(&text[..32], &mut head)?;
+        let nonce = *head[10..].first_chunk().ok_or("a seal has a nonce")?;
         if !seen.insert(nonce) {
             return Err(format!("a nonce came twice, after {} seals", seen.len()).into());
         }

@@ -10,11 +10,15 @@ use session_core::{Record, Timestamp, Values};
 /// | part | length | |
 /// |---|---|---|
 /// | created | number | milliseconds since the Unix epoch |
-/// | expires | number | milliseconds after created, modulo 2^64 |
-/// | issued | number | whole seconds after created |
-/// | deadline and owner | number | bit 0: there is an owner; the rest: 0 for no deadline, else 1 and the minutes after created, rounded up |
+/// | issued | span | after created |
+/// | expires | span | after issued |
+/// | deadline and owner | number | bit 0: there is an owner; the rest: 0 for no deadline, else 1 and its span after created |
 /// | owner | number, bytes | if there is one: its length and UTF-8 text |
 /// | entries | the rest | sorted by key |
+///
+/// A span of time is a number, whose low two bits are the unit, and the rest how many: 0 for
+/// milliseconds, 1 for seconds, 2 for minutes, 3 for hours; the largest that leaves no fraction.
+/// Lifetimes are whole minutes or hours mostly, and take a byte or two.
 ///
 /// An entry is a byte, whose high four bits are the key's length and whose low four bits are the
 /// value's; then, for each that is 15, a number to be added to it; then the key's UTF-8 text and
@@ -24,22 +28,31 @@ pub(crate) struct Content {
     pub(crate) record: Record,
     /// When the seal was made.
     pub(crate) issued: Timestamp,
-    /// The end of the absolute lifetime, up to a minute late.
+    /// The end of the absolute lifetime.
     pub(crate) deadline: Option<Timestamp>,
 }
 
-const MINUTE: u64 = 60_000;
+/// The units of a span in milliseconds.
+const UNITS: [u64; 4] = [1, 1000, 60_000, 3_600_000];
+
+/// The longest span, in milliseconds: 36 million years.
+const LONGEST: u64 = 1 << 60;
 
 impl Content {
+    /// Enough bytes for the encoded content, mostly.
+    pub(crate) fn room(&self) -> usize {
+        let Record { owner, values, .. } = &self.record;
+        let owner = owner.as_ref().map_or(0, |owner| owner.len());
+        32 + owner + values.size() + 4 * values.len()
+    }
+
     pub(crate) fn encode(&self, buffer: &mut Vec<u8>) {
         let Self { record, issued, deadline } = self;
-        let created = record.created.as_millis();
-        let after = |time: Timestamp| time.as_millis().saturating_sub(created);
-        number(buffer, created);
-        number(buffer, record.expires.as_millis().wrapping_sub(created));
-        number(buffer, after(*issued) / 1000);
-        let minutes = deadline.map_or(0, |deadline| after(deadline).div_ceil(MINUTE) + 1);
-        number(buffer, minutes << 1 | u64::from(record.owner.is_some()));
+        number(buffer, record.created.as_millis());
+        number(buffer, span(record.created, *issued));
+        number(buffer, span(record.created.max(*issued), record.expires));
+        let deadline = deadline.map_or(0, |deadline| span(record.created, deadline) + 1);
+        number(buffer, deadline << 1 | u64::from(record.owner.is_some()));
         if let Some(owner) = &record.owner {
             number(buffer, owner.len() as u64);
             buffer.extend(owner.as_bytes());
@@ -60,12 +73,11 @@ impl Content {
     /// Reads what [`encode`](Self::encode) wrote; `None` for anything else.
     pub(crate) fn decode(mut bytes: &[u8]) -> Option<Self> {
         let rest = &mut bytes;
-        let created = take_number(rest)?;
-        let expires = created.wrapping_add(take_number(rest)?);
-        let issued = created.saturating_add(take_number(rest)?.saturating_mul(1000));
+        let created = Timestamp::from_millis(take_number(rest)?);
+        let issued = after(created, take_number(rest)?);
+        let expires = after(issued, take_number(rest)?);
         let last = take_number(rest)?;
-        let deadline =
-            (last >> 1).checked_sub(1).map(|m| created.saturating_add(m.saturating_mul(MINUTE)));
+        let deadline = (last >> 1).checked_sub(1).map(|span| after(created, span));
         let owner = match last & 1 {
             0 => None,
             _ => {
@@ -83,21 +95,23 @@ impl Content {
             entry
         })
         .collect();
-        if damaged {
-            return None;
-        }
-        let record = Record {
-            created: Timestamp::from_millis(created),
-            expires: Timestamp::from_millis(expires),
-            owner,
-            values,
-        };
-        Some(Self {
-            record,
-            issued: Timestamp::from_millis(issued),
-            deadline: deadline.map(Timestamp::from_millis),
-        })
+        let record = Record { created, expires, owner, values };
+        (!damaged).then_some(Self { record, issued, deadline })
     }
+}
+
+/// The span from one instant to another; none if that is earlier.
+fn span(from: Timestamp, to: Timestamp) -> u64 {
+    let millis = to.as_millis().saturating_sub(from.as_millis()).min(LONGEST);
+    let whole = |unit: &usize| millis.is_multiple_of(UNITS[*unit]);
+    let unit = (0..UNITS.len()).rev().find(whole).unwrap_or_default();
+    (millis / UNITS[unit]) << 2 | unit as u64
+}
+
+/// The instant at the end of a span.
+fn after(from: Timestamp, span: u64) -> Timestamp {
+    let millis = (span >> 2).saturating_mul(UNITS[(span & 3) as usize]);
+    Timestamp::from_millis(from.as_millis().saturating_add(millis))
 }
 
 fn take_entry<'a>(rest: &mut &'a [u8]) -> Option<(&'a str, &'a [u8])> {
@@ -153,55 +167,68 @@ mod tests {
         let content = Content {
             record: Record {
                 created: at(1_800_000_000_123),
-                expires: at(1_800_001_800_123),
+                expires: at(1_800_001_900_999),
                 owner: Some("ada".into()),
                 values: [("n", &[7][..]), ("name of 15 byte", &[0xa1, b'x'])].into_iter().collect(),
             },
             issued: at(1_800_000_100_999),
-            deadline: Some(at(1_800_043_200_000)),
+            deadline: Some(at(1_800_043_200_123)),
         };
         let mut bytes = Vec::new();
         content.encode(&mut bytes);
         let mut wanted = vec![0xfb, 0xa0, 0xf1, 0xc2, 0xb1, 0x34]; // created
-        wanted.extend([0xc0, 0xee, 0x6d]); // 1,800,000 ms
-        wanted.push(100); // seconds
-        wanted.extend([0xa3, 0x0b]); // 720 minutes, and one; an owner
+        wanted.extend([0xb0, 0xd0, 0x18]); // 100,876 milliseconds
+        wanted.push(30 << 2 | 2); // minutes
+        wanted.push(((12 << 2 | 3) + 1) << 1 | 1); // hours; an owner
         wanted.extend(b"\x03ada\x11n\x07\xf2\x00name of 15 byte\xa1x");
         assert_eq!(bytes, wanted);
-        let read = Content::decode(&bytes).unwrap();
-        assert_eq!(read.record, content.record);
-        assert_eq!(read.issued, at(1_800_000_100_123), "whole seconds");
-        assert_eq!(read.deadline, Some(at(1_800_043_200_123)), "whole minutes, rounded up");
+        assert_eq!(Content::decode(&bytes), Some(content));
     }
 
-    fn record() -> impl Strategy<Value = Record> {
+    #[test]
+    fn a_span_has_the_largest_unit_that_leaves_no_fraction() {
+        for (millis, wanted) in [
+            (0, 3),
+            (1, 1 << 2),
+            (999, 999 << 2),
+            (1000, 1 << 2 | 1),
+            (61_000, 61 << 2 | 1),
+            (120_000, 2 << 2 | 2),
+            (24 * 3_600_000, 24 << 2 | 3),
+        ] {
+            let (from, to) = (at(1_800_000_000_123), at(1_800_000_000_123 + millis));
+            assert_eq!(span(from, to), wanted);
+            assert_eq!(after(from, wanted), to);
+        }
+        assert_eq!(after(at(5), span(at(5), at(4))), at(5), "time that goes back stands still");
+        assert!(after(at(5), span(at(5), Timestamp::MAX)) > at(1 << 60));
+        assert_eq!(after(at(5), u64::MAX), Timestamp::MAX);
+    }
+
+    /// Sessions of any age up to a million years.
+    fn content() -> impl Strategy<Value = Content> {
         let values = prop::collection::btree_map(".{0,40}", any::<Vec<u8>>(), 0..6);
-        (any::<u64>(), any::<u64>(), any::<Option<String>>(), values).prop_map(
-            |(created, expires, owner, values)| Record {
-                created: at(created),
-                expires: at(expires),
-                owner: owner.map(String::into),
-                values: values.into_iter().collect(),
+        let spans = [(); 4].map(|()| 0u64..1 << 55);
+        (spans, any::<bool>(), any::<Option<String>>(), values).prop_map(
+            |([created, age, idle, absolute], limited, owner, values)| Content {
+                record: Record {
+                    created: at(created),
+                    expires: at(created + age + idle),
+                    owner: owner.map(String::into),
+                    values: values.into_iter().collect(),
+                },
+                issued: at(created + age),
+                deadline: limited.then(|| at(created + absolute)),
             },
         )
     }
 
     proptest! {
         #[test]
-        fn every_record_round_trips(record in record(), issued: u64, deadline: Option<u64>) {
-            let content = Content { record, issued: at(issued), deadline: deadline.map(at) };
+        fn every_session_round_trips(content in content()) {
             let mut bytes = Vec::new();
             content.encode(&mut bytes);
-            let read = Content::decode(&bytes).unwrap();
-            prop_assert_eq!(&read.record, &content.record);
-            prop_assert!(read.issued <= content.issued.max(content.record.created));
-            prop_assert_eq!(read.deadline.is_some(), deadline.is_some());
-            if let (Some(read), Some(given)) = (read.deadline, content.deadline) {
-                prop_assert!(read >= given);
-            }
-            let mut again = Vec::new();
-            read.encode(&mut again);
-            prop_assert_eq!(Content::decode(&again), Some(read));
+            prop_assert_eq!(Content::decode(&bytes), Some(content));
         }
 
         #[test]

@@ -2,23 +2,19 @@
 
 use std::fmt;
 
-use aes::Aes256Enc;
-use aes_gcm_siv::{AesGcmSiv, KeyInit as _};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use hmac::{Hmac, Mac as _};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use session_core::Error;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use crate::cipher::Cipher;
+
 /// HMAC-SHA-256 with its key, ready to be cloned and fed.
 pub(crate) type Authenticator = Hmac<Sha256>;
-
-/// AES-256-GCM-SIV. It makes an AES key of each nonce, and never decrypts with AES: the key schedule
-/// for that is left out.
-pub(crate) type Cipher = AesGcmSiv<Aes256Enc>;
 
 /// A secret of 32 bytes, wiped from memory when dropped; its text is 43 characters of unpadded
 /// base64url (RFC 4648, section 5).
@@ -70,7 +66,7 @@ impl SecretKey {
     }
 
     fn cipher(&self, purpose: &str) -> Cipher {
-        Cipher::new(&(*self.derived(purpose)).into())
+        Cipher::new(&self.derived(purpose))
     }
 
     fn mac(&self, purpose: &str) -> Authenticator {

@@ -45,7 +45,7 @@
 //! Each seal is made for one manager's name. In a program with several managers each opens a
 //! provider of its own; a cookie that is moved to another name doesn't open.
 //!
-//! An id is 12 random bytes, followed by 20 zeros: it tells sessions apart and opens none of them.
+//! An id is 8 random bytes, followed by 24 zeros: it tells sessions apart and opens none of them.
 //! It is readable in the cookie.
 //!
 //! # `signed+NAME`: no made-up ids
@@ -79,15 +79,19 @@
 //! next response, without anybody being logged out. Keys, derived ones too, are wiped from memory
 //! when they are dropped, and never printed.
 
+mod cipher;
+mod ciphertext;
 mod config;
 mod encrypted;
 mod format;
+mod head;
 mod key;
 mod provider;
 mod revocation;
 mod ring;
 mod seal;
 mod signed;
+mod text;
 mod vault;
 
 use std::sync::{Arc, Once};

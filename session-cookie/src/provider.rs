@@ -11,8 +11,9 @@ use session_core::{
 use tracing::info;
 
 use crate::format::Content;
+use crate::head::{LONGEST_NAME, short_id};
 use crate::revocation::Revocations;
-use crate::seal::{LONGEST_NAME, Opened, SPARE, Sealer, short_id};
+use crate::seal::{Opened, SPARE, Sealer};
 use crate::{CookieConfig, Mode};
 
 /// Keeps each session in its own token, sealed.

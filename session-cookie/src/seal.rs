@@ -1,15 +1,15 @@
 //! The seal around a session.
 
-use aes_gcm_siv::aead::AeadInOut as _;
 use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::Mac as _;
-use rand::Rng as _;
 use session_core::{Error, SessionId, Token};
 
 use crate::KeyRing;
+use crate::cipher::Cipher;
 use crate::format::Content;
-use crate::key::{Authenticator, Key, fill_random};
+use crate::head::Head;
+use crate::key::{Authenticator, Key};
+use crate::text::TEXT;
 
 /// How sessions are sealed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,33 +29,20 @@ pub enum Mode {
 ///
 /// | part | bytes | |
 /// |---|---|---|
-/// | format | 1 | `0x01`: version 1; `+ 0x10`: signed; `+ 0x20`: a long id |
-/// | key | 1 | the first byte of the key's id |
-/// | id | 12 or 32 | the session's id, without the 20 zeros that end a short one |
+/// | head | 10 or 34 | [`Head`] |
 /// | nonce | 12 or 0 | random; none if signed |
 /// | content | | [`Content`], encrypted or readable |
 /// | tag | 16 or 32 | of AES-256-GCM-SIV, or HMAC-SHA-256 |
 ///
-/// Authenticated with the content are the format, the key's whole id (4 bytes), the length of the
-/// session's name in two bytes, the name that clients know the session by, and the session's id.
+/// Authenticated with the content, and before it, is the head's [context](Head::context).
 #[derive(Clone, Debug)]
 pub(crate) struct Sealer {
     pub(crate) ring: KeyRing,
     pub(crate) mode: Mode,
 }
 
-const VERSION: u8 = 1;
-const SIGNED: u8 = 0x10;
-const LONG_ID: u8 = 0x20;
-
-/// The bytes that ids have which are made for sealed sessions. They are no secret that opens
-/// anything: they only have to differ among the sessions that live at the same time.
-pub(crate) const SHORT_ID: usize = 12;
-
-const HEAD: usize = 2;
-const NONCE: usize = 12;
-/// What ends before the epoch's first minutes aside, no seal is shorter; and no id is as long.
-const SHORTEST: usize = 64;
+/// No seal is shorter; and no id is as long.
+const SHORTEST: usize = 56;
 
 /// The longest name and value of a cookie that browsers store (rfc6265bis, section 5.6).
 pub(crate) const LONGEST: usize = 4096;
@@ -64,53 +51,18 @@ pub(crate) const LONGEST: usize = 4096;
 /// must not become too large by being read, renamed or ended.
 pub(crate) const SPARE: usize = 16;
 
-/// A new id that is short in a cookie.
-pub(crate) fn short_id() -> Result<SessionId, Error> {
-    let mut bytes = [0; SessionId::BYTES];
-    fill_random(&mut bytes[..SHORT_ID])?;
-    Ok(SessionId::from_bytes(bytes))
-}
-
-/// How many bytes of an id travel.
-fn id_length(id: &SessionId) -> usize {
-    match id.as_bytes()[SHORT_ID..].iter().all(|byte| *byte == 0) {
-        true => SHORT_ID,
-        false => SessionId::BYTES,
-    }
-}
+/// A signature's length.
+const SIGNATURE: usize = 32;
 
 impl Sealer {
-    /// The format byte of this mode's texts with an id of this length.
-    fn format(&self, id_length: usize) -> u8 {
-        let signed = if self.mode == Mode::Signed { SIGNED } else { 0 };
-        let long = if id_length == SHORT_ID { 0 } else { LONG_ID };
-        VERSION | signed | long
-    }
-
     /// Reads the session's id off a text that may be a seal of this mode, without opening it.
     pub(crate) fn token(&self, text: &str) -> Option<Token> {
         if !(SHORTEST..=LONGEST).contains(&text.len()) {
             return None;
         }
-        // 64 characters, which begin every seal, have 48 bytes, and those the id.
-        let mut head = [0; 48];
-        let start = BASE64_URL_SAFE_NO_PAD.decode_slice(text.as_bytes().get(..64)?, &mut head);
-        start.ok()?;
-        let id = self.id(&head)?;
-        let token = Token::with_text(id, text);
-        Some(if self.ring.may_be_old(head[1]) { token.to_be_renewed() } else { token })
-    }
-
-    /// The id at the beginning of a seal.
-    fn id(&self, seal: &[u8]) -> Option<SessionId> {
-        let length = [SHORT_ID, SessionId::BYTES];
-        let length =
-            length.into_iter().find(|length| seal.first() == Some(&self.format(*length)))?;
-        let mut id = [0; SessionId::BYTES];
-        id[..length].copy_from_slice(seal.get(HEAD..HEAD + length)?);
-        let id = SessionId::from_bytes(id);
-        // One id has one form.
-        (id_length(&id) == length).then_some(id)
+        let head = Head::of_text(text).filter(|head| head.mode == self.mode)?;
+        let token = Token::with_text(head.id, text);
+        Some(if self.ring.may_be_old(head.key) { token.to_be_renewed() } else { token })
     }
 
     /// Seals a session under the first key.
@@ -125,33 +77,13 @@ impl Sealer {
         spare: usize,
     ) -> Result<Token, Error> {
         let key = self.ring.first();
-        let id_length = id_length(id);
-        let record = &content.record;
-        let mut seal = Vec::with_capacity(
-            HEAD + SessionId::BYTES + NONCE + 64 + record.values.size() + 4 * record.values.len(),
-        );
-        seal.extend([self.format(id_length), key.id[0]]);
-        seal.extend(&id.as_bytes()[..id_length]);
-        let context = Context::new(seal[0], key, name, id);
+        let head = Head { mode: self.mode, key: key.id[0], id: *id };
+        let context = head.context(key, name);
+        let mut seal = Vec::with_capacity(context.len() + Cipher::ADDED + content.room());
+        head.write(&mut seal);
         match self.mode {
             Mode::Encrypted => {
-                // The thread's generator, seeded by the system's, which takes as long as a third of
-                // the sealing. Were its state inherited by a forked process, two seals could have
-                // one nonce: under GCM-SIV that tells whether their contents are equal, and no more.
-                let mut nonce = [0; NONCE];
-                rand::rng().fill_bytes(&mut nonce);
-                seal.extend(nonce);
-                let from = seal.len();
-                content.encode(&mut seal);
-                let tag = key
-                    .cookie_cipher
-                    .encrypt_inout_detached(
-                        &nonce.into(),
-                        context.bytes(),
-                        seal[from..].as_mut().into(),
-                    )
-                    .expect("a session is shorter than 64 GiB");
-                seal.extend(tag);
+                key.cookie_cipher.seal(&context, &mut seal, |seal| content.encode(seal));
             }
             Mode::Signed => {
                 let from = seal.len();
@@ -160,7 +92,7 @@ impl Sealer {
                 seal.extend(tag);
             }
         }
-        let text = BASE64_URL_SAFE_NO_PAD.encode(seal);
+        let text = TEXT.encode(seal);
         if name.len() + text.len() + spare > LONGEST {
             return Err(Error::TooLarge { what: "cookie bytes", limit: LONGEST });
         }
@@ -170,23 +102,23 @@ impl Sealer {
     /// Opens a seal; `None` for anything that no key of the ring sealed as this session, for this
     /// name and in this mode.
     pub(crate) fn open(&self, name: &str, token: &Token) -> Option<Opened> {
-        let mut seal = BASE64_URL_SAFE_NO_PAD.decode(token.own_text()?).ok()?;
-        let id = self.id(&seal).filter(|id| id == token.id())?;
-        let (format, key_id) = (*seal.first()?, *seal.get(1)?);
-        let rest = seal.get_mut(HEAD + id_length(&id)..)?;
-        let first = self.ring.first().id;
-        self.ring.with_short_id(key_id).find_map(|key| {
-            let context = Context::new(format, key, name, &id);
+        let seal = TEXT.decode(token.own_text()?).ok()?;
+        let (head, sealed) = Head::read(&seal)?;
+        if head.mode != self.mode || head.id != *token.id() {
+            return None;
+        }
+        self.ring.with_short_id(head.key).find_map(|key| {
+            let context = head.context(key, name);
             let content = match self.mode {
-                Mode::Encrypted => decrypt(key, &context, rest)?,
+                Mode::Encrypted => Content::decode(&key.cookie_cipher.open(&context, sealed)?),
                 Mode::Signed => {
-                    let (content, tag) = rest.split_last_chunk::<32>()?;
+                    let (content, tag) = sealed.split_last_chunk::<SIGNATURE>()?;
                     // In constant time.
                     signature(key, &context, content).verify(tag.into()).ok()?;
-                    content
+                    Content::decode(content)
                 }
             };
-            Some(Opened { content: Content::decode(content)?, by_first: key.id == first })
+            Some(Opened { content: content?, by_first: key.id == self.ring.first().id })
         })
     }
 }
@@ -199,59 +131,15 @@ pub(crate) struct Opened {
     pub(crate) by_first: bool,
 }
 
-/// Leaves the bytes as they were if they are no seal of this key.
-fn decrypt<'a>(key: &Key, context: &Context, rest: &'a mut [u8]) -> Option<&'a [u8]> {
-    let (nonce, rest) = rest.split_first_chunk_mut::<NONCE>()?;
-    let (content, tag) = rest.split_last_chunk_mut::<16>()?;
-    key.cookie_cipher
-        .decrypt_inout_detached(
-            &(*nonce).into(),
-            context.bytes(),
-            (&mut *content).into(),
-            &(*tag).into(),
-        )
-        .ok()?;
-    Some(content)
+fn signature(key: &Key, context: &[u8], content: &[u8]) -> Authenticator {
+    key.cookie_mac.clone().chain_update(context).chain_update(content)
 }
-
-fn signature(key: &Key, context: &Context, content: &[u8]) -> Authenticator {
-    key.cookie_mac.clone().chain_update(context.bytes()).chain_update(content)
-}
-
-/// What is authenticated beside the content: on the stack, as names are short.
-struct Context {
-    bytes: [u8; Self::ROOM],
-    length: usize,
-}
-
-impl Context {
-    const ROOM: usize = 1 + 4 + 2 + LONGEST_NAME + SessionId::BYTES;
-
-    fn new(format: u8, key: &Key, name: &str, id: &SessionId) -> Self {
-        debug_assert!(name.len() <= LONGEST_NAME, "checked when the name was bound");
-        let name_length = (name.len() as u16).to_be_bytes();
-        let parts = [&[format], &key.id[..], &name_length, name.as_bytes(), id.as_bytes()];
-        let mut bytes = [0; Self::ROOM];
-        let mut length = 0;
-        for part in parts {
-            bytes[length..length + part.len()].copy_from_slice(part);
-            length += part.len();
-        }
-        Self { bytes, length }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-}
-
-/// The longest name of a session.
-pub(crate) const LONGEST_NAME: usize = 256;
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
     use proptest::prelude::*;
     use session_core::{Record, Timestamp};
 
@@ -260,14 +148,18 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_123);
 
+    fn secret() -> [u8; 32] {
+        std::array::from_fn(|n| n as u8)
+    }
+
     fn sealer(mode: Mode) -> Sealer {
-        let key = SecretKey::from_bytes(std::array::from_fn(|n| n as u8)).unwrap();
+        let key = SecretKey::from_bytes(secret()).unwrap();
         Sealer { ring: KeyRing::new(&[key]).unwrap(), mode }
     }
 
     fn id() -> SessionId {
         let mut bytes = [0; SessionId::BYTES];
-        bytes[..SHORT_ID].copy_from_slice(b"twelve bytes");
+        bytes[..8].copy_from_slice(b"8 bytes.");
         SessionId::from_bytes(bytes)
     }
 
@@ -284,12 +176,12 @@ mod tests {
         }
     }
 
-    // Fixed vectors: such texts are in clients' cookie jars and must open for ever. Both open by the
-    // documented format with OpenSSL's AES-256-GCM-SIV and Python's hmac, too.
-    const ENCRYPTED: &str = "Ae10d2VsdmUgYnl0ZXMHLicNHrS52fF6CbcVavodoGS_xZRocBBLN1_b8BaR\
-        npthdiXobEDbKkhuQXa5NIOTPXXuflZnqw";
-    const SIGNED: &str = "Ee10d2VsdmUgYnl0ZXP7oPHCsTTA7m0AogtRY291bnQHRG5hbWWjYWRh7-5F\
-        t3sTCfwG-wrP-sWz3zSnGb9R_un_lFPKRt4dlOA";
+    // Fixed vectors: such texts are in clients' cookie jars and must open for ever. Both were made
+    // by other implementations: by the one below, and with Python's hmac.
+    const ENCRYPTED: &str = "Ae04IGJ5dGVzLmp1c3QgYSBub25jZUVo2UGIoxBp4D5xnB36eLVrdPx-1vWUrgyj\
+        Cp-hBq_W_SUpbOoM6zLg";
+    const SIGNED: &str = "Ee04IGJ5dGVzLvug8cKxNAN6aFFjb3VudAdEbmFtZaNhZGHAJYEmvJ90YfmsH3eP\
+        hYRA6zVzwb1bbsR_VgE6J6eD4A";
 
     #[test]
     fn texts_sealed_before_still_open() {
@@ -305,6 +197,34 @@ mod tests {
         // There is nothing random in a signature.
         let again = sealer(Mode::Signed).seal("__Host-id", &id(), &content(), 0).unwrap();
         assert_eq!(again.own_text(), Some(SIGNED));
+    }
+
+    /// The documented format step by step, with another implementation of the cipher.
+    #[test]
+    fn another_implementation_reads_and_writes_them() {
+        use aes_gcm_siv::aead::{Aead as _, Payload};
+        use aes_gcm_siv::{Aes256GcmSiv, KeyInit as _};
+
+        let derived = |purpose: &str| {
+            let mac = Authenticator::new_from_slice(&secret()).unwrap();
+            mac.chain_update(purpose).finalize().into_bytes()
+        };
+        let cipher = Aes256GcmSiv::new_from_slice(&derived("session-cookie 1: encrypted cookie"));
+        let cipher = cipher.unwrap();
+        let key_id = derived("session-cookie 1: key id");
+        let head = [&[0x01, key_id[0]], &id().as_bytes()[..8]].concat();
+        let aad = [&[0x01], &key_id[..4], &[0, 9], b"__Host-id", &id().as_bytes()[..8]].concat();
+        let seal = BASE64_URL_SAFE_NO_PAD.decode(ENCRYPTED).unwrap();
+        let (nonce, msg) = seal.strip_prefix(&head[..]).unwrap().split_first_chunk().unwrap();
+        let opened = cipher.decrypt(&(*nonce).into(), Payload { msg, aad: &aad }).unwrap();
+        assert_eq!(Content::decode(&opened), Some(content()));
+
+        let nonce = [7; 12];
+        let sealed = cipher.encrypt(&nonce.into(), Payload { msg: &opened, aad: &aad }).unwrap();
+        let text = BASE64_URL_SAFE_NO_PAD.encode([&head[..], &nonce, &sealed].concat());
+        let sealer = sealer(Mode::Encrypted);
+        let opened = sealer.open("__Host-id", &sealer.token(&text).unwrap()).unwrap();
+        assert_eq!(opened.content, content());
     }
 
     #[test]
@@ -344,7 +264,7 @@ mod tests {
         ) {
             let mut id = id;
             if short {
-                id[SHORT_ID..].fill(0);
+                id[8..].fill(0);
             }
             let id = SessionId::from_bytes(id);
             let sealer = sealer(if signed { Mode::Signed } else { Mode::Encrypted });
@@ -368,11 +288,10 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_behind_a_right_head_are_refused(bytes in prop::collection::vec(any::<u8>(), 46..400), signed: bool) {
+        fn any_bytes_behind_a_right_head_are_refused(bytes in prop::collection::vec(any::<u8>(), 42..400), signed: bool) {
             let sealer = sealer(if signed { Mode::Signed } else { Mode::Encrypted });
             let mut bytes = bytes;
-            bytes[0] = sealer.format(SHORT_ID);
-            bytes[1] = sealer.ring.first().id[0];
+            bytes[..2].copy_from_slice(&[if signed { 0x11 } else { 0x01 }, sealer.ring.first().id[0]]);
             if let Some(token) = sealer.token(&BASE64_URL_SAFE_NO_PAD.encode(bytes)) {
                 prop_assert!(sealer.open("__Host-id", &token).is_none());
             }

@@ -1,28 +1,17 @@
 //! Records under encryption.
 
-use aes_gcm_siv::aead::AeadInOut as _;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::Mac as _;
 use session_core::{Changes, Error, Record, SessionId};
 
 use crate::KeyRing;
-use crate::key::{Key, fill_random};
+use crate::ciphertext::{ADDED_TO_VALUE, Closed, Place, Salt};
+use crate::key::fill_random;
 
 /// Encrypts records and changes for a store, and decrypts what the store has.
 ///
-/// Each value is stored as MessagePack bytes (bin 8, 16 or 32) with this content:
-///
-/// | part | bytes | |
-/// |---|---|---|
-/// | version | 1 | `0x01` |
-/// | key | 4 | the key's id |
-/// | nonce | 12 | random |
-/// | ciphertext | | AES-256-GCM-SIV (RFC 8452) |
-/// | tag | 16 | |
-///
-/// Authenticated with it are version, key id, what it is (one byte: `v`, `o` or `b`), and for
-/// values and owners the record's salt (16 bytes) and the key that it is stored under.
+/// Each value is stored as its [ciphertext](Place).
 ///
 /// Beside the values, a record has two of our own:
 /// - `\0@bond.` and 16 hexadecimal digits, the beginning of the id's digest: the salt, encrypted;
@@ -37,44 +26,12 @@ pub(crate) struct Vault {
     pub(crate) ring: KeyRing,
 }
 
-const VERSION: u8 = 1;
-const SALT: usize = 16;
-const NONCE: usize = 12;
-const TAG: usize = 16;
-const HEAD: usize = 1 + 4 + NONCE;
-
-/// What encryption adds to a value, at the most; and to a record, beside its values.
-const ADDED_TO_VALUE: usize = 5 + HEAD + TAG + 1;
+/// What encryption adds to a record, beside its values.
 const ADDED_TO_RECORD: usize = 512;
 
 const RESERVED: &str = "\0@";
 const OWNER: &str = "\0@owner";
 const BOND: &str = "\0@bond.";
-
-pub(crate) type Salt = [u8; SALT];
-
-/// Why a stored record can't be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Closed {
-    /// Its key is not in the ring.
-    UnknownKey,
-    /// It is damaged, not encrypted, or another session's.
-    Damaged,
-}
-
-impl From<Closed> for Error {
-    fn from(closed: Closed) -> Self {
-        match closed {
-            Closed::UnknownKey => Self::config(
-                "a stored session is encrypted under a key that is not in the key ring; put the \
-                 key back, behind the others",
-            ),
-            Closed::Damaged => Self::Unreadable {
-                reason: "it is damaged, not encrypted, or was stored for another session",
-            },
-        }
-    }
-}
 
 /// A record as the store has it, decrypted.
 #[derive(Debug)]
@@ -85,30 +42,6 @@ pub(crate) struct Unlocked {
     pub(crate) old: Vec<String>,
     /// The stored keys of bonds to other ids: of a rename under way, or left by one.
     pub(crate) other_bonds: Vec<String>,
-}
-
-/// What a ciphertext is.
-#[derive(Clone, Copy, Debug)]
-enum Place<'a> {
-    Value(&'a Salt, &'a str),
-    Owner(&'a Salt),
-    Bond(&'a [u8; 32]),
-}
-
-impl Place<'_> {
-    fn context(self, key: &Key) -> Vec<u8> {
-        let mut context = vec![VERSION];
-        context.extend(key.id);
-        let (kind, salt, rest) = match self {
-            Self::Value(salt, key) => (b'v', &salt[..], key.as_bytes()),
-            Self::Owner(salt) => (b'o', &salt[..], &[][..]),
-            Self::Bond(digest) => (b'b', &[][..], &digest[..]),
-        };
-        context.push(kind);
-        context.extend(salt);
-        context.extend(rest);
-        context
-    }
 }
 
 /// The key that a record's bond to an id is stored under.
@@ -136,74 +69,15 @@ fn session_key(stored: &str) -> Option<String> {
 
 impl Vault {
     pub(crate) fn new_salt() -> Result<Salt, Error> {
-        let mut salt = [0; SALT];
+        let mut salt = Salt::default();
         fill_random(&mut salt)?;
         Ok(salt)
-    }
-
-    fn encrypt(&self, place: Place<'_>, plain: &[u8]) -> Result<Vec<u8>, Error> {
-        let key = self.ring.first();
-        let length = HEAD + plain.len() + TAG;
-        let mut bytes = Vec::with_capacity(5 + length);
-        match length {
-            0..=0xff => bytes.extend([0xc4, length as u8]),
-            0x100..=0xffff => {
-                bytes.push(0xc5);
-                bytes.extend((length as u16).to_be_bytes());
-            }
-            _ => {
-                let Ok(length) = u32::try_from(length) else {
-                    return Err(Error::TooLarge { what: "value bytes", limit: u32::MAX as usize });
-                };
-                bytes.push(0xc6);
-                bytes.extend(length.to_be_bytes());
-            }
-        }
-        let mut nonce = [0; NONCE];
-        fill_random(&mut nonce)?;
-        bytes.push(VERSION);
-        bytes.extend(key.id);
-        bytes.extend(nonce);
-        let from = bytes.len();
-        bytes.extend(plain);
-        let tag = key
-            .rest_cipher
-            .encrypt_inout_detached(
-                &nonce.into(),
-                &place.context(key),
-                bytes[from..].as_mut().into(),
-            )
-            .expect("a value is shorter than 64 GiB");
-        bytes.extend(tag);
-        Ok(bytes)
-    }
-
-    /// Answers whether the first key encrypted it, too.
-    fn decrypt(&self, place: Place<'_>, stored: &[u8]) -> Result<(Vec<u8>, bool), Closed> {
-        let content = bin(stored).ok_or(Closed::Damaged)?;
-        let (&[version, a, b, c, d], rest) = content.split_first_chunk().ok_or(Closed::Damaged)?;
-        if version != VERSION {
-            return Err(Closed::Damaged);
-        }
-        let key = self.ring.with_id([a, b, c, d]).ok_or(Closed::UnknownKey)?;
-        let (nonce, rest) = rest.split_first_chunk::<NONCE>().ok_or(Closed::Damaged)?;
-        let (content, tag) = rest.split_last_chunk::<TAG>().ok_or(Closed::Damaged)?;
-        let mut plain = content.to_vec();
-        key.rest_cipher
-            .decrypt_inout_detached(
-                &(*nonce).into(),
-                &place.context(key),
-                plain.as_mut_slice().into(),
-                &(*tag).into(),
-            )
-            .map_err(|_| Closed::Damaged)?;
-        Ok((plain, key.id == self.ring.first().id))
     }
 
     /// The stored form of a record's bond to an id.
     pub(crate) fn bond(&self, id: &SessionId, salt: &Salt) -> Result<Vec<u8>, Error> {
         // Twice the key's id, so that a damaged one is not taken for an unknown one.
-        let mut bond = self.encrypt(Place::Bond(&id.digest()), salt)?;
+        let mut bond = Place::Bond(&id.digest()).encrypt(&self.ring, salt)?;
         bond.extend(self.ring.first().id);
         // bin 8: the length is the second byte.
         bond[1] += 4;
@@ -218,7 +92,7 @@ impl Vault {
         if seal.get(3..7) != Some(again) {
             return Err(Closed::Damaged);
         }
-        let (salt, by_first) = self.decrypt(Place::Bond(&id.digest()), &seal)?;
+        let (salt, by_first) = Place::Bond(&id.digest()).decrypt(&self.ring, &seal)?;
         Ok((salt.try_into().map_err(|_| Closed::Damaged)?, by_first))
     }
 
@@ -231,10 +105,10 @@ impl Vault {
     ) -> Result<Record, Error> {
         let mut values = vec![(bond_key(id), self.bond(id, salt)?)];
         if let Some(owner) = &record.owner {
-            values.push((OWNER.into(), self.encrypt(Place::Owner(salt), owner.as_bytes())?));
+            values.push((OWNER.into(), Place::Owner(salt).encrypt(&self.ring, owner.as_bytes())?));
         }
         for (key, value) in record.values.iter() {
-            values.push((stored_key(key), self.encrypt(Place::Value(salt, key), value)?));
+            values.push((stored_key(key), Place::Value(salt, key).encrypt(&self.ring, value)?));
         }
         Ok(Record {
             created: record.created,
@@ -255,7 +129,8 @@ impl Vault {
         }
         // From here on the ring has the key that matters: what another id names is damaged.
         let mut opened = |key: &str, place: Place<'_>, value: &[u8]| {
-            let (plain, by_first) = self.decrypt(place, value).map_err(|_| Closed::Damaged)?;
+            let (plain, by_first) =
+                place.decrypt(&self.ring, value).map_err(|_| Closed::Damaged)?;
             if !by_first {
                 old.push(key.to_owned());
             }
@@ -292,7 +167,9 @@ impl Vault {
         for (key, value) in changes.iter() {
             let stored = stored_key(key);
             match value {
-                Some(value) => locked.set(&stored, self.encrypt(Place::Value(salt, key), value)?),
+                Some(value) => {
+                    locked.set(&stored, Place::Value(salt, key).encrypt(&self.ring, value)?);
+                }
                 None => locked.delete(&stored),
             }
         }
@@ -303,7 +180,7 @@ impl Vault {
                 locked.owner = Some(None);
             }
             Some(Some(owner)) => {
-                locked.set(OWNER, self.encrypt(Place::Owner(salt), owner.as_bytes())?);
+                locked.set(OWNER, Place::Owner(salt).encrypt(&self.ring, owner.as_bytes())?);
                 locked.owner = Some(Some(self.blinded(owner)));
             }
         }
@@ -341,11 +218,11 @@ impl Vault {
         }
         if stored_key == OWNER {
             let owner = unlocked.record.owner.as_deref();
-            return owner.map(|o| self.encrypt(Place::Owner(salt), o.as_bytes())).transpose();
+            return owner.map(|o| Place::Owner(salt).encrypt(&self.ring, o.as_bytes())).transpose();
         }
         let Some(key) = session_key(stored_key) else { return Ok(None) };
         let value = unlocked.record.values.get(&key);
-        value.map(|value| self.encrypt(Place::Value(salt, &key), value)).transpose()
+        value.map(|value| Place::Value(salt, &key).encrypt(&self.ring, value)).transpose()
     }
 
     /// What the store's index has of an owner.
@@ -353,17 +230,4 @@ impl Vault {
         let mac = self.ring.first().owner_mac.clone().chain_update(owner).finalize();
         BASE64_URL_SAFE_NO_PAD.encode(mac.into_bytes()).into()
     }
-}
-
-/// The content of MessagePack bytes, which are all there is.
-fn bin(stored: &[u8]) -> Option<&[u8]> {
-    let (&marker, rest) = stored.split_first()?;
-    let (length, content) = rest.split_at_checked(match marker {
-        0xc4 => 1,
-        0xc5 => 2,
-        0xc6 => 4,
-        _ => return None,
-    })?;
-    let length = length.iter().fold(0usize, |length, byte| length << 8 | usize::from(*byte));
-    (content.len() == length).then_some(content)
 }

@@ -1,0 +1,105 @@
+//! The beginning of a seal.
+
+use base64::Engine as _;
+use session_core::{Error, SessionId};
+
+use crate::Mode;
+use crate::key::{Key, fill_random};
+use crate::text::TEXT;
+
+/// What a seal says of itself before it is opened:
+///
+/// | part | bytes | |
+/// |---|---|---|
+/// | format | 1 | `0x01`: version 1; `+ 0x10`: signed; `+ 0x20`: a long id |
+/// | key | 1 | the first byte of the key's id |
+/// | id | 8 or 32 | the session's id, without the 24 zeros that end a short one |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) mode: Mode,
+    pub(crate) key: u8,
+    pub(crate) id: SessionId,
+}
+
+const VERSION: u8 = 1;
+const SIGNED: u8 = 0x10;
+const LONG_ID: u8 = 0x20;
+
+/// The bytes that ids have which are made for sealed sessions. They are no secret that opens
+/// anything: they only have to differ among the sessions that live at the same time. Of ten million,
+/// two are the same with a chance of one in 400,000; then the end of one ends the other.
+const SHORT_ID: usize = 8;
+
+/// The characters that hold a head with a short id, and with a long one.
+const SHORT_TEXT: usize = 16;
+const LONG_TEXT: usize = 48;
+
+/// The longest name of a session.
+pub(crate) const LONGEST_NAME: usize = 256;
+
+/// A new id that is short in a cookie.
+pub(crate) fn short_id() -> Result<SessionId, Error> {
+    let mut bytes = [0; SessionId::BYTES];
+    fill_random(&mut bytes[..SHORT_ID])?;
+    Ok(SessionId::from_bytes(bytes))
+}
+
+impl Head {
+    /// The head of a sealed text.
+    pub(crate) fn of_text(text: &str) -> Option<Self> {
+        let mut head = [0; LONG_TEXT / 4 * 3];
+        let mut read = |characters| {
+            let length = TEXT.decode_slice(text.as_bytes().get(..characters)?, &mut head).ok()?;
+            Some(Self::read(&head[..length])?.0)
+        };
+        // Long ids are others' than the provider's own.
+        read(SHORT_TEXT).or_else(|| read(LONG_TEXT))
+    }
+
+    /// Reads a head, and answers what comes behind it.
+    pub(crate) fn read(seal: &[u8]) -> Option<(Self, &[u8])> {
+        let (&[format, key], rest) = seal.split_first_chunk()?;
+        let (id, rest) = match format & LONG_ID {
+            0 => rest.split_at_checked(SHORT_ID)?,
+            _ => rest.split_at_checked(SessionId::BYTES)?,
+        };
+        let mut bytes = [0; SessionId::BYTES];
+        bytes[..id.len()].copy_from_slice(id);
+        let mode = if format & SIGNED == 0 { Mode::Encrypted } else { Mode::Signed };
+        let head = Self { mode, key, id: SessionId::from_bytes(bytes) };
+        // One head has one form.
+        (head.format() == format).then_some((head, rest))
+    }
+
+    pub(crate) fn write(&self, seal: &mut Vec<u8>) {
+        seal.extend([self.format(), self.key]);
+        seal.extend(self.id());
+    }
+
+    /// What is authenticated beside the content: the format, the key's whole id (4 bytes), the
+    /// length of the name in two bytes, the name, and the id as it is in the head.
+    pub(crate) fn context(&self, key: &Key, name: &str) -> Vec<u8> {
+        let mut context = Vec::with_capacity(7 + name.len() + SessionId::BYTES);
+        context.push(self.format());
+        context.extend(key.id);
+        context.extend((name.len() as u16).to_be_bytes());
+        context.extend(name.as_bytes());
+        context.extend(self.id());
+        context
+    }
+
+    fn format(&self) -> u8 {
+        let signed = if self.mode == Mode::Signed { SIGNED } else { 0 };
+        let long = if self.id().len() == SHORT_ID { 0 } else { LONG_ID };
+        VERSION | signed | long
+    }
+
+    /// The id as it travels.
+    fn id(&self) -> &[u8] {
+        let id = self.id.as_bytes();
+        match id.split_at(SHORT_ID) {
+            (short, rest) if rest.iter().all(|byte| *byte == 0) => short,
+            _ => id,
+        }
+    }
+}
