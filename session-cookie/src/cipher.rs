@@ -7,44 +7,36 @@ use rand::Rng as _;
 /// message's length, and the tag. The key is wiped from memory when it is dropped.
 pub(crate) struct Cipher(LessSafeKey);
 
-const TAG: usize = 16;
+pub(crate) const NONCE: usize = NONCE_LEN;
+pub(crate) const TAG: usize = 16;
 
 impl Cipher {
-    /// How much longer a message is when it is sealed.
-    pub(crate) const ADDED: usize = NONCE_LEN + TAG;
-
     pub(crate) fn new(key: &[u8; 32]) -> Self {
         let key = UnboundKey::new(&AES_256_GCM_SIV, key).expect("a key has 32 bytes");
         Self(LessSafeKey::new(key))
     }
 
-    /// Appends the sealed message that `write` appends, authenticated with the context.
-    pub(crate) fn seal(&self, context: &[u8], out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Encrypts a message that has room for a nonce in front, and answers the tag to be put behind;
+    /// the context is authenticated with it.
+    pub(crate) fn seal(&self, context: &[u8], message: &mut [u8]) -> [u8; TAG] {
+        let (nonce, message) = message.split_first_chunk_mut().expect("there is room for a nonce");
         // The thread's generator, seeded by the system's, which takes longer than all the sealing.
         // Were its state inherited by a forked process, two messages could have one nonce: under
         // GCM-SIV that tells whether they and their contexts are equal, and no more.
-        let mut nonce = [0; NONCE_LEN];
-        rand::rng().fill_bytes(&mut nonce);
-        out.extend(nonce);
-        let from = out.len();
-        write(out);
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = self
-            .0
-            .seal_in_place_separate_tag(nonce, Aad::from(context), &mut out[from..])
-            .expect("a message is shorter than 64 GiB");
-        out.extend(tag.as_ref());
+        rand::rng().fill_bytes(nonce);
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let tag = self.0.seal_in_place_separate_tag(nonce, Aad::from(context), message);
+        let tag = tag.expect("a message is shorter than 64 GiB");
+        tag.as_ref().try_into().expect("a tag has 16 bytes")
     }
 
     /// The message; `None` for anything that was not sealed under this key with this context.
     pub(crate) fn open(&self, context: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-        let (nonce, rest) = sealed.split_first_chunk::<NONCE_LEN>()?;
+        let (nonce, rest) = sealed.split_first_chunk::<NONCE>()?;
         let (ciphertext, tag) = rest.split_last_chunk::<TAG>()?;
+        let (nonce, context) = (Nonce::from(nonce), Aad::from(context));
         let mut message = vec![0; ciphertext.len()];
-        let nonce = Nonce::from(nonce);
-        self.0
-            .open_separate_gather(nonce, Aad::from(context), ciphertext, tag, &mut message)
-            .ok()?;
+        self.0.open_separate_gather(nonce, context, ciphertext, tag, &mut message).ok()?;
         Some(message)
     }
 }

@@ -3,7 +3,7 @@
 use session_core::Error;
 
 use crate::KeyRing;
-use crate::cipher::Cipher;
+use crate::cipher::{NONCE, TAG};
 use crate::key::Key;
 
 /// What a ciphertext is, and where it stands: it is authenticated with it, and can't be read
@@ -32,11 +32,11 @@ pub(crate) enum Place<'a> {
 const VERSION: u8 = 1;
 const SALT: usize = 16;
 
-/// Version and key id.
-const HEAD: usize = 1 + 4;
+/// Version, key id and nonce.
+const HEAD: usize = 1 + 4 + NONCE;
 
 /// What encryption adds to a value, at the most: a length, too, which takes five bytes.
-pub(crate) const ADDED_TO_VALUE: usize = 5 + HEAD + Cipher::ADDED + 1;
+pub(crate) const ADDED_TO_VALUE: usize = 5 + HEAD + TAG + 1;
 
 /// Random bytes that the values of one record have in common.
 pub(crate) type Salt = [u8; SALT];
@@ -68,7 +68,7 @@ impl Place<'_> {
     /// Encrypts under the first key.
     pub(crate) fn encrypt(self, ring: &KeyRing, plain: &[u8]) -> Result<Vec<u8>, Error> {
         let key = ring.first();
-        let length = HEAD + Cipher::ADDED + plain.len();
+        let length = HEAD + plain.len() + TAG;
         let mut bytes = Vec::with_capacity(5 + length);
         match length {
             0..=0xff => bytes.extend([0xc4, length as u8]),
@@ -86,7 +86,11 @@ impl Place<'_> {
         }
         bytes.push(VERSION);
         bytes.extend(key.id);
-        key.rest_cipher.seal(&self.context(key), &mut bytes, |bytes| bytes.extend(plain));
+        let from = bytes.len();
+        bytes.extend([0; NONCE]);
+        bytes.extend(plain);
+        let tag = key.rest_cipher.seal(&self.context(key), &mut bytes[from..]);
+        bytes.extend(tag);
         Ok(bytes)
     }
 

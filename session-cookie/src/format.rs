@@ -39,11 +39,11 @@ const UNITS: [u64; 4] = [1, 1000, 60_000, 3_600_000];
 const LONGEST: u64 = 1 << 60;
 
 impl Content {
-    /// Enough bytes for the encoded content, mostly.
+    /// Enough bytes for the encoded content and the rest of a seal, mostly.
     pub(crate) fn room(&self) -> usize {
         let Record { owner, values, .. } = &self.record;
         let owner = owner.as_ref().map_or(0, |owner| owner.len());
-        32 + owner + values.size() + 4 * values.len()
+        96 + owner + values.size() + 4 * values.len()
     }
 
     pub(crate) fn encode(&self, buffer: &mut Vec<u8>) {

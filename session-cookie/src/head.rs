@@ -1,11 +1,9 @@
 //! The beginning of a seal.
 
-use base64::Engine as _;
 use session_core::{Error, SessionId};
 
 use crate::Mode;
-use crate::key::{Key, fill_random};
-use crate::text::TEXT;
+use crate::key::fill_random;
 
 /// What a seal says of itself before it is opened:
 ///
@@ -30,13 +28,6 @@ const LONG_ID: u8 = 0x20;
 /// two are the same with a chance of one in 400,000; then the end of one ends the other.
 const SHORT_ID: usize = 8;
 
-/// The characters that hold a head with a short id, and with a long one.
-const SHORT_TEXT: usize = 16;
-const LONG_TEXT: usize = 48;
-
-/// The longest name of a session.
-pub(crate) const LONGEST_NAME: usize = 256;
-
 /// A new id that is short in a cookie.
 pub(crate) fn short_id() -> Result<SessionId, Error> {
     let mut bytes = [0; SessionId::BYTES];
@@ -45,30 +36,17 @@ pub(crate) fn short_id() -> Result<SessionId, Error> {
 }
 
 impl Head {
-    /// The head of a sealed text.
-    pub(crate) fn of_text(text: &str) -> Option<Self> {
-        let mut head = [0; LONG_TEXT / 4 * 3];
-        let mut read = |characters| {
-            let length = TEXT.decode_slice(text.as_bytes().get(..characters)?, &mut head).ok()?;
-            Some(Self::read(&head[..length])?.0)
-        };
-        // Long ids are others' than the provider's own.
-        read(SHORT_TEXT).or_else(|| read(LONG_TEXT))
-    }
-
-    /// Reads a head, and answers what comes behind it.
-    pub(crate) fn read(seal: &[u8]) -> Option<(Self, &[u8])> {
+    /// Reads the head of a seal.
+    pub(crate) fn read(seal: &[u8]) -> Option<Self> {
         let (&[format, key], rest) = seal.split_first_chunk()?;
-        let (id, rest) = match format & LONG_ID {
-            0 => rest.split_at_checked(SHORT_ID)?,
-            _ => rest.split_at_checked(SessionId::BYTES)?,
-        };
+        let length = if format & LONG_ID == 0 { SHORT_ID } else { SessionId::BYTES };
+        let id = rest.get(..length)?;
         let mut bytes = [0; SessionId::BYTES];
         bytes[..id.len()].copy_from_slice(id);
         let mode = if format & SIGNED == 0 { Mode::Encrypted } else { Mode::Signed };
         let head = Self { mode, key, id: SessionId::from_bytes(bytes) };
         // One head has one form.
-        (head.format() == format).then_some((head, rest))
+        (head.format() == format).then_some(head)
     }
 
     pub(crate) fn write(&self, seal: &mut Vec<u8>) {
@@ -76,16 +54,9 @@ impl Head {
         seal.extend(self.id());
     }
 
-    /// What is authenticated beside the content: the format, the key's whole id (4 bytes), the
-    /// length of the name in two bytes, the name, and the id as it is in the head.
-    pub(crate) fn context(&self, key: &Key, name: &str) -> Vec<u8> {
-        let mut context = Vec::with_capacity(7 + name.len() + SessionId::BYTES);
-        context.push(self.format());
-        context.extend(key.id);
-        context.extend((name.len() as u16).to_be_bytes());
-        context.extend(name.as_bytes());
-        context.extend(self.id());
-        context
+    /// Its length in bytes.
+    pub(crate) fn length(&self) -> usize {
+        2 + self.id().len()
     }
 
     fn format(&self) -> u8 {

@@ -11,9 +11,9 @@ use session_core::{
 use tracing::info;
 
 use crate::format::Content;
-use crate::head::{LONGEST_NAME, short_id};
+use crate::head::short_id;
 use crate::revocation::Revocations;
-use crate::seal::{Opened, SPARE, Sealer};
+use crate::seal::{LONGEST_NAME, Opened, SPARE, Seal, Sealer};
 use crate::{CookieConfig, Mode};
 
 /// Keeps each session in its own token, sealed.
@@ -29,8 +29,13 @@ pub struct CookieProvider {
     number: u64,
 }
 
-/// What a provider found under a token's seal, with that provider's number.
-struct Note(u64, Opened);
+/// What a provider read in a token, and found under its seal, once for each request. Not a secret
+/// kept longer than others: the session has the values for as long as it is loaded.
+struct Note {
+    provider: u64,
+    seal: Seal,
+    opened: OnceLock<Option<Opened>>,
+}
 
 /// The number of the next provider.
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
@@ -66,15 +71,22 @@ impl CookieProvider {
         self.bound.get().map_or("", |bound| &bound.name)
     }
 
-    /// Opens a token's seal, once for each request. Not a secret kept longer than others: the session
-    /// has the values for as long as it is loaded.
+    fn note(&self, text: &str) -> Option<Note> {
+        let seal = self.sealer.read(self.name(), text)?;
+        Some(Note { provider: self.number, seal, opened: OnceLock::new() })
+    }
+
+    /// Opens a token's seal.
     fn opened(&self, token: &Token) -> Option<Opened> {
-        if let Some(Note(_, opened)) = token.note::<Note>().filter(|note| note.0 == self.number) {
-            return Some(opened.clone());
+        let open = |note: &Note| note.opened.get_or_init(|| self.sealer.open(&note.seal)).clone();
+        if let Some(note) = token.note::<Note>().filter(|note| note.provider == self.number) {
+            return open(note);
         }
-        let opened = self.sealer.open(self.name(), token)?;
-        token.keep_note(Note(self.number, opened.clone()));
-        Some(opened)
+        // It was sealed in this request, or came by another provider.
+        let note = self.note(token.own_text()?).filter(|note| note.seal.id() == *token.id())?;
+        let opened = open(&note);
+        token.keep_note(note);
+        opened
     }
 
     /// Opens a token's seal and checks its times; not whether the session was ended.
@@ -142,7 +154,11 @@ fn last_use(content: &Content) -> Timestamp {
 
 impl Provider for CookieProvider {
     fn token(&self, text: &str) -> Option<Token> {
-        self.sealer.token(text)
+        let note = self.note(text)?;
+        let token = Token::with_text(note.seal.id(), text);
+        let may_be_old = self.sealer.may_be_old(&note.seal);
+        token.keep_note(note);
+        Some(if may_be_old { token.to_be_renewed() } else { token })
     }
 
     fn new_token(&self) -> Result<Token, Error> {

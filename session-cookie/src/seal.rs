@@ -5,10 +5,9 @@ use hmac::Mac as _;
 use session_core::{Error, SessionId, Token};
 
 use crate::KeyRing;
-use crate::cipher::Cipher;
+use crate::cipher::NONCE;
 use crate::format::Content;
 use crate::head::Head;
-use crate::key::{Authenticator, Key};
 use crate::text::TEXT;
 
 /// How sessions are sealed.
@@ -34,7 +33,8 @@ pub enum Mode {
 /// | content | | [`Content`], encrypted or readable |
 /// | tag | 16 or 32 | of AES-256-GCM-SIV, or HMAC-SHA-256 |
 ///
-/// Authenticated with the content, and before it, is the head's [context](Head::context).
+/// Authenticated is all that stands before the tag; and before it the name that clients know the
+/// session by, with its length in one byte.
 #[derive(Clone, Debug)]
 pub(crate) struct Sealer {
     pub(crate) ring: KeyRing,
@@ -51,18 +51,29 @@ pub(crate) const LONGEST: usize = 4096;
 /// must not become too large by being read, renamed or ended.
 pub(crate) const SPARE: usize = 16;
 
+/// The longest name of a session.
+pub(crate) const LONGEST_NAME: usize = 255;
+
 /// A signature's length.
 const SIGNATURE: usize = 32;
 
 impl Sealer {
-    /// Reads the session's id off a text that may be a seal of this mode, without opening it.
-    pub(crate) fn token(&self, text: &str) -> Option<Token> {
+    /// Reads a text that may be a seal of this mode for this name, without opening it.
+    pub(crate) fn read(&self, name: &str, text: &str) -> Option<Seal> {
         if !(SHORTEST..=LONGEST).contains(&text.len()) {
             return None;
         }
-        let head = Head::of_text(text).filter(|head| head.mode == self.mode)?;
-        let token = Token::with_text(head.id, text);
-        Some(if self.ring.may_be_old(head.key) { token.to_be_renewed() } else { token })
+        let mut named = named(name, text.len());
+        let start = named.len();
+        TEXT.decode_vec(text, &mut named).ok()?;
+        let head = Head::read(&named[start..]).filter(|head| head.mode == self.mode)?;
+        let content = start + head.length();
+        Some(Seal { named, head, content })
+    }
+
+    /// Whether what is under the seal may be for another key to seal by now.
+    pub(crate) fn may_be_old(&self, seal: &Seal) -> bool {
+        self.ring.may_be_old(seal.head.key)
     }
 
     /// Seals a session under the first key.
@@ -77,22 +88,26 @@ impl Sealer {
         spare: usize,
     ) -> Result<Token, Error> {
         let key = self.ring.first();
+        let mut named = named(name, content.room());
+        let start = named.len();
         let head = Head { mode: self.mode, key: key.id[0], id: *id };
-        let context = head.context(key, name);
-        let mut seal = Vec::with_capacity(context.len() + Cipher::ADDED + content.room());
-        head.write(&mut seal);
+        head.write(&mut named);
         match self.mode {
             Mode::Encrypted => {
-                key.cookie_cipher.seal(&context, &mut seal, |seal| content.encode(seal));
+                let from = named.len();
+                named.extend([0; NONCE]);
+                content.encode(&mut named);
+                let (context, message) = named.split_at_mut(from);
+                let tag = key.cookie_cipher.seal(context, message);
+                named.extend(tag);
             }
             Mode::Signed => {
-                let from = seal.len();
-                content.encode(&mut seal);
-                let tag = signature(key, &context, &seal[from..]).finalize().into_bytes();
-                seal.extend(tag);
+                content.encode(&mut named);
+                let tag = key.cookie_mac.clone().chain_update(&named).finalize().into_bytes();
+                named.extend(tag);
             }
         }
-        let text = TEXT.encode(seal);
+        let text = TEXT.encode(&named[start..]);
         if name.len() + text.len() + spare > LONGEST {
             return Err(Error::TooLarge { what: "cookie bytes", limit: LONGEST });
         }
@@ -101,26 +116,45 @@ impl Sealer {
 
     /// Opens a seal; `None` for anything that no key of the ring sealed as this session, for this
     /// name and in this mode.
-    pub(crate) fn open(&self, name: &str, token: &Token) -> Option<Opened> {
-        let seal = TEXT.decode(token.own_text()?).ok()?;
-        let (head, sealed) = Head::read(&seal)?;
-        if head.mode != self.mode || head.id != *token.id() {
-            return None;
-        }
-        self.ring.with_short_id(head.key).find_map(|key| {
-            let context = head.context(key, name);
+    pub(crate) fn open(&self, seal: &Seal) -> Option<Opened> {
+        let (context, sealed) = seal.named.split_at(seal.content);
+        self.ring.with_short_id(seal.head.key).find_map(|key| {
             let content = match self.mode {
-                Mode::Encrypted => Content::decode(&key.cookie_cipher.open(&context, sealed)?),
+                Mode::Encrypted => Content::decode(&key.cookie_cipher.open(context, sealed)?),
                 Mode::Signed => {
-                    let (content, tag) = sealed.split_last_chunk::<SIGNATURE>()?;
+                    let (signed, tag) = seal.named.split_last_chunk::<SIGNATURE>()?;
                     // In constant time.
-                    signature(key, &context, content).verify(tag.into()).ok()?;
-                    Content::decode(content)
+                    key.cookie_mac.clone().chain_update(signed).verify(tag.into()).ok()?;
+                    Content::decode(signed.get(seal.content..)?)
                 }
             };
             Some(Opened { content: content?, by_first: key.id == self.ring.first().id })
         })
     }
+}
+
+/// A seal's bytes.
+pub(crate) struct Seal {
+    /// What is authenticated, from the name on, and the tag.
+    named: Vec<u8>,
+    head: Head,
+    /// Where the head ends.
+    content: usize,
+}
+
+impl Seal {
+    /// The session's id, which is in the clear.
+    pub(crate) fn id(&self) -> SessionId {
+        self.head.id
+    }
+}
+
+/// The beginning of what is authenticated, with room for a seal.
+fn named(name: &str, room: usize) -> Vec<u8> {
+    let mut named = Vec::with_capacity(1 + name.len() + room);
+    named.push(u8::try_from(name.len()).expect("checked when the name was bound"));
+    named.extend(name.as_bytes());
+    named
 }
 
 /// What a seal held.
@@ -129,10 +163,6 @@ pub(crate) struct Opened {
     pub(crate) content: Content,
     /// Whether the first key sealed it.
     pub(crate) by_first: bool,
-}
-
-fn signature(key: &Key, context: &[u8], content: &[u8]) -> Authenticator {
-    key.cookie_mac.clone().chain_update(context).chain_update(content)
 }
 
 #[cfg(test)]
@@ -145,6 +175,7 @@ mod tests {
 
     use super::*;
     use crate::SecretKey;
+    use crate::key::Authenticator;
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_123);
 
@@ -163,6 +194,10 @@ mod tests {
         SessionId::from_bytes(bytes)
     }
 
+    fn opened(sealer: &Sealer, name: &str, text: &str) -> Option<Opened> {
+        sealer.open(&sealer.read(name, text)?)
+    }
+
     fn content() -> Content {
         Content {
             record: Record {
@@ -176,23 +211,25 @@ mod tests {
         }
     }
 
-    // Fixed vectors: such texts are in clients' cookie jars and must open for ever. Both were made
-    // by other implementations: by the one below, and with Python's hmac.
-    const ENCRYPTED: &str = "Ae04IGJ5dGVzLmp1c3QgYSBub25jZUVo2UGIoxBp4D5xnB36eLVrdPx-1vWUrgyj\
-        Cp-hBq_W_SUpbOoM6zLg";
-    const SIGNED: &str = "Ee04IGJ5dGVzLvug8cKxNAN6aFFjb3VudAdEbmFtZaNhZGHAJYEmvJ90YfmsH3eP\
-        hYRA6zVzwb1bbsR_VgE6J6eD4A";
+    // Fixed vectors: such texts are in clients' cookie jars and must open for ever. They were made
+    // by the documented format with Python's cryptography and hmac.
+    const ENCRYPTED: &str = "Ae04IGJ5dGVzLmp1c3QgYSBub25jZaBWsVd60xbNjFWU8VUcS8RoXPNrJMQz1B6T\
+        xLI-ASeMYBecFFyR8g8h";
+    const SIGNED: &str = "Ee04IGJ5dGVzLvug8cKxNAN6aFFjb3VudAdEbmFtZaNhZGEGs1cdlLnfEZ8uY5_0\
+        2lClzV_4kyCzB7qE1HqfFA4iYA";
 
     #[test]
     fn texts_sealed_before_still_open() {
         for (mode, text) in [(Mode::Encrypted, ENCRYPTED), (Mode::Signed, SIGNED)] {
             let sealer = sealer(mode);
-            let token = sealer.token(text).expect("is a seal");
-            assert_eq!(*token.id(), id());
-            let opened = sealer.open("__Host-id", &token).expect("opens");
+            assert_eq!(sealer.read("__Host-id", text).expect("is a seal").id(), id());
+            let opened = opened(&sealer, "__Host-id", text).expect("opens");
             assert_eq!(opened.content, content());
             assert!(opened.by_first);
-            assert!(sealer.open("__Host-ie", &token).is_none(), "under another name");
+            assert!(
+                sealer.open(&sealer.read("__Host-ie", text).unwrap()).is_none(),
+                "another name"
+            );
         }
         // There is nothing random in a signature.
         let again = sealer(Mode::Signed).seal("__Host-id", &id(), &content(), 0).unwrap();
@@ -213,17 +250,16 @@ mod tests {
         let cipher = cipher.unwrap();
         let key_id = derived("session-cookie 1: key id");
         let head = [&[0x01, key_id[0]], &id().as_bytes()[..8]].concat();
-        let aad = [&[0x01], &key_id[..4], &[0, 9], b"__Host-id", &id().as_bytes()[..8]].concat();
+        let aad = [&b"\x09__Host-id"[..], &head].concat();
         let seal = BASE64_URL_SAFE_NO_PAD.decode(ENCRYPTED).unwrap();
         let (nonce, msg) = seal.strip_prefix(&head[..]).unwrap().split_first_chunk().unwrap();
-        let opened = cipher.decrypt(&(*nonce).into(), Payload { msg, aad: &aad }).unwrap();
-        assert_eq!(Content::decode(&opened), Some(content()));
+        let plain = cipher.decrypt(&(*nonce).into(), Payload { msg, aad: &aad }).unwrap();
+        assert_eq!(Content::decode(&plain), Some(content()));
 
         let nonce = [7; 12];
-        let sealed = cipher.encrypt(&nonce.into(), Payload { msg: &opened, aad: &aad }).unwrap();
+        let sealed = cipher.encrypt(&nonce.into(), Payload { msg: &plain, aad: &aad }).unwrap();
         let text = BASE64_URL_SAFE_NO_PAD.encode([&head[..], &nonce, &sealed].concat());
-        let sealer = sealer(Mode::Encrypted);
-        let opened = sealer.open("__Host-id", &sealer.token(&text).unwrap()).unwrap();
+        let opened = opened(&sealer(Mode::Encrypted), "__Host-id", &text).unwrap();
         assert_eq!(opened.content, content());
     }
 
@@ -240,7 +276,7 @@ mod tests {
                     Ok(token) => {
                         let text = token.own_text().unwrap();
                         assert!("__Host-id".len() + text.len() <= LONGEST);
-                        let opened = sealer.open("__Host-id", &token).expect("opens");
+                        let opened = opened(&sealer, "__Host-id", text).expect("opens");
                         assert_eq!(opened.content, content);
                         longest = length;
                     }
@@ -272,19 +308,17 @@ mod tests {
             content.record.values = values.into_iter().collect();
             content.record.owner = owner.map(String::into);
             let sealed = sealer.seal(&name, &id, &content, SPARE).unwrap();
-            let token = sealer.token(sealed.own_text().unwrap()).unwrap();
-            prop_assert_eq!(&token, &sealed);
-            prop_assert_eq!(sealer.open(&name, &token).unwrap().content, content);
+            let text = sealed.own_text().unwrap();
+            prop_assert_eq!(sealer.read(&name, text).unwrap().id(), id);
+            prop_assert_eq!(opened(&sealer, &name, text).unwrap().content, content);
             let other_name = [&name, "x"].concat();
-            prop_assert!(sealer.open(&other_name, &token).is_none());
+            prop_assert!(opened(&sealer, &other_name, text).is_none());
         }
 
         #[test]
         fn any_text_is_refused_without_a_panic(text in "[A-Za-z0-9_-]{0,200}", signed: bool) {
             let sealer = sealer(if signed { Mode::Signed } else { Mode::Encrypted });
-            if let Some(token) = sealer.token(&text) {
-                prop_assert!(sealer.open("__Host-id", &token).is_none());
-            }
+            prop_assert!(opened(&sealer, "__Host-id", &text).is_none());
         }
 
         #[test]
@@ -292,9 +326,8 @@ mod tests {
             let sealer = sealer(if signed { Mode::Signed } else { Mode::Encrypted });
             let mut bytes = bytes;
             bytes[..2].copy_from_slice(&[if signed { 0x11 } else { 0x01 }, sealer.ring.first().id[0]]);
-            if let Some(token) = sealer.token(&BASE64_URL_SAFE_NO_PAD.encode(bytes)) {
-                prop_assert!(sealer.open("__Host-id", &token).is_none());
-            }
+            let text = BASE64_URL_SAFE_NO_PAD.encode(bytes);
+            prop_assert!(opened(&sealer, "__Host-id", &text).is_none());
         }
     }
 }
