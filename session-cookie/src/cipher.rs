@@ -35,8 +35,8 @@ impl Cipher {
         let (nonce, rest) = sealed.split_first_chunk::<NONCE>()?;
         let (ciphertext, tag) = rest.split_last_chunk::<TAG>()?;
         let (nonce, context) = (Nonce::from(nonce), Aad::from(context));
-        let mut message = vec![0; ciphertext.len()];
-        self.0.open_separate_gather(nonce, context, ciphertext, tag, &mut message).ok()?;
+        let mut message = ciphertext.to_vec();
+        self.0.open_in_place_separate_tag(nonce, context, tag, &mut message).ok()?;
         Some(message)
     }
 }
