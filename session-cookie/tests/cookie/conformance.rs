@@ -8,7 +8,10 @@ use session_cookie::{
 use session_core::conformance::{Capabilities, Harness};
 use session_core::transport::CookieOptions;
 use session_core::{Binding, Config, Provider};
+use session_file::{Durability, FileConfig, FileProvider};
 use session_memory::{MemoryConfig, MemoryProvider};
+
+use crate::rotation::Scratch;
 
 /// What a record at the client can't do, at the least.
 fn at_the_client() -> Capabilities {
@@ -125,4 +128,45 @@ mod encrypted_at_rest_in_a_slow_store {
     use session_core::conformance::Delayed;
 
     session_core::conformance_tests!(super::AtRest::over(Delayed::new(super::memory(), 7), 100));
+}
+
+/// Two openings of one directory, as two processes have them, with the same keys.
+struct OverFiles<P> {
+    provider: Arc<P>,
+    another: Arc<P>,
+    _directory: Scratch,
+}
+
+impl<P> OverFiles<P> {
+    fn new(wrap: impl Fn(FileProvider, KeyRing) -> P) -> Self {
+        let (directory, keys) = (Scratch::new(), keys());
+        let open = || {
+            let config = FileConfig::new(&directory.0).with_sync(Durability::None);
+            let files = FileProvider::open(config).expect("the store opens");
+            Arc::new(wrap(files, keys.clone()))
+        };
+        Self { provider: open(), another: open(), _directory: directory }
+    }
+}
+
+impl<P: Provider> Harness for OverFiles<P> {
+    fn provider(&self) -> Arc<dyn Provider> {
+        self.provider.provider()
+    }
+
+    fn another(&self) -> Arc<dyn Provider> {
+        self.another.provider()
+    }
+
+    fn rounds(&self) -> usize {
+        100
+    }
+}
+
+mod signed_ids_over_files {
+    session_core::conformance_tests!(super::OverFiles::new(super::SignedProvider::new));
+}
+
+mod encrypted_at_rest_over_files {
+    session_core::conformance_tests!(super::OverFiles::new(super::EncryptedProvider::new));
 }
