@@ -1,27 +1,23 @@
-//! A session's operations on the disk, step by step.
+//! A session's operations on the disk.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+mod read;
+mod write;
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::Mutex;
-use rustix::fs::Stat;
 use rustix::io::Errno;
 use session_core::{Changes, Error, Record, SessionId, Timestamp};
 
-use crate::directory::{Directory, is_file};
-use crate::disk::{Disk, FILE_MODE, Faults, NoFaults};
-use crate::error::{failed, in_doubt, not_done, unreadable};
+use crate::directory::Directory;
+use crate::disk::{Disk, Faults, NoFaults};
+use crate::error::{failed, not_done};
 use crate::expiry::Expiries;
-use crate::format;
 use crate::lock::{Held, Locks, Queued};
 use crate::name::{Name, folder_name};
-use crate::temporary::Temporary;
 use crate::walk::Place;
 use crate::{Durability, FileConfig};
-
-/// The largest file that is read where a runtime's worker may be waiting: beyond it, even what is
-/// in memory takes time.
-const CACHED_BYTES: usize = 64 * 1024;
 
 /// An open store. Its functions block.
 ///
@@ -90,50 +86,6 @@ impl<F: Faults> Store<F> {
         self.install(temporary, &folder, name, expired)?;
         drop(held);
         self.settle(&folder)
-    }
-
-    /// Answers at once if all that is needed is in memory; `None` if [`load`](Self::load) has to
-    /// look.
-    pub(crate) fn load_cached(
-        &self,
-        name: &Name,
-        now: Timestamp,
-    ) -> Option<Result<Option<Record>, Error>> {
-        if !self.reads_cached.load(Ordering::Relaxed) {
-            return None;
-        }
-        let file = match self.disk.open_file_cached(&self.directory.root, name.path()) {
-            Ok(file) => file,
-            Err(Errno::NOENT) => return Some(Ok(None)),
-            Err(_) => return None,
-        };
-        let stat = self.disk.stat(&file).ok()?;
-        let length = match self.check(&stat, now) {
-            Ok(Some(_)) => stat.st_size as usize,
-            Ok(None) => return Some(Ok(None)),
-            Err(error) => return Some(Err(error)),
-        };
-        if length > CACHED_BYTES {
-            return None;
-        }
-        let mut bytes = vec![0; length];
-        match self.disk.read_cached(&file, &mut bytes) {
-            Ok(read) if read == length => Some(self.decode(&bytes, name, &stat).map(Some)),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
-                self.reads_cached.store(false, Ordering::Relaxed);
-                None
-            }
-            _ => None,
-        }
-    }
-
-    pub(crate) fn load(&self, name: &Name, now: Timestamp) -> Result<Option<Record>, Error> {
-        match self.disk.open_folder(&self.directory.root, &folder_name(name.folder())) {
-            Ok(folder) => self.read(&folder, name, now),
-            Err(Errno::NOENT) => Ok(None),
-            Err(Errno::NOTDIR | Errno::LOOP) => Err(unreadable("its folder is none")),
-            Err(errno) => Err(failed("opening a folder")(errno)),
-        }
     }
 
     pub(crate) fn save(
@@ -234,158 +186,6 @@ impl<F: Faults> Store<F> {
         match self.disk.open_folder(&self.directory.root, &folder_name(name.folder())) {
             Err(Errno::NOENT) => Err(Error::Gone),
             folder => folder.map_err(failed("opening a folder")),
-        }
-    }
-
-    /// The folder of a session that is to be stored. All were made when the store was opened, but
-    /// what cleans up directories for temporary files removes empty ones.
-    fn make_folder(&self, name: &Name) -> Result<OwnedFd, Error> {
-        match self.open_folder(name) {
-            Err(Error::Gone) => {}
-            folder => return folder,
-        }
-        match self.disk.make_folder(&self.directory.root, &folder_name(name.folder())) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(failed("making a folder")(errno)),
-        }
-        self.settle(&self.directory.root)?;
-        match self.open_folder(name) {
-            Err(Error::Gone) => Err(failed("opening a folder")(Errno::NOENT)),
-            folder => folder,
-        }
-    }
-
-    /// Whether a name has an expired record; an error if it has anything else.
-    fn check_free(&self, folder: &OwnedFd, name: &Name, now: Timestamp) -> Result<bool, Error> {
-        match self.disk.stat_at(folder, name.file()) {
-            Err(Errno::NOENT) => Ok(false),
-            Err(errno) => Err(failed("looking at a session's file")(errno)),
-            Ok(stat) => match self.check(&stat, now) {
-                Ok(None) => Ok(true),
-                // What can't be read is somebody's, and ids that meet by chance don't exist.
-                Ok(Some(_)) | Err(_) => Err(Error::Exists),
-            },
-        }
-    }
-
-    /// The expiry of a live record, going by its file's metadata; `None` if it is expired.
-    pub(crate) fn check(&self, stat: &Stat, now: Timestamp) -> Result<Option<Timestamp>, Error> {
-        if !is_file(stat) {
-            return Err(unreadable("it is no regular file"));
-        }
-        if stat.st_uid != self.directory.user {
-            return Err(unreadable("it belongs to another user"));
-        }
-        if stat.st_mode & 0o7777 != FILE_MODE {
-            return Err(unreadable("its mode is not 600"));
-        }
-        let Some(expires) = self.expiries.of_file(stat) else {
-            return Err(unreadable("its expiry is out of range"));
-        };
-        if expires <= now {
-            return Ok(None);
-        }
-        match usize::try_from(stat.st_size) {
-            Ok(length) if length > self.config.max_bytes => {
-                Err(unreadable("it is larger than max_bytes"))
-            }
-            Ok(length) if length >= format::HEADER => Ok(Some(expires)),
-            _ => Err(unreadable("it is cut short")),
-        }
-    }
-
-    fn read(&self, folder: &OwnedFd, name: &Name, now: Timestamp) -> Result<Option<Record>, Error> {
-        let file = match self.disk.open_file(folder, name.file()) {
-            Ok(file) => file,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(Errno::LOOP) => return Err(unreadable("it is a symbolic link")),
-            Err(Errno::NXIO | Errno::NODEV) => return Err(unreadable("it is no regular file")),
-            Err(Errno::PERM | Errno::ACCESS) => return Err(unreadable("it may not be read")),
-            Err(errno) => return Err(failed("opening a session's file")(errno)),
-        };
-        let stat = self.disk.stat(&file).map_err(failed("looking at a session's file"))?;
-        if self.check(&stat, now)?.is_none() {
-            return Ok(None);
-        }
-        // Checked: no more than max_bytes.
-        let mut bytes = vec![0; stat.st_size as usize];
-        let read = self.disk.read(&file, &mut bytes);
-        let length = read.map_err(failed("reading a session's file"))?;
-        self.decode(&bytes[..length], name, &stat).map(Some)
-    }
-
-    fn decode(&self, bytes: &[u8], name: &Name, stat: &Stat) -> Result<Record, Error> {
-        let expires = self.expiries.of_file(stat).unwrap_or_default();
-        format::decode(bytes, name.digest(), expires).map_err(unreadable)
-    }
-
-    /// The record that a change builds on.
-    fn read_live(&self, folder: &OwnedFd, name: &Name, now: Timestamp) -> Result<Record, Error> {
-        match self.read(folder, name, now) {
-            Ok(Some(record)) => Ok(record),
-            Ok(None) | Err(Error::Unreadable { .. }) => Err(Error::Gone),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Writes a record to a temporary in the folder.
-    fn write<'t>(
-        &'t self,
-        folder: &'t OwnedFd,
-        record: &Record,
-        name: &Name,
-        next: Option<&Name>,
-    ) -> Result<Temporary<'t, F>, Error> {
-        if format::encoded_len(record) > self.config.max_bytes {
-            return Err(Error::TooLarge {
-                what: "bytes of a session's file",
-                limit: self.config.max_bytes,
-            });
-        }
-        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let temporary = Temporary::create(&self.disk, folder, self.token, serial)?;
-        let bytes = format::encode(record, name.digest(), next.map(Name::digest));
-        let times = self.expiries.to_file(record.expires);
-        temporary.fill(&bytes, &times, self.config.sync == Durability::Full)?;
-        Ok(temporary)
-    }
-
-    /// Gives a temporary the session's name, all at once for whoever reads.
-    fn install(
-        &self,
-        temporary: Temporary<'_, F>,
-        folder: &OwnedFd,
-        name: &Name,
-        replaces: bool,
-    ) -> Result<(), Error> {
-        let doing = "installing a session's file";
-        // Ext4 writes a file to the disk before it is renamed over another one. That is for
-        // programs that forget to sync; here it costs more than all the rest of a save that is
-        // meant not to wait. Files that are swapped are left alone.
-        if replaces
-            && self.config.sync == Durability::None
-            && self.exchanges.load(Ordering::Relaxed)
-        {
-            match self.disk.exchange(folder, temporary.name(), name.file()) {
-                // Dropped, it removes the old record's file.
-                Ok(()) => return Ok(()),
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                    self.exchanges.store(false, Ordering::Relaxed);
-                }
-                Err(errno) => return Err(not_done(doing)(errno)),
-            }
-        }
-        let renamed = self.disk.rename((folder, temporary.name()), (folder, name.file()));
-        renamed.map_err(not_done(doing))?;
-        temporary.moved_away();
-        Ok(())
-    }
-
-    /// Waits until a change of a directory is on the disk, if it is to.
-    fn settle(&self, directory: impl AsFd) -> Result<(), Error> {
-        match self.config.sync {
-            Durability::Full => self.disk.sync(directory).map_err(in_doubt("syncing a folder")),
-            Durability::None => Ok(()),
         }
     }
 }

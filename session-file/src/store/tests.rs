@@ -1,14 +1,16 @@
 //! Faults, at every operation; and what only shows from inside.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_lite::future::block_on;
+use rustix::fs::Stat;
 use session_core::value;
 
 use super::*;
 use crate::disk::Operation;
+use crate::temporary::Temporary;
 
 #[path = "../../tests/file/scratch.rs"]
 mod scratch;
