@@ -47,6 +47,7 @@ mod expiry;
 mod format;
 mod lock;
 mod name;
+mod pool;
 mod provider;
 mod store;
 mod temporary;

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use blocking::unblock;
 use session_core::{
     Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token,
 };
@@ -11,15 +10,17 @@ use session_core::{
 use crate::FileConfig;
 use crate::disk::{Disk, NoFaults};
 use crate::name::Name;
+use crate::pool::{Ends, run};
 use crate::store::Store;
 
 /// Keeps sessions in files.
 ///
-/// Operations run on the thread pool of the [`blocking`] crate, which grows as needed and needs no
-/// particular runtime. A load is answered at once where the kernel has all of it in memory.
+/// Operations run on threads of the crate's own, up to 256, which need no particular runtime. A load
+/// is answered at once where the kernel has all of it in memory. With `sync=none`, a task that waits
+/// for the only change under way is polled again and again for up to 50 microseconds.
 ///
 /// # Cancellation
-/// A future that is dropped has done nothing or goes on in the pool to its end: the stored record
+/// A future that is dropped has done nothing or goes on to its end on its thread: the stored record
 /// is the old one or the new one.
 pub struct FileProvider {
     store: Arc<Store>,
@@ -46,7 +47,7 @@ impl Provider for FileProvider {
         let (store, name) = (Arc::clone(&self.store), Name::of(id));
         ProviderFuture::boxed(async move {
             let queued = store.locks.queue(&name).await;
-            unblock(move || store.create(queued, &name, &record, now)).await?;
+            run(store.ends(), move || store.create(queued, &name, &record, now)).await?;
             Ok(Token::from(*id))
         })
     }
@@ -61,7 +62,7 @@ impl Provider for FileProvider {
             return ProviderFuture::ready(answer);
         }
         let store = Arc::clone(&self.store);
-        ProviderFuture::boxed(unblock(move || store.load(&name, now)))
+        ProviderFuture::boxed(run(Ends::Later, move || store.load(&name, now)))
     }
 
     fn save<'a>(
@@ -74,7 +75,7 @@ impl Provider for FileProvider {
         ProviderFuture::boxed(async move {
             let queued = store.locks.queue(&name).await;
             let changes = changes.clone();
-            unblock(move || store.save(queued, &name, &changes, now)).await?;
+            run(store.ends(), move || store.save(queued, &name, &changes, now)).await?;
             Ok(token.clone())
         })
     }
@@ -89,7 +90,7 @@ impl Provider for FileProvider {
         let store = Arc::clone(&self.store);
         ProviderFuture::boxed(async move {
             let queued = store.locks.queue_both(&name, &new_name).await;
-            unblock(move || store.rename(queued, &name, &new_name, now)).await?;
+            run(store.ends(), move || store.rename(queued, &name, &new_name, now)).await?;
             Ok(Token::from(*new_id))
         })
     }
@@ -102,7 +103,7 @@ impl Provider for FileProvider {
         let (store, name) = (Arc::clone(&self.store), Name::of(token.id()));
         ProviderFuture::boxed(async move {
             let queued = store.locks.queue(&name).await;
-            unblock(move || store.destroy(queued, &name)).await
+            run(store.ends(), move || store.destroy(queued, &name)).await
         })
     }
 
@@ -115,7 +116,7 @@ impl Provider for FileProvider {
         let (store, name) = (Arc::clone(&self.store), Name::of(token.id()));
         ProviderFuture::boxed(async move {
             let queued = store.locks.queue(&name).await;
-            unblock(move || store.touch(queued, &name, expires, now)).await?;
+            run(Ends::Soon, move || store.touch(queued, &name, expires, now)).await?;
             Ok(token.clone())
         })
     }
@@ -124,7 +125,7 @@ impl Provider for FileProvider {
     /// where they are in memory. Damaged files are counted, because none is opened.
     fn count(&self, now: Timestamp) -> ProviderFuture<'_, Result<u64, Error>> {
         let store = Arc::clone(&self.store);
-        ProviderFuture::boxed(unblock(move || store.count(now)))
+        ProviderFuture::boxed(run(Ends::Later, move || store.count(now)))
     }
 
     /// Removes expired sessions, and the temporaries of processes that died. Looks at the metadata

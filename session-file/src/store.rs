@@ -16,6 +16,7 @@ use crate::error::{failed, not_done};
 use crate::expiry::Expiries;
 use crate::lock::{Held, Locks, Queued};
 use crate::name::{Name, folder_name};
+use crate::pool::Ends;
 use crate::walk::Place;
 use crate::{Durability, FileConfig};
 
@@ -70,6 +71,14 @@ impl<F: Faults> Store<F> {
 
     pub(crate) fn config(&self) -> &FileConfig {
         &self.config
+    }
+
+    /// How long changes are likely to take.
+    pub(crate) fn ends(&self) -> Ends {
+        match self.config.sync {
+            Durability::Full => Ends::Later,
+            Durability::None => Ends::Soon,
+        }
     }
 
     pub(crate) fn create(
