@@ -13,7 +13,7 @@ use tracing::info;
 use crate::format::Content;
 use crate::head::short_id;
 use crate::revocation::Revocations;
-use crate::seal::{LONGEST_NAME, Opened, SPARE, Seal, Sealer};
+use crate::seal::{LONGEST_NAME, Opened, SPARE, Sealer};
 use crate::{CookieConfig, Mode};
 
 /// Keeps each session in its own token, sealed.
@@ -29,13 +29,9 @@ pub struct CookieProvider {
     number: u64,
 }
 
-/// What a provider read in a token, and found under its seal, once for each request. Not a secret
-/// kept longer than others: the session has the values for as long as it is loaded.
-struct Note {
-    provider: u64,
-    seal: Seal,
-    opened: OnceLock<Option<Opened>>,
-}
+/// What a provider found under a token's seal, with that provider's number. Not a secret kept longer
+/// than others: the session has the values for as long as it is loaded.
+struct Note(u64, Opened);
 
 /// The number of the next provider.
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
@@ -71,22 +67,14 @@ impl CookieProvider {
         self.bound.get().map_or("", |bound| &bound.name)
     }
 
-    fn note(&self, text: &str) -> Option<Note> {
-        let seal = self.sealer.read(self.name(), text)?;
-        Some(Note { provider: self.number, seal, opened: OnceLock::new() })
-    }
-
-    /// Opens a token's seal.
+    /// What is under a token's seal.
     fn opened(&self, token: &Token) -> Option<Opened> {
-        let open = |note: &Note| note.opened.get_or_init(|| self.sealer.open(&note.seal)).clone();
-        if let Some(note) = token.note::<Note>().filter(|note| note.provider == self.number) {
-            return open(note);
+        if let Some(Note(_, opened)) = token.note::<Note>().filter(|note| note.0 == self.number) {
+            return Some(opened.clone());
         }
         // It was sealed in this request, or came by another provider.
-        let note = self.note(token.own_text()?).filter(|note| note.seal.id() == *token.id())?;
-        let opened = open(&note);
-        token.keep_note(note);
-        opened
+        let opened = self.sealer.open(self.name(), token.own_text()?)?;
+        (opened.id == *token.id()).then_some(opened)
     }
 
     /// Opens a token's seal and checks its times; not whether the session was ended.
@@ -154,11 +142,11 @@ fn last_use(content: &Content) -> Timestamp {
 
 impl Provider for CookieProvider {
     fn token(&self, text: &str) -> Option<Token> {
-        let note = self.note(text)?;
-        let token = Token::with_text(note.seal.id(), text);
-        let may_be_old = self.sealer.may_be_old(&note.seal);
-        token.keep_note(note);
-        Some(if may_be_old { token.to_be_renewed() } else { token })
+        let opened = self.sealer.open(self.name(), text)?;
+        let token = Token::with_text(opened.id, text);
+        let token = if opened.by_first { token } else { token.to_be_renewed() };
+        token.keep_note(Note(self.number, opened));
+        Some(token)
     }
 
     fn new_token(&self) -> Result<Token, Error> {
@@ -217,7 +205,7 @@ impl Provider for CookieProvider {
         now: Timestamp,
     ) -> ProviderFuture<'a, Result<Token, Error>> {
         self.replace(token, now, move |opened| {
-            let Opened { content: Content { mut record, deadline, .. }, by_first } = opened;
+            let Opened { content: Content { mut record, deadline, .. }, by_first, .. } = opened;
             let before = record.expires;
             record.apply(changes, now)?;
             let same = changes.is_empty() && changes.owner.is_none() && record.expires == before;
@@ -284,7 +272,7 @@ impl Provider for CookieProvider {
         now: Timestamp,
     ) -> ProviderFuture<'a, Result<Token, Error>> {
         self.replace(token, now, move |opened| {
-            let Opened { content: Content { mut record, deadline, .. }, by_first } = opened;
+            let Opened { content: Content { mut record, deadline, .. }, by_first, .. } = opened;
             if expires <= record.expires && by_first {
                 return Ok(token.clone());
             }

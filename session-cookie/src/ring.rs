@@ -116,11 +116,6 @@ impl KeyRing {
         self.0.iter().find(|key| key.id == id)
     }
 
-    /// Whether what a key of this id sealed may be for another one to seal by now.
-    pub(crate) fn may_be_old(&self, id: u8) -> bool {
-        self.first().id[0] != id || self.with_short_id(id).nth(1).is_some()
-    }
-
     /// Whether there are keys that only open.
     pub(crate) fn has_old_keys(&self) -> bool {
         self.0.len() > 1

@@ -18,8 +18,7 @@ pub enum Mode {
     #[default]
     Encrypted,
     /// Authenticated by HMAC-SHA-256 (RFC 2104), of which half travels: nobody else can change the
-    /// session, but the client
-    /// can read it.
+    /// session, but the client can read it.
     Signed,
 }
 
@@ -56,24 +55,6 @@ pub(crate) const SPARE: usize = 16;
 pub(crate) const LONGEST_NAME: usize = 255;
 
 impl Sealer {
-    /// Reads a text that may be a seal of this mode for this name, without opening it.
-    pub(crate) fn read(&self, name: &str, text: &str) -> Option<Seal> {
-        if !(SHORTEST..=LONGEST).contains(&text.len()) {
-            return None;
-        }
-        let mut named = named(name, text.len());
-        let start = named.len();
-        TEXT.decode_vec(text, &mut named).ok()?;
-        let head = Head::read(&named[start..]).filter(|head| head.mode == self.mode)?;
-        let content = start + head.length();
-        Some(Seal { named, head, content })
-    }
-
-    /// Whether what is under the seal may be for another key to seal by now.
-    pub(crate) fn may_be_old(&self, seal: &Seal) -> bool {
-        self.ring.may_be_old(seal.head.key)
-    }
-
     /// Seals a session under the first key.
     ///
     /// # Errors
@@ -112,38 +93,30 @@ impl Sealer {
         Ok(Token::with_text(*id, text))
     }
 
-    /// Opens a seal; `None` for anything that no key of the ring sealed as this session, for this
-    /// name and in this mode.
-    pub(crate) fn open(&self, seal: &Seal) -> Option<Opened> {
-        let (context, sealed) = seal.named.split_at(seal.content);
-        self.ring.with_short_id(seal.head.key).find_map(|key| {
+    /// Opens a text; `None` for anything that no key of the ring sealed for this name and in this
+    /// mode.
+    pub(crate) fn open(&self, name: &str, text: &str) -> Option<Opened> {
+        if !(SHORTEST..=LONGEST).contains(&text.len()) {
+            return None;
+        }
+        let mut named = named(name, text.len());
+        let start = named.len();
+        TEXT.decode_vec(text, &mut named).ok()?;
+        let head = Head::read(&named[start..]).filter(|head| head.mode == self.mode)?;
+        let (context, sealed) = named.split_at(start + head.length());
+        self.ring.with_short_id(head.key).find_map(|key| {
             let content = match self.mode {
                 Mode::Encrypted => Content::decode(&key.cookie_cipher.open(context, sealed)?),
                 Mode::Signed => {
-                    let (signed, tag) = seal.named.split_last_chunk::<TAG>()?;
+                    let (signed, tag) = named.split_last_chunk::<TAG>()?;
                     // In constant time.
                     key.cookie_mac.clone().chain_update(signed).verify_truncated_left(tag).ok()?;
-                    Content::decode(signed.get(seal.content..)?)
+                    Content::decode(signed.get(context.len()..)?)
                 }
             };
-            Some(Opened { content: content?, by_first: key.id == self.ring.first().id })
+            let by_first = key.id == self.ring.first().id;
+            Some(Opened { id: head.id, content: content?, by_first })
         })
-    }
-}
-
-/// A seal's bytes.
-pub(crate) struct Seal {
-    /// What is authenticated, from the name on, and the tag.
-    named: Vec<u8>,
-    head: Head,
-    /// Where the head ends.
-    content: usize,
-}
-
-impl Seal {
-    /// The session's id, which is in the clear.
-    pub(crate) fn id(&self) -> SessionId {
-        self.head.id
     }
 }
 
@@ -158,6 +131,7 @@ fn named(name: &str, room: usize) -> Vec<u8> {
 /// What a seal held.
 #[derive(Clone, Debug)]
 pub(crate) struct Opened {
+    pub(crate) id: SessionId,
     pub(crate) content: Content,
     /// Whether the first key sealed it.
     pub(crate) by_first: bool,
@@ -192,10 +166,6 @@ mod tests {
         SessionId::from_bytes(bytes)
     }
 
-    fn opened(sealer: &Sealer, name: &str, text: &str) -> Option<Opened> {
-        sealer.open(&sealer.read(name, text)?)
-    }
-
     fn content() -> Content {
         Content {
             record: Record {
@@ -220,14 +190,11 @@ mod tests {
     fn texts_sealed_before_still_open() {
         for (mode, text) in [(Mode::Encrypted, ENCRYPTED), (Mode::Signed, SIGNED)] {
             let sealer = sealer(mode);
-            assert_eq!(sealer.read("__Host-id", text).expect("is a seal").id(), id());
-            let opened = opened(&sealer, "__Host-id", text).expect("opens");
+            let opened = sealer.open("__Host-id", text).expect("opens");
+            assert_eq!(opened.id, id());
             assert_eq!(opened.content, content());
             assert!(opened.by_first);
-            assert!(
-                sealer.open(&sealer.read("__Host-ie", text).unwrap()).is_none(),
-                "another name"
-            );
+            assert!(sealer.open("__Host-ie", text).is_none(), "another name");
         }
         // There is nothing random in a signature.
         let again = sealer(Mode::Signed).seal("__Host-id", &id(), &content(), 0).unwrap();
@@ -257,7 +224,7 @@ mod tests {
         let nonce = [7; 12];
         let sealed = cipher.encrypt(&nonce.into(), Payload { msg: &plain, aad: &aad }).unwrap();
         let text = BASE64_URL_SAFE_NO_PAD.encode([&head[..], &nonce, &sealed].concat());
-        let opened = opened(&sealer(Mode::Encrypted), "__Host-id", &text).unwrap();
+        let opened = sealer(Mode::Encrypted).open("__Host-id", &text).unwrap();
         assert_eq!(opened.content, content());
     }
 
@@ -274,7 +241,7 @@ mod tests {
                     Ok(token) => {
                         let text = token.own_text().unwrap();
                         assert!("__Host-id".len() + text.len() <= LONGEST);
-                        let opened = opened(&sealer, "__Host-id", text).expect("opens");
+                        let opened = sealer.open("__Host-id", text).expect("opens");
                         assert_eq!(opened.content, content);
                         longest = length;
                     }
@@ -307,16 +274,16 @@ mod tests {
             content.record.owner = owner.map(String::into);
             let sealed = sealer.seal(&name, &id, &content, SPARE).unwrap();
             let text = sealed.own_text().unwrap();
-            prop_assert_eq!(sealer.read(&name, text).unwrap().id(), id);
-            prop_assert_eq!(opened(&sealer, &name, text).unwrap().content, content);
+            let opened = sealer.open(&name, text).unwrap();
+            prop_assert_eq!((opened.id, opened.content), (id, content));
             let other_name = [&name, "x"].concat();
-            prop_assert!(opened(&sealer, &other_name, text).is_none());
+            prop_assert!(sealer.open(&other_name, text).is_none());
         }
 
         #[test]
         fn any_text_is_refused_without_a_panic(text in "[A-Za-z0-9_-]{0,200}", signed: bool) {
             let sealer = sealer(if signed { Mode::Signed } else { Mode::Encrypted });
-            prop_assert!(opened(&sealer, "__Host-id", &text).is_none());
+            prop_assert!(sealer.open("__Host-id", &text).is_none());
         }
 
         #[test]
@@ -325,7 +292,7 @@ mod tests {
             let mut bytes = bytes;
             bytes[..2].copy_from_slice(&[if signed { 0x11 } else { 0x01 }, sealer.ring.first().id[0]]);
             let text = BASE64_URL_SAFE_NO_PAD.encode(bytes);
-            prop_assert!(opened(&sealer, "__Host-id", &text).is_none());
+            prop_assert!(sealer.open("__Host-id", &text).is_none());
         }
     }
 }
