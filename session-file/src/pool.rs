@@ -10,7 +10,6 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -107,12 +106,14 @@ pub(crate) async fn run<T: Send + 'static>(
     });
     POOL.submit(Job { run, ends });
 
-    let asking_ends = (ends == Ends::Soon && *SEVERAL_PROCESSORS).then(|| Instant::now() + MOMENT);
+    let asking_ends = (ends == Ends::Soon).then(|| Instant::now() + MOMENT);
     let answer = poll_fn(|context| {
         let polled = Pin::new(&mut receiver).poll(context);
         if polled.is_pending()
             && asking_ends.is_some_and(|end| POOL.is_alone() && Instant::now() < end)
         {
+            // The job's thread may be waiting for this processor.
+            thread::yield_now();
             context.waker().wake_by_ref();
         }
         polled
@@ -123,10 +124,6 @@ pub(crate) async fn run<T: Send + 'static>(
         Err(oneshot::Canceled) => Err(Error::unavailable("no thread can be started")),
     }
 }
-
-/// Where there is but one, the job waits for whoever stays awake for it.
-static SEVERAL_PROCESSORS: LazyLock<bool> =
-    LazyLock::new(|| thread::available_parallelism().is_ok_and(|number| number.get() > 1));
 
 impl Pool {
     fn is_alone(&self) -> bool {
@@ -165,7 +162,7 @@ impl Pool {
                 ended = job.ends;
                 MutexGuard::unlocked(&mut state, job.run);
             }
-            if ended == Ends::Soon && !state.watched && *SEVERAL_PROCESSORS {
+            if ended == Ends::Soon && !state.watched {
                 state.watched = true;
                 MutexGuard::unlocked(&mut state, || self.watch());
                 state.watched = false;
