@@ -3,7 +3,7 @@
 use crate::transport::reference::{Reference, clean, resolve};
 use crate::transport::scope::Scope;
 
-/// How many `base` elements of doubtful effect are followed.
+/// How many of them are followed.
 const PLACES: usize = 8;
 
 /// The URLs that browsers may resolve a page's references against: the page's own, and that of its
@@ -12,8 +12,6 @@ const PLACES: usize = 8;
 pub(super) struct Bases {
     /// Path and query of each; the page's own is the first.
     places: Vec<String>,
-    /// The first `base` element was found; browsers heed no other.
-    settled: bool,
     /// References may lead to another site.
     adrift: bool,
 }
@@ -21,7 +19,7 @@ pub(super) struct Bases {
 /// What becomes of a `base` element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is followed, or browsers don't heed it.
+    /// It is followed.
     Heeded,
     /// It would lead ids astray that are written already, and must lose its effect.
     Disarm,
@@ -29,7 +27,7 @@ pub(super) enum Verdict {
 
 impl Bases {
     pub(super) fn new(page: String) -> Self {
-        Self { places: vec![page], settled: false, adrift: false }
+        Self { places: vec![page], adrift: false }
     }
 
     /// The page's own path and query.
@@ -42,20 +40,12 @@ impl Bases {
         if self.adrift { &[] } else { &self.places }
     }
 
-    /// Takes note of a `base` element. One that is `doubtful` may have no effect.
+    /// Takes note of a `base` element.
     ///
-    /// HTML wants it in front of all elements with URLs. One that comes after such (`written`),
-    /// and leads elsewhere, would take their ids along.
-    pub(super) fn found(
-        &mut self,
-        href: &str,
-        scopes: &[&Scope],
-        doubtful: bool,
-        written: bool,
-    ) -> Verdict {
-        if self.settled {
-            return Verdict::Heeded;
-        }
+    /// Browsers heed the first of a page, but which that is depends on tables, templates and
+    /// frames that are open. So each counts here. HTML wants it in front of all elements with URLs:
+    /// one that comes after such (`written`), and leads elsewhere, would take their ids along.
+    pub(super) fn found(&mut self, href: &str, scopes: &[&Scope], written: bool) -> Verdict {
         let place = self.place(href, scopes);
         let leads_astray = match &place {
             None => true,
@@ -64,8 +54,8 @@ impl Bases {
         if written && leads_astray {
             return Verdict::Disarm;
         }
-        self.settled = !doubtful;
         match place {
+            Some(place) if self.places.contains(&place) => {}
             Some(place) if self.places.len() < PLACES => self.places.push(place),
             _ => self.adrift = true,
         }

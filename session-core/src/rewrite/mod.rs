@@ -11,11 +11,15 @@ mod form;
 #[cfg(test)]
 mod judge;
 mod marks;
+mod markup;
 mod page;
+mod plain;
 mod refresh;
 mod response;
+mod stretch;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::fmt;
 use std::sync::Arc;
@@ -77,7 +81,7 @@ impl Rewriter {
         let sink: Sink = Box::new(move |chunk| {
             count.fetch_add(chunk.len(), Ordering::Relaxed);
         });
-        let parser = HtmlRewriter::new(page::watch(&page, settings), sink);
+        let parser = HtmlRewriter::new(watch::watch(&page, settings), sink);
         Self {
             parser: Mutex::new(Some(parser)),
             page,
@@ -92,7 +96,7 @@ impl Rewriter {
     pub(crate) fn feed(&mut self, data: Bytes) -> Bytes {
         let Some(parser) = self.parser.get_mut() else { return self.pass_unread(data) };
         // Escape sequences switch to encodings without ASCII in them, as far as a browser guesses.
-        let parsed = match memchr::memchr(0x1b, &data) {
+        let parsed = match memchr::memchr(marks::ESCAPE, &data) {
             Some(_) => Err("it has escape sequences".to_owned()),
             None => parser.write(&data).map_err(|error| error.to_string()),
         };
@@ -102,36 +106,49 @@ impl Rewriter {
             self.held.extend_from_slice(&data);
             self.held.split().freeze()
         };
-        let parsed_bytes = self.parsed.load(Ordering::Relaxed).saturating_sub(self.passed);
-        let ready = parsed_bytes.min(window.len());
-        if let Err(reason) = parsed {
-            warn!(reason, "from here on a page is left without session ids");
-            *self.parser.get_mut() = None;
-            return self.give_up(&window, ready);
-        }
-        self.held.extend_from_slice(&window[ready..]);
-        self.pass(window.slice(..ready))
+        let read = self.parsed.load(Ordering::Relaxed).saturating_sub(self.passed);
+        let read = read.min(window.len());
+        self.go_on(&window, read, parsed.err(), false)
     }
 
     /// Ends the page, and answers its last bytes.
     pub(crate) fn finish(&mut self) -> Bytes {
-        if let Some(parser) = self.parser.get_mut().take()
-            && let Err(error) = parser.end()
-        {
-            warn!(reason = %error, "the end of a page is left without session ids");
-            let rest = self.held.split().freeze();
-            return self.give_up(&rest, 0);
-        }
         let rest = self.held.split().freeze();
-        self.pass(rest)
+        match self.parser.get_mut().take().map(HtmlRewriter::end) {
+            None => self.pass_unread(rest),
+            Some(Ok(())) => self.go_on(&rest, rest.len(), None, true),
+            Some(Err(error)) => self.go_on(&rest, 0, Some(error.to_string()), true),
+        }
     }
 
-    /// Passes on the bytes that are left when the parser gave up: it had read this many.
-    fn give_up(&mut self, bytes: &Bytes, read: usize) -> Bytes {
-        let edited = self.page.lock().edited().unwrap_or(0).saturating_sub(self.passed);
-        let known = edited.clamp(read, bytes.len());
-        let head = self.pass(bytes.slice(..known));
-        let rest = self.pass_unread(bytes.slice(known..));
+    /// Passes on these bytes, of which the parser read this many, maybe until it failed. Those that
+    /// must wait for more are held; once there are no more to come, or the parser is no longer to be
+    /// trusted, the rest goes by unread.
+    fn go_on(
+        &mut self,
+        window: &Bytes,
+        read: usize,
+        mut failure: Option<String>,
+        is_last: bool,
+    ) -> Bytes {
+        let mut page = self.page.lock();
+        let edited = page.edited().unwrap_or(0).saturating_sub(self.passed);
+        let known = edited.clamp(read, window.len());
+        let checked = page.check(self.passed, &window[..known]);
+        let (Ok(sound) | Err(sound)) = checked;
+        if checked.is_err() || is_last && sound < known {
+            failure.get_or_insert_with(|| "not all browsers read it alike".to_owned());
+            page.forget_edits(self.passed + sound);
+        }
+        drop(page);
+        let head = self.pass(window.slice(..sound));
+        let Some(reason) = failure else {
+            self.held.extend_from_slice(&window[sound..]);
+            return head;
+        };
+        warn!(reason, "from here on a page is left without session ids");
+        *self.parser.get_mut() = None;
+        let rest = self.pass_unread(window.slice(sound..));
         [head, rest].concat().into()
     }
 
@@ -141,7 +158,7 @@ impl Rewriter {
         if !self.page.lock().is_written() {
             return bytes;
         }
-        let harmful = self.marks.find(bytes.iter().copied()).harmful;
+        let harmful = self.marks.find(&bytes);
         if harmful.is_empty() {
             return bytes;
         }

@@ -4,14 +4,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use lol_html::html_content::Attribute;
-use lol_html::send::{Element, Settings};
-use lol_html::{ElementContentHandlers, Selector};
-use parking_lot::Mutex;
+use lol_html::send::Element;
 use tracing::warn;
 
 use super::base::{Bases, Verdict};
 use super::form::Forms;
-use super::marks::Marks;
+use super::plain::Kind;
+use super::stretch::Stretches;
 use super::{entity, refresh};
 use crate::transport::scope::Scope;
 use crate::transport::{Transport, UrlTransport};
@@ -45,16 +44,11 @@ pub(super) struct Page {
     forms: Forms,
     /// How many `template` elements are open, whose contents are no part of the page.
     templates: usize,
-    /// How many elements are open in which an input would be none, or would change their end.
-    enclosures: usize,
-    /// The `base` element that comes is one that browsers may ignore.
-    doubtful: bool,
-    /// What is in `noscript` elements.
-    unscripted: Marks,
-    /// No more ids go into the page.
-    halted: bool,
-    /// There are ids in the page that a `base` element would lead astray.
-    written: bool,
+    /// How many `select` elements are open, which an input would end.
+    selects: usize,
+    stretches: Stretches,
+    /// Where the first id is, which a `base` element behind it would lead astray.
+    written: Option<usize>,
 }
 
 impl Page {
@@ -65,11 +59,9 @@ impl Page {
             bases: Bases::new(path_and_query),
             forms: Forms::default(),
             templates: 0,
-            enclosures: 0,
-            doubtful: false,
-            unscripted: Marks::default(),
-            halted: false,
-            written: false,
+            selects: 0,
+            stretches: Stretches::default(),
+            written: None,
         }
     }
 
@@ -84,15 +76,40 @@ impl Page {
         self.edits.last().map(|edit| edit.range.end)
     }
 
+    /// Takes back the edits from `start` on.
+    pub(super) fn forget_edits(&mut self, start: usize) {
+        self.edits.retain(|edit| edit.range.start < start);
+        self.written = self.written.filter(|at| *at < start);
+    }
+
+    /// A stretch to be [checked](Self::check) begins with this element's start tag.
+    pub(super) fn begin(&mut self, element: &Element<'_, '_>, kind: Option<Kind>) {
+        self.stretches.begin(element.source_location().bytes(), kind);
+    }
+
+    /// Checks the bytes that come next; see [`Stretches::check`].
+    pub(super) fn check(&mut self, start: usize, bytes: &[u8]) -> Result<usize, usize> {
+        self.stretches.check(start, bytes)
+    }
+
     fn edit(&mut self, range: Range<usize>, text: Vec<u8>) {
         self.edits.push(Edit { range, text });
     }
 
+    /// Writes a text with ids in it.
+    fn write(&mut self, range: Range<usize>, text: Vec<u8>) {
+        self.written.get_or_insert(range.start);
+        self.edit(range, text);
+    }
+
+    /// Gives an element an attribute in front of its others.
+    fn insert(&mut self, element: &Element<'_, '_>, attribute: &str) {
+        let name = name_end(element);
+        self.edit(name..name, attribute.into());
+    }
+
     /// The reference with all ids in it; `None` where they may not go.
     fn encode(&self, reference: &str) -> Option<String> {
-        if self.halted {
-            return None;
-        }
         let mut encoded = reference.to_owned();
         for id in &self.ids {
             let urls = id.urls();
@@ -106,24 +123,21 @@ impl Page {
     }
 
     /// Puts the ids into an attribute.
-    fn link(&mut self, element: &Element<'_, '_>, name: &str) {
+    pub(super) fn link(&mut self, element: &Element<'_, '_>, name: &str) {
         let Some((value, range)) = attribute(element, name) else { return };
-        if is_html(element)
-            && let Some(encoded) = self.encode(&value)
-        {
-            self.edit(range, entity::encode(&encoded));
-            self.written = true;
+        if let Some(encoded) = self.encode(&value) {
+            self.write(range, entity::encode(&encoded));
         }
     }
 
-    fn anchor(&mut self, element: &Element<'_, '_>) {
+    pub(super) fn anchor(&mut self, element: &Element<'_, '_>) {
         // Browsers tell the URL to those whom `ping` names.
         if !element.has_attribute("ping") {
             self.link(element, "href");
         }
     }
 
-    fn meta(&mut self, element: &Element<'_, '_>) {
+    pub(super) fn meta(&mut self, element: &Element<'_, '_>) {
         let Some((kind, _)) = attribute(element, "http-equiv") else { return };
         let Some((content, range)) = attribute(element, "content") else { return };
         if !kind.eq_ignore_ascii_case("refresh") {
@@ -132,30 +146,24 @@ impl Page {
         let Some(url) = refresh::url(&content) else { return };
         if let Some(encoded) = self.encode(&content[url.clone()]) {
             let content = [&content[..url.start], &encoded, &content[url.end..]].concat();
-            self.edit(range, entity::encode(&content));
-            self.written = true;
+            self.write(range, entity::encode(&content));
         }
     }
 
-    fn base(&mut self, element: &Element<'_, '_>) {
-        let doubtful = std::mem::take(&mut self.doubtful) || !is_html(element);
+    pub(super) fn base(&mut self, element: &Element<'_, '_>) {
         let Some(attribute) = find(element, "href") else { return };
         let raw = attribute.value();
         // Not to be decoded here is not to be understood: it leads anywhere.
         let href = entity::decode(&raw).unwrap_or("//".into());
         let scopes: Vec<&Scope> = self.ids.iter().map(|id| id.urls().scope()).collect();
-        if self.bases.found(&href, &scopes, doubtful, self.written) == Verdict::Disarm
-            && let Some(name) = attribute.name_source_location()
-        {
+        if self.bases.found(&href, &scopes, self.is_written()) == Verdict::Disarm {
             warn!("a base element behind links was disarmed: it would lead session ids elsewhere");
-            self.edit(name.bytes(), b"data-href".to_vec());
+            // The first attribute of a name counts: an empty one means the page itself.
+            self.insert(element, " href=\"\"");
         }
     }
 
-    fn form(&mut self, element: &Element<'_, '_>) {
-        if !is_html(element) {
-            return self.forms.open_if_free(None, None);
-        }
+    pub(super) fn form(&mut self, element: &Element<'_, '_>) {
         let method = attribute(element, "method").map(|(method, _)| method.to_ascii_lowercase());
         let posts = method.as_deref() == Some("post");
         let is_dialog = method.as_deref() == Some("dialog");
@@ -167,22 +175,21 @@ impl Page {
             None if declared => return self.forms.open_if_free(None, None),
             _ => self.bases.page().to_owned(),
         };
-        if !self.forms.is_free() && self.templates == 0 {
+        if !self.forms.is_free() && !self.in_template() {
             return; // browsers ignore a form within a form
         }
         let encoded = self.encode(&reference);
         if posts && let Some(encoded) = &encoded {
             let value = entity::encode(encoded);
             match action {
-                Some((_, range)) => self.edit(range, value),
+                Some((_, range)) => self.write(range, value),
                 None => {
-                    let name = element.source_location().bytes().start + "<form".len();
-                    self.edit(name..name, [b" action=\"", value.as_slice(), b"\""].concat());
+                    let name = name_end(element);
+                    self.write(name..name, [b" action=\"", value.as_slice(), b"\""].concat());
                 }
             }
-            self.written = true;
         }
-        if self.templates == 0 {
+        if !self.in_template() {
             let gets = !posts && !is_dialog && encoded.is_some();
             let id = attribute(element, "id").map(|(id, _)| id);
             self.forms.open_if_free(id, gets.then_some(reference));
@@ -190,12 +197,12 @@ impl Page {
     }
 
     /// A form's end, which starts at this place.
-    fn form_end(&mut self, at: usize) {
-        if self.templates > 0 {
+    pub(super) fn form_end(&mut self, at: usize) {
+        if self.in_template() {
             return; // it may be a template's
         }
         let Some(action) = self.forms.close() else { return };
-        if std::mem::take(&mut self.enclosures) > 0 {
+        if self.selects > 0 {
             return;
         }
         // A base element may have come between.
@@ -205,13 +212,32 @@ impl Page {
                 format!("<input type=\"hidden\" name=\"{name}\" value=\"{text}\">")
             });
             let inputs: String = inputs.collect();
-            self.edit(at..at, inputs.into_bytes());
-            self.written = true;
+            self.write(at..at, inputs.into_bytes());
         }
     }
 
+    pub(super) fn template(&mut self) {
+        self.templates += 1;
+    }
+
+    pub(super) fn template_end(&mut self) {
+        self.templates -= 1;
+    }
+
+    pub(super) fn in_template(&self) -> bool {
+        self.templates > 0
+    }
+
+    pub(super) fn select(&mut self) {
+        self.selects += 1;
+    }
+
+    pub(super) fn select_end(&mut self) {
+        self.selects -= 1;
+    }
+
     /// A control with a URL of its own, to which a form's data go.
-    fn control(&mut self, element: &Element<'_, '_>) {
+    pub(super) fn control(&mut self, element: &Element<'_, '_>) {
         let target = attribute(element, "formaction").map(|(target, _)| target);
         let target = target.as_deref().map(|target| match target.trim_matches(blank) {
             "" => self.bases.page(),
@@ -227,35 +253,17 @@ impl Page {
         let form = attribute(element, "form").map(|(id, _)| id).unwrap_or_default();
         if self.forms.leads_astray(&form) {
             warn!("a control that would send a session id elsewhere was disabled");
-            let name = element.source_location().bytes().start + 1 + element.tag_name().len();
-            self.edit(name..name, b" disabled".to_vec());
-        }
-    }
-
-    /// Text in a `noscript` element, from this place on. The parser reads as a browser with scripts
-    /// does, for which it is text; one without finds elements in it.
-    fn unscripted(&mut self, text: &str, start: usize) {
-        // A character is a byte: those beyond ASCII are in no word.
-        let bytes = text.chars().map(|c| u8::try_from(c).unwrap_or(0xff));
-        let found = self.unscripted.find(bytes);
-        self.halted |= found.any;
-        if self.written {
-            for at in found.harmful {
-                warn!(
-                    "an element for browsers without scripts was disarmed: it comes behind links"
-                );
-                self.edit(start + at..start + at, b"-".to_vec());
-            }
+            self.insert(element, " disabled");
         }
     }
 
     /// Whether what follows could take ids elsewhere.
     pub(super) fn is_written(&self) -> bool {
-        self.written
+        self.written.is_some()
     }
 
     /// An input; one of our name is the application's own doing.
-    fn input(&mut self, element: &Element<'_, '_>) {
+    pub(super) fn input(&mut self, element: &Element<'_, '_>) {
         let name = attribute(element, "name");
         if name.is_some_and(|(name, _)| self.ids.iter().any(|id| id.urls().name() == name)) {
             self.forms.spoil();
@@ -265,6 +273,11 @@ impl Page {
 
 fn blank(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\n' | '\r' | '\u{c}')
+}
+
+/// Where an element's name ends.
+fn name_end(element: &Element<'_, '_>) -> usize {
+    element.source_location().bytes().start + "<".len() + element.tag_name().len()
 }
 
 /// The attribute that counts: the first of its name.
@@ -277,122 +290,4 @@ fn attribute(element: &Element<'_, '_>, name: &str) -> Option<(String, Range<usi
     let attribute = find(element, name)?;
     let raw = attribute.value();
     Some((entity::decode(&raw)?.into_owned(), attribute.value_source_location()?.bytes()))
-}
-
-/// Has the parser tell the page of the elements that matter.
-pub(super) fn watch(
-    page: &Arc<Mutex<Page>>,
-    settings: Settings<'static, 'static>,
-) -> Settings<'static, 'static> {
-    type See = fn(&mut Page, &Element<'_, '_>);
-    let elements: [(&str, See); 10] = [
-        // In front of the plain `base`: within these it may be none.
-        ("template base, noscript base, select base, frameset base", |page, _| {
-            page.doubtful = true;
-        }),
-        ("base[href]", Page::base),
-        ("a[href]", Page::anchor),
-        ("area[href]", Page::anchor),
-        ("frame[src]", |page, element| page.link(element, "src")),
-        ("iframe[src]", |page, element| page.link(element, "src")),
-        ("meta[http-equiv][content]", Page::meta),
-        ("button[formaction]", Page::control),
-        ("input[formaction]", Page::control),
-        ("input[name]", Page::input),
-    ];
-    let mut settings = settings;
-    for (selector, see) in elements {
-        let page = Arc::clone(page);
-        let handlers = handlers(move |element| {
-            see(&mut page.lock(), element);
-            Ok(())
-        });
-        settings = settings.append_element_content_handler((parsed(selector), handlers));
-    }
-    let forms = Arc::clone(page);
-    let form = handlers(move |element| {
-        if !element.can_have_content() {
-            return Ok(());
-        }
-        forms.lock().form(element);
-        let page = Arc::clone(&forms);
-        element.on_end_tag(Box::new(move |end| {
-            if end.name() == "form" {
-                page.lock().form_end(end.source_location().bytes().start);
-            }
-            Ok(())
-        }))
-    });
-    let templates = Arc::clone(page);
-    let template = handlers(move |element| {
-        if !element.can_have_content() {
-            return Ok(());
-        }
-        templates.lock().templates += 1;
-        let page = Arc::clone(&templates);
-        element.on_end_tag(Box::new(move |end| {
-            if end.name() == "template" {
-                page.lock().templates -= 1;
-            }
-            Ok(())
-        }))
-    });
-    let unscripted = Arc::clone(page);
-    let text: lol_html::send::TextHandler<'static> = Box::new(move |text| {
-        let start = text.source_location().bytes().start;
-        unscripted.lock().unscripted(text.as_str(), start);
-        Ok(())
-    });
-    let noscript = ElementContentHandlers::default().text(text);
-    let enclosures = Arc::clone(page);
-    let enclosure: Box<Handler> = Box::new(move |element| {
-        if !element.can_have_content() {
-            return Ok(());
-        }
-        enclosures.lock().enclosures += 1;
-        let (page, name) = (Arc::clone(&enclosures), element.tag_name());
-        element.on_end_tag(Box::new(move |end| {
-            if end.name() != name && name != "select" && end.name() != "form" {
-                return Err("a drawing or formula has no end of its own".into());
-            }
-            if end.name() == name {
-                let mut page = page.lock();
-                page.enclosures = page.enclosures.saturating_sub(1);
-            }
-            Ok(())
-        }))
-    });
-    let enclosure = ElementContentHandlers::default().element(enclosure);
-    // Where such a one ends, the parser and browsers disagree: it is to give up.
-    let nested: Box<Handler> = Box::new(|_| Err("it has drawings or formulas in others".into()));
-    let nested = ElementContentHandlers::default().element(nested);
-    settings
-        .append_element_content_handler((parsed("svg svg, svg math, math svg, math math"), nested))
-        .append_element_content_handler((parsed("svg, math, select"), enclosure))
-        .append_element_content_handler((parsed("noscript"), noscript))
-        .append_element_content_handler((parsed("form"), form))
-        .append_element_content_handler((parsed("template"), template))
-}
-
-type Handler = dyn FnMut(&mut Element<'_, '_>) -> lol_html::HandlerResult + Send;
-
-/// Whether it is an element of HTML, as far as the parser knows; those of the same names in drawings
-/// and formulas are others. To be relied on only where a mistake costs no more than a link.
-fn is_html(element: &Element<'_, '_>) -> bool {
-    element.namespace_uri() == "http://www.w3.org/1999/xhtml"
-}
-
-fn handlers(
-    mut handler: impl FnMut(&mut Element<'_, '_>) -> lol_html::HandlerResult + Send + 'static,
-) -> lol_html::send::ElementContentHandlers<'static> {
-    let handler: Box<Handler> =
-        Box::new(move |element| match element.namespace_uri() == "http://www.w3.org/1999/xhtml" {
-            true => handler(element),
-            false => Ok(()),
-        });
-    ElementContentHandlers::default().element(handler)
-}
-
-fn parsed(selector: &str) -> std::borrow::Cow<'static, Selector> {
-    std::borrow::Cow::Owned(selector.parse().expect("is a selector"))
 }
