@@ -1,7 +1,7 @@
 //! Attribute values, from a page's bytes and back.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::io::Write as _;
 
 use htmlize::unescape_attribute;
 
@@ -11,6 +11,9 @@ const BYTES: std::ops::RangeInclusive<char> = '\u{f780}'..='\u{f7ff}';
 /// The value as a browser reads it, with its character references resolved (HTML, section
 /// 13.2.5.72). `None` if one of them stands for a character that here stands for a byte.
 pub(super) fn decode(raw: &str) -> Option<Cow<'_, str>> {
+    if memchr::memchr(b'&', raw.as_bytes()).is_none() {
+        return Some(Cow::Borrowed(raw));
+    }
     let decoded = unescape_attribute(raw);
     let bytes = |text: &str| text.chars().filter(|c| BYTES.contains(c)).count();
     (bytes(&decoded) == bytes(raw)).then_some(decoded)
@@ -19,28 +22,29 @@ pub(super) fn decode(raw: &str) -> Option<Cow<'_, str>> {
 /// The value as it can stand between quotes of either kind or none.
 pub(super) fn encode(value: &str) -> Vec<u8> {
     let mut encoded = Vec::with_capacity(value.len() + 16);
-    let mut reference = String::new();
-    for character in value.chars() {
-        match character {
-            '&' => encoded.extend_from_slice(b"&amp;"),
-            '"' | '\'' | '<' | '>' | '`' | '\0'..=' ' | '\u{7f}' => {
-                reference.clear();
-                let _ = write!(reference, "&#{};", u32::from(character));
-                encoded.extend_from_slice(reference.as_bytes());
+    let mut rest = value;
+    while let Some(at) = rest.bytes().position(|byte| !is_plain(byte)) {
+        encoded.extend_from_slice(&rest.as_bytes()[..at]);
+        let mut characters = rest[at..].chars();
+        match characters.next() {
+            Some('&') => encoded.extend_from_slice(b"&amp;"),
+            // The low byte of the character is the byte.
+            Some(byte) if BYTES.contains(&byte) => encoded.push(u32::from(byte).to_le_bytes()[0]),
+            Some(other) => {
+                // Writing to a vector does not fail.
+                let _ = write!(encoded, "&#{};", u32::from(other));
             }
-            ascii if ascii.is_ascii() => encoded.push(ascii as u8),
-            byte if BYTES.contains(&byte) => {
-                // The low byte of the character is the byte.
-                encoded.push(u32::from(byte).to_le_bytes()[0]);
-            }
-            other => {
-                reference.clear();
-                let _ = write!(reference, "&#x{:X};", u32::from(other));
-                encoded.extend_from_slice(reference.as_bytes());
-            }
+            None => {}
         }
+        rest = characters.as_str();
     }
+    encoded.extend_from_slice(rest.as_bytes());
     encoded
+}
+
+/// Whether it stands for itself wherever a value may be.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'&' | b'"' | b'\'' | b'<' | b'>' | b'`')
 }
 
 #[cfg(test)]
@@ -65,6 +69,6 @@ mod tests {
     #[test]
     fn values_survive_quotes_of_all_kinds() {
         assert_eq!(encode("/a b?c=\"&'<>`"), b"/a&#32;b?c=&#34;&amp;&#39;&#60;&#62;&#96;");
-        assert_eq!(encode("\u{f7e4}\u{e4}"), b"\xe4&#xE4;");
+        assert_eq!(encode("\u{f7e4}\u{e4}"), b"\xe4&#228;");
     }
 }

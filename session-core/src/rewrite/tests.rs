@@ -237,7 +237,7 @@ fn any_encoding_with_ascii_in_it_comes_back_as_it_was() {
     let mut page = b"<a href=\"/x\xff\x80\xe4?\xc3\xa4&#228;\">".to_vec();
     page.extend((0u8..=255).filter(|byte| *byte != b'<' && *byte != 0x1b));
     let output = run(rewriter(None, "/", "/"), &page, 3);
-    let mut wanted = b"<a href=\"/x\xff\x80\xe4?\xc3\xa4&#xE4;&amp;sid=S\">".to_vec();
+    let mut wanted = b"<a href=\"/x\xff\x80\xe4?\xc3\xa4&#228;&amp;sid=S\">".to_vec();
     wanted.extend((0u8..=255).filter(|byte| *byte != b'<' && *byte != 0x1b));
     assert_eq!(output, wanted);
 }
