@@ -4,7 +4,7 @@
 //! URLs carry nothing either way. Links and redirects of the application get the id; pages that
 //! have ids in their URLs stay out of caches and referrers.
 
-use http::header::{CACHE_CONTROL, COOKIE, LOCATION, REFERRER_POLICY, SET_COOKIE};
+use http::header::{CACHE_CONTROL, COOKIE, ETAG, LOCATION, REFERRER_POLICY, SET_COOKIE};
 use http::{Request, Response};
 use session_core::{Carrier, SessionHandle, TransportKind};
 
@@ -27,6 +27,7 @@ fn run<R>(
         .header(LOCATION, "/next?x=1#part")
         .header(CACHE_CONTROL, "public, max-age=60")
         .header(REFERRER_POLICY, "unsafe-url")
+        .header(ETAG, "\"1\"")
         .body(())
         .unwrap();
     block_on(async {
@@ -76,6 +77,7 @@ fn in_url_mode_every_response_stays_out_of_caches_and_referrers() {
     for response in [first, unused, nobody] {
         assert_eq!(all(&response, "cache-control"), ["no-store"]);
         assert_eq!(all(&response, "referrer-policy"), ["no-referrer"]);
+        assert!(!response.headers().contains_key(ETAG));
     }
 }
 
