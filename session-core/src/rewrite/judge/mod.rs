@@ -157,18 +157,8 @@ fn own(url: &str, base: &Url) -> bool {
     })
 }
 
-/// How many pages are judged, unless `PROPTEST_CASES` says otherwise.
-const CASES: u32 = 4000;
-
-fn config() -> ProptestConfig {
-    match std::env::var_os("PROPTEST_CASES") {
-        Some(_) => ProptestConfig::default(),
-        None => ProptestConfig::with_cases(CASES),
-    }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(ProptestConfig::with_cases(4000))]
 
     #[test]
     fn no_page_takes_an_id_elsewhere(
