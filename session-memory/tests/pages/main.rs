@@ -1,8 +1,9 @@
 //! Pages for visitors without cookies, through the wrapper around a hyper service.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -127,6 +128,32 @@ fn what_is_no_page_and_what_is_compressed_goes_by_as_it_is() {
     assert_eq!(site.send(head).body, PAGE);
     let reply = Site::new(TransportKind::Cookie).get("/", &[]);
     assert_eq!((reply.body.as_str(), reply.header(&ETAG)), (PAGE, Some("\"1\"")));
+}
+
+/// What is logged by one thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_page_that_gets_no_ids_is_told_of() {
+    let compressed = Site::new(TransportKind::Url).with(CONTENT_ENCODING, "gzip");
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let reply = tracing::subscriber::with_default(subscriber, || compressed.get("/", &[]));
+    assert_eq!(reply.body, PAGE);
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(text.contains("WARN") && text.contains("compressed page"), "{text}");
 }
 
 #[test]
