@@ -134,26 +134,27 @@ impl Values {
         let size: usize = parts().map(|(key, value)| key.len() + value.len()).sum();
         let number =
             |n: usize| u32::try_from(n).expect("limits keep a session under 4 GiB").to_ne_bytes();
-        let mut block = Vec::with_capacity(COUNT + entries.len() * SLOT + size);
-        block.extend(number(entries.len()));
+        // Small ones on the stack: they are copied in any case, behind the reference count.
+        let mut block = SmallVec::<[u8; 512]>::with_capacity(COUNT + entries.len() * SLOT + size);
+        block.extend_from_slice(&number(entries.len()));
         let mut start = 0;
         for (key, value) in parts() {
-            block.extend(number(start));
-            block.extend(number(key.len()));
+            block.extend_from_slice(&number(start));
+            block.extend_from_slice(&number(key.len()));
             start += key.len() + value.len();
         }
         for (key, value) in parts() {
-            block.extend(key.as_bytes());
-            block.extend(value);
+            block.extend_from_slice(key.as_bytes());
+            block.extend_from_slice(value);
         }
-        Self(Some(block.into()))
+        Self(Some(block.as_slice().into()))
     }
 }
 
 /// Later values of a key replace earlier ones.
 impl<K: AsRef<str>, V: AsRef<[u8]>> FromIterator<(K, V)> for Values {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        let pairs: Vec<(K, V)> = pairs.into_iter().collect();
+        let pairs: SmallVec<[(K, V); 8]> = pairs.into_iter().collect();
         // As providers keep them, mostly.
         if pairs.is_sorted_by(|(one, _), (next, _)| one.as_ref() < next.as_ref()) {
             return Self::pack(&pairs);
