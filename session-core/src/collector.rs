@@ -104,7 +104,10 @@ impl Work {
                 Ok(Ok(_)) => {}
                 Ok(Err(cause)) => {
                     self.counters.purge_failures.add(1);
-                    error!(error = %cause, "collection of expired sessions failed; trying again later");
+                    error!(
+                        error = &cause as &dyn std::error::Error,
+                        "collection of expired sessions failed; trying again later"
+                    );
                 }
                 Err(_) => {
                     self.counters.purge_failures.add(1);

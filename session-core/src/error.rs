@@ -151,7 +151,7 @@ impl Error {
     /// down, full or in doubt, `500` for the rest.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Gone | Self::Conflict | Self::Decode { .. } => StatusCode::CONFLICT,
+            Self::Gone | Self::Conflict => StatusCode::CONFLICT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unavailable { .. } | Self::InDoubt { .. } | Self::Full { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE

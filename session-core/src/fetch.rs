@@ -28,13 +28,35 @@ impl LoadedSession<'_> {
         let mut state = self.core.lock();
         match found {
             Some(record) => state.become_loaded(record, now),
+            None if state.has_changes() => {
+                // What a save that failed left: it is lost with the session, and not in silence.
+                drop(state);
+                return Err(self.failed(Error::Gone));
+            }
             None => state.become_new(now),
         }
         Ok(())
     }
 
-    /// Loads again, below the pending changes.
-    pub(crate) async fn reload(&self, token: &Token) -> Result<(), Error> {
+    /// Loads the stored values anew, with what other requests changed, below the pending changes:
+    /// for tasks that live longer than a page takes. A new session stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] if the session ended or changed its id meanwhile; the visitor is anonymous
+    /// then, and pending changes are lost. [`Error::Finished`] if the values were released.
+    /// [`Error::Unavailable`] if the store is down.
+    ///
+    /// # Cancellation
+    /// Safe: nothing is written.
+    pub async fn reload(&self) -> Result<(), Error> {
+        let _turn = self.core.turn().await;
+        match self.with(|state| state.token.clone())? {
+            Some(token) => self.load_anew(&token).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) async fn load_anew(&self, token: &Token) -> Result<(), Error> {
         let now = self.shared.clock.now();
         match self.shared.fetch(token, self.carrier, now).await? {
             Some(record) => {

@@ -6,12 +6,13 @@ use http::header::{CACHE_CONTROL, ETAG, HeaderValue, LOCATION, REFERRER_POLICY};
 use http::{HeaderMap, Response};
 use tracing::debug;
 
+use crate::claim::Claim;
 use crate::manager::{ManagerRef, Shared};
 use crate::state::State;
-use crate::transport::{Carrier, Found, RequestHead};
+use crate::transport::{Carrier, RequestHead};
 use crate::turn::Core;
 use crate::visit::Visit;
-use crate::{Error, LoadedSession, LogHash, SessionId, Token};
+use crate::{Error, LoadedSession, Token};
 
 /// A request's session, loaded or not: what [`Manager::start`](crate::Manager::start) answers.
 ///
@@ -124,7 +125,8 @@ impl<'m> SessionHandle<'m> {
     /// a page in a tab, as far as the browser tells (`Sec-Fetch-Dest`), since the page's other
     /// requests may be under way with the old id. A request that lost the race for the new id, or
     /// comes up to a minute later with the old one, can store nothing: a new session's cookie would
-    /// take the place of the right one.
+    /// take the place of the right one. A process remembers the newest 1,024 of its own old ids for
+    /// that; on several servers, send a visitor's requests to the same one.
     ///
     /// # Errors
     /// [`Error::Gone`] if the session ended meanwhile and there was something to save, which is lost
@@ -142,8 +144,8 @@ impl<'m> SessionHandle<'m> {
         Ok(())
     }
 
-    #[cfg(feature = "hyper")]
     /// The first half of [`finish`](Self::finish): the store.
+    #[cfg(feature = "hyper")]
     #[inline]
     pub(crate) async fn store(&self) -> Result<(), Error> {
         if self.core.is_loaded() {
@@ -156,8 +158,9 @@ impl<'m> SessionHandle<'m> {
         LoadedSession::new(self.shared(), &self.core, self.carrier)
     }
 
+    /// The second half of [`finish`](Self::finish): the response. Writes nothing on an error, and
+    /// says the same again to another response.
     #[cfg(feature = "hyper")]
-    /// The second half of [`finish`](Self::finish): the response. Writes nothing on an error.
     #[inline]
     pub(crate) fn announce<B>(&self, response: &mut Response<B>) -> Result<(), Error> {
         let headers = response.headers_mut();
@@ -238,57 +241,6 @@ impl<'m> SessionHandle<'m> {
 
     fn shared(&self) -> &Shared {
         self.manager.shared()
-    }
-}
-
-/// What a client sent, not looked at yet.
-enum Claim {
-    Nothing,
-    /// As long as an id's text: no allocation.
-    Id([u8; SessionId::TEXT_LEN]),
-    /// A text of another length, which may be a sealed session.
-    Other(Box<[u8]>),
-    Malformed,
-}
-
-/// The longest text that may be a token. Cookies end at 4,096 bytes.
-const LONGEST_CLAIM: usize = 8192;
-
-impl Claim {
-    #[inline]
-    fn of(found: Found<'_>) -> Self {
-        match found {
-            Found::Nothing => Self::Nothing,
-            Found::Text(text, _) => match text.as_ref().try_into() {
-                Ok(id) => Self::Id(id),
-                Err(_) if text.len() > LONGEST_CLAIM => Self::Malformed,
-                Err(_) => Self::Other(text.into_owned().into()),
-            },
-            Found::Malformed(_) => Self::Malformed,
-        }
-    }
-
-    fn text(&self) -> Option<&str> {
-        let bytes = match self {
-            Self::Nothing | Self::Malformed => return None,
-            Self::Id(bytes) => &bytes[..],
-            Self::Other(bytes) => bytes,
-        };
-        str::from_utf8(bytes).ok()
-    }
-
-    /// The token, if it is exactly one well-formed one.
-    fn token(&self, shared: &Shared) -> Option<Token> {
-        shared.provider.token(self.text()?)
-    }
-
-    /// Says that what came is no token.
-    fn report(&self, shared: &Shared) {
-        if !matches!(self, Self::Nothing) {
-            shared.counters.malformed.add(1);
-            let hash = self.text().map(|text| LogHash::of(text.as_bytes()));
-            debug!(token = ?hash, "malformed or ambiguous session token");
-        }
     }
 }
 

@@ -15,7 +15,8 @@ impl LoadedSession<'_> {
     ///
     /// # Errors
     /// [`Error::Gone`] if the session ended or changed its id meanwhile; the visitor is anonymous
-    /// then.
+    /// then. [`Error::Unavailable`] if the store is down, and [`Error::Random`] if no id can be made:
+    /// the session has its old id then. After [`Error::InDoubt`] it has one or the other.
     ///
     /// # Cancellation
     /// The session has its old id or the new one. If it is the new one, nobody knows it: the

@@ -29,7 +29,9 @@
 #![cfg_attr(not(feature = "conformance"), allow(rustdoc::broken_intra_doc_links))]
 
 mod binding;
+mod builder;
 mod changes;
+mod claim;
 mod clock;
 mod collector;
 mod config;
@@ -70,6 +72,7 @@ mod visit;
 mod write;
 
 pub use binding::Binding;
+pub use builder::ManagerBuilder;
 pub use changes::{Changes, Expected, ExpiryChange};
 pub use clock::{Clock, SystemClock, TestClock, Timestamp};
 pub use config::{Config, TransportKind};
@@ -79,7 +82,7 @@ pub use handle::SessionHandle;
 pub use id::{IdText, LogHash, SessionId};
 pub use limits::Limits;
 pub use loaded::LoadedSession;
-pub use manager::{Manager, ManagerBuilder};
+pub use manager::Manager;
 pub use provider::{Provider, ProviderFuture, Purged};
 pub use record::Record;
 pub use registry::{Inner, Registry, open, providers, register, register_wrapper};

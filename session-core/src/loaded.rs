@@ -12,6 +12,9 @@ use crate::transport::Carrier;
 use crate::turn::Core;
 use crate::{Error, Lifetime, Limits, Session, SessionId, Timestamp, key, value};
 
+/// The longest owner in bytes: names and addresses are shorter, and databases index it.
+const OWNER_LIMIT: usize = 1024;
+
 /// A session whose values are in memory: what [`SessionHandle::load`](crate::SessionHandle::load)
 /// answers.
 ///
@@ -62,8 +65,11 @@ impl<'h> LoadedSession<'h> {
 
     /// A key's value, or `None` if it has none. Only this value is decoded.
     ///
+    /// `T` must not look at the session while it is decoded: the session is locked.
+    ///
     /// # Errors
-    /// [`Error::Decode`] if the value is not a `T`; the session stays usable.
+    /// [`Error::Decode`] if the value is not a `T`; the session stays usable. [`Error::Finished`] if
+    /// the values were released.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         self.with(|state| {
             let bytes = state.value(&key::stored(key));
@@ -74,8 +80,8 @@ impl<'h> LoadedSession<'h> {
     /// Sets a key. Setting an equal value is no change.
     ///
     /// # Errors
-    /// [`Error::Encode`] if the value can't be represented, [`Error::TooLarge`] over a limit; the
-    /// session is as it was then.
+    /// [`Error::Encode`] if the value can't be represented, [`Error::TooLarge`] over a limit,
+    /// [`Error::Finished`] if the values were released; the session is as it was then.
     pub fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<(), Error> {
         let bytes = value::encode(key, value, &self.limits_of_a_value())?;
         self.put(&key::stored(key), Some(bytes))
@@ -93,7 +99,8 @@ impl<'h> LoadedSession<'h> {
     /// matters, [`try_update`](Self::try_update) to nothing.
     ///
     /// # Errors
-    /// [`Error::Decode`] if the value is not a `T`; it stays where it is then.
+    /// [`Error::Decode`] if the value is not a `T`; it stays where it is then. [`Error::Finished`] if
+    /// the values were released.
     pub fn take<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         let stored = key::stored(key);
         self.with(|state| {
@@ -105,7 +112,8 @@ impl<'h> LoadedSession<'h> {
         })?
     }
 
-    /// Deletes all keys. Flash messages, lifetime and the like stay.
+    /// Deletes all keys that are there. Flash messages, lifetime and the like stay, and so does a key
+    /// that another request adds meanwhile.
     ///
     /// # Errors
     /// [`Error::Finished`] if the values were released.
@@ -153,7 +161,8 @@ impl<'h> LoadedSession<'h> {
     /// creation.
     ///
     /// # Errors
-    /// [`Error::Config`] if one of them is zero.
+    /// [`Error::Config`] if one of them is zero, [`Error::TooLarge`] if the session has no room for
+    /// it, [`Error::Finished`] if the values were released.
     pub fn set_lifetime(&self, lifetime: Lifetime) -> Result<(), Error> {
         lifetime.validate()?;
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
@@ -163,14 +172,13 @@ impl<'h> LoadedSession<'h> {
             absolute: Duration::from_millis(pair.1),
         };
         if lifetime != self.lifetime() {
-            self.put(
-                key::LIFETIME,
-                Some(value::encode(key::LIFETIME, &pair, &self.shared.limits)?),
-            )?;
-            let mut state = self.core.lock();
-            state.settings.lifetime = Some(lifetime);
-            state.lifetime_changed = true;
-            state.reissue |= state.persistent(self.shared);
+            let bytes = value::encode(key::LIFETIME, &pair, &self.shared.limits)?;
+            self.with(|state| {
+                state.put(key::LIFETIME, Some(bytes), self.shared)?;
+                state.settings.lifetime = Some(lifetime);
+                state.reissue |= state.persistent(self.shared);
+                Ok::<_, Error>(())
+            })??;
         }
         Ok(())
     }
@@ -183,14 +191,17 @@ impl<'h> LoadedSession<'h> {
     /// Makes the client keep the token when the browser ends, or not. The next response says so.
     ///
     /// # Errors
-    /// [`Error::Finished`] if the values were released.
+    /// [`Error::TooLarge`] if the session has no room for it, [`Error::Finished`] if the values were
+    /// released.
     pub fn set_persistent(&self, persistent: bool) -> Result<(), Error> {
         if persistent != self.is_persistent() {
             let bytes = value::encode(key::PERSISTENT, &persistent, &self.shared.limits)?;
-            self.put(key::PERSISTENT, Some(bytes))?;
-            let mut state = self.core.lock();
-            state.settings.persistent = Some(persistent);
-            state.reissue = true;
+            self.with(|state| {
+                state.put(key::PERSISTENT, Some(bytes), self.shared)?;
+                state.settings.persistent = Some(persistent);
+                state.reissue = true;
+                Ok::<_, Error>(())
+            })??;
         }
         Ok(())
     }
@@ -201,11 +212,15 @@ impl<'h> LoadedSession<'h> {
         state.changes.owner.as_ref().unwrap_or(&state.record.owner).as_deref().map(str::to_owned)
     }
 
-    /// Says which account the session belongs to, as opaque text; `None` for nobody's.
+    /// Says which account the session belongs to, as opaque text of 1,024 bytes at most; `None` for
+    /// nobody's.
     ///
     /// # Errors
-    /// [`Error::Finished`] if the values were released.
+    /// [`Error::TooLarge`] for a longer text, [`Error::Finished`] if the values were released.
     pub fn set_owner(&self, owner: Option<&str>) -> Result<(), Error> {
+        if owner.is_some_and(|owner| owner.len() > OWNER_LIMIT) {
+            return Err(Error::TooLarge { what: "owner bytes", limit: OWNER_LIMIT });
+        }
         let owner: Option<Box<str>> = owner.map(Into::into);
         self.with(|state| {
             state.changes.owner = (owner != state.record.owner).then_some(owner);

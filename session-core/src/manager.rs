@@ -6,24 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::collector::Collector;
 use crate::departures::Departures;
 use crate::stats::Counters;
-use crate::transport::{
-    AutoTransport, Carrier, CookieTransport, HeaderTransport, RequestHead, Transport, UrlTransport,
-};
+use crate::transport::{RequestHead, Transport};
 use crate::{
-    Binding, Clock, Config, Error, Lifetime, Limits, Provider, Purged, SessionHandle, SessionId,
-    Stats, SystemClock, Timestamp, Token, TransportKind, registry,
+    Clock, Config, Error, Lifetime, Limits, ManagerBuilder, Provider, Purged, SessionHandle,
+    SessionId, Stats, Timestamp, Token,
 };
 
 /// Makes ids. Exchanged by tests that force collisions or failures.
-type IdSource = Arc<dyn Fn() -> Result<SessionId, Error> + Send + Sync>;
-
-/// How many locks the atomic updates of a process queue at.
-const QUEUES: usize = 256;
+pub(crate) type IdSource = Arc<dyn Fn() -> Result<SessionId, Error> + Send + Sync>;
 
 /// How many unreadable records are remembered as reported.
 const REPORTED: usize = 1024;
@@ -48,7 +43,7 @@ const REPORTED: usize = 1024;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Manager(Arc<Shared>);
+pub struct Manager(pub(crate) Arc<Shared>);
 
 pub(crate) struct Shared {
     pub(crate) provider: Arc<dyn Provider>,
@@ -61,13 +56,13 @@ pub(crate) struct Shared {
     /// Updates of one session queue here rather than conflict at the store. Sessions share a
     /// queue by chance, which costs waiting and nothing else.
     pub(crate) queues: Box<[futures_util::lock::Mutex<()>]>,
-    provider_name: Box<str>,
-    ids: Option<IdSource>,
-    reported: Mutex<HashSet<u32>>,
+    pub(crate) provider_name: Box<str>,
+    pub(crate) ids: Option<IdSource>,
+    pub(crate) reported: Mutex<HashSet<u32>>,
     /// Whether the transport puts ids into URLs, of some sessions at least.
     pub(crate) in_urls: bool,
     pub(crate) departures: Departures,
-    collector: Collector,
+    pub(crate) collector: Collector,
 }
 
 impl Manager {
@@ -184,7 +179,7 @@ impl Shared {
     pub(crate) fn noted(&self, error: Error) -> Error {
         if matches!(error, Error::Unavailable { .. } | Error::InDoubt { .. } | Error::Full { .. }) {
             self.counters.unavailable.add(1);
-            debug!(error = %error, "session store failed");
+            warn!(error = &error as &dyn std::error::Error, "session store failed");
         }
         error
     }
@@ -214,128 +209,5 @@ impl ManagerRef<'_> {
             Self::Borrowed(manager) => manager.shared(),
             Self::Owned(manager) => manager.shared(),
         }
-    }
-}
-
-/// Builds a [`Manager`].
-pub struct ManagerBuilder {
-    config: Config,
-    provider: Option<Arc<dyn Provider>>,
-    transport: Option<Arc<dyn Transport>>,
-    clock: Arc<dyn Clock>,
-    ids: Option<IdSource>,
-}
-
-impl ManagerBuilder {
-    fn new(config: Config) -> Self {
-        Self { config, provider: None, transport: None, clock: Arc::new(SystemClock), ids: None }
-    }
-
-    /// Sets everything that a file can configure. Defaults to [`Config::default`].
-    #[must_use]
-    pub fn with_config(mut self, config: Config) -> Self {
-        self.config = config;
-        self
-    }
-
-    /// Uses this provider rather than a registered one. Defaults to the configured name's.
-    #[must_use]
-    pub fn with_provider(mut self, provider: impl Provider) -> Self {
-        self.provider = Some(Arc::new(provider));
-        self
-    }
-
-    /// Uses this transport. Defaults to the configured one.
-    #[must_use]
-    pub fn with_transport(mut self, transport: impl Transport) -> Self {
-        self.transport = Some(Arc::new(transport));
-        self
-    }
-
-    /// Uses this clock. Defaults to the operating system's.
-    #[must_use]
-    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// Uses ids from here, for tests that force collisions or failures. Defaults to
-    /// [`Provider::new_token`]; anything else is a way into other people's sessions.
-    #[must_use]
-    pub fn with_id_source<F>(mut self, ids: F) -> Self
-    where
-        F: Fn() -> Result<SessionId, Error> + Send + Sync + 'static,
-    {
-        self.ids = Some(Arc::new(ids));
-        self
-    }
-
-    /// Checks everything, opens the provider and starts the timer thread.
-    ///
-    /// # Errors
-    /// [`Error::Config`] says what is wrong; [`Error::UnknownProvider`] lists the registered names.
-    pub fn build(self) -> Result<Manager, Error> {
-        let Self { config, provider, transport, clock, ids } = self;
-        let lifetime = config.lifetime();
-        lifetime.validate()?;
-        config.limits.validate()?;
-        let transport = match transport {
-            Some(transport) => transport,
-            None => built_in(&config)?,
-        };
-        let (provider, provider_name) = match provider {
-            Some(provider) => (provider, "custom".into()),
-            None => (registry::open(&config.provider, &config.source)?, config.provider.into()),
-        };
-        let carriers = [None, Some(Carrier::Cookie), Some(Carrier::Url), Some(Carrier::Header)];
-        let in_urls = carriers.into_iter().any(|carrier| transport.uses_url(carrier));
-        provider.bind(&Binding::new(transport.name(), lifetime).with_urls(in_urls))?;
-        let counters = Arc::new(Counters::default());
-        let collector = Collector::start(
-            Arc::clone(&provider),
-            Arc::clone(&clock),
-            Arc::clone(&counters),
-            config.gc_every,
-        )?;
-        Ok(Manager(Arc::new(Shared {
-            provider,
-            transport,
-            clock,
-            lifetime,
-            touch_every: config.touch_every.unwrap_or(config.idle / 10),
-            limits: config.limits,
-            counters,
-            queues: (0..QUEUES).map(|_| futures_util::lock::Mutex::new(())).collect(),
-            provider_name,
-            ids,
-            reported: Mutex::default(),
-            in_urls,
-            departures: Departures::default(),
-            collector,
-        })))
-    }
-}
-
-/// The configured transport. The others' options are checked as well: a mistake shows at the start,
-/// not on the day that someone changes the transport.
-fn built_in(config: &Config) -> Result<Arc<dyn Transport>, Error> {
-    let cookie = CookieTransport::new(config.cookie.clone())?;
-    let url = UrlTransport::new(config.url.clone())?;
-    let header = HeaderTransport::new(&config.header)?;
-    Ok(match config.transport {
-        TransportKind::Cookie => Arc::new(cookie),
-        TransportKind::Url => Arc::new(url),
-        TransportKind::Auto => Arc::new(AutoTransport::new(cookie, url)),
-        TransportKind::Header => Arc::new(header),
-    })
-}
-
-impl fmt::Debug for ManagerBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ManagerBuilder")
-            .field("config", &self.config)
-            .field("provider", &self.provider)
-            .field("transport", &self.transport)
-            .finish_non_exhaustive()
     }
 }

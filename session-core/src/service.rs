@@ -13,7 +13,7 @@ use http::header::{
 use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::service::Service;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::error::BoxError;
 #[cfg(feature = "rewrite")]
@@ -89,10 +89,22 @@ where
                 None => match answer.await {
                     Ok(response) => response.map(SessionBody::inner),
                     Err(error) => {
-                        return match error.into().downcast::<Error>() {
-                            Ok(error) => Ok(refusal(&error)),
-                            Err(error) => Err(error),
-                        };
+                        let error = error.into().downcast::<Error>()?;
+                        if error.status() == StatusCode::INTERNAL_SERVER_ERROR {
+                            warn!(
+                                error = &error as &dyn std::error::Error,
+                                "a handler failed with a session error"
+                            );
+                        }
+                        let mut refusal = refusal(&error);
+                        // What it did before that, a new id for instance, has happened. A store that
+                        // is down says nothing of sessions.
+                        if error.status() != StatusCode::SERVICE_UNAVAILABLE
+                            && let Err(errors) = sessions.announce(&mut refusal, None)
+                        {
+                            debug!(error = %errors, "sessions could not be announced");
+                        }
+                        return Ok(refusal);
                     }
                 },
             };
@@ -110,9 +122,10 @@ where
             };
             debug!(error = %errors, "sessions could not be saved");
             let mut refusal = refusal(errors.first());
-            // One session's failure is none of another's, whose new id the client must learn. What
-            // fails here is among the errors already.
-            let _ = sessions.announce(&mut refusal, Some(&errors));
+            // One session's failure is none of another's, whose new id the client must learn.
+            if let Err(errors) = sessions.announce(&mut refusal, Some(&errors)) {
+                debug!(error = %errors, "sessions could not be announced");
+            }
             Ok(refusal)
         })
     }
@@ -146,9 +159,14 @@ fn rewrite<R>(
 
 /// The response in place of one whose session could not be loaded or saved: one line of text.
 fn refusal<R>(error: &Error) -> Response<SessionBody<R>> {
-    let mut response =
-        Response::new(SessionBody(Inner::Text(Some(Bytes::from(format!("{error}\n"))))));
-    *response.status_mut() = error.status();
+    let status = error.status();
+    let line = match status {
+        // It may name keys and types, which are the application's own affair.
+        StatusCode::INTERNAL_SERVER_ERROR => "the session can't be used as asked\n".into(),
+        _ => format!("{error}\n"),
+    };
+    let mut response = Response::new(SessionBody(Inner::Text(Some(line.into()))));
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -149,4 +149,8 @@ impl fmt::Display for FinishErrors {
     }
 }
 
-impl std::error::Error for FinishErrors {}
+impl std::error::Error for FinishErrors {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.first().source()
+    }
+}

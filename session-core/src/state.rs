@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::manager::Shared;
 use crate::settings::Settings;
-use crate::{Changes, Error, Lifetime, Limits, Record, Timestamp, Token, Values, key};
+use crate::{Changes, Error, Lifetime, Limits, Record, Timestamp, Token, Values};
 
 /// How far a request has come with its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +39,6 @@ pub(crate) struct State {
     /// Keys and bytes of the values with the changes.
     pub(crate) keys: usize,
     bytes: usize,
-    /// The handler changed the lifetime: the expiry is set outright.
-    pub(crate) lifetime_changed: bool,
     /// The client must be told even if the token stays the same.
     pub(crate) reissue: bool,
     /// The handler ended the session that the client carries.
@@ -79,7 +77,6 @@ impl State {
             settings: Settings::of(&record.values),
             record,
             changes: Changes::new(),
-            lifetime_changed: false,
             reissue: false,
             ended: false,
             leaving,
@@ -93,7 +90,6 @@ impl State {
         self.token = None;
         self.fresh = None;
         self.changes = Changes::new();
-        self.lifetime_changed = false;
         self.reissue = false;
         let record = Record { created: now, ..Record::default() };
         self.become_loaded(record, now);
@@ -244,7 +240,6 @@ impl State {
                 self.changes.owner = (shown != *saved).then_some(shown);
             }
         }
-        self.lifetime_changed &= self.changes.get(key::LIFETIME).is_some();
     }
 
     /// Takes over what the store took over.

@@ -11,6 +11,10 @@ use crate::{Changes, Error, ExpiryChange, LoadedSession, key, value};
 /// How often an update tries when other processes change the same value at the same time.
 const UPDATE_TRIES: u32 = 64;
 
+/// How long an update queues. The queue spares conflicts, and sessions share queues: one that does
+/// not move, behind a slow store or a future that nobody polls, holds up nobody for good.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Values, atomically at the store.
 impl LoadedSession<'_> {
     /// Reads, changes and writes one value atomically at the store, whatever other requests do:
@@ -22,10 +26,13 @@ impl LoadedSession<'_> {
     ///
     /// # Errors
     /// [`Error::Gone`] if the session ended meanwhile, [`Error::Conflict`] if other processes
-    /// changed the value each time, [`Error::Decode`] if the value is not a `T`.
+    /// changed the value each time, [`Error::Decode`] if the value is not a `T`, [`Error::Encode`] and
+    /// [`Error::TooLarge`] as [`set`](Self::set), [`Error::Unavailable`] if the store is down. After
+    /// [`Error::InDoubt`] the update may have happened: trying again may count twice.
     ///
     /// # Cancellation
-    /// The value is as it was or as it was to become.
+    /// The value is as it was or as it was to become. Drop the future before another operation on the
+    /// session: they wait for their turn.
     pub async fn update<T, F>(&self, key: &str, mut f: F) -> Result<T, Error>
     where
         T: Serialize + DeserializeOwned + Send,
@@ -87,12 +94,12 @@ impl LoadedSession<'_> {
         let queue = &shared.queues[usize::from(token.id().as_bytes()[0]) % shared.queues.len()];
         // Who gets through at once builds on what it loaded; who had to wait knows that it is stale.
         let (_place, mut stale) = match queue.try_lock() {
-            Some(place) => (place, false),
-            None => (queue.lock().await, true),
+            Some(place) => (Some(place), false),
+            None => (patiently(queue.lock()).await, true),
         };
         for attempt in 0..UPDATE_TRIES {
             if stale {
-                self.reload(&token).await?;
+                self.load_anew(&token).await?;
             }
             let old = self.with(|state| state.record.values.get(key).map(Box::<[u8]>::from))?;
             // Not under the lock: the handler's closure may look at the session.
@@ -152,6 +159,16 @@ impl LoadedSession<'_> {
         }
         Err(Error::Conflict)
     }
+}
+
+/// Waits for a place in a queue, up to [`PATIENCE`].
+async fn patiently<T>(place: impl Future<Output = T>) -> Option<T> {
+    let place = async { Some(place.await) };
+    let patience = async {
+        futures_timer::Delay::new(PATIENCE).await;
+        None
+    };
+    futures_lite::future::or(place, patience).await
 }
 
 /// From a key's encoded value to its new one, or its end; `None` gives up.

@@ -65,7 +65,8 @@ impl Drop for Pending<'_> {
 
 impl<'h> LoadedSession<'h> {
     /// Writes what changed to the store now, and goes on. From a task that streams a body, long
-    /// after the response's head is gone, it is the way to save; the id can't change any more then.
+    /// after the response's head is gone, it is the way to save. The client can't be told anything
+    /// any more then: a new session, a new id and the end of a session are for before.
     ///
     /// # Errors
     /// As [`finish`](crate::SessionHandle::finish).
@@ -136,7 +137,8 @@ impl<'h> LoadedSession<'h> {
             let expires = lifetime.expires(created, now);
             let mut pending = Pending::of(self.core, state, release);
             pending.changes.limits = shared.limits;
-            pending.changes.expiry = match state.lifetime_changed {
+            // The handler changed the lifetime: then the expiry is set outright.
+            pending.changes.expiry = match pending.changes.get(key::LIFETIME).is_some() {
                 true => ExpiryChange::Set(expires),
                 false => ExpiryChange::Extend(expires),
             };
@@ -170,7 +172,12 @@ impl<'h> LoadedSession<'h> {
                         debug!(session = %token.id().log_hash(), "session ended while it was read");
                         *step = Step::Nothing;
                     }
-                    Err(error) => return Err(self.shared.noted(error)),
+                    // Nor is it worth failing a request that read what it wanted. Whoever needs the
+                    // store next will hear of it.
+                    Err(error) => {
+                        self.shared.noted(error);
+                        *step = Step::Nothing;
+                    }
                 }
             }
             Step::Save { token, pending, now } => {
@@ -252,11 +259,16 @@ impl State {
     /// Lets go of the values, and tells the client what is news to it.
     fn end(&mut self, shared: &Shared, headers: Option<&mut HeaderMap>) -> Result<(), Error> {
         self.release();
-        headers.map_or(Ok(()), |headers| self.tell(shared, headers))
+        if let Some(headers) = headers {
+            self.tell(shared, headers)?;
+            self.held.clone_from(&self.token);
+            (self.reissue, self.ended) = (false, false);
+        }
+        Ok(())
     }
 
     /// Tells the client what it is to carry from now on, if that is news.
-    pub(crate) fn tell(&mut self, shared: &Shared, headers: &mut HeaderMap) -> Result<(), Error> {
+    pub(crate) fn tell(&self, shared: &Shared, headers: &mut HeaderMap) -> Result<(), Error> {
         let changed = self.token != self.held;
         match &self.token {
             Some(token) if changed || self.reissue => {
@@ -270,11 +282,6 @@ impl State {
             }
             _ => {}
         }
-        if changed {
-            self.held.clone_from(&self.token);
-        }
-        self.reissue = false;
-        self.ended = false;
         Ok(())
     }
 }

@@ -20,6 +20,7 @@
 //! # Ok::<(), session_core::Error>(())
 //! ```
 
+mod capacity;
 mod config;
 mod provider;
 mod shard;

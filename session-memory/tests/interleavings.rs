@@ -34,8 +34,11 @@ fn provider(max_sessions: usize) -> Arc<MemoryProvider> {
     Arc::new(MemoryProvider::new(MemoryConfig::parse(&source).expect("a right source")))
 }
 
+/// Even and odd ones live in different shards.
 fn id(n: u8) -> SessionId {
-    SessionId::from_bytes([n; 32])
+    let mut bytes = [0; 32];
+    bytes[0] = n;
+    SessionId::from_bytes(bytes)
 }
 
 fn token(n: u8) -> Token {

@@ -83,6 +83,41 @@ fn a_new_id_is_announced_even_if_the_first_try_to_save_failed() {
 }
 
 #[test]
+fn what_a_failed_save_kept_is_not_lost_in_silence() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    visitor.visit(async |handle| {
+        handle.load().await.unwrap().set("n", &2u64).unwrap();
+        site.store.sabotage("save", Fault::Down);
+        handle.finish(&mut Response::new(())).await.unwrap_err();
+        site.store.mend();
+        let other = site.manager.start_owned(&visitor.request());
+        other.load().await.unwrap().destroy().await.unwrap();
+        let lost = handle.load().await.map(|_| ());
+        assert!(matches!(lost, Err(Error::Gone)), "{lost:?}");
+        assert!(handle.load().await.unwrap().is_new());
+    });
+    assert_eq!((site.manager.stats().gone, site.count()), (1, 0));
+}
+
+/// What was read was right; the next request touches again.
+#[test]
+fn a_touch_that_fails_fails_no_request() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    site.clock.advance(secs(600));
+    site.store.sabotage("touch", Fault::Down);
+    assert_eq!(visitor.get("n"), Some(1));
+    assert_eq!(site.manager.stats().unavailable, 1);
+    site.store.mend();
+    site.store.calls();
+    assert_eq!(visitor.get("n"), Some(1));
+    assert_eq!(site.store.calls(), ["load", "touch"]);
+}
+
+#[test]
 fn an_unreadable_record_is_reported_once_and_treated_as_absent() {
     let site = Site::new();
     let visitor = site.visitor();

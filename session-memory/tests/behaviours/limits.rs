@@ -71,6 +71,19 @@ fn over_a_limit_is_a_typed_error_before_anything_is_written() {
 }
 
 #[test]
+fn an_owner_has_1024_bytes_at_most() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set_owner(Some(&"x".repeat(1024))).unwrap();
+        let error = session.set_owner(Some(&"y".repeat(1025))).unwrap_err();
+        assert_eq!(too_large(error), ("owner bytes", 1024));
+        assert_eq!(session.owner(), Some("x".repeat(1024)));
+    });
+}
+
+#[test]
 fn a_session_may_be_filled_to_the_last_byte() {
     let site = Site::configured(|config| config.limits.bytes = 100);
     let visitor = site.visitor();

@@ -12,6 +12,7 @@ mod hostile;
 mod lifecycle;
 mod limits;
 mod managers;
+mod pages;
 mod races;
 mod registry;
 mod requests;

@@ -11,6 +11,27 @@ use session_core::Error;
 use crate::support::*;
 
 #[test]
+fn a_long_task_sees_what_others_changed_once_it_asks() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set("own", &1u64).unwrap();
+        visitor.tab().set("n", 2);
+        assert_eq!(session.get::<u64>("n").unwrap(), Some(1));
+        session.reload().await.unwrap();
+        assert_eq!(session.get::<u64>("n").unwrap(), Some(2));
+        assert_eq!(session.get::<u64>("own").unwrap(), Some(1), "pending changes stay");
+        let other = site.manager.start_owned(&visitor.request());
+        other.load().await.unwrap().destroy().await.unwrap();
+        assert!(matches!(session.reload().await, Err(Error::Gone)));
+        assert!(session.is_new());
+    });
+    assert_eq!(site.count(), 0);
+}
+
+#[test]
 fn different_keys_of_two_requests_merge() {
     let site = Site::new();
     let visitor = site.visitor();

@@ -69,6 +69,23 @@ fn in_url_mode_links_and_redirects_carry_the_id_and_no_cookie_is_set() {
 }
 
 #[test]
+fn a_redirect_to_elsewhere_carries_no_id() {
+    let site = site(TransportKind::Url);
+    let (id, _) = begin(&site, &get("/"));
+    for elsewhere in
+        ["https://elsewhere.example/a?b#c", "//elsewhere.example/", "/\\elsewhere.example"]
+    {
+        let handle = site.manager.start(&get(&format!("/?sid={id}")));
+        let mut response = Response::builder().header(LOCATION, elsewhere).body(()).unwrap();
+        block_on(async {
+            handle.load().await.unwrap().set("at", elsewhere).unwrap();
+            handle.finish(&mut response).await.unwrap();
+        });
+        assert_eq!(all(&response, "location"), [elsewhere]);
+    }
+}
+
+#[test]
 fn in_url_mode_every_response_stays_out_of_caches_and_referrers() {
     let site = site(TransportKind::Url);
     let (id, first) = begin(&site, &get("/"));

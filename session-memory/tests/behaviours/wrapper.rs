@@ -15,7 +15,8 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::service::Service;
-use session_core::{BoxError, Error, SessionBody, SessionService, Sessions};
+use session_core::transport::{Announcement, Found, RequestHead};
+use session_core::{BoxError, Error, SessionBody, SessionService, Sessions, Transport};
 
 use crate::support::*;
 
@@ -222,9 +223,54 @@ fn a_session_error_of_the_handler_is_a_response_of_its_status() {
         .unwrap();
         assert_eq!(response.status(), status, "{:?}", error());
         assert!(!response.headers().contains_key(SET_COOKIE));
-        assert_eq!(text(response), format!("{}\n", error()));
+        let wanted = match status {
+            500 => "the session can't be used as asked\n".to_owned(),
+            _ => format!("{}\n", error()),
+        };
+        assert_eq!(text(response), wanted);
     }
     assert_eq!(site.count(), 0, "what a handler that failed left is not stored");
+}
+
+/// The old id is dead at the store already: untold, the visitor would be logged out.
+#[test]
+fn what_a_handler_did_before_it_failed_is_announced() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let old = visitor.id();
+    let response = call(&[&site], visitor.request(), async |request| {
+        let sessions = sessions(&request);
+        let session = sessions.iter().next().unwrap().load().await?;
+        session.regenerate().await?;
+        session.set("n", &2)?;
+        Err(Error::Conflict.into())
+    })
+    .unwrap();
+    assert_eq!(response.status(), StatusCode::CONFLICT);
+    visitor.receive(response.map(drop));
+    assert_ne!(visitor.id(), old);
+    assert_eq!(
+        visitor.get("n"),
+        Some(1),
+        "the session goes on without the failed request's changes"
+    );
+}
+
+/// They name keys and types, which are the application's own affair.
+#[test]
+fn errors_that_are_nobodys_business_are_not_shown() {
+    let site = Site::new();
+    let response = call(&[&site], Request::new(()), async |request| {
+        let sessions = sessions(&request);
+        let session = sessions.iter().next().unwrap().load().await?;
+        session.set("salary of ada", &1u64)?;
+        session.get::<String>("salary of ada")?;
+        unreachable!("a number is no text")
+    })
+    .unwrap();
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(text(response), "the session can't be used as asked\n");
 }
 
 #[test]
@@ -286,6 +332,35 @@ fn several_sessions_are_found_by_name_and_finished_together() {
         let handle = site.manager.start(&request);
         let n = block_on(async { handle.load().await.unwrap().get::<u64>("n").unwrap() });
         assert_eq!(n, Some(wanted));
+    }
+}
+
+/// A transport that can't announce anything.
+#[derive(Debug)]
+struct Mute;
+
+impl Transport for Mute {
+    fn name(&self) -> &str {
+        "mute"
+    }
+
+    fn find<'r>(&self, _: RequestHead<'r>) -> Found<'r> {
+        Found::Nothing
+    }
+
+    fn announce(&self, _: Announcement<'_>, _: &mut HeaderMap) -> Result<(), Error> {
+        Err(Error::TooLarge { what: "cookie bytes", limit: 0 })
+    }
+}
+
+#[test]
+fn a_session_that_cannot_be_announced_keeps_no_other_from_being_announced() {
+    let sites = [Site::new(), Site::built(|_| (), |builder| builder.with_transport(Mute))];
+    for order in [[0, 1], [1, 0]] {
+        let sites = order.map(|at| &sites[at]);
+        let response = call(&sites, Request::new(()), store_one).unwrap();
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(response.headers().get_all(SET_COOKIE).iter().count(), 1, "{order:?}");
     }
 }
 

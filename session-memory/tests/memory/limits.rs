@@ -131,6 +131,19 @@ fn what_expired_makes_room() {
     empties(&provider, &tokens);
 }
 
+#[test]
+fn what_expired_makes_room_for_what_grows() {
+    let provider = provider("max_bytes=100000");
+    let token = create(&provider, &record(24 * HOUR, 10), NOW).expect("there is room");
+    while create(&provider, &record(HOUR, 1000), NOW).is_ok() {}
+    let grown = set(vec![0; 50_000]);
+    let result = block_on(provider.save(&token, &grown, NOW));
+    assert!(matches!(result, Err(Error::Full { .. })), "the living don't: {result:?}");
+    let later = NOW.saturating_add(2 * HOUR);
+    block_on(provider.save(&token, &grown, later)).expect("the expired make room");
+    empties(&provider, &[token]);
+}
+
 /// Every way in and every way out, and as much is given back as was taken.
 #[test]
 fn the_books_balance() {

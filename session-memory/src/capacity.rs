@@ -1,0 +1,57 @@
+//! How much the store holds, and may hold.
+
+use session_core::{Error, Record};
+
+use crate::MemoryConfig;
+use crate::sync::{AtomicUsize, Ordering};
+
+/// What a session takes beside its values and owner: entry, table, order, allocator. Measured by
+/// the example `scale`.
+const OVERHEAD: usize = 160;
+
+/// Sessions and bytes held: moved before something is added and after it was removed, so that the
+/// limits hold at every moment.
+#[derive(Debug)]
+pub(crate) struct Capacity {
+    config: MemoryConfig,
+    sessions: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Capacity {
+    pub(crate) fn new(config: MemoryConfig) -> Self {
+        Self { config, sessions: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
+    }
+
+    /// Accounts for sessions and bytes to come; `Full` if there is no room.
+    pub(crate) fn reserve(&self, sessions: usize, bytes: usize) -> Result<(), Error> {
+        let MemoryConfig { max_sessions, max_bytes, .. } = self.config;
+        let add = |counter: &AtomicUsize, n: usize, most: usize| {
+            let enough = |held: usize| held.checked_add(n).filter(|sum| *sum <= most);
+            n == 0 || counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough).is_ok()
+        };
+        if !add(&self.sessions, sessions, max_sessions) {
+            return Err(Error::Full { what: "max_sessions" });
+        }
+        if !add(&self.bytes, bytes, max_bytes) {
+            self.sessions.fetch_sub(sessions, Ordering::Relaxed);
+            return Err(Error::Full { what: "max_bytes" });
+        }
+        Ok(())
+    }
+
+    /// Gives back what was reserved. Nothing to give back is the rule for changes, and is no reason
+    /// for processors to fight over the counters.
+    pub(crate) fn release(&self, sessions: usize, bytes: usize) {
+        for (counter, n) in [(&self.sessions, sessions), (&self.bytes, bytes)] {
+            if n > 0 {
+                counter.fetch_sub(n, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// The bytes that a session takes, all included.
+pub(crate) fn cost(record: &Record) -> usize {
+    OVERHEAD + record.values.memory() + record.owner.as_ref().map_or(0, |owner| owner.len())
+}
