@@ -44,7 +44,13 @@ impl Failure {
 
 impl From<session_core::Error> for Failure {
     fn from(error: session_core::Error) -> Self {
-        Self::Session(error)
+        match error {
+            // Visitors choose here what is stored: another type is no fault of the server's.
+            session_core::Error::Decode { .. } => {
+                Self::conflict("the stored value is of another type")
+            }
+            error => Self::Session(error),
+        }
     }
 }
 
