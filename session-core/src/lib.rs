@@ -7,8 +7,10 @@
 //! - [`Manager::start`] answers a [`SessionHandle`] for a request; [`SessionHandle::load`] the
 //!   [`LoadedSession`], with the operations of [`Session`]; [`SessionHandle::finish`] saves.
 //!
-//! Concurrent requests of one session never lose an update, and a destroyed session never comes
-//! back; the [conformance suite](conformance) defines what a provider does for that.
+//! Of concurrent requests of one session, changes of different keys all survive. Of two that
+//! [`set`](LoadedSession::set) the same key, the last one wins; [`update`](LoadedSession::update)
+//! loses none. A destroyed session never comes back. The [conformance suite](conformance) defines
+//! what a provider does for that; one that keeps sessions at the client says what it can't.
 //!
 //! ```no_run
 //! # async fn handle(request: http::Request<()>) -> Result<(), session_core::Error> {

@@ -36,8 +36,7 @@ const REPORTED: usize = 1024;
 /// let mut response = http::Response::new(String::new());
 /// let handle = manager.start(&request);
 /// let session = handle.load().await?;
-/// let count = session.get::<u64>("count")?.unwrap_or(0) + 1;
-/// session.set("count", &count)?;
+/// let count = session.update("count", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
 /// handle.finish(&mut response).await?;
 /// # Ok(())
 /// # }
@@ -93,14 +92,16 @@ impl Manager {
 
     /// Finds what a request says of its session.
     ///
-    /// Pure and cheap: no I/O, and no allocation when the client sent nothing or an id. Whether it
-    /// is well formed is looked at with the first use, and whether the store knows it with
-    /// [`SessionHandle::load`].
+    /// Pure and cheap: no I/O, and no allocation where ids travel in cookies or headers and the
+    /// client sent nothing or an id. A longer text, such as a sealed session, is copied, and
+    /// transports that put ids into URLs keep the request's target. Whether the text is well formed
+    /// is looked at with the first use, and whether the store knows it with [`SessionHandle::load`].
     pub fn start<'m, 'r>(&'m self, request: impl Into<RequestHead<'r>>) -> SessionHandle<'m> {
         SessionHandle::new(ManagerRef::Borrowed(self), request.into())
     }
 
-    /// The same, with a handle that can be moved into tasks: it shares the manager.
+    /// The same, with a handle that can be moved into tasks: it shares the manager, whose reference
+    /// count moves with each request.
     pub fn start_owned<'r>(&self, request: impl Into<RequestHead<'r>>) -> SessionHandle<'static> {
         SessionHandle::new(ManagerRef::Owned(self.clone()), request.into())
     }
