@@ -1,18 +1,24 @@
 //! A transport of one's own: bearer tokens (RFC 6750) for API clients, with any provider.
 //!
-//! A client logs in, gets its token in the response's `Authorization` header, and sends it with each
-//! request.
+//! A client gets its token in a response's `Session-Token` header, and sends it with each request as
+//! `Authorization: Bearer TOKEN`. That header is for requests only (RFC 9110, section 11.6.2), and
+//! how a client comes by its token is left open by RFC 6750, hence a header of our own.
+//!
+//!     cargo run -p examples --example bearer
 
 use hyper::header::{AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderValue};
 use hyper::{Request, Response};
 use session_core::transport::{Announcement, Found, RequestHead};
 use session_core::{Carrier, Error, Manager, Transport};
 
-/// Carries tokens as `Authorization: Bearer TOKEN`.
+/// Takes tokens as `Authorization: Bearer TOKEN`, and issues them as `Session-Token: TOKEN`.
 #[derive(Debug)]
 struct BearerTransport;
 
 const SCHEME: &str = "Bearer ";
+
+/// The response's header. An empty one says that the token is of no more use.
+const SESSION_TOKEN: &str = "session-token";
 
 impl Transport for BearerTransport {
     fn name(&self) -> &str {
@@ -42,10 +48,10 @@ impl Transport for BearerTransport {
             Announcement::Issue { text, .. } => text,
             Announcement::Remove => "",
         };
-        let mut value = HeaderValue::try_from([SCHEME, text].concat())
+        let mut value = HeaderValue::try_from(text)
             .map_err(|_| Error::config("the token's text does not fit a header"))?;
         value.set_sensitive(true);
-        headers.insert(AUTHORIZATION, value);
+        headers.insert(SESSION_TOKEN, value);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Ok(())
     }
@@ -68,15 +74,18 @@ async fn run(provider: &str, source: &str) -> Result<(), Error> {
         .with_provider(session_core::open(provider, source)?)
         .with_transport(BearerTransport)
         .build()?;
-    let mut token: Option<HeaderValue> = None;
+    let mut token: Option<String> = None;
     for wanted in ["request 1", "request 2", "request 3"] {
         let mut request = Request::new(());
         if let Some(token) = &token {
-            request.headers_mut().insert(AUTHORIZATION, token.clone());
+            let credentials = [SCHEME, token].concat().parse().expect("a token is plain text");
+            request.headers_mut().insert(AUTHORIZATION, credentials);
         }
         let response = count(&manager, &request).await?;
         // A sealed session has a new token with each change, an id stays.
-        token = response.headers().get(AUTHORIZATION).cloned().or(token);
+        if let Some(issued) = response.headers().get(SESSION_TOKEN) {
+            token = Some(issued.to_str().expect("a token is plain text").to_owned());
+        }
         println!("{provider}: {}", response.body());
         assert_eq!(response.body(), wanted);
     }

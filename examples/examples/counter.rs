@@ -3,37 +3,47 @@
 //!     cargo run -p examples --example counter
 //!     curl -b jar -c jar http://127.0.0.1:8080/
 
-use std::error::Error;
+use std::convert::Infallible;
 
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use session_core::Manager;
+use session_core::{Error, Manager};
 use tokio::net::TcpListener;
 
-async fn count(
-    manager: Manager,
-    request: Request<Incoming>,
-) -> Result<Response<String>, session_core::Error> {
-    let handle = manager.start(&request);
-    let session = handle.load().await?;
+async fn count(manager: &Manager, request: &Request<Incoming>) -> Result<Response<String>, Error> {
+    let handle = manager.start(request); // no I/O
+    let session = handle.load().await?; // one load
     let visits = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
     let mut response = Response::new(format!("visit {visits}\n"));
-    handle.finish(&mut response).await?;
+    handle.finish(&mut response).await?; // saves, sets the cookie
     Ok(response)
 }
 
+/// Answers errors, too: hyper ends the connection of a service that fails, without a response.
+async fn serve(
+    manager: Manager,
+    request: Request<Incoming>,
+) -> Result<Response<String>, Infallible> {
+    Ok(count(&manager, &request).await.unwrap_or_else(|error| {
+        let status = error.status(); // 503 where the store is down
+        let mut response = Response::new(format!("{status}\n"));
+        *response.status_mut() = status;
+        response
+    }))
+}
+
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     session_memory::init();
     let manager = Manager::open("memory", "")?;
     let listener = TcpListener::bind("127.0.0.1:8080").await?;
     loop {
         let (stream, _) = listener.accept().await?;
         let manager = manager.clone();
-        let service = service_fn(move |request| count(manager.clone(), request));
+        let service = service_fn(move |request| serve(manager.clone(), request));
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
 }

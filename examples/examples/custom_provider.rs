@@ -16,8 +16,8 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use session_core::{
-    Changes, Error, Manager, Provider, ProviderFuture, Purged, Record, SessionId, Source,
-    Timestamp, Token,
+    Changes, Error, Manager, Provider, ProviderFuture, Purged, Record, SessionId, SessionService,
+    Sessions, Source, Timestamp, Token,
 };
 use tokio::net::TcpListener;
 
@@ -163,27 +163,22 @@ fn init() -> Result<(), Error> {
     })
 }
 
-async fn count(
-    manager: Manager,
-    request: Request<Incoming>,
-) -> Result<Response<String>, session_core::Error> {
-    let handle = manager.start(&request);
-    let session = handle.load().await?;
+/// An error becomes a response of its status, by the wrapper.
+async fn count(request: Request<Incoming>) -> Result<Response<String>, Error> {
+    let sessions = request.extensions().get::<Sessions>().expect("the wrapper puts them there");
+    let session = sessions.iter().next().expect("of one manager").load().await?;
     let visits = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
-    let mut response = Response::new(format!("visit {visits}\n"));
-    handle.finish(&mut response).await?;
-    Ok(response)
+    Ok(Response::new(format!("visit {visits}\n")))
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn StdError>> {
     init()?;
-    let manager = Manager::open("shelf", "")?;
+    let service = SessionService::new(Manager::open("shelf", "")?, service_fn(count));
     let listener = TcpListener::bind("127.0.0.1:8080").await?;
     loop {
         let (stream, _) = listener.accept().await?;
-        let manager = manager.clone();
-        let service = service_fn(move |request| count(manager.clone(), request));
+        let service = service.clone();
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
 }

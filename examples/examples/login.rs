@@ -4,58 +4,73 @@
 //!
 //! Then open http://127.0.0.1:8080/ in a browser.
 
-use std::error::Error;
-
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, LOCATION};
+use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use session_core::{Manager, SessionService, Sessions};
+use session_core::{Error, Manager, SessionService, Sessions};
 use tokio::net::TcpListener;
 
-type BoxError = Box<dyn Error + Send + Sync>;
-
-/// A session error becomes a response of its status: 503 where the store is down.
-async fn handle(request: Request<Incoming>) -> Result<Response<String>, BoxError> {
+/// An error becomes a response of its status, by the wrapper: 503 where the store is down.
+async fn handle(request: Request<Incoming>) -> Result<Response<String>, Error> {
     let (parts, body) = request.into_parts();
     let sessions = parts.extensions.get::<Sessions>().expect("the wrapper puts them there");
-    let session = sessions.get("__Host-id").expect("it is the manager's").load().await?;
+    let session = sessions.iter().next().expect("of one manager").load().await?;
     match (parts.method, parts.uri.path()) {
         (Method::POST, "/login") => {
-            let form = String::from_utf8(body.collect().await?.to_bytes().into())?;
-            let name = form.strip_prefix("name=").unwrap_or_default().replace('+', " ");
-            session.set("user", urlencoding::decode(&name)?.trim())?;
+            let Some(name) = name(body).await else { return Ok(bad_request()) };
+            session.set("user", &name)?;
             session.regenerate().await?; // whoever knew the old id is not logged in
-            to_home()
+            Ok(to_home())
         }
         (Method::POST, "/logout") => {
             session.destroy().await?;
-            to_home()
+            Ok(to_home())
         }
-        _ => {
-            let page = match session.get::<String>("user")? {
-                Some(name) => format!("Hello, {}. {LOGOUT}", name.replace(['<', '&'], "")),
-                None => LOGIN.to_owned(),
-            };
-            Ok(Response::builder().header(CONTENT_TYPE, "text/html; charset=utf-8").body(page)?)
-        }
+        _ => Ok(home(session.get("user")?)),
     }
+}
+
+/// The name in a login form, unless there is none, or the form is far too long.
+async fn name(body: Incoming) -> Option<String> {
+    let form = Limited::new(body, 1024).collect().await.ok()?.to_bytes();
+    let name = str::from_utf8(&form).ok()?.strip_prefix("name=")?.replace('+', " ");
+    let name = urlencoding::decode(&name).ok()?.trim().to_owned();
+    (!name.is_empty()).then_some(name)
 }
 
 const LOGIN: &str = "<form method=post action=/login>\
     <label>Name <input name=name required></label> <button>Log in</button></form>";
 const LOGOUT: &str = "<form method=post action=/logout><button>Log out</button></form>";
 
-fn to_home() -> Result<Response<String>, BoxError> {
-    let response = Response::builder().status(StatusCode::SEE_OTHER).header(LOCATION, "/");
-    Ok(response.body(String::new())?)
+fn home(user: Option<String>) -> Response<String> {
+    let mut page = Response::new(match user {
+        Some(name) => format!("Hello, {}. {LOGOUT}", name.replace(['<', '&'], "")),
+        None => LOGIN.to_owned(),
+    });
+    let html = HeaderValue::from_static("text/html; charset=utf-8");
+    page.headers_mut().insert(CONTENT_TYPE, html);
+    page
+}
+
+fn to_home() -> Response<String> {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    response.headers_mut().insert(LOCATION, HeaderValue::from_static("/"));
+    response
+}
+
+fn bad_request() -> Response<String> {
+    let mut response = Response::new("a name is wanted\n".to_owned());
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response
 }
 
 #[tokio::main]
-async fn main() -> Result<(), BoxError> {
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     session_memory::init();
     let service = SessionService::new(Manager::open("memory", "")?, service_fn(handle));
     let listener = TcpListener::bind("127.0.0.1:8080").await?;

@@ -5,7 +5,7 @@
 //!     curl -b jar -c jar http://127.0.0.1:8080/
 //!     curl -b jar -c jar http://127.0.0.1:8080/staff
 
-use std::error::Error;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,25 +15,39 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use session_core::transport::SameSite;
-use session_core::{Config, Manager, Sessions};
+use session_core::{Config, Error, Manager, Sessions};
 use tokio::net::TcpListener;
 
-type BoxError = Box<dyn Error + Send + Sync>;
+async fn visits(sessions: &Sessions, name: &str) -> Result<u64, Error> {
+    let session = sessions.get(name).expect("one of the managers'").load().await?;
+    session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await
+}
 
-async fn count(
+async fn serve(
     managers: Arc<[Manager]>,
     request: Request<Incoming>,
-) -> Result<Response<String>, BoxError> {
+) -> Result<Response<String>, Infallible> {
     let sessions = Sessions::start(&managers, &request);
     let name = if request.uri().path() == "/staff" { "__Host-staff" } else { "__Host-visitor" };
-    let session = sessions.get(name).expect("one of the managers'").load().await?;
-    let visits = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
-    let mut response = Response::new(format!("{name}: visit {visits}\n"));
-    sessions.finish(&mut response).await?;
+    let mut response = Response::default();
+    match visits(&sessions, name).await {
+        Ok(visits) => *response.body_mut() = format!("{name}: visit {visits}\n"),
+        Err(error) => refuse(&mut response, &error),
+    }
+    if let Err(errors) = sessions.finish(&mut response).await {
+        refuse(&mut response, errors.first());
+    }
     Ok(response)
 }
 
-fn managers() -> Result<Arc<[Manager]>, session_core::Error> {
+/// Tells of an error in the response, rather than in another one: this one may have got the cookie
+/// of the session that could be saved.
+fn refuse(response: &mut Response<String>, error: &Error) {
+    *response.status_mut() = error.status();
+    *response.body_mut() = format!("{}\n", error.status());
+}
+
+fn managers() -> Result<Arc<[Manager]>, Error> {
     let mut visitors = Config::default();
     visitors.cookie.name = "__Host-visitor".into();
     visitors.cookie.persistent = true;
@@ -50,14 +64,14 @@ fn managers() -> Result<Arc<[Manager]>, session_core::Error> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), BoxError> {
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     session_memory::init();
     let managers = managers()?;
     let listener = TcpListener::bind("127.0.0.1:8080").await?;
     loop {
         let (stream, _) = listener.accept().await?;
         let managers = managers.clone();
-        let service = service_fn(move |request| count(managers.clone(), request));
+        let service = service_fn(move |request| serve(managers.clone(), request));
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
 }
