@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 async fn handle(request: Request<Incoming>) -> Result<Response<String>, Error> {
     let (parts, body) = request.into_parts();
     let sessions = parts.extensions.get::<Sessions>().expect("the wrapper puts them there");
-    let session = sessions.iter().next().expect("of one manager").load().await?;
+    let session = sessions.only().load().await?;
     match (parts.method, parts.uri.path()) {
         (Method::POST, "/login") => {
             let Some(name) = name(body).await else { return Ok(bad_request()) };

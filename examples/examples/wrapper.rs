@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 
 async fn count(request: Request<Incoming>) -> Result<Response<String>, Error> {
     let sessions = request.extensions().get::<Sessions>().expect("the wrapper puts them there");
-    let session = sessions.iter().next().expect("of one manager").load().await?;
+    let session = sessions.only().load().await?;
     let visits = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
     Ok(Response::new(format!("visit {visits}\n")))
 }

@@ -26,6 +26,18 @@ impl Sessions {
         self.0.iter().find(|handle| handle.name() == name)
     }
 
+    /// The session of a program with one manager, whatever the client knows it by.
+    ///
+    /// # Panics
+    /// If there are several, or none: ask for one by its name then.
+    pub fn only(&self) -> &SessionHandle<'static> {
+        let [handle] = &*self.0 else {
+            let names: Vec<_> = self.iter().map(SessionHandle::name).collect();
+            panic!("there is not one session but those named {names:?}");
+        };
+        handle
+    }
+
     /// All of them, in the order of their managers.
     pub fn iter(&self) -> impl Iterator<Item = &SessionHandle<'static>> {
         self.0.iter()

@@ -332,7 +332,7 @@ impl hyper::service::Service<Request<Body>> for Handler {
 
 fn handle(request: &Request<Body>) -> &SessionHandle<'static> {
     let sessions = request.extensions().get::<Sessions>().expect("is wrapped");
-    sessions.iter().next().expect("has one manager")
+    sessions.only()
 }
 
 impl Wrapper {

@@ -38,7 +38,7 @@ pub struct CookieOptions {
     pub path: String,
     /// The domain whose subdomains get the cookie too. Defaults to none: this host only.
     pub domain: Option<String>,
-    /// Only over HTTPS (browsers except localhost). Defaults to true.
+    /// Only over HTTPS (some browsers except localhost). Defaults to true.
     pub secure: bool,
     /// Out of reach for scripts. Defaults to true.
     pub http_only: bool,

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -82,7 +83,7 @@ fn streamed_bodies_pass_frame_by_frame_with_their_trailers_and_errors() {
     let mut response = call(&[&site], Request::new(()), move |request| {
         let polls = Arc::clone(&counted);
         async move {
-            sessions(&request).iter().next().unwrap().load().await?.set("n", &1)?;
+            sessions(&request).only().load().await?.set("n", &1)?;
             let trailers = HeaderMap::from_iter([("x-sum".parse()?, HeaderValue::from(3))]);
             let frames = VecDeque::from([
                 Ok(Frame::data(Bytes::from_static(b"data: one\n\n"))),
@@ -126,7 +127,7 @@ fn the_session_can_be_saved_again_from_the_task_that_streams_the_body() {
         let task = task.clone();
         async move {
             let sessions = sessions(&request);
-            let handle = sessions.iter().next().unwrap();
+            let handle = sessions.only();
             handle.load().await?.set("n", &1u64)?;
             task.send(sessions.clone())?;
             Ok(Response::new(Frames::default()))
@@ -139,7 +140,7 @@ fn the_session_can_be_saved_again_from_the_task_that_streams_the_body() {
     let sessions = tasks.recv().unwrap();
     let streaming = std::thread::spawn(move || {
         block_on(async {
-            let session = sessions.iter().next().unwrap().load().await.unwrap();
+            let session = sessions.only().load().await.unwrap();
             assert_eq!(session.get::<u64>("n").unwrap(), Some(1));
             session.set("n", &2u64).unwrap();
             session.set("sent", &100u64).unwrap();
@@ -162,7 +163,7 @@ fn upgrades_and_extensions_pass_untouched() {
     request.extensions_mut().insert(OnUpgrade(1));
     let response = call(&[&site], request, async |request| {
         let upgrade = request.extensions().get::<OnUpgrade>().cloned().unwrap();
-        sessions(&request).iter().next().unwrap().load().await?.set("n", &1)?;
+        sessions(&request).only().load().await?.set("n", &1)?;
         let mut response = Response::builder()
             .status(StatusCode::SWITCHING_PROTOCOLS)
             .header("connection", "upgrade")
@@ -217,7 +218,7 @@ fn a_session_error_of_the_handler_is_a_response_of_its_status() {
     let site = Site::new();
     for (error, status) in statuses {
         let response = call(&[&site], Request::new(()), move |request| async move {
-            sessions(&request).iter().next().unwrap().load().await?.set("n", &1)?;
+            sessions(&request).only().load().await?.set("n", &1)?;
             Err(error().into())
         })
         .unwrap();
@@ -241,7 +242,7 @@ fn what_a_handler_did_before_it_failed_is_announced() {
     let old = visitor.id();
     let response = call(&[&site], visitor.request(), async |request| {
         let sessions = sessions(&request);
-        let session = sessions.iter().next().unwrap().load().await?;
+        let session = sessions.only().load().await?;
         session.regenerate().await?;
         session.set("n", &2)?;
         Err(Error::Conflict.into())
@@ -263,7 +264,7 @@ fn errors_that_are_nobodys_business_are_not_shown() {
     let site = Site::new();
     let response = call(&[&site], Request::new(()), async |request| {
         let sessions = sessions(&request);
-        let session = sessions.iter().next().unwrap().load().await?;
+        let session = sessions.only().load().await?;
         session.set("salary of ada", &1u64)?;
         session.get::<String>("salary of ada")?;
         unreachable!("a number is no text")
@@ -277,7 +278,7 @@ fn errors_that_are_nobodys_business_are_not_shown() {
 fn other_errors_of_the_handler_are_handed_on() {
     let site = Site::new();
     let error = call(&[&site], Request::new(()), async |request| {
-        sessions(&request).iter().next().unwrap().load().await?.set("n", &1)?;
+        sessions(&request).only().load().await?.set("n", &1)?;
         Err(io::Error::new(io::ErrorKind::BrokenPipe, "mine").into())
     })
     .unwrap_err();
@@ -295,7 +296,7 @@ fn a_session_that_ended_meanwhile_is_a_conflict_for_the_client() {
     let response = call(&[&site], visitor.request(), move |own| {
         let other = manager.start_owned(&request);
         async move {
-            sessions(&own).iter().next().unwrap().load().await?.set("n", &2)?;
+            sessions(&own).only().load().await?.set("n", &2)?;
             other.load().await?.destroy().await?;
             Ok(Response::new(Frames::default()))
         }
@@ -315,6 +316,8 @@ fn several_sessions_are_found_by_name_and_finished_together() {
     let response = call(&[&shop, &admin], Request::new(()), async |request| {
         let sessions = sessions(&request);
         assert!(sessions.get("__Host-other").is_none());
+        let only = catch_unwind(AssertUnwindSafe(|| sessions.only().name().to_owned()));
+        assert!(only.is_err(), "there are two");
         sessions.get("__Host-shop").unwrap().load().await?.set("n", &1u64)?;
         sessions.get("__Host-admin").unwrap().load().await?.set("n", &2u64)?;
         // Asking again gives the same one.
