@@ -6,7 +6,8 @@ use rand::RngExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Changes, Error, ExpiryChange, LoadedSession, key, value};
+use crate::state::State;
+use crate::{Changes, Error, Expected, ExpiryChange, LoadedSession, key, value};
 
 /// How often an update tries when other processes change the same value at the same time.
 const UPDATE_TRIES: u32 = 64;
@@ -85,10 +86,13 @@ impl LoadedSession<'_> {
     ) -> Result<(), Error> {
         let shared = self.shared;
         let _turn = self.core.turn().await;
-        if self.with(|state| state.token.is_some() && state.changes.get(key).is_some())? {
+        let seen = |state: &mut State| (state.token.clone(), state.changes.get(key).is_some());
+        let (mut token, is_changed) = self.with(seen)?;
+        if token.is_some() && is_changed {
             self.write().await?;
+            (token, _) = self.with(seen)?;
         }
-        let Some(token) = self.with(|state| state.token.clone())? else {
+        let Some(token) = token else {
             return self.update_in_memory(key, f);
         };
         let queue = &shared.queues[usize::from(token.id().as_bytes()[0]) % shared.queues.len()];
@@ -104,29 +108,29 @@ impl LoadedSession<'_> {
             let old = self.with(|state| state.record.values.get(key).map(Box::<[u8]>::from))?;
             // Not under the lock: the handler's closure may look at the session.
             let Some(new) = f(old.as_deref()) else { return Ok(()) };
-            let fits = self.with(|state| state.room_for(key, new.as_deref(), &shared.limits))?;
-            if !stale && (new == old || fits.is_err()) {
-                // "No change" or "no room" on the word of a snapshot alone: make sure.
-                stale = true;
-                continue;
-            }
-            fits?;
-            if new == old {
-                return Ok(());
-            }
+            let is_equal = new == old;
             let now = shared.clock.now();
-            let changes = self.with(|state| {
+            let change = self.with(|state| {
+                state.room_for(key, new.as_deref(), &shared.limits)?;
                 let expires = state.lifetime(shared).expires(state.record.created, now);
-                let mut changes = Changes::new()
-                    .expecting(key, old.as_deref())
-                    .with_expiry(ExpiryChange::Extend(expires));
+                let mut changes = Changes::new().with_expiry(ExpiryChange::Extend(expires));
+                changes.expected = Some(Expected { key: key.into(), value: old });
                 changes.limits = shared.limits;
                 match new {
                     Some(new) => changes.set(key, new),
                     None => changes.delete(key),
                 }
-                changes
+                Ok(changes)
             })?;
+            if !stale && (is_equal || change.is_err()) {
+                // "No change" or "no room" on the word of a snapshot alone: make sure.
+                stale = true;
+                continue;
+            }
+            let changes = change?;
+            if is_equal {
+                return Ok(());
+            }
             match shared.provider.save(&token, &changes, now).await {
                 Ok(token) => return self.with(|state| state.adopt(&token, &changes))?,
                 Err(Error::Conflict) => {
