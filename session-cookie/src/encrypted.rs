@@ -5,7 +5,7 @@ use session_core::{
 };
 
 use crate::KeyRing;
-use crate::vault::{Unlocked, Vault, bond_key};
+use crate::vault::{Unlocked, Vault, bond_key, is_bond};
 
 /// Encrypts what another provider stores: values and owners; not keys and times.
 ///
@@ -93,15 +93,44 @@ impl<P: Provider> EncryptedProvider<P> {
                 Err(Error::Conflict) => continue,
                 Err(error) => return Err(error),
             };
-            let token = self.inner.rename(&token, new_id, now).await?;
-            // Nobody else knows the new id yet, so no other bond is one that a rename waits for.
-            // They do no harm: if they stay this time, they go the next.
-            let mut cleared = unlimited();
-            let others = unlocked.other_bonds.iter().chain([&bond]);
-            others.filter(|other| **other != new_bond).for_each(|other| cleared.delete(other));
-            return Ok(self.inner.save(&token, &cleared, now).await.unwrap_or(token));
+            let renamed = self.inner.rename(&token, new_id, now).await?;
+            // The rename has happened: what fails from here on is no reason to say otherwise.
+            return Ok(self.settle(token.id(), &renamed, now).await.unwrap_or(renamed));
         }
         Err(Error::Conflict)
+    }
+
+    /// Leaves a record that moved with the bond to its id and no other.
+    ///
+    /// Bonds are deleted by the value that was seen: one that a later rename, to an id that the
+    /// record had before, set anew in the meantime stays.
+    async fn settle(
+        &self,
+        old_id: &SessionId,
+        renamed: &Token,
+        now: Timestamp,
+    ) -> Result<Token, Error> {
+        let bond = bond_key(renamed.id());
+        let moved = self.inner.load(renamed, now).await?.ok_or(Error::Gone)?;
+        let mut token = renamed.clone();
+        if moved.values.get(&bond).is_none() {
+            // Another record was stored under the old id between the two steps, and moved.
+            let unlocked = self.vault.unlock(old_id, &moved)?;
+            let mut bonded = unlimited().expecting(&bond, None);
+            bonded.set(&bond, self.vault.bond(renamed.id(), &unlocked.salt)?);
+            token = self.inner.save(&token, &bonded, now).await?;
+        }
+        for (other, value) in moved.values.iter().filter(|(key, _)| is_bond(key) && *key != bond) {
+            let mut cleared = unlimited().expecting(other, Some(value));
+            cleared.delete(other);
+            match self.inner.save(&token, &cleared, now).await {
+                Ok(newer) => token = newer,
+                Err(Error::Conflict) => {}
+                // It does no harm, and goes the next time.
+                Err(_) => break,
+            }
+        }
+        Ok(token)
     }
 
     /// Encrypts under the first key what others have encrypted. A value that is changed meanwhile

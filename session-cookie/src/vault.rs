@@ -40,8 +40,6 @@ pub(crate) struct Unlocked {
     pub(crate) salt: Salt,
     /// Stored keys whose values another key than the first has encrypted.
     pub(crate) old: Vec<String>,
-    /// The stored keys of bonds to other ids: of a rename under way, or left by one.
-    pub(crate) other_bonds: Vec<String>,
 }
 
 /// The key that a record's bond to an id is stored under.
@@ -49,6 +47,12 @@ pub(crate) fn bond_key(id: &SessionId) -> String {
     let digest = id.digest();
     let digits = digest[..8].iter().map(|byte| format!("{byte:02x}"));
     BOND.chars().map(String::from).chain(digits).collect()
+}
+
+/// Whether a bond is stored under this key: the one to the record's id, one of a rename under way, or
+/// one that a rename left.
+pub(crate) fn is_bond(stored_key: &str) -> bool {
+    stored_key.starts_with(BOND)
 }
 
 /// The key that a session's key is stored under.
@@ -136,7 +140,7 @@ impl Vault {
             }
             Ok(plain)
         };
-        let (mut owner, mut values, mut other_bonds) = (None, Vec::new(), Vec::new());
+        let (mut owner, mut values) = (None, Vec::new());
         for (key, value) in stored.values.iter() {
             if let Some(session_key) = session_key(key) {
                 let plain = opened(key, Place::Value(&salt, &session_key), value)?;
@@ -145,8 +149,6 @@ impl Vault {
                 let plain = opened(key, Place::Owner(&salt), value)?;
                 let text = String::from_utf8(plain).map_err(|_| Closed::Damaged)?;
                 owner = Some(text.into_boxed_str());
-            } else if key != our_bond {
-                other_bonds.push(key.to_owned());
             }
         }
         if owner.is_some() != stored.owner.is_some() {
@@ -158,7 +160,7 @@ impl Vault {
             owner,
             values: values.into_iter().collect(),
         };
-        Ok(Unlocked { record, salt, old, other_bonds })
+        Ok(Unlocked { record, salt, old })
     }
 
     /// The changes to store in place of these, which expect nothing yet.
