@@ -101,7 +101,9 @@ impl<'m> SessionHandle<'m> {
     pub async fn clean_url(&self) -> Result<Option<String>, Error> {
         let Some(clean) = self.redirection() else { return Ok(None) };
         let session = self.load().await?;
-        Ok((!session.is_new()).then_some(clean))
+        // The request that was faster has told the browser the new id.
+        let is_known = !session.is_new() || self.core.lock().overtaken;
+        Ok(is_known.then_some(clean))
     }
 
     /// The URL to go on with, if it turns out that the session is there.
@@ -184,7 +186,7 @@ impl<'m> SessionHandle<'m> {
                 });
             }
             keep_from_leaking(headers);
-        } else if transport.urls().is_some_and(|urls| visit.without_id(urls).is_some()) {
+        } else if transport.urls().is_some_and(|urls| urls.has_id(visit.page())) {
             // The page's own URL still has one.
             keep_from_leaking(headers);
         }

@@ -105,7 +105,13 @@ impl LoadedSession<'_> {
     pub async fn destroy(&self) -> Result<(), Error> {
         let _turn = self.core.turn().await;
         let shared = self.shared;
-        let token = self.core.lock().token.clone();
+        let (token, overtaken) = {
+            let state = self.core.lock();
+            (state.token.clone(), state.overtaken)
+        };
+        if overtaken {
+            return Err(Error::Gone); // it goes on under an id that this request doesn't know
+        }
         if let Some(token) = &token {
             let last = self.rename(token).await?;
             let destroyed = shared.provider.destroy(&last, shared.clock.now()).await;

@@ -112,8 +112,7 @@ where
                 Ok(()) => match sessions.announce(&mut response, None) {
                     Ok(()) => {
                         #[cfg(feature = "rewrite")]
-                        let response =
-                            if has_body { rewrite(response, &sessions) } else { response };
+                        let response = rewrite(response, &sessions, has_body);
                         return Ok(response);
                     }
                     Err(errors) => errors,
@@ -142,18 +141,20 @@ fn redirect<R>(url: &str) -> Response<SessionBody<R>> {
     response
 }
 
-/// Puts ids into the response as it goes by, if it is a page and ids belong there.
+/// Puts ids into the response as it goes by, if it is a page and ids belong there. The answer to a
+/// HEAD request has the headers of such a page.
 #[cfg(feature = "rewrite")]
 fn rewrite<R>(
     mut response: Response<SessionBody<R>>,
     sessions: &Sessions,
+    has_body: bool,
 ) -> Response<SessionBody<R>> {
     // In this order: of the headers only those of a page to be rewritten are changed.
     let Some(rewriter) = sessions.rewriter() else { return response };
     let status = response.status();
     match crate::rewrite::prepare(status, response.headers_mut()) {
-        true => response.map(|body| body.rewritten(rewriter)),
-        false => response,
+        true if has_body => response.map(|body| body.rewritten(rewriter)),
+        _ => response,
     }
 }
 

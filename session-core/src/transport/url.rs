@@ -75,6 +75,12 @@ impl UrlTransport {
         query.split('&').filter(|argument| !argument.is_empty() && self.ours(argument).is_none())
     }
 
+    /// Whether a request's path and query have our argument.
+    pub(crate) fn has_id(&self, target: &str) -> bool {
+        let query = target.split_once('?').map_or("", |(_, query)| query);
+        query.split('&').any(|argument| self.ours(argument).is_some())
+    }
+
     /// A request's path and query without our argument; `None` if it has none, or if a browser
     /// would take what is left for another site's URL.
     pub(crate) fn without_id(&self, target: &str) -> Option<String> {

@@ -14,7 +14,7 @@ use http::header::{
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::service::{Service as _, service_fn};
-use session_core::{BoxError, Config, Manager, SessionService, Sessions, TransportKind};
+use session_core::{BoxError, Config, Error, Manager, SessionService, Sessions, TransportKind};
 
 const PAGE: &str = "<a href=\"/next\">next</a>";
 
@@ -125,7 +125,9 @@ fn what_is_no_page_and_what_is_compressed_goes_by_as_it_is() {
     }
     let site = Site::new(TransportKind::Url);
     let head = Request::builder().method(Method::HEAD).body(Empty::new()).unwrap();
-    assert_eq!(site.send(head).body, PAGE);
+    let head = site.send(head);
+    assert_eq!(head.body, PAGE);
+    assert_eq!(head.header(&CONTENT_LENGTH), None, "a page's length with ids in it is not known");
     let reply = Site::new(TransportKind::Cookie).get("/", &[]);
     assert_eq!((reply.body.as_str(), reply.header(&ETAG)), (PAGE, Some("\"1\"")));
 }
@@ -182,6 +184,37 @@ fn a_cookie_that_comes_back_ends_the_id_in_urls() {
     assert_eq!(block_on(site.manager.count()).unwrap(), 3);
 }
 
+/// Several tabs of one session return the cookie at once: one of them changes the id.
+#[test]
+fn whoever_lost_the_race_for_the_clean_url_is_sent_there_too() {
+    let site = Site::new(TransportKind::Auto);
+    let old = site.get("/", &[]).link_id().unwrap().to_owned();
+    let target = format!("/next?sid={old}");
+    let winner = site.with_cookie(&target, &old);
+    let loser = site.with_cookie(&target, &old);
+    assert_eq!(loser.status, StatusCode::SEE_OTHER);
+    assert_eq!(loser.header(&LOCATION), Some("/next"));
+    assert_eq!(loser.cookie_id(), None, "the winner's cookie stays");
+    let clean = site.with_cookie("/next", winner.cookie_id().unwrap());
+    assert_eq!((clean.status, clean.cookie_id()), (StatusCode::OK, None));
+    assert_eq!(block_on(site.manager.count()).unwrap(), 1);
+}
+
+/// The session lives on under the new id: it would be a false success.
+#[test]
+fn a_logout_that_comes_with_the_id_left_behind_is_refused() {
+    let site = Site::new(TransportKind::Auto);
+    let old = site.get("/", &[]).link_id().unwrap().to_owned();
+    site.with_cookie(&format!("/?sid={old}"), &old);
+    let request = Request::builder().header(COOKIE, format!("__Host-id={old}")).body(()).unwrap();
+    let ended = block_on(async {
+        let handle = site.manager.start(&request);
+        handle.load().await.unwrap().destroy().await
+    });
+    assert!(matches!(ended, Err(Error::Gone)), "{ended:?}");
+    assert_eq!(block_on(site.manager.count()).unwrap(), 1);
+}
+
 /// Requests that a page makes on its own may be under way when the session gets its new id.
 #[test]
 fn only_a_page_in_a_tab_changes_the_id() {
@@ -216,6 +249,8 @@ fn a_redirect_to_the_clean_url_leads_to_no_other_site() {
     for target in ["//evil.example/?sid=", "/\\evil.example/?sid="] {
         let reply = site.with_cookie(&format!("{target}{id}"), &id);
         assert_eq!(reply.header(&LOCATION), None, "{target}");
+        let policy = reply.header(&HeaderName::from_static("referrer-policy"));
+        assert_eq!(policy, Some("no-referrer"), "{target}");
     }
 }
 
