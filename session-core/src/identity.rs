@@ -113,7 +113,12 @@ impl LoadedSession<'_> {
             return Err(Error::Gone); // it goes on under an id that this request doesn't know
         }
         if let Some(token) = &token {
-            let last = self.rename(token).await?;
+            let last = match self.rename(token).await {
+                // No room for the record under another id: nor for a rename that could race with
+                // this. To end a session needs none.
+                Err(Error::Full { .. }) => token.clone(),
+                renamed => renamed?,
+            };
             let destroyed = shared.provider.destroy(&last, shared.clock.now()).await;
             destroyed.map_err(|error| shared.noted(error))?;
             shared.counters.destroyed.add(1);

@@ -94,9 +94,15 @@ impl Directory {
                 Err(errno) => return Err(failed("making a folder")(errno)),
             }
             let stat = disk.stat_at(&self.root, &name).map_err(failed("looking at a folder"))?;
+            let mode = stat.st_mode & 0o7777;
             let is_ours = FileType::from_raw_mode(stat.st_mode) == FileType::Directory
                 && stat.st_uid == self.user
-                && stat.st_mode & 0o7777 == FOLDER_MODE;
+                && mode & !FOLDER_MODE == 0;
+            if is_ours && mode != FOLDER_MODE {
+                // Made under a strict umask and not finished, by a process that was killed or that is
+                // at it right now.
+                disk.set_folder_mode(&self.root, &name).map_err(failed("opening a folder"))?;
+            }
             if !is_ours {
                 let name = name.escape_ascii();
                 return Err(refused(

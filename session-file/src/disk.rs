@@ -128,7 +128,13 @@ impl<F: Faults> Disk<F> {
     pub(crate) fn make_folder(&self, dir: impl AsFd, name: &[u8]) -> Result<(), Errno> {
         let mode = Mode::from_raw_mode(FOLDER_MODE);
         self.uninterrupted(Operation::MakeFolder, || fs::mkdirat(&dir, name, mode))?;
-        // Just made, in a directory where nobody else may write: it is no symbolic link.
+        self.set_folder_mode(dir, name)
+    }
+
+    /// For a folder that is known to be one, in a directory where nobody else may write: it is no
+    /// symbolic link.
+    pub(crate) fn set_folder_mode(&self, dir: impl AsFd, name: &[u8]) -> Result<(), Errno> {
+        let mode = Mode::from_raw_mode(FOLDER_MODE);
         self.uninterrupted(Operation::MakeFolder, || {
             fs::chmodat(&dir, name, mode, AtFlags::empty())
         })

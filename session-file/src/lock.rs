@@ -99,6 +99,7 @@ impl Locks {
         while let Some(Some((stripe, _))) = held.queued.stripes.get(held.bytes) {
             if disk.try_lock(&self.file, *stripe as i64).map_err(failed("locking a session"))? {
                 held.bytes += 1;
+                self.check(disk)?;
             } else if Instant::now() < patience {
                 // A lock that can be waited for with a limit does not exist.
                 thread::sleep(pause);
@@ -118,9 +119,22 @@ impl Locks {
     ) -> Result<Option<Held<'_>>, Error> {
         let Some((stripe, _)) = &queued.stripes[0] else { return Ok(None) };
         let locked = disk.try_lock(&self.file, *stripe as i64);
-        match locked.map_err(failed("locking a session"))? {
-            true => Ok(Some(Held { locks: self, bytes: 1, queued })),
-            false => Ok(None),
+        if !locked.map_err(failed("locking a session"))? {
+            return Ok(None);
+        }
+        let held = Held { locks: self, bytes: 1, queued };
+        self.check(disk)?;
+        Ok(Some(held))
+    }
+
+    /// Whether the lock keeps others out. Where something else removed the lock file, those who open
+    /// the store from then on have another one.
+    fn check<F: Faults>(&self, disk: &Disk<F>) -> Result<(), Error> {
+        match disk.stat(&self.file).map_err(failed("looking at the lock file"))?.st_nlink {
+            0 => Err(Error::unavailable(
+                "the lock file was removed; restart to go on with a new one",
+            )),
+            _ => Ok(()),
         }
     }
 

@@ -8,6 +8,7 @@ use session_core::Error;
 use session_file::{Durability, FileConfig, FileProvider};
 
 use crate::scratch::Scratch;
+use crate::store::{Store, id};
 
 fn open(path: impl AsRef<Path>) -> Result<FileProvider, Error> {
     FileProvider::open(FileConfig::new(path.as_ref()).with_sync(Durability::None))
@@ -113,6 +114,32 @@ fn what_stands_in_the_way_is_refused() {
         },
         "has in it 7f",
     );
+}
+
+/// Of a process that was killed before it set the mode, under a strict umask.
+#[test]
+fn a_folder_with_fewer_rights_is_put_right() {
+    let scratch = Scratch::new();
+    let folder = scratch.path().join("7f");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, Permissions::from_mode(0o000)).unwrap();
+    open(scratch.path()).expect("opens");
+    assert_eq!(mode(&folder), 0o700);
+}
+
+/// Something that cleans up: from then on others would not be kept out.
+#[test]
+fn without_its_lock_file_an_open_store_changes_nothing() {
+    let store = Store::new();
+    let token = store.stored();
+    fs::remove_file(store.scratch.path().join("format-1.lock")).unwrap();
+    for change in [store.save(&token, "n", 1), store.rename(&token, &id())] {
+        assert!(matches!(change, Err(Error::Unavailable { .. })), "{change:?}");
+    }
+    assert!(matches!(store.destroy(&token), Err(Error::Unavailable { .. })));
+    assert!(store.load(&token).unwrap().is_some());
+    let restarted = Store { provider: open(store.scratch.path()).unwrap(), ..store };
+    restarted.save(&token, "n", 1).expect("a restart makes a new one");
 }
 
 #[test]

@@ -101,6 +101,17 @@ fn what_a_failed_save_kept_is_not_lost_in_silence() {
     assert_eq!((site.manager.stats().gone, site.count()), (1, 0));
 }
 
+#[test]
+fn a_session_can_be_ended_in_a_full_store() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    site.store.sabotage("rename", Fault::Full);
+    let (ended, _) = visitor.visit(async |handle| handle.load().await.unwrap().destroy().await);
+    ended.unwrap();
+    assert_eq!((visitor.cookie(), site.count()), (None, 0));
+}
+
 /// What was read was right; the next request touches again.
 #[test]
 fn a_touch_that_fails_fails_no_request() {

@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         let _inside = runtime.enter();
         match Manager::from_config(&options.config) {
             Ok(manager) => manager,
-            Err(error) => return fail(BAD_USAGE, &error.to_string()),
+            Err(error) => return fail(BAD_USAGE, &with_causes(&error)),
         }
     };
     let served = runtime.block_on(run(&options, manager.clone()));
@@ -105,6 +105,12 @@ fn fail(code: u8, message: &str) -> ExitCode {
     // There is nowhere to report that stderr is closed.
     let _ = writeln!(std::io::stderr(), "demo: {line}");
     ExitCode::from(code)
+}
+
+/// An error and what caused it, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Prints to stdout, which may be closed.

@@ -15,6 +15,8 @@ use session_memory::{MemoryConfig, MemoryProvider};
 pub(crate) enum Fault {
     /// The store can't be reached.
     Down,
+    /// The store holds as much as it may.
+    Full,
     /// The record can't be read.
     Unreadable,
     /// Nothing happens, ever.
@@ -74,6 +76,7 @@ impl Store {
         match fault {
             None => run(),
             Some(Fault::Down) => ProviderFuture::ready(Err(Error::unavailable("out of order"))),
+            Some(Fault::Full) => ProviderFuture::ready(Err(Error::Full { what: "max_bytes" })),
             Some(Fault::Unreadable) => {
                 ProviderFuture::ready(Err(Error::Unreadable { reason: "made up by a test" }))
             }
