@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 use crate::error::BoxError;
 #[cfg(feature = "rewrite")]
 use crate::rewrite::{Rewriter, RewrittenBody};
-use crate::{Error, Manager, Sessions};
+use crate::{Error, FinishErrors, Manager, Sessions};
 
 /// Wraps a hyper [`Service`] with sessions.
 ///
@@ -96,15 +96,12 @@ where
                                 "a handler failed with a session error"
                             );
                         }
-                        let mut refusal = refusal(&error);
                         // What it did before that, a new id for instance, has happened. A store that
                         // is down says nothing of sessions.
-                        if error.status() != StatusCode::SERVICE_UNAVAILABLE
-                            && let Err(errors) = sessions.announce(&mut refusal, None)
-                        {
-                            debug!(error = %errors, "sessions could not be announced");
-                        }
-                        return Ok(refusal);
+                        return Ok(match error.status() {
+                            StatusCode::SERVICE_UNAVAILABLE => refusal(&error),
+                            _ => announcing_refusal(&error, &sessions, None),
+                        });
                     }
                 },
             };
@@ -120,12 +117,8 @@ where
                 Err(errors) => errors,
             };
             debug!(error = %errors, "sessions could not be saved");
-            let mut refusal = refusal(errors.first());
             // One session's failure is none of another's, whose new id the client must learn.
-            if let Err(errors) = sessions.announce(&mut refusal, Some(&errors)) {
-                debug!(error = %errors, "sessions could not be announced");
-            }
-            Ok(refusal)
+            Ok(announcing_refusal(errors.first(), &sessions, Some(&errors)))
         })
     }
 }
@@ -175,6 +168,19 @@ fn refusal<R>(error: &Error) -> Response<SessionBody<R>> {
     // Its URL may have an id in it.
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
+}
+
+/// The same with what is news of the sessions, but for those that failed.
+fn announcing_refusal<R>(
+    error: &Error,
+    sessions: &Sessions,
+    failed: Option<&FinishErrors>,
+) -> Response<SessionBody<R>> {
+    let mut refusal = refusal(error);
+    if let Err(errors) = sessions.announce(&mut refusal, failed) {
+        debug!(error = %errors, "sessions could not be announced");
+    }
+    refusal
 }
 
 /// The inner service's body, or the wrapper's own line of text.

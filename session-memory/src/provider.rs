@@ -220,9 +220,7 @@ impl MemoryProvider {
         let (sessions, bytes) = entries
             .into_iter()
             .fold((0, 0), |(sessions, bytes), entry| (sessions + 1, bytes + cost(&entry.record)));
-        if sessions > 0 {
-            self.capacity.release(sessions, bytes);
-        }
+        self.capacity.release(sessions, bytes);
     }
 }
 

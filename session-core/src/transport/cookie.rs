@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http::header::{CACHE_CONTROL, COOKIE, HeaderValue, SET_COOKIE, VARY};
 use serde::{Deserialize, Serialize};
 
-use super::{Announcement, Carrier, Found, RequestHead, Transport};
+use super::{Announcement, Carrier, Found, RequestHead, Transport, one_text};
 use crate::Error;
 
 /// Which cross-site requests carry the cookie (rfc6265bis, section 5.6.7).
@@ -155,20 +155,11 @@ impl Transport for CookieTransport {
     }
 
     fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
-        let mut scanned = 0;
-        let mut found = None;
-        for header in request.headers.get_all(COOKIE) {
-            scanned += header.len();
-            if scanned > SCAN_LIMIT {
-                return Found::Malformed(Carrier::Cookie);
-            }
-            for text in self.values(header.as_bytes()) {
-                if *found.get_or_insert(text) != text {
-                    return Found::Malformed(Carrier::Cookie);
-                }
-            }
+        let headers = request.headers.get_all(COOKIE);
+        if headers.iter().map(HeaderValue::len).sum::<usize>() > SCAN_LIMIT {
+            return Found::Malformed(Carrier::Cookie);
         }
-        found.map_or(Found::Nothing, |text| Found::Text(text.into(), Carrier::Cookie))
+        one_text(headers.iter().flat_map(|header| self.values(header.as_bytes())), Carrier::Cookie)
     }
 
     fn announce(

@@ -4,7 +4,7 @@ use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::{Deserialize, Serialize};
 
-use super::{Announcement, Carrier, Found, RequestHead, Transport};
+use super::{Announcement, Carrier, Found, RequestHead, Transport, one_text};
 use crate::Error;
 
 /// The header's name, as configured.
@@ -81,15 +81,9 @@ impl Transport for HeaderTransport {
     }
 
     fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
-        let mut texts =
+        let texts =
             request.headers.get_all(&self.0).iter().map(|value| value.as_bytes().trim_ascii());
-        match texts.next() {
-            None => Found::Nothing,
-            Some(text) if texts.all(|other| other == text) => {
-                Found::Text(text.into(), Carrier::Header)
-            }
-            Some(_) => Found::Malformed(Carrier::Header),
-        }
+        one_text(texts, Carrier::Header)
     }
 
     fn announce(

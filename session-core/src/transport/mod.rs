@@ -93,6 +93,15 @@ impl fmt::Debug for Found<'_> {
     }
 }
 
+/// Takes the texts that one request carries under one name: all must be the same.
+fn one_text<'r>(mut texts: impl Iterator<Item = &'r [u8]>, carrier: Carrier) -> Found<'r> {
+    match texts.next() {
+        None => Found::Nothing,
+        Some(text) if texts.all(|other| other == text) => Found::Text(text.into(), carrier),
+        Some(_) => Found::Malformed(carrier),
+    }
+}
+
 /// What a response tells the client about its session.
 #[derive(Clone, Copy)]
 pub enum Announcement<'a> {

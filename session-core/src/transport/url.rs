@@ -85,11 +85,10 @@ impl UrlTransport {
     /// would take what is left for another site's URL.
     pub(crate) fn without_id(&self, target: &str) -> Option<String> {
         let reference = Reference::parse(target)?;
-        let query = reference.query?;
-        if !reference.path.starts_with('/') || query.split('&').all(|a| self.ours(a).is_none()) {
+        if !reference.path.starts_with('/') || !self.has_id(target) {
             return None;
         }
-        let others: Vec<&str> = self.others(query).collect();
+        let others: Vec<&str> = self.others(reference.query?).collect();
         let mark = if others.is_empty() { "" } else { "?" };
         Some(format!("{}{mark}{}", reference.path, others.join("&")))
     }
