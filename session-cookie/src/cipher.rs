@@ -30,13 +30,13 @@ impl Cipher {
         tag.as_ref().try_into().expect("a tag has 16 bytes")
     }
 
-    /// The message; `None` for anything that was not sealed under this key with this context.
-    pub(crate) fn open(&self, context: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-        let (nonce, rest) = sealed.split_first_chunk::<NONCE>()?;
-        let (ciphertext, tag) = rest.split_last_chunk::<TAG>()?;
-        let (nonce, context) = (Nonce::from(nonce), Aad::from(context));
-        let mut message = ciphertext.to_vec();
-        self.0.open_in_place_separate_tag(nonce, context, tag, &mut message).ok()?;
+    /// The message, decrypted in its place; `None` for anything that was not sealed under this key
+    /// with this context.
+    pub(crate) fn open<'a>(&self, context: &[u8], sealed: &'a mut [u8]) -> Option<&'a [u8]> {
+        let (nonce, rest) = sealed.split_first_chunk_mut::<NONCE>()?;
+        let (message, tag) = rest.split_last_chunk_mut::<TAG>()?;
+        let (nonce, context) = (Nonce::from(&*nonce), Aad::from(context));
+        self.0.open_in_place_separate_tag(nonce, context, tag, message).ok()?;
         Some(message)
     }
 }

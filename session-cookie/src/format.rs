@@ -39,13 +39,6 @@ const UNITS: [u64; 4] = [1, 1000, 60_000, 3_600_000];
 const LONGEST: u64 = 1 << 60;
 
 impl Content {
-    /// Enough bytes for the encoded content and the rest of a seal, mostly.
-    pub(crate) fn room(&self) -> usize {
-        let Record { owner, values, .. } = &self.record;
-        let owner = owner.as_ref().map_or(0, |owner| owner.len());
-        96 + owner + values.size() + 4 * values.len()
-    }
-
     pub(crate) fn encode(&self, buffer: &mut Vec<u8>) {
         let Self { record, issued, deadline } = self;
         number(buffer, record.created.as_millis());
@@ -55,7 +48,7 @@ impl Content {
         number(buffer, deadline << 1 | u64::from(record.owner.is_some()));
         if let Some(owner) = &record.owner {
             number(buffer, owner.len() as u64);
-            buffer.extend(owner.as_bytes());
+            buffer.extend_from_slice(owner.as_bytes());
         }
         for (key, value) in record.values.iter() {
             let (key_nibble, value_nibble) = (key.len().min(15), value.len().min(15));
@@ -65,8 +58,8 @@ impl Content {
                     number(buffer, (length - nibble) as u64);
                 }
             }
-            buffer.extend(key.as_bytes());
-            buffer.extend(value);
+            buffer.extend_from_slice(key.as_bytes());
+            buffer.extend_from_slice(value);
         }
     }
 
@@ -181,7 +174,7 @@ mod tests {
         wanted.push(30 << 2 | 2); // minutes
         wanted.push(((12 << 2 | 3) + 1) << 1 | 1); // hours; an owner
         wanted.extend(b"\x03ada\x11n\x07\xf2\x00name of 15 byte\xa1x");
-        assert_eq!(bytes, wanted);
+        assert_eq!(bytes[..], wanted);
         assert_eq!(Content::decode(&bytes), Some(content));
     }
 

@@ -50,8 +50,8 @@ impl Head {
     }
 
     pub(crate) fn write(&self, seal: &mut Vec<u8>) {
-        seal.extend([self.format(), self.key]);
-        seal.extend(self.id());
+        seal.extend_from_slice(&[self.format(), self.key]);
+        seal.extend_from_slice(self.id());
     }
 
     /// Its length in bytes.

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64_simd::{AsOut as _, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
@@ -27,6 +26,8 @@ pub struct SecretKey(Zeroizing<[u8; Self::BYTES]>);
 impl SecretKey {
     /// The length of a key in bytes.
     pub const BYTES: usize = 32;
+    /// The length of a key's text in characters.
+    pub const TEXT_LEN: usize = 43;
 
     /// A new key from the operating system's generator.
     ///
@@ -47,16 +48,17 @@ impl SecretKey {
     /// Reads a key's text; `None` unless it is exactly what [`text`](Self::text) writes for a key
     /// that is not all zeros.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut bytes = Zeroizing::new([0; Self::BYTES]);
-        match BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut *bytes) {
-            Ok(Self::BYTES) => Self::from_bytes(*bytes),
-            _ => None,
+        if text.len() != Self::TEXT_LEN {
+            return None;
         }
+        let mut bytes = Zeroizing::new([0; Self::BYTES]);
+        URL_SAFE_NO_PAD.decode(text.as_bytes(), bytes[..].as_out()).ok()?;
+        Self::from_bytes(*bytes)
     }
 
     /// The key's text, for a configuration file: the secret itself.
     pub fn text(&self) -> Zeroizing<String> {
-        Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(*self.0))
+        Zeroizing::new(URL_SAFE_NO_PAD.encode_to_string(*self.0))
     }
 
     /// The key of a use.

@@ -91,7 +91,6 @@ mod revocation;
 mod ring;
 mod seal;
 mod signed;
-mod text;
 mod vault;
 
 use std::sync::{Arc, Once};

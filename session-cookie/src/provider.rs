@@ -67,40 +67,43 @@ impl CookieProvider {
         self.bound.get().map_or("", |bound| &bound.name)
     }
 
-    /// What is under a token's seal.
-    fn opened(&self, token: &Token) -> Option<Opened> {
+    /// Looks at what is under a token's seal.
+    fn opened<R>(&self, token: &Token, f: impl FnOnce(&Opened) -> R) -> Option<R> {
         if let Some(Note(_, opened)) = token.note::<Note>().filter(|note| note.0 == self.number) {
-            return Some(opened.clone());
+            return Some(f(opened));
         }
         // It was sealed in this request, or came by another provider.
         let opened = self.sealer.open(self.name(), token.own_text()?)?;
-        (opened.id == *token.id()).then_some(opened)
+        (opened.id == *token.id()).then(|| f(&opened))
     }
 
-    /// Opens a token's seal and checks its times; not whether the session was ended.
-    fn unseal(&self, token: &Token, now: Timestamp) -> Option<Opened> {
-        let opened = self.opened(token)?;
-        let Content { record, issued, deadline } = &opened.content;
-        let live = record.is_live(now) && deadline.is_none_or(|deadline| now < deadline);
-        // From before a jump of the clock, or from a server whose clock is far off.
-        let ahead = self.bound.get().is_some() && *issued > now.saturating_add(CLOCK_SKEW);
-        (live && !ahead).then_some(opened)
+    /// The same, if the session is live by its times; it may have been ended.
+    fn unseal<R>(&self, token: &Token, now: Timestamp, f: impl FnOnce(&Opened) -> R) -> Option<R> {
+        let is_live = |Content { record, issued, deadline }: &Content| {
+            // From before a jump of the clock, or from a server whose clock is far off.
+            let ahead = self.bound.get().is_some() && *issued > now.saturating_add(CLOCK_SKEW);
+            record.is_live(now) && deadline.is_none_or(|deadline| now < deadline) && !ahead
+        };
+        self.opened(token, |opened| is_live(&opened.content).then(|| f(opened))).flatten()
     }
 
-    /// Opens a token; `None` unless the session is live.
-    fn open<'a>(
+    /// The same, if the session is live.
+    fn open<'a, R: Send + 'a>(
         &'a self,
         token: &'a Token,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Option<Opened>, Error>> {
-        match (self.unseal(token, now), &self.revocations) {
-            (None, _) => ProviderFuture::ready(Ok(None)),
-            (opened, None) => ProviderFuture::ready(Ok(opened)),
-            (opened, Some(revocations)) => ProviderFuture::boxed(async move {
-                let ended = revocations.contains(token.id(), now).await?;
-                Ok(opened.filter(|_| !ended))
-            }),
+        f: impl FnOnce(&Opened) -> R + Send + 'a,
+    ) -> ProviderFuture<'a, Result<Option<R>, Error>> {
+        let Some(revocations) = &self.revocations else {
+            return ProviderFuture::ready(Ok(self.unseal(token, now, f)));
+        };
+        if self.unseal(token, now, |_| ()).is_none() {
+            return ProviderFuture::ready(Ok(None));
         }
+        ProviderFuture::boxed(async move {
+            let ended = revocations.contains(token.id(), now).await?;
+            Ok(if ended { None } else { self.unseal(token, now, f) })
+        })
     }
 
     /// Opens a token and answers what becomes of it; `Gone` unless the session is live.
@@ -108,9 +111,9 @@ impl CookieProvider {
         &'a self,
         token: &'a Token,
         now: Timestamp,
-        f: impl FnOnce(Opened) -> Result<Token, Error> + Send + 'a,
+        f: impl FnOnce(&Opened) -> Result<Token, Error> + Send + 'a,
     ) -> ProviderFuture<'a, Result<Token, Error>> {
-        self.open(token, now).map(move |opened| f(opened?.ok_or(Error::Gone)?))
+        self.open(token, now, f).map(|replaced| replaced?.unwrap_or(Err(Error::Gone)))
     }
 
     fn seal(
@@ -143,10 +146,9 @@ fn last_use(content: &Content) -> Timestamp {
 impl Provider for CookieProvider {
     fn token(&self, text: &str) -> Option<Token> {
         let opened = self.sealer.open(self.name(), text)?;
-        let token = Token::with_text(opened.id, text);
-        let token = if opened.by_first { token } else { token.to_be_renewed() };
-        token.keep_note(Note(self.number, opened));
-        Some(token)
+        let by_first = opened.by_first;
+        let token = Token::with_note(opened.id, text, Note(self.number, opened));
+        Some(if by_first { token } else { token.to_be_renewed() })
     }
 
     fn new_token(&self) -> Result<Token, Error> {
@@ -195,7 +197,7 @@ impl Provider for CookieProvider {
         token: &'a Token,
         now: Timestamp,
     ) -> ProviderFuture<'a, Result<Option<Record>, Error>> {
-        self.open(token, now).map(|opened| Ok(opened?.map(|opened| opened.content.record)))
+        self.open(token, now, |opened| opened.content.record.clone())
     }
 
     fn save<'a>(
@@ -205,17 +207,15 @@ impl Provider for CookieProvider {
         now: Timestamp,
     ) -> ProviderFuture<'a, Result<Token, Error>> {
         self.replace(token, now, move |opened| {
-            let Opened { content: Content { mut record, deadline, .. }, by_first, .. } = opened;
-            let before = record.expires;
+            let mut record = opened.content.record.clone();
             record.apply(changes, now)?;
-            let same = changes.is_empty() && changes.owner.is_none() && record.expires == before;
-            if same && by_first {
-                return Ok(token.clone());
-            }
             // What only moves its expiry, as what is read, is stored already.
             let moved = changes.is_empty() && changes.owner.is_none();
+            if moved && record.expires == opened.content.record.expires && opened.by_first {
+                return Ok(token.clone());
+            }
             let spare = if moved { 0 } else { SPARE };
-            self.seal(token.id(), record, deadline, spare, now)
+            self.seal(token.id(), record, opened.content.deadline, spare, now)
         })
     }
 
@@ -227,16 +227,17 @@ impl Provider for CookieProvider {
     ) -> ProviderFuture<'a, Result<Token, Error>> {
         let Some(revocations) = &self.revocations else {
             return self.replace(token, now, move |Opened { content, .. }| {
-                self.seal(new_id, content.record, content.deadline, 0, now)
+                self.seal(new_id, content.record.clone(), content.deadline, 0, now)
             });
         };
         ProviderFuture::boxed(async move {
-            let Some(Opened { content, .. }) = self.unseal(token, now) else {
-                return Err(Error::Gone);
-            };
             // What could fail comes first. Then, of racing renames, who ends the old id has won.
-            let until = last_use(&content);
-            let renamed = self.seal(new_id, content.record, content.deadline, 0, now)?;
+            let opened = self.unseal(token, now, |Opened { content, .. }| {
+                let renamed = self.seal(new_id, content.record.clone(), content.deadline, 0, now);
+                (last_use(content), renamed)
+            });
+            let (until, renamed) = opened.ok_or(Error::Gone)?;
+            let renamed = renamed?;
             match revocations.add(token.id(), until, now).await? {
                 true => Ok(renamed),
                 false => Err(Error::Gone),
@@ -253,13 +254,10 @@ impl Provider for CookieProvider {
             return ProviderFuture::ready(Ok(()));
         };
         // Not only what is live: the session may be so in a newer cookie.
-        let Some(Opened { content, .. }) = self.opened(token) else {
-            return ProviderFuture::ready(Ok(()));
+        let until = match self.opened(token, |opened| last_use(&opened.content)) {
+            Some(until) if now < until => until,
+            _ => return ProviderFuture::ready(Ok(())),
         };
-        let until = last_use(&content);
-        if until <= now {
-            return ProviderFuture::ready(Ok(()));
-        }
         ProviderFuture::boxed(
             async move { revocations.add(token.id(), until, now).await.map(drop) },
         )
@@ -272,12 +270,12 @@ impl Provider for CookieProvider {
         now: Timestamp,
     ) -> ProviderFuture<'a, Result<Token, Error>> {
         self.replace(token, now, move |opened| {
-            let Opened { content: Content { mut record, deadline, .. }, by_first, .. } = opened;
-            if expires <= record.expires && by_first {
+            let mut record = opened.content.record.clone();
+            if expires <= record.expires && opened.by_first {
                 return Ok(token.clone());
             }
             record.expires = record.expires.max(expires);
-            self.seal(token.id(), record, deadline, 0, now)
+            self.seal(token.id(), record, opened.content.deadline, 0, now)
         })
     }
 

@@ -3,8 +3,7 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64_simd::{AsOut as _, URL_SAFE_NO_PAD};
 use hmac::Mac as _;
 use session_core::{
     Binding, Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token,
@@ -54,7 +53,7 @@ impl<P: Provider> SignedProvider<P> {
         bytes[..2].copy_from_slice(&[VERSION, key.id[0]]);
         bytes[2..2 + SessionId::BYTES].copy_from_slice(id.as_bytes());
         bytes[2 + SessionId::BYTES..].copy_from_slice(&tag[..TAG]);
-        Token::with_text(*id, BASE64_URL_SAFE_NO_PAD.encode(bytes))
+        Token::with_text(*id, &URL_SAFE_NO_PAD.encode_to_string(bytes))
     }
 
     /// What the client is to carry after an operation on what it carries.
@@ -70,10 +69,10 @@ impl<P: Provider> SignedProvider<P> {
 impl<P: Provider> Provider for SignedProvider<P> {
     fn token(&self, text: &str) -> Option<Token> {
         let mut bytes = [0; BYTES];
-        if text.len() != TEXT || BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) != Ok(BYTES)
-        {
+        if text.len() != TEXT {
             return None;
         }
+        URL_SAFE_NO_PAD.decode(text.as_bytes(), bytes.as_mut_slice().as_out()).ok()?;
         let (&[version, key_id], rest) = bytes.split_first_chunk()?;
         let (id, tag) = rest.split_first_chunk::<{ SessionId::BYTES }>()?;
         let id = SessionId::from_bytes(*id);

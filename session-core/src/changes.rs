@@ -51,7 +51,7 @@ type Edit = Option<Box<[u8]>>;
 
 /// The keys that a request set or deleted, and what else a save applies to the stored record, all
 /// at once or not at all.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Changes {
     /// Sorted by key. Most requests change one.
     entries: SmallVec<[(Box<str>, Edit); 1]>,
@@ -65,10 +65,22 @@ pub struct Changes {
     pub limits: Limits,
 }
 
+impl Default for Changes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Changes {
     /// No changes.
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self {
+            entries: SmallVec::new_const(),
+            expected: None,
+            expiry: ExpiryChange::Keep,
+            owner: None,
+            limits: Limits::DEFAULT,
+        }
     }
 
     /// Sets a key to an encoded value.

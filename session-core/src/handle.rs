@@ -65,7 +65,7 @@ impl<'m> SessionHandle<'m> {
             None => None,
         };
         let overtaken = found.is_none() && self.is_overtaken(token.as_ref());
-        self.core.fill(|| match found {
+        self.core.fill(match found {
             Some(record) => State::loaded(token, record, now, self.leaves_urls()),
             None => State::new(now, overtaken),
         });

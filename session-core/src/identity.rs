@@ -45,7 +45,7 @@ impl LoadedSession<'_> {
             let new_id = *shared.new_token()?.id();
             match shared.provider.rename(token, &new_id, shared.clock.now()).await {
                 Ok(renamed) => {
-                    self.core.lock().token = Some(renamed.clone());
+                    self.core.lock().set_token(Some(renamed.clone()));
                     return Ok(renamed);
                 }
                 Err(Error::Exists) => {}
@@ -62,8 +62,7 @@ impl LoadedSession<'_> {
             let leaving = std::mem::take(&mut state.leaving) && state.phase == Phase::Loaded;
             match state.token.clone() {
                 Some(token) if leaving && state.value(key::IN_URLS).is_some() => {
-                    let has_new_id =
-                        state.held.as_ref().is_some_and(|held| held.id() != token.id());
+                    let has_new_id = state.held().is_some_and(|held| held.id() != token.id());
                     (token, has_new_id, state.has_changes())
                 }
                 _ => return Ok(()),

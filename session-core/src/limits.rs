@@ -22,7 +22,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 64 * 1024, keys: 1024, depth: 64 }
+        Self::DEFAULT
     }
 }
 
@@ -31,6 +31,8 @@ impl Limits {
     pub const MAX_DEPTH: usize = 512;
     /// The most bytes that can be configured: snapshots index with 32 bits.
     pub const MAX_BYTES: usize = 1 << 30;
+
+    pub(crate) const DEFAULT: Self = Self { bytes: 64 * 1024, keys: 1024, depth: 64 };
 
     /// No limits; for what is stored already.
     pub(crate) const UNLIMITED: Self =

@@ -1,5 +1,6 @@
 //! What a request knows of its session.
 
+use std::ops::{Deref, DerefMut};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -16,6 +17,25 @@ pub(crate) enum Phase {
     Finished,
 }
 
+/// The changes of a request that makes some. Most make none, and take no room for them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Edits(Option<Box<Changes>>);
+
+impl Deref for Edits {
+    type Target = Changes;
+
+    fn deref(&self) -> &Changes {
+        static NONE: Changes = Changes::new();
+        self.0.as_deref().unwrap_or(&NONE)
+    }
+}
+
+impl DerefMut for Edits {
+    fn deref_mut(&mut self) -> &mut Changes {
+        self.0.get_or_insert_default()
+    }
+}
+
 /// What a handle knows of its session.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -27,13 +47,13 @@ pub(crate) struct State {
     pub(crate) loaded_at: Timestamp,
     /// The stored session; `None` for a new one.
     pub(crate) token: Option<Token>,
-    /// What the client carries and the store knows.
-    pub(crate) held: Option<Token>,
+    /// What the client carries and the store knew, while that is another token, or none.
+    held: Option<Option<Token>>,
     /// The token of a session that is not stored yet, once someone asked for its id.
     pub(crate) fresh: Option<Token>,
     /// The record as loaded, without the changes.
     pub(crate) record: Record,
-    pub(crate) changes: Changes,
+    pub(crate) changes: Edits,
     /// With the changes.
     pub(crate) settings: Settings,
     /// Keys and bytes of the values with the changes.
@@ -69,14 +89,14 @@ impl State {
             busy: false,
             waiting: Vec::new(),
             loaded_at: now,
-            held: token.clone(),
+            held: None,
             token,
             fresh: None,
             keys: record.values.len(),
             bytes: record.values.size(),
             settings: Settings::of(&record.values),
             record,
-            changes: Changes::new(),
+            changes: Edits::default(),
             reissue: false,
             ended: false,
             leaving,
@@ -87,9 +107,9 @@ impl State {
     /// Starts over as a visitor without a session.
     pub(crate) fn become_new(&mut self, now: Timestamp) {
         self.phase = Phase::Loaded;
-        self.token = None;
+        self.set_token(None);
         self.fresh = None;
-        self.changes = Changes::new();
+        self.changes = Edits::default();
         self.reissue = false;
         let record = Record { created: now, ..Record::default() };
         self.become_loaded(record, now);
@@ -119,6 +139,22 @@ impl State {
             self.bytes = self.bytes + value.map_or(0, |v| key.len() + v.len())
                 - old.map_or(0, |old| key.len() + old.len());
         }
+    }
+
+    /// Takes another token in the place of the one that there was.
+    pub(crate) fn set_token(&mut self, token: Option<Token>) {
+        let old = std::mem::replace(&mut self.token, token);
+        self.held.get_or_insert(old);
+    }
+
+    /// What the client carries and the store knows, or knew.
+    pub(crate) fn held(&self) -> Option<&Token> {
+        self.held.as_ref().unwrap_or(&self.token).as_ref()
+    }
+
+    /// The client carries the token from now on.
+    pub(crate) fn become_held(&mut self) {
+        self.held = None;
     }
 
     pub(crate) fn has_changes(&self) -> bool {
@@ -245,7 +281,7 @@ impl State {
     /// Takes over what the store took over.
     pub(crate) fn adopt(&mut self, token: &Token, changes: &Changes) -> Result<(), Error> {
         if self.token.as_ref() != Some(token) {
-            self.token = Some(token.clone());
+            self.set_token(Some(token.clone()));
         }
         self.record.expires = changes.expiry.apply(self.record.expires);
         if let Some(owner) = &changes.owner {

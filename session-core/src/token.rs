@@ -2,7 +2,9 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use crate::SessionId;
 
@@ -15,20 +17,26 @@ use crate::SessionId;
 #[derive(Clone)]
 pub struct Token {
     id: SessionId,
-    own: Option<Arc<Own>>,
+    own: Option<Arc<Own<dyn Any + Send + Sync>>>,
     renew: bool,
 }
 
-/// What a token has of its own; its clones share it.
-struct Own {
-    text: Box<str>,
-    note: OnceLock<Box<dyn Any + Send + Sync>>,
+/// What a token has of its own; its clones share it. One allocation, unless the text is long.
+struct Own<N: ?Sized> {
+    text: SmallVec<[u8; 128]>,
+    note: N,
 }
 
 impl Token {
     /// A token whose text is not the id's own.
-    pub fn with_text(id: SessionId, text: impl Into<Box<str>>) -> Self {
-        let own = Own { text: text.into(), note: OnceLock::new() };
+    pub fn with_text(id: SessionId, text: &str) -> Self {
+        Self::with_note(id, text, ())
+    }
+
+    /// The same, with something that is kept for as long as the request has the token: what a
+    /// provider found in the text, and would have to find again.
+    pub fn with_note<T: Send + Sync + 'static>(id: SessionId, text: &str, note: T) -> Self {
+        let own = Own { text: SmallVec::from_slice(text.as_bytes()), note };
         Self { id, own: Some(Arc::new(own)), renew: false }
     }
 
@@ -53,22 +61,16 @@ impl Token {
 
     /// The text of its own, if it has one.
     pub fn own_text(&self) -> Option<&str> {
-        self.own.as_deref().map(|own| &*own.text)
+        self.own_bytes().map(|text| std::str::from_utf8(text).expect("it was made of a text"))
     }
 
-    /// Keeps something with the text, for as long as the request has the token: what a provider
-    /// found in it, and would have to find again. The first note stays; without a text of its own,
-    /// a token keeps none.
-    pub fn keep_note<T: Send + Sync + 'static>(&self, note: T) {
-        if let Some(own) = &self.own {
-            // Somebody else's note, of the same text, serves as well.
-            let _ = own.note.set(Box::new(note));
-        }
+    fn own_bytes(&self) -> Option<&[u8]> {
+        self.own.as_deref().map(|own| &own.text[..])
     }
 
-    /// The note, if one of this type was [kept](Self::keep_note).
+    /// The note, if the token was [made with](Self::with_note) one of this type.
     pub fn note<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.own.as_deref()?.note.get()?.downcast_ref()
+        self.own.as_deref()?.note.downcast_ref()
     }
 
     /// Hands the text that clients carry to `f`; it is a secret.
@@ -89,7 +91,7 @@ impl From<SessionId> for Token {
 /// Notes don't count.
 impl PartialEq for Token {
     fn eq(&self, other: &Self) -> bool {
-        self.id == other.id && self.renew == other.renew && self.own_text() == other.own_text()
+        self.id == other.id && self.renew == other.renew && self.own_bytes() == other.own_bytes()
     }
 }
 

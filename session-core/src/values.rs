@@ -132,22 +132,25 @@ impl Values {
         }
         let parts = || entries.iter().map(|(key, value)| (key.as_ref(), value.as_ref()));
         let size: usize = parts().map(|(key, value)| key.len() + value.len()).sum();
+        let length = COUNT + entries.len() * SLOT + size;
+        let mut block: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
+        let bytes = Arc::get_mut(&mut block).expect("nobody shares it yet");
         let number =
             |n: usize| u32::try_from(n).expect("limits keep a session under 4 GiB").to_ne_bytes();
-        // Small ones on the stack: they are copied in any case, behind the reference count.
-        let mut block = SmallVec::<[u8; 512]>::with_capacity(COUNT + entries.len() * SLOT + size);
-        block.extend_from_slice(&number(entries.len()));
+        let (count, rest) = bytes.split_at_mut(COUNT);
+        count.copy_from_slice(&number(entries.len()));
+        let (slots, mut room) = rest.split_at_mut(entries.len() * SLOT);
         let mut start = 0;
-        for (key, value) in parts() {
-            block.extend_from_slice(&number(start));
-            block.extend_from_slice(&number(key.len()));
+        for ((key, value), slot) in parts().zip(slots.as_chunks_mut::<SLOT>().0) {
+            let (at, length) = slot.split_at_mut(SLOT / 2);
+            at.copy_from_slice(&number(start));
+            length.copy_from_slice(&number(key.len()));
             start += key.len() + value.len();
+            for part in [key.as_bytes(), value] {
+                room.split_off_mut(..part.len()).expect("there is room").copy_from_slice(part);
+            }
         }
-        for (key, value) in parts() {
-            block.extend_from_slice(key.as_bytes());
-            block.extend_from_slice(value);
-        }
-        Self(Some(block.as_slice().into()))
+        Self(Some(block))
     }
 }
 

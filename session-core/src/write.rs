@@ -5,10 +5,10 @@ use tracing::debug;
 
 use crate::identity::CREATE_TRIES;
 use crate::manager::Shared;
-use crate::state::{Phase, State};
+use crate::state::{Edits, Phase, State};
 use crate::transport::Announcement;
 use crate::turn::Core;
-use crate::{Changes, Error, ExpiryChange, LoadedSession, Record, Timestamp, Token, key, value};
+use crate::{Error, ExpiryChange, LoadedSession, Record, Timestamp, Token, key, value};
 
 /// What is to be done at the store, and then what was done.
 ///
@@ -24,14 +24,14 @@ enum Step<'h> {
 struct Created {
     token: Token,
     record: Record,
-    saved: Changes,
+    saved: Edits,
 }
 
 /// Changes on their way to the store. Those that were taken are put back if they don't arrive: on
 /// an error, or when the future is dropped.
 struct Pending<'h> {
     core: &'h Core,
-    changes: Changes,
+    changes: Edits,
     taken: bool,
 }
 
@@ -240,12 +240,12 @@ impl State {
             Step::Nothing | Step::Create => {}
             Step::Created(created) => {
                 self.keep_newer(&created.saved);
-                self.token = Some(created.token.clone());
+                self.set_token(Some(created.token.clone()));
                 self.fresh = None;
                 self.become_loaded(created.record.clone(), created.record.created);
             }
             Step::Touch { token, expires } => {
-                self.token = Some(token.clone());
+                self.set_token(Some(token.clone()));
                 self.record.expires = self.record.expires.max(*expires);
             }
             Step::Save { token, pending, .. } => {
@@ -261,7 +261,7 @@ impl State {
         self.release();
         if let Some(headers) = headers {
             self.tell(shared, headers)?;
-            self.held.clone_from(&self.token);
+            self.become_held();
             (self.reissue, self.ended) = (false, false);
         }
         Ok(())
@@ -269,7 +269,7 @@ impl State {
 
     /// Tells the client what it is to carry from now on, if that is news.
     pub(crate) fn tell(&self, shared: &Shared, headers: &mut HeaderMap) -> Result<(), Error> {
-        let changed = self.token != self.held;
+        let changed = self.token.as_ref() != self.held();
         match &self.token {
             Some(token) if changed || self.reissue => {
                 let max_age = self.max_age(shared);
