@@ -89,7 +89,7 @@ impl Sealer {
         if name.len() + URL_SAFE_NO_PAD.encoded_length(seal.len()) + spare > LONGEST {
             return Err(Error::TooLarge { what: "cookie bytes", limit: LONGEST });
         }
-        Ok(Token::with_text(*id, &URL_SAFE_NO_PAD.encode_to_string(seal)))
+        Ok(Token::with_text(*id, URL_SAFE_NO_PAD.encode_to_string(seal)))
     }
 
     /// Opens a text; `None` for anything that no key of the ring sealed for this name and in this

@@ -53,7 +53,7 @@ impl<P: Provider> SignedProvider<P> {
         bytes[..2].copy_from_slice(&[VERSION, key.id[0]]);
         bytes[2..2 + SessionId::BYTES].copy_from_slice(id.as_bytes());
         bytes[2 + SessionId::BYTES..].copy_from_slice(&tag[..TAG]);
-        Token::with_text(*id, &URL_SAFE_NO_PAD.encode_to_string(bytes))
+        Token::with_text(*id, URL_SAFE_NO_PAD.encode_to_string(bytes))
     }
 
     /// What the client is to carry after an operation on what it carries.

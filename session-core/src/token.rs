@@ -4,8 +4,6 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use crate::SessionId;
 
 /// A session as the client names it: its id and, where a provider says more to the client than
@@ -21,22 +19,25 @@ pub struct Token {
     renew: bool,
 }
 
-/// What a token has of its own; its clones share it. One allocation, unless the text is long.
+/// What a token has of its own; its clones share it.
 struct Own<N: ?Sized> {
-    text: SmallVec<[u8; 128]>,
+    text: Box<str>,
     note: N,
 }
 
 impl Token {
     /// A token whose text is not the id's own.
-    pub fn with_text(id: SessionId, text: &str) -> Self {
+    pub fn with_text(id: SessionId, text: impl Into<Box<str>>) -> Self {
         Self::with_note(id, text, ())
     }
 
     /// The same, with something that is kept for as long as the request has the token: what a
     /// provider found in the text, and would have to find again.
-    pub fn with_note<T: Send + Sync + 'static>(id: SessionId, text: &str, note: T) -> Self {
-        let own = Own { text: SmallVec::from_slice(text.as_bytes()), note };
+    pub fn with_note<T>(id: SessionId, text: impl Into<Box<str>>, note: T) -> Self
+    where
+        T: Send + Sync + 'static,
+    {
+        let own = Own { text: text.into(), note };
         Self { id, own: Some(Arc::new(own)), renew: false }
     }
 
@@ -61,11 +62,7 @@ impl Token {
 
     /// The text of its own, if it has one.
     pub fn own_text(&self) -> Option<&str> {
-        self.own_bytes().map(|text| std::str::from_utf8(text).expect("it was made of a text"))
-    }
-
-    fn own_bytes(&self) -> Option<&[u8]> {
-        self.own.as_deref().map(|own| &own.text[..])
+        self.own.as_deref().map(|own| &*own.text)
     }
 
     /// The note, if the token was [made with](Self::with_note) one of this type.
@@ -91,7 +88,7 @@ impl From<SessionId> for Token {
 /// Notes don't count.
 impl PartialEq for Token {
     fn eq(&self, other: &Self) -> bool {
-        self.id == other.id && self.renew == other.renew && self.own_bytes() == other.own_bytes()
+        self.id == other.id && self.renew == other.renew && self.own_text() == other.own_text()
     }
 }
 

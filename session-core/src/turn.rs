@@ -10,8 +10,8 @@ use crate::state::State;
 
 /// What the uses of one handle share: nothing until the first load.
 ///
-/// The state is made in its place. It is large enough for every move of it to be felt in a request
-/// that only reads.
+/// The state comes here in one move: it is large enough for another to be felt in a request that only
+/// reads.
 #[derive(Default)]
 pub(crate) struct Core {
     loaded: AtomicBool,

@@ -130,7 +130,7 @@ fn debug_output_shows_nothing() {
     show(&text);
     show(&id.log_hash());
     show(&Token::from(id));
-    let token = Token::with_text(id, &format!("{VALUE}{}", &*text));
+    let token = Token::with_text(id, format!("{VALUE}{}", &*text));
     show(&token);
 
     let mut changes = Changes::new().expecting("k", Some(VALUE.as_bytes()));
