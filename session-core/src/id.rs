@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64_simd::{AsOut as _, URL_SAFE_NO_PAD};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use sha2::{Digest as _, Sha256};
@@ -63,18 +62,14 @@ impl SessionId {
             return None;
         }
         let mut bytes = [0; Self::BYTES];
-        match BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) {
-            Ok(Self::BYTES) => Some(Self(bytes)),
-            _ => None,
-        }
+        URL_SAFE_NO_PAD.decode(text.as_bytes(), bytes.as_mut_slice().as_out()).ok()?;
+        Some(Self(bytes))
     }
 
     /// The text that clients carry: the secret itself, on the stack.
     pub fn text(&self) -> IdText {
         let mut text = [0; Self::TEXT_LEN];
-        BASE64_URL_SAFE_NO_PAD
-            .encode_slice(self.0, &mut text)
-            .expect("43 characters hold 32 bytes");
+        let _ = URL_SAFE_NO_PAD.encode(&self.0, text.as_mut_slice().as_out());
         IdText(text)
     }
 
