@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
-use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, SeekFrom, Stat};
+use rustix::fs::{self, AtFlags, IFlags, Mode, OFlags, RenameFlags, ResolveFlags, SeekFrom, Stat};
 use rustix::io::{self, Errno, ReadWriteFlags};
 
 /// The permissions of a session's file.
@@ -22,6 +22,7 @@ pub(crate) enum Operation {
     Open,
     Create,
     MakeFolder,
+    SpreadFolders,
     Stat,
     SetMode,
     SetTimes,
@@ -137,6 +138,18 @@ impl<F: Faults> Disk<F> {
         let mode = Mode::from_raw_mode(FOLDER_MODE);
         self.uninterrupted(Operation::MakeFolder, || {
             fs::chmodat(&dir, name, mode, AtFlags::empty())
+        })
+    }
+
+    /// Tells the file system that a directory's folders have nothing to do with each other, so that
+    /// those made from now on and their files need not lie together (ext4(5), the attribute `T`).
+    pub(crate) fn spread_folders(&self, dir: impl AsFd) -> Result<(), Errno> {
+        self.uninterrupted(Operation::SpreadFolders, || {
+            let flags = fs::ioctl_getflags(&dir)?;
+            match flags.contains(IFlags::TOPDIR) {
+                true => Ok(()),
+                false => fs::ioctl_setflags(&dir, flags | IFlags::TOPDIR),
+            }
         })
     }
 
