@@ -142,7 +142,7 @@ impl<F: Faults> Disk<F> {
     }
 
     /// Tells the file system that a directory's folders have nothing to do with each other, so that
-    /// those made from now on and their files need not lie together (ext4(5), the attribute `T`).
+    /// those made from now on and their files need not lie together (chattr(1), the attribute `T`).
     pub(crate) fn spread_folders(&self, dir: impl AsFd) -> Result<(), Errno> {
         self.uninterrupted(Operation::SpreadFolders, || {
             let flags = fs::ioctl_getflags(&dir)?;

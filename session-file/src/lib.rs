@@ -13,8 +13,9 @@
 //! | `max_bytes` | 1,048,576 (1 MiB) | the largest file of a session; see [`FileConfig::max_bytes`] |
 //!
 //! The directory belongs to the user who runs the program and can't be written by others; it is
-//! given mode 0700. One that is missing, is somebody else's, can be written by others or is reached
-//! through a symbolic link is refused.
+//! given mode 0700 and, where the file system knows it, the attribute `T` of chattr(1). One that is
+//! missing, is somebody else's, can be written by others or is reached through a symbolic link is
+//! refused.
 //!
 //! ```no_run
 //! session_file::init();

@@ -433,6 +433,24 @@ fn a_failed_fsync_is_not_tried_again() {
     }
 }
 
+/// A hint does nothing for folders that are there, and none is owed to it.
+#[test]
+fn folders_are_spread_before_they_are_made_where_the_file_system_can() {
+    let tested = Tested::in_scratch(Scratch::in_memory(), Durability::Full);
+    let kinds = tested.fuse.0.kinds.lock().clone();
+    let first = |kind| kinds.iter().position(|seen| *seen == kind).expect("is done");
+    let at = first(Operation::SpreadFolders);
+    assert!(at < first(Operation::MakeFolder));
+    for errno in [Errno::NOTTY, Errno::OPNOTSUPP, Errno::PERM] {
+        let scratch = Scratch::in_memory();
+        let fuse = Fuse::new();
+        fuse.set(Some(Fault { at, errno, lasts: false }));
+        let opened = Store::open(FileConfig::new(scratch.path()), Disk(fuse.clone()));
+        assert!(fuse.unset());
+        opened.map(drop).expect("opens");
+    }
+}
+
 #[test]
 fn a_file_system_that_cannot_swap_files_renames_them() {
     let tested = Tested::new(Durability::None);
