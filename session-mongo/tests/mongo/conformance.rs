@@ -1,4 +1,4 @@
-//! The suite, with two ways of collecting.
+//! The suite, with two ways of collecting, and under encryption.
 //!
 //! The time limit is a long one: where several requests insert one id at once, which the suite does
 //! and chance doesn't, DocumentDB's unique indexes run into deadlocks that take a second each to be
@@ -6,23 +6,34 @@
 
 use std::sync::Arc;
 
+use session_cookie::EncryptedProvider;
 use session_core::conformance::{Capabilities, Harness};
 use session_core::{Clock as _, Provider, SystemClock, Timestamp};
 
+use crate::encrypted;
 use crate::server::Server;
 
 struct Mongo {
     server: Server,
     options: &'static str,
+    wrap: fn(Arc<dyn Provider>) -> Arc<dyn Provider>,
     provider: Arc<dyn Provider>,
     now: Timestamp,
 }
 
 impl Mongo {
     fn open(options: &'static str, now: Timestamp) -> Self {
+        Self::wrapped(options, now, |provider| provider)
+    }
+
+    fn wrapped(
+        options: &'static str,
+        now: Timestamp,
+        wrap: fn(Arc<dyn Provider>) -> Arc<dyn Provider>,
+    ) -> Self {
         let server = Server::new();
-        let provider = server.provider(options);
-        Self { server, options, provider, now }
+        let provider = wrap(server.provider(options));
+        Self { server, options, wrap, provider, now }
     }
 
     fn has_ttl(&self) -> bool {
@@ -37,7 +48,7 @@ impl Harness for Mongo {
 
     /// With connections of its own, as another process has them.
     fn another(&self) -> Arc<dyn Provider> {
-        self.server.provider(self.options)
+        (self.wrap)(self.server.provider(self.options))
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -76,6 +87,24 @@ mod with_ttl {
 
     fn open() -> Mongo {
         Mongo::open("ttl_margin=1day&operation_timeout=1m", SystemClock.now())
+    }
+
+    session_core::conformance_tests!(
+        #[ignore = "needs a MongoDB server: run scripts/test"]
+        open()
+    );
+}
+
+/// Values and owners are encrypted before they come here.
+mod encrypted_at_rest {
+    use super::*;
+
+    fn open() -> Mongo {
+        Mongo::wrapped(
+            "ensure_ttl=false&operation_timeout=1m",
+            Timestamp::from_millis(1_800_000_000_123),
+            |provider| Arc::new(EncryptedProvider::new(provider, encrypted::keys(1))),
+        )
     }
 
     session_core::conformance_tests!(

@@ -6,6 +6,7 @@
 mod commands;
 mod conformance;
 mod documents;
+mod encrypted;
 mod faults;
 mod indexes;
 mod proxy;
