@@ -103,9 +103,12 @@ impl Place<'_> {
             return Err(Closed::Damaged);
         }
         let key = ring.with_id([a, b, c, d]).ok_or(Closed::UnknownKey)?;
-        let mut sealed = sealed.to_vec();
-        let plain = key.rest_cipher.open(&self.context(key), &mut sealed).ok_or(Closed::Damaged)?;
-        Ok((plain.to_vec(), key.id == ring.first().id))
+        let mut plain = sealed.to_vec();
+        let opened = key.rest_cipher.open(&self.context(key), &mut plain).ok_or(Closed::Damaged)?;
+        let length = opened.len();
+        plain.drain(..NONCE);
+        plain.truncate(length);
+        Ok((plain, key.id == ring.first().id))
     }
 
     fn context(self, key: &Key) -> Vec<u8> {

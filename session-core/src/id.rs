@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use base64_simd::{AsOut as _, URL_SAFE_NO_PAD};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use sha2::{Digest as _, Sha256};
@@ -62,14 +63,18 @@ impl SessionId {
             return None;
         }
         let mut bytes = [0; Self::BYTES];
-        URL_SAFE_NO_PAD.decode(text.as_bytes(), bytes.as_mut_slice().as_out()).ok()?;
-        Some(Self(bytes))
+        match BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) {
+            Ok(Self::BYTES) => Some(Self(bytes)),
+            _ => None,
+        }
     }
 
     /// The text that clients carry: the secret itself, on the stack.
     pub fn text(&self) -> IdText {
         let mut text = [0; Self::TEXT_LEN];
-        let _ = URL_SAFE_NO_PAD.encode(&self.0, text.as_mut_slice().as_out());
+        BASE64_URL_SAFE_NO_PAD
+            .encode_slice(self.0, &mut text)
+            .expect("43 characters hold 32 bytes");
         IdText(text)
     }
 
