@@ -23,6 +23,9 @@
 //! | `revocations` | none | a registered provider that remembers ended sessions |
 //! | `revocations_source` | empty | its source string, percent-encoded |
 //!
+//! In a configuration file, the table `revocations` ([`session_core::Config::revocations`]) says the
+//! last two.
+//!
 //! ## What it can't do
 //! - **Merge.** Two requests at once each answer with the session as they changed it: the browser
 //!   keeps the response that arrives last, and the other's changes are lost. `update` is atomic

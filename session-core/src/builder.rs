@@ -87,8 +87,15 @@ impl ManagerBuilder {
             None => built_in(&config)?,
         };
         let (provider, provider_name) = match provider {
+            Some(_) if config.revocations.is_some() => {
+                return Err(Error::config(
+                    "revocations are for a provider that is opened by its name",
+                ));
+            }
             Some(provider) => (provider, "custom".into()),
-            None => (registry::open(&config.provider, &config.source)?, config.provider.into()),
+            None => {
+                (registry::open(&config.provider, &config.whole_source()?)?, config.provider.into())
+            }
         };
         let carriers = [None, Some(Carrier::Cookie), Some(Carrier::Url), Some(Carrier::Header)];
         let in_urls = carriers.into_iter().any(|carrier| transport.uses_url(carrier));

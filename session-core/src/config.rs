@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::source::with_options;
 use crate::transport::{CookieOptions, HeaderOptions, UrlOptions};
-use crate::{Lifetime, Limits};
+use crate::{Error, Lifetime, Limits};
 
 /// Which of the built-in transports carries ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,23 @@ pub enum TransportKind {
     Header,
 }
 
+/// A store beside the sessions' own: a provider by its name.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// The provider's registered name.
+    pub provider: String,
+    /// The provider's own source string. Defaults to the empty one; `Debug` doesn't show it.
+    #[serde(default)]
+    pub source: String,
+}
+
+impl fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreConfig").field("provider", &self.provider).finish_non_exhaustive()
+    }
+}
+
 /// Everything that can be configured, for serde: TOML, JSON, YAML or whatever a program uses.
 ///
 /// Durations are written as people do (`"30m"`, `"12h"`, `"1day 6h"`). An unknown key is an error
@@ -36,6 +54,10 @@ pub struct Config {
     /// The provider's own source string. Defaults to the empty one. It may hold a password, so
     /// `Debug` doesn't show it.
     pub source: String,
+    /// Where a provider that keeps sessions at the client remembers those that ended. The same as
+    /// the options `revocations` and `revocations_source` of the source string. Defaults to nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revocations: Option<StoreConfig>,
     /// How ids travel. Defaults to `cookie`.
     pub transport: TransportKind,
     /// How long a session lives without use. Defaults to 30 minutes.
@@ -67,6 +89,7 @@ impl Default for Config {
         Self {
             provider: "memory".into(),
             source: String::new(),
+            revocations: None,
             transport: TransportKind::default(),
             idle: Duration::from_secs(30 * 60),
             absolute: Duration::from_secs(12 * 60 * 60),
@@ -85,12 +108,24 @@ impl Config {
     pub fn lifetime(&self) -> Lifetime {
         Lifetime { idle: self.idle, absolute: self.absolute }
     }
+
+    /// The source string with all that is for the provider.
+    pub(crate) fn whole_source(&self) -> Result<String, Error> {
+        match &self.revocations {
+            None => Ok(self.source.clone()),
+            Some(StoreConfig { provider, source }) => with_options(
+                &self.source,
+                &[("revocations", provider), ("revocations_source", source)],
+            ),
+        }
+    }
 }
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("provider", &self.provider)
+            .field("revocations", &self.revocations)
             .field("transport", &self.transport)
             .field("idle", &self.idle)
             .field("absolute", &self.absolute)
@@ -138,7 +173,34 @@ mod tests {
 
     #[test]
     fn debug_shows_no_source() {
-        let config = Config { source: "mongodb://u:hunter2@h".into(), ..Config::default() };
+        let source = "mongodb://u:hunter2@h";
+        let revocations = StoreConfig { provider: "mongo".into(), source: source.into() };
+        let config =
+            Config { source: source.into(), revocations: Some(revocations), ..Config::default() };
         assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_store_of_revocations_is_an_option_of_the_source() {
+        let text = |source: &str| {
+            format!(
+                "source = \"{source}\"\nrevocations = {{ provider = \"file\", source = \"path=/a b&sync=none\" }}"
+            )
+        };
+        let whole = |source: &str| {
+            let config: Config = toml::from_str(&text(source)).unwrap();
+            assert_eq!(
+                toml::from_str::<Config>(&toml::to_string(&config).unwrap()).unwrap(),
+                config
+            );
+            config.whole_source()
+        };
+        let options = "revocations=file&revocations_source=path%3D%2Fa%20b%26sync%3Dnone";
+        assert_eq!(whole("").unwrap(), options);
+        assert_eq!(whole("mode=signed").unwrap(), format!("mode=signed&{options}"));
+        let error = whole("mongodb://h/db").unwrap_err();
+        assert!(error.to_string().contains("revocations"), "{error}");
+        let error = toml::from_str::<Config>("[revocations]\nsource = \"\"").unwrap_err();
+        assert!(error.message().contains("provider"), "{error}");
     }
 }

@@ -77,7 +77,7 @@ pub use binding::Binding;
 pub use builder::ManagerBuilder;
 pub use changes::{Changes, Expected, ExpiryChange};
 pub use clock::{Clock, SystemClock, TestClock, Timestamp};
-pub use config::{Config, TransportKind};
+pub use config::{Config, StoreConfig, TransportKind};
 pub use error::{BoxError, Error};
 pub use expiry::Lifetime;
 pub use handle::SessionHandle;

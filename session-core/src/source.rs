@@ -128,9 +128,7 @@ impl Source {
     /// Takes and answers what is left, written as a source string again; for a provider that wraps
     /// another.
     pub fn rest(self) -> String {
-        let pairs = self.0.iter().map(|(name, value)| {
-            format!("{}={}", urlencoding::encode(name), urlencoding::encode(value))
-        });
+        let pairs = self.0.iter().map(|(name, value)| written(name, value));
         pairs.collect::<Vec<_>>().join("&")
     }
 
@@ -152,6 +150,23 @@ impl Source {
             )),
         }
     }
+}
+
+/// A source string with more options behind its own. A URI takes none: what it does with an option
+/// that it doesn't know is its own affair.
+pub(crate) fn with_options(text: &str, options: &[(&str, &str)]) -> Result<String, Error> {
+    if is_uri(text) {
+        let (name, _) = options[0];
+        return Err(Error::config(format_args!("a source that is a URI has no option {name:?}")));
+    }
+    let options = options.iter().map(|(name, value)| written(name, value));
+    let own = (!text.is_empty()).then(|| text.to_owned());
+    Ok(own.into_iter().chain(options).collect::<Vec<_>>().join("&"))
+}
+
+/// An option as source strings have it.
+fn written(name: &str, value: &str) -> String {
+    format!("{}={}", urlencoding::encode(name), urlencoding::encode(value))
 }
 
 /// Whether a scheme (RFC 3986, section 3.1) begins the text.

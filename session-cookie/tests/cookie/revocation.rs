@@ -6,20 +6,36 @@ use std::time::Duration;
 use futures_lite::future::block_on;
 use session_cookie::{CookieConfig, CookieProvider, KeyRing};
 use session_core::conformance::{Counting, Fault, Faulty, Operation};
-use session_core::{Error, Lifetime, Manager, Provider, TestClock};
+use session_core::{Config, Error, Lifetime, Manager, Provider, StoreConfig, TestClock};
 use session_memory::{MemoryConfig, MemoryProvider};
 
 use crate::site::{START, Site, Visitor, key, key_option};
 
 fn with_revocations() -> Site {
-    Site::open(
-        "cookie",
-        &format!("{}&revocations=memory&revocations_source=max_sessions%3D1000", key_option(1)),
-    )
+    Site::with_config(|config| {
+        config.provider = "cookie".into();
+        config.source = key_option(1);
+        let source = "max_sessions=1000".into();
+        config.revocations = Some(StoreConfig { provider: "memory".into(), source });
+    })
 }
 
 fn without_revocations() -> Site {
     Site::open("cookie", &key_option(1))
+}
+
+/// Who configures what would not be done is told so.
+#[test]
+fn a_provider_at_the_server_takes_no_revocations() {
+    session_memory::init();
+    let mut config = Config::default();
+    config.revocations = Some(StoreConfig { provider: "memory".into(), source: String::new() });
+    let error = Manager::from_config(&config).unwrap_err();
+    assert!(error.to_string().contains("unknown option \"revocations\""), "{error}");
+    let provider = MemoryProvider::new(MemoryConfig::default());
+    let builder = Manager::builder().with_config(config).with_provider(provider);
+    let error = builder.build().unwrap_err();
+    assert!(error.to_string().contains("by its name"), "{error}");
 }
 
 #[test]
