@@ -174,7 +174,7 @@ mod tests {
         wanted.push(30 << 2 | 2); // minutes
         wanted.push(((12 << 2 | 3) + 1) << 1 | 1); // hours; an owner
         wanted.extend(b"\x03ada\x11n\x07\xf2\x00name of 15 byte\xa1x");
-        assert_eq!(bytes[..], wanted);
+        assert_eq!(bytes, wanted);
         assert_eq!(Content::decode(&bytes), Some(content));
     }
 

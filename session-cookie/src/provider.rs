@@ -97,12 +97,12 @@ impl CookieProvider {
         let Some(revocations) = &self.revocations else {
             return ProviderFuture::ready(Ok(self.unseal(token, now, f)));
         };
-        if self.unseal(token, now, |_| ()).is_none() {
+        let Some(opened) = self.unseal(token, now, Opened::clone) else {
             return ProviderFuture::ready(Ok(None));
-        }
+        };
         ProviderFuture::boxed(async move {
             let ended = revocations.contains(token.id(), now).await?;
-            Ok(if ended { None } else { self.unseal(token, now, f) })
+            Ok((!ended).then(|| f(&opened)))
         })
     }
 

@@ -131,7 +131,7 @@ fn named(name: &str) -> Vec<u8> {
 }
 
 /// What a seal held.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Opened {
     pub(crate) id: SessionId,
     pub(crate) content: Content,
