@@ -144,3 +144,16 @@ fn help_is_no_error() {
         assert!(stdout.contains(flag), "{stdout}");
     }
 }
+
+/// A flag has the last word over all that the file says for the provider.
+#[test]
+fn another_source_takes_none_of_the_files_revocations() {
+    let file = File::new(
+        "revocations",
+        "provider = \"cookie\"\nsource = \"ephemeral=true\"\nrevocations = { provider = \"memory\" }",
+    );
+    drop(Demo::start(&["--config", file.path()]));
+    let other = ["--config", file.path(), "--provider", "memory"];
+    assert!(refused(&other).contains("ephemeral"));
+    drop(Demo::start(&[&other[..], &["--source", ""]].concat()));
+}

@@ -77,6 +77,8 @@ impl Options {
         }
         if let Some(source) = source {
             config.source = source;
+            // The file's table stands for options of the file's source.
+            config.revocations = None;
         }
         if let Some(name) = transport {
             config.transport = kind(&name).map_err(|error| format!("--transport: {error}"))?;
