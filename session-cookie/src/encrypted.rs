@@ -161,7 +161,7 @@ fn unlimited() -> Changes {
 }
 
 impl<P: Provider> Provider for EncryptedProvider<P> {
-    fn token(&self, text: &str) -> Option<Token> {
+    fn token(&self, text: &[u8]) -> Option<Token> {
         self.inner.token(text)
     }
 

@@ -144,9 +144,10 @@ fn last_use(content: &Content) -> Timestamp {
 }
 
 impl Provider for CookieProvider {
-    fn token(&self, text: &str) -> Option<Token> {
+    fn token(&self, text: &[u8]) -> Option<Token> {
         let opened = self.sealer.open(self.name(), text)?;
         let by_first = opened.by_first;
+        let text = str::from_utf8(text).ok()?;
         let token = Token::with_note(opened.id, text, Note(self.number, opened));
         Some(if by_first { token } else { token.to_be_renewed() })
     }

@@ -94,7 +94,8 @@ impl Sealer {
 
     /// Opens a text; `None` for anything that no key of the ring sealed for this name and in this
     /// mode.
-    pub(crate) fn open(&self, name: &str, text: &str) -> Option<Opened> {
+    pub(crate) fn open(&self, name: &str, text: impl AsRef<[u8]>) -> Option<Opened> {
+        let text = text.as_ref();
         if !(SHORTEST..=LONGEST).contains(&text.len()) {
             return None;
         }

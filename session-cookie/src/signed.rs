@@ -67,19 +67,19 @@ impl<P: Provider> SignedProvider<P> {
 }
 
 impl<P: Provider> Provider for SignedProvider<P> {
-    fn token(&self, text: &str) -> Option<Token> {
+    fn token(&self, text: &[u8]) -> Option<Token> {
         let mut bytes = [0; BYTES];
         if text.len() != TEXT {
             return None;
         }
-        URL_SAFE_NO_PAD.decode(text.as_bytes(), bytes.as_mut_slice().as_out()).ok()?;
+        URL_SAFE_NO_PAD.decode(text, bytes.as_mut_slice().as_out()).ok()?;
         let (&[version, key_id], rest) = bytes.split_first_chunk()?;
         let (id, tag) = rest.split_first_chunk::<{ SessionId::BYTES }>()?;
         let id = SessionId::from_bytes(*id);
         // In constant time.
         let signs = |key: &Key| self.signature(key, &id).verify_truncated_left(tag).is_ok();
         let key = self.ring.with_short_id(key_id).find(|key| version == VERSION && signs(key))?;
-        let token = Token::with_text(id, text);
+        let token = Token::with_text(id, str::from_utf8(text).ok()?);
         Some(if key.id == self.ring.first().id { token } else { token.to_be_renewed() })
     }
 

@@ -33,13 +33,12 @@ impl Claim {
         }
     }
 
-    fn text(&self) -> Option<&str> {
-        let bytes = match self {
-            Self::Nothing | Self::Malformed => return None,
-            Self::Id(bytes) => &bytes[..],
-            Self::Other(bytes) => bytes,
-        };
-        str::from_utf8(bytes).ok()
+    fn text(&self) -> Option<&[u8]> {
+        match self {
+            Self::Nothing | Self::Malformed => None,
+            Self::Id(text) => Some(text),
+            Self::Other(text) => Some(text),
+        }
     }
 
     /// The token, if it is exactly one well-formed one.
@@ -51,7 +50,7 @@ impl Claim {
     pub(crate) fn report(&self, shared: &Shared) {
         if !matches!(self, Self::Nothing) {
             shared.counters.malformed.add(1);
-            let hash = self.text().map(|text| LogHash::of(text.as_bytes()));
+            let hash = self.text().map(LogHash::of);
             debug!(token = ?hash, "malformed or ambiguous session token");
         }
     }

@@ -4,6 +4,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use nix::time::{ClockId, clock_gettime};
+
 /// An instant of wall-clock time: milliseconds since the Unix epoch.
 ///
 /// Arithmetic saturates, so that no stored or configured number makes it panic. Instants before
@@ -80,9 +83,9 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn now(&self) -> Timestamp {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-        let secs = u64::try_from(time.tv_sec).unwrap_or_default();
-        Timestamp(secs.saturating_mul(1000).saturating_add(time.tv_nsec as u64 / 1_000_000))
+        let time = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).expect("Linux has this clock");
+        let secs = u64::try_from(time.tv_sec()).unwrap_or_default();
+        Timestamp(secs.saturating_mul(1000).saturating_add(time.tv_nsec() as u64 / 1_000_000))
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android")))]

@@ -65,10 +65,13 @@ impl<'m> SessionHandle<'m> {
             None => None,
         };
         let overtaken = found.is_none() && self.is_overtaken(token.as_ref());
-        self.core.fill(match found {
-            Some(record) => State::loaded(token, record, now, self.leaves_urls()),
-            None => State::new(now, overtaken),
-        });
+        match found {
+            Some(record) => {
+                let leaving = self.leaves_urls();
+                self.core.fill(|| State::loaded(token, record, now, leaving));
+            }
+            None => self.core.fill(|| State::new(now, overtaken)),
+        }
         Ok(session)
     }
 

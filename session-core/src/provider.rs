@@ -93,11 +93,12 @@ pub struct Purged {
 ///
 /// Futures must not block a runtime's worker; [`purge`](Self::purge) may.
 pub trait Provider: Send + Sync + fmt::Debug + 'static {
-    /// Reads what a client sent: `None` unless it is exactly one well-formed token.
+    /// Reads what a client sent, in the bytes that came: `None` unless it is exactly one well-formed
+    /// token.
     ///
     /// Pure and cheap, with no access to the store. The default reads a [`SessionId`]; a provider
     /// whose tokens say more overrides it.
-    fn token(&self, text: &str) -> Option<Token> {
+    fn token(&self, text: &[u8]) -> Option<Token> {
         SessionId::parse(text).map(Token::from)
     }
 
@@ -196,7 +197,7 @@ pub trait Provider: Send + Sync + fmt::Debug + 'static {
 
 /// A shared provider is a provider; so is a shared `dyn Provider`.
 impl<P: Provider + ?Sized> Provider for Arc<P> {
-    fn token(&self, text: &str) -> Option<Token> {
+    fn token(&self, text: &[u8]) -> Option<Token> {
         (**self).token(text)
     }
 

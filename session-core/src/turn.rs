@@ -27,10 +27,10 @@ impl Core {
 
     /// Puts the state there, unless another task was faster: its state is the one then.
     #[inline]
-    pub(crate) fn fill(&self, state: State) {
+    pub(crate) fn fill(&self, state: impl FnOnce() -> State) {
         let mut place = self.state.lock();
         if place.is_none() {
-            *place = Some(state);
+            *place = Some(state());
             self.loaded.store(true, Ordering::Release);
         }
     }

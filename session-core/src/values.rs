@@ -53,7 +53,8 @@ impl Values {
     /// Whether a key begins with NUL. Only the empty key sorts before those.
     pub(crate) fn has_reserved_key(&self) -> bool {
         Block::of(self).is_some_and(|block| {
-            (0..block.count.min(2)).any(|at| block.key(at).first() == Some(&0))
+            let mut firsts = (0..block.count).filter_map(|at| block.key(at).first());
+            firsts.next() == Some(&0)
         })
     }
 
@@ -218,10 +219,13 @@ impl<'a> Block<'a> {
     }
 
     fn find(&self, key: &str) -> Result<usize, usize> {
+        let key = key.as_bytes();
         let (mut low, mut high) = (0, self.count);
         while low < high {
             let middle = usize::midpoint(low, high);
-            match self.key(middle).cmp(key.as_bytes()) {
+            let other = self.key(middle);
+            // Mostly the first bytes differ, and their comparison takes no call.
+            match other.first().cmp(&key.first()).then_with(|| other.cmp(key)) {
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Equal => return Ok(middle),
                 std::cmp::Ordering::Greater => high = middle,

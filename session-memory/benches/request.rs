@@ -7,6 +7,7 @@
 //! All variants run in one process, round by round in turn, so that whatever else the machine does
 //! hits all alike. A figure is the median of the rounds; the ratios are what to look at.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::hint::black_box;
@@ -19,7 +20,12 @@ use futures_lite::future::block_on;
 use http::header::{COOKIE, HeaderValue, SET_COOKIE};
 use http::{Request, Response};
 use http_body_util::Full;
-use session_core::{Error, LoadedSession, Manager, SessionHandle, SessionService, Sessions};
+use parking_lot::Mutex;
+use session_core::transport::{CookieOptions, CookieTransport, Found};
+use session_core::{
+    Changes, Error, Limits, LoadedSession, Manager, SessionHandle, SessionId, SessionService,
+    Sessions, Transport as _, Values, value,
+};
 use tower_layer::Layer as _;
 use tower_service::Service as _;
 use tower_sessions::{MemoryStore, Session as PeerSession, SessionManagerLayer};
@@ -56,8 +62,16 @@ fn main() {
         "in-process cost of one request, in ns above the handler alone; median of {ROUNDS} rounds\n"
     );
     println!(
-        "{:<8} {:>6}  {:>9} {:>9} {:>9}  {:>9} {:>9}  allocations (explicit, wrapper, peer)",
-        "work", "others", "explicit", "wrapper", "peer", "peer/expl", "peer/wrap"
+        "{:<8} {:>6}  {:>9} {:>9} {:>9} {:>9}  {:>9} {:>9} {:>9}  allocations (bare, explicit, wrapper, peer)",
+        "work",
+        "others",
+        "bare",
+        "explicit",
+        "wrapper",
+        "peer",
+        "peer/bare",
+        "peer/expl",
+        "peer/wrap"
     );
     let mut counting = Vec::new();
     for work in WORKS {
@@ -89,6 +103,7 @@ fn main() {
 }
 
 struct Figures {
+    bare: f64,
     explicit: f64,
     wrapper: f64,
     peer: f64,
@@ -97,14 +112,16 @@ struct Figures {
 fn compare(work: Work, others: usize) -> Figures {
     let (explicit, wrapper, peer) = (Explicit::new(), Wrapper::new(), Peer::new());
     let cookies = [explicit.visitor(others), wrapper.visitor(others), peer.visitor(others)];
-    let variants: [(&dyn Variant, &HeaderValue); 5] = [
+    let (bare, bare_cookie) = Bare::with_visitor(others);
+    let variants: [(&dyn Variant, &HeaderValue); 6] = [
         (&Alone, &cookies[0]),
         (&AloneBoxed, &cookies[0]),
+        (&bare, &bare_cookie),
         (&explicit, &cookies[0]),
         (&wrapper, &cookies[1]),
         (&peer, &cookies[2]),
     ];
-    let mut times = [const { Vec::new() }; 5];
+    let mut times = [const { Vec::new() }; 6];
     for _ in 0..ROUNDS {
         for ((variant, cookie), times) in variants.iter().zip(&mut times) {
             let start = Instant::now();
@@ -114,24 +131,28 @@ fn compare(work: Work, others: usize) -> Figures {
             times.push(start.elapsed().as_nanos() as f64 / REQUESTS as f64);
         }
     }
-    let [alone, alone_boxed, explicit_time, wrapper_time, peer_time] = times.map(median);
+    let [alone, alone_boxed, bare_time, explicit_time, wrapper_time, peer_time] = times.map(median);
     let figures = Figures {
+        bare: bare_time - alone,
         explicit: explicit_time - alone,
         wrapper: wrapper_time - alone_boxed,
         peer: peer_time - alone_boxed,
     };
-    let [alone, alone_boxed, explicit_count, wrapper_count, peer_count] =
+    let [alone, alone_boxed, bare_count, explicit_count, wrapper_count, peer_count] =
         variants.map(|(variant, cookie)| {
             allocation_counter::measure(|| variant.serve(cookie, work)).count_total
         });
     println!(
-        "{:<8} {others:>6}  {:>9.0} {:>9.0} {:>9.0}  {:>9.1} {:>9.1}  {}, {}, {}",
+        "{:<8} {others:>6}  {:>9.0} {:>9.0} {:>9.0} {:>9.0}  {:>9.1} {:>9.1} {:>9.1}  {}, {}, {}, {}",
         format!("{work:?}").to_lowercase(),
+        figures.bare,
         figures.explicit,
         figures.wrapper,
         figures.peer,
+        figures.peer / figures.bare,
         figures.peer / figures.explicit,
         figures.peer / figures.wrapper,
+        bare_count - alone,
         explicit_count - alone,
         wrapper_count - alone_boxed,
         peer_count - alone_boxed,
@@ -223,6 +244,66 @@ impl Variant for Computing {
         for _ in 0..4 {
             Alone.serve(cookie, work);
         }
+    }
+}
+
+/// The least that any store in memory does for it: the cookie found, the id decoded, the values
+/// taken from a locked map, one of them decoded, and its successor written in place.
+///
+/// Nothing expires here, no change of another request is merged, the client hears nothing, and a
+/// session can't be shared by tasks. It is the floor under whatever keeps such promises.
+struct Bare {
+    cookies: CookieTransport,
+    sessions: Mutex<HashMap<SessionId, Values>>,
+}
+
+impl Bare {
+    fn with_visitor(others: usize) -> (Self, HeaderValue) {
+        let limits = Limits::default();
+        let mut values = Changes::new();
+        values.set("name", value::encode("name", &name(), &limits).expect("encodes"));
+        values.set("count", value::encode("count", &0, &limits).expect("encodes"));
+        for n in 0..others {
+            let (key, text) = (format!("other key {n}"), format!("other value {n}"));
+            values.set(&key, value::encode(&key, &text, &limits).expect("encodes"));
+        }
+        let mut stored = Values::new();
+        stored.apply(&values, &limits).expect("has room");
+        let id = SessionId::generate().expect("generates");
+        let cookies = CookieTransport::new(CookieOptions::default()).expect("is valid");
+        let cookie = format!("{}={}", cookies.name(), &*id.text());
+        let sessions = Mutex::new([(id, stored)].into_iter().collect());
+        (Self { cookies, sessions }, cookie.parse().expect("is a header value"))
+    }
+
+    fn use_session(&self, request: &Request<Body>, work: Work) -> Option<()> {
+        let Found::Text(text, _) = self.cookies.find(request.into()) else { return None };
+        let id = SessionId::parse(text)?;
+        let limits = Limits::default();
+        let values = self.sessions.lock().get(&id)?.clone();
+        if work == Work::Read {
+            let name: String = value::decode("name", values.get("name")?, &limits).ok()?;
+            black_box(name);
+        } else {
+            let count: u64 = value::decode("count", values.get("count")?, &limits).ok()?;
+            drop(values); // lest the store's be copied
+            let mut changes = Changes::new();
+            changes.set("count", value::encode("count", &(count + 1), &limits).ok()?);
+            self.sessions.lock().get_mut(&id)?.apply(&changes, &limits).ok()?;
+        }
+        Some(())
+    }
+}
+
+impl Variant for Bare {
+    fn serve(&self, cookie: &HeaderValue, work: Work) {
+        let request = request(cookie);
+        black_box(block_on(async {
+            if work != Work::Nothing {
+                self.use_session(&request, work).expect("serves");
+            }
+            answer()
+        }));
     }
 }
 

@@ -90,7 +90,7 @@ impl Site {
     pub(crate) fn token(&self, visitor: &Visitor) -> Token {
         let cookie = visitor.0.as_deref().expect("the visitor has a session");
         let (_, text) = cookie.split_once('=').expect("a cookie has a value");
-        self.provider.token(text).expect("the provider reads what it wrote")
+        self.provider.token(text.as_bytes()).expect("the provider reads what it wrote")
     }
 }
 

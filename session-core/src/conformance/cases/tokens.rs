@@ -9,7 +9,7 @@ pub fn the_clients_text_is_read_back(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = record(store.now);
     let token = store.stored(&record);
-    let read = token.with_client_text(|text| store.provider().token(text));
+    let read = token.with_client_text(|text| store.provider().token(text.as_bytes()));
     let read = read.expect("the provider reads what it wrote");
     assert_eq!(read.id(), token.id());
     assert_eq!(store.found(&read), Some(record));
@@ -43,7 +43,12 @@ pub fn hostile_texts_are_no_tokens(harness: &dyn Harness) {
         &huge,
     ];
     for text in texts {
-        assert_eq!(store.provider().token(text), None, "{} bytes of nonsense", text.len());
+        assert_eq!(
+            store.provider().token(text.as_bytes()),
+            None,
+            "{} bytes of nonsense",
+            text.len()
+        );
     }
 }
 
@@ -61,7 +66,7 @@ pub fn a_damaged_text_opens_nothing(harness: &dyn Harness) {
         damaged.push(String::from_utf8(bytes).expect("ASCII"));
     }
     for (n, text) in damaged.iter().enumerate() {
-        if let Some(token) = store.provider().token(text) {
+        if let Some(token) = store.provider().token(text.as_bytes()) {
             assert_eq!(store.found(&token), None, "damage {n}");
         }
     }

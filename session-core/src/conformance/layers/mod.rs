@@ -55,7 +55,7 @@ impl Operation {
 macro_rules! layer {
     ($wrapper:ident) => {
         impl<P: Provider> Provider for $wrapper<P> {
-            fn token(&self, text: &str) -> Option<Token> {
+            fn token(&self, text: &[u8]) -> Option<Token> {
                 self.inner.token(text)
             }
 
