@@ -61,9 +61,8 @@ impl Lifetime {
         every: Duration,
     ) -> Option<Timestamp> {
         let expires = self.expires(created, now);
-        let gained = expires.since(stored);
-        let due = gained >= every || (expires == self.deadline(created) && !gained.is_zero());
-        due.then_some(expires)
+        let is_due = expires >= stored.saturating_add(every) || expires == self.deadline(created);
+        (expires > stored && is_due).then_some(expires)
     }
 }
 
@@ -94,6 +93,8 @@ mod tests {
         assert_eq!(LIFETIME.touch_due(at(0), at(100), at(25), every), Some(at(125)));
         assert_eq!(LIFETIME.touch_due(at(0), at(990), at(900), every), Some(at(1000)));
         assert_eq!(LIFETIME.touch_due(at(0), at(1000), at(950), every), None);
+        let forever = Lifetime { idle: Duration::MAX, absolute: Duration::MAX };
+        assert_eq!(forever.touch_due(at(0), Timestamp::MAX, at(1), every), None);
     }
 
     /// Forward it ends sessions early; back, their age is unknown.

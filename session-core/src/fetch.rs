@@ -83,14 +83,25 @@ impl LoadedSession<'_> {
 
 impl Shared {
     /// A live record that this request may use.
-    #[inline]
     pub(crate) async fn fetch(
         &self,
         token: &Token,
         carrier: Option<Carrier>,
         now: Timestamp,
     ) -> Result<Option<Record>, Error> {
-        match self.provider.load(token, now).await {
+        self.admit(self.provider.load(token, now).await, token, carrier, now)
+    }
+
+    /// What the provider loaded, if this request may use it.
+    #[inline]
+    pub(crate) fn admit(
+        &self,
+        loaded: Result<Option<Record>, Error>,
+        token: &Token,
+        carrier: Option<Carrier>,
+        now: Timestamp,
+    ) -> Result<Option<Record>, Error> {
+        match loaded {
             Ok(Some(record)) if self.refuses(token, &record, carrier, now) => Ok(None),
             Ok(record) => Ok(record),
             Err(Error::Unreadable { reason }) => {
@@ -109,8 +120,8 @@ impl Shared {
         carrier: Option<Carrier>,
         now: Timestamp,
     ) -> bool {
-        let lifetime = record.lifetime().unwrap_or(self.lifetime);
-        if lifetime.is_over(record.created, now) {
+        let own = record.lifetime();
+        if own.as_ref().unwrap_or(&self.lifetime).is_over(record.created, now) {
             self.counters.expired.add(1);
             debug!(session = %token.id().log_hash(), "session beyond its absolute lifetime");
             return true;

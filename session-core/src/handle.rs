@@ -8,6 +8,7 @@ use tracing::debug;
 
 use crate::claim::Claim;
 use crate::manager::{ManagerRef, Shared};
+use crate::provider::answer;
 use crate::state::State;
 use crate::transport::{Carrier, RequestHead};
 use crate::turn::Core;
@@ -32,8 +33,8 @@ impl<'m> SessionHandle<'m> {
     #[inline]
     pub(crate) fn new(manager: ManagerRef<'m>, request: RequestHead<'_>) -> Self {
         let shared = manager.shared();
-        let found = shared.transport.find(request);
         let visit = shared.in_urls.then(|| Box::new(Visit::of(request)));
+        let found = shared.transport.find(request);
         let (carrier, claim) = (found.carrier(), Claim::of(found));
         Self { manager, carrier, claim, visit, core: Core::default() }
     }
@@ -61,7 +62,10 @@ impl<'m> SessionHandle<'m> {
         }
         let now = self.shared().clock.now();
         let found = match &token {
-            Some(token) => self.shared().fetch(token, self.carrier, now).await?,
+            Some(token) => {
+                let loaded = answer!(self.shared().provider.load(token, now));
+                self.shared().admit(loaded, token, self.carrier, now)?
+            }
             None => None,
         };
         let overtaken = found.is_none() && self.is_overtaken(token.as_ref());
@@ -141,12 +145,16 @@ impl<'m> SessionHandle<'m> {
     ///
     /// # Cancellation
     /// The stored record is as it was or as it was to become, never in between.
-    pub async fn finish<B>(&self, response: &mut Response<B>) -> Result<(), Error> {
-        if self.core.is_loaded() {
-            self.view().finish(Some(response.headers_mut())).await?;
+    pub fn finish<B>(&self, response: &mut Response<B>) -> impl Future<Output = Result<(), Error>> {
+        let headers = response.headers_mut();
+        // An `async fn` would move its arguments once more, which most requests would feel.
+        async move {
+            if self.core.is_loaded() {
+                self.view().finish(Some(headers)).await?;
+            }
+            self.announce_in_urls(headers);
+            Ok(())
         }
-        self.announce_in_urls(response.headers_mut());
-        Ok(())
     }
 
     /// The first half of [`finish`](Self::finish): the store.

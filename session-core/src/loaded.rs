@@ -154,7 +154,7 @@ impl<'h> LoadedSession<'h> {
 
     /// The session's lifetime: its own, or the manager's.
     pub fn lifetime(&self) -> Lifetime {
-        self.core.lock().lifetime(self.shared)
+        *self.core.lock().lifetime(self.shared)
     }
 
     /// Gives this session a lifetime of its own, in whole milliseconds; `absolute` counts from its

@@ -44,6 +44,29 @@ impl<'a, T> ProviderFuture<'a, T> {
     }
 }
 
+/// Awaits a provider's answer. One that is there already is spared the moves into the caller's
+/// future and out again, which are felt where the store is memory.
+macro_rules! answer {
+    ($future:expr) => {
+        match $future.at_once() {
+            Ok(answer) => answer,
+            Err(to_come) => to_come.await,
+        }
+    };
+}
+pub(crate) use answer;
+
+impl<T> ProviderFuture<'_, T> {
+    /// The answer, if it is there already.
+    #[inline]
+    pub(crate) fn at_once(self) -> Result<T, Self> {
+        match self.0 {
+            State::Ready(Some(answer)) => Ok(answer),
+            to_come => Err(Self(to_come)),
+        }
+    }
+}
+
 // The answer is moved out, never pinned.
 impl<T> Unpin for ProviderFuture<'_, T> {}
 

@@ -1,6 +1,5 @@
 //! What a request knows of its session.
 
-use std::ops::{Deref, DerefMut};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -15,25 +14,6 @@ pub(crate) enum Phase {
     Loaded,
     /// The values were let go; the token is what the client is told.
     Finished,
-}
-
-/// The changes of a request that makes some. Most make none, and take no room for them.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Edits(Option<Box<Changes>>);
-
-impl Deref for Edits {
-    type Target = Changes;
-
-    fn deref(&self) -> &Changes {
-        static NONE: Changes = Changes::new();
-        self.0.as_deref().unwrap_or(&NONE)
-    }
-}
-
-impl DerefMut for Edits {
-    fn deref_mut(&mut self) -> &mut Changes {
-        self.0.get_or_insert_default()
-    }
 }
 
 /// What a handle knows of its session.
@@ -53,7 +33,7 @@ pub(crate) struct State {
     pub(crate) fresh: Option<Token>,
     /// The record as loaded, without the changes.
     pub(crate) record: Record,
-    pub(crate) changes: Edits,
+    pub(crate) changes: Changes,
     /// With the changes.
     pub(crate) settings: Settings,
     /// Keys and bytes of the values with the changes.
@@ -96,7 +76,7 @@ impl State {
             bytes: record.values.size(),
             settings: Settings::of(&record.values),
             record,
-            changes: Edits::default(),
+            changes: Changes::new(),
             reissue: false,
             ended: false,
             leaving,
@@ -109,7 +89,7 @@ impl State {
         self.phase = Phase::Loaded;
         self.set_token(None);
         self.fresh = None;
-        self.changes = Edits::default();
+        self.changes = Changes::new();
         self.reissue = false;
         let record = Record { created: now, ..Record::default() };
         self.become_loaded(record, now);
@@ -145,6 +125,11 @@ impl State {
     pub(crate) fn set_token(&mut self, token: Option<Token>) {
         let old = std::mem::replace(&mut self.token, token);
         self.held.get_or_insert(old);
+    }
+
+    /// Whether the client is to carry something else than it does.
+    pub(crate) fn is_news(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| *held != self.token)
     }
 
     /// What the client carries and the store knows, or knew.
@@ -225,8 +210,28 @@ impl State {
         Ok((keys, bytes))
     }
 
-    pub(crate) fn lifetime(&self, shared: &Shared) -> Lifetime {
-        self.settings.lifetime.unwrap_or(shared.lifetime)
+    pub(crate) fn lifetime<'a>(&'a self, shared: &'a Shared) -> &'a Lifetime {
+        self.settings.lifetime.as_ref().unwrap_or(&shared.lifetime)
+    }
+
+    /// The expiry to tell the store after mere reads, if it is time to.
+    pub(crate) fn touch_due(&self, shared: &Shared, now: Timestamp) -> Option<Timestamp> {
+        let Record { created, expires, .. } = self.record;
+        let every = match &self.settings.lifetime {
+            None => shared.touch_every,
+            // It may be shorter than the manager's, and would end between two touches.
+            Some(own) => shared.touch_every.min(own.idle / 4),
+        };
+        self.lifetime(shared).touch_due(created, expires, now, every)
+    }
+
+    /// Whether the store has everything that it is to have.
+    pub(crate) fn is_settled(&self, shared: &Shared, now: Timestamp) -> bool {
+        !self.has_changes()
+            && self.token.as_ref().is_none_or(|token| {
+                self.phase != Phase::Loaded
+                    || !token.is_to_be_renewed() && self.touch_due(shared, now).is_none()
+            })
     }
 
     pub(crate) fn persistent(&self, shared: &Shared) -> bool {

@@ -28,11 +28,8 @@ impl Core {
     /// Puts the state there, unless another task was faster: its state is the one then.
     #[inline]
     pub(crate) fn fill(&self, state: impl FnOnce() -> State) {
-        let mut place = self.state.lock();
-        if place.is_none() {
-            *place = Some(state());
-            self.loaded.store(true, Ordering::Release);
-        }
+        self.state.lock().get_or_insert_with(state);
+        self.loaded.store(true, Ordering::Release);
     }
 
     /// The state, after a load.

@@ -6,6 +6,7 @@ use rand::RngExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::provider::answer;
 use crate::state::State;
 use crate::{Changes, Error, Expected, ExpiryChange, LoadedSession, key, value};
 
@@ -131,7 +132,7 @@ impl LoadedSession<'_> {
             if is_equal {
                 return Ok(());
             }
-            match shared.provider.save(&token, &changes, now).await {
+            match answer!(shared.provider.save(&token, &changes, now)) {
                 Ok(token) => return self.with(|state| state.adopt(&token, &changes))?,
                 Err(Error::Conflict) => {
                     shared.counters.conflicts.add(1);

@@ -5,10 +5,11 @@ use tracing::debug;
 
 use crate::identity::CREATE_TRIES;
 use crate::manager::Shared;
-use crate::state::{Edits, Phase, State};
+use crate::provider::answer;
+use crate::state::State;
 use crate::transport::Announcement;
 use crate::turn::Core;
-use crate::{Error, ExpiryChange, LoadedSession, Record, Timestamp, Token, key, value};
+use crate::{Changes, Error, ExpiryChange, LoadedSession, Record, Timestamp, Token, key, value};
 
 /// What is to be done at the store, and then what was done.
 ///
@@ -24,14 +25,14 @@ enum Step<'h> {
 struct Created {
     token: Token,
     record: Record,
-    saved: Edits,
+    saved: Changes,
 }
 
 /// Changes on their way to the store. Those that were taken are put back if they don't arrive: on
 /// an error, or when the future is dropped.
 struct Pending<'h> {
     core: &'h Core,
-    changes: Edits,
+    changes: Changes,
     taken: bool,
 }
 
@@ -92,11 +93,11 @@ impl<'h> LoadedSession<'h> {
             let mut state = self.core.lock();
             let alone = !state.busy && !state.leaving;
             if alone {
-                step = self.next_step(&mut state, true);
-                if let Step::Nothing = step {
+                if state.is_settled(self.shared, state.loaded_at) {
                     // What most requests come to: something was read.
                     return state.end(self.shared, headers);
                 }
+                step = self.next_step(&mut state, true);
             }
             alone.then(|| self.core.turn_of(&mut state))
         };
@@ -129,12 +130,10 @@ impl<'h> LoadedSession<'h> {
         let Some(token) = &state.token else {
             return if has_changes { Step::Create } else { Step::Nothing };
         };
-        let lifetime = state.lifetime(shared);
-        let created = state.record.created;
         if has_changes {
             let token = token.clone();
             let now = shared.clock.now();
-            let expires = lifetime.expires(created, now);
+            let expires = state.lifetime(shared).expires(state.record.created, now);
             let mut pending = Pending::of(self.core, state, release);
             pending.changes.limits = shared.limits;
             // The handler changed the lifetime: then the expiry is set outright.
@@ -146,17 +145,11 @@ impl<'h> LoadedSession<'h> {
         }
         // At the end of a request the time of the load serves, which spares a look at the clock.
         let now = if release { state.loaded_at } else { shared.clock.now() };
-        // A quarter of the session's own idle time, which may be shorter than the manager's: it
-        // would end between two touches if they were as rare.
-        let every = shared.touch_every.min(lifetime.idle / 4);
-        match lifetime.touch_due(created, state.record.expires, now, every) {
-            _ if state.phase != Phase::Loaded => Step::Nothing,
-            Some(expires) => Step::Touch { token: token.clone(), expires },
-            None if token.is_to_be_renewed() => {
-                Step::Touch { token: token.clone(), expires: state.record.expires }
-            }
-            None => Step::Nothing,
+        if state.is_settled(shared, now) {
+            return Step::Nothing;
         }
+        let expires = state.touch_due(shared, now).unwrap_or(state.record.expires);
+        Step::Touch { token: token.clone(), expires }
     }
 
     async fn carry_out(&self, step: &mut Step<'h>) -> Result<(), Error> {
@@ -181,7 +174,8 @@ impl<'h> LoadedSession<'h> {
                 }
             }
             Step::Save { token, pending, now } => {
-                match provider.save(token, &pending.changes, *now).await {
+                let saved = answer!(provider.save(token, &pending.changes, *now));
+                match saved {
                     Ok(saved) => {
                         *token = saved;
                         pending.taken = false;
@@ -269,15 +263,14 @@ impl State {
 
     /// Tells the client what it is to carry from now on, if that is news.
     pub(crate) fn tell(&self, shared: &Shared, headers: &mut HeaderMap) -> Result<(), Error> {
-        let changed = self.token.as_ref() != self.held();
         match &self.token {
-            Some(token) if changed || self.reissue => {
+            Some(token) if self.is_news() || self.reissue => {
                 let max_age = self.max_age(shared);
                 token.with_client_text(|text| {
                     shared.transport.announce(Announcement::Issue { text, max_age }, headers)
                 })?;
             }
-            None if changed && self.ended => {
+            None if self.is_news() && self.ended => {
                 shared.transport.announce(Announcement::Remove, headers)?;
             }
             _ => {}
