@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http::header::{CACHE_CONTROL, COOKIE, HeaderValue, SET_COOKIE, VARY};
 use serde::{Deserialize, Serialize};
 
-use super::{Announcement, Carrier, Found, RequestHead, Transport, one_text};
+use super::{Announcement, Carrier, Found, RequestHead, Transport};
 use crate::Error;
 
 /// Which cross-site requests carry the cookie (rfc6265bis, section 5.6.7).
@@ -117,13 +117,16 @@ impl CookieTransport {
     /// (RFC 6265, section 4.2.1).
     fn values<'r>(&self, header: &'r [u8]) -> impl Iterator<Item = &'r [u8]> {
         let name = self.options.name.as_bytes();
-        let ends = memchr::memchr_iter(b';', header).chain(std::iter::once(header.len()));
-        let mut start = 0;
-        ends.filter_map(move |end| {
-            let pair = header[start..end].trim_ascii_start();
-            start = end + 1;
-            let value = pair.strip_prefix(name)?.trim_ascii_start().strip_prefix(b"=")?;
-            Some(value.trim_ascii())
+        let mut rest = Some(header);
+        let pairs = std::iter::from_fn(move || {
+            let pairs = rest?;
+            let end = memchr::memchr(b';', pairs);
+            rest = end.map(|end| &pairs[end + 1..]);
+            Some(&pairs[..end.unwrap_or(pairs.len())])
+        });
+        pairs.filter_map(move |pair| {
+            let after = pair.trim_ascii_start().strip_prefix(name)?;
+            Some(after.trim_ascii_start().strip_prefix(b"=")?.trim_ascii())
         })
     }
 
@@ -155,11 +158,18 @@ impl Transport for CookieTransport {
     }
 
     fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
-        let headers = request.headers.get_all(COOKIE);
-        if headers.iter().map(HeaderValue::len).sum::<usize>() > SCAN_LIMIT {
-            return Found::Malformed(Carrier::Cookie);
+        let mut left = SCAN_LIMIT;
+        let mut found = Found::Nothing;
+        for header in request.headers.get_all(COOKIE) {
+            let Some(rest) = left.checked_sub(header.len()) else {
+                return Found::Malformed(Carrier::Cookie);
+            };
+            left = rest;
+            for text in self.values(header.as_bytes()) {
+                found.add(text, Carrier::Cookie);
+            }
         }
-        one_text(headers.iter().flat_map(|header| self.values(header.as_bytes())), Carrier::Cookie)
+        found
     }
 
     fn announce(

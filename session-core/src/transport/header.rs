@@ -4,7 +4,7 @@ use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::{Deserialize, Serialize};
 
-use super::{Announcement, Carrier, Found, RequestHead, Transport, one_text};
+use super::{Announcement, Carrier, Found, RequestHead, Transport};
 use crate::Error;
 
 /// The header's name, as configured.
@@ -81,9 +81,11 @@ impl Transport for HeaderTransport {
     }
 
     fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
-        let texts =
-            request.headers.get_all(&self.0).iter().map(|value| value.as_bytes().trim_ascii());
-        one_text(texts, Carrier::Header)
+        let mut found = Found::Nothing;
+        for value in request.headers.get_all(&self.0) {
+            found.add(value.as_bytes().trim_ascii(), Carrier::Header);
+        }
+        found
     }
 
     fn announce(

@@ -73,7 +73,16 @@ pub enum Found<'r> {
     Malformed(Carrier),
 }
 
-impl Found<'_> {
+impl<'r> Found<'r> {
+    /// Adds a text that came under our name: all of a request must be the same.
+    fn add(&mut self, text: &'r [u8], carrier: Carrier) {
+        match self {
+            Self::Nothing => *self = Self::Text(text.into(), carrier),
+            Self::Text(other, _) if **other == *text => {}
+            Self::Text(..) | Self::Malformed(_) => *self = Self::Malformed(carrier),
+        }
+    }
+
     /// What carried it.
     pub fn carrier(&self) -> Option<Carrier> {
         match self {
@@ -90,15 +99,6 @@ impl fmt::Debug for Found<'_> {
             Self::Text(..) => "Text(redacted)",
             Self::Malformed(_) => "Malformed",
         })
-    }
-}
-
-/// Takes the texts that one request carries under one name: all must be the same.
-fn one_text<'r>(mut texts: impl Iterator<Item = &'r [u8]>, carrier: Carrier) -> Found<'r> {
-    match texts.next() {
-        None => Found::Nothing,
-        Some(text) if texts.all(|other| other == text) => Found::Text(text.into(), carrier),
-        Some(_) => Found::Malformed(carrier),
     }
 }
 
