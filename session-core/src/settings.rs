@@ -13,6 +13,7 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Those of a record. Most have none, which is told by a look at the first keys.
+    #[inline]
     pub(crate) fn of(values: &Values) -> Self {
         match values.has_reserved_key() {
             true => Self::read(|key| values.get(key)),
