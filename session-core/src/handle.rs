@@ -68,13 +68,15 @@ impl<'m> SessionHandle<'m> {
             }
             None => None,
         };
-        let overtaken = found.is_none() && self.is_overtaken(token.as_ref());
         match found {
             Some(record) => {
                 let leaving = self.leaves_urls();
                 self.core.fill(|| State::loaded(token, record, now, leaving));
             }
-            None => self.core.fill(|| State::new(now, overtaken)),
+            None => {
+                let overtaken = self.is_overtaken(token.as_ref());
+                self.core.fill(|| State::new(now, overtaken));
+            }
         }
         Ok(session)
     }

@@ -10,7 +10,7 @@ use crate::state::State;
 
 /// What the uses of one handle share: nothing until the first load.
 ///
-/// The state comes here in one move: it is large enough for another to be felt in a request that only
+/// The state is made where it stays: it is large enough for a move to be felt in a request that only
 /// reads.
 #[derive(Default)]
 pub(crate) struct Core {
