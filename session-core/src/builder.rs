@@ -112,7 +112,7 @@ impl ManagerBuilder {
             transport,
             clock,
             lifetime,
-            touch_every: config.touch_every.unwrap_or(config.idle / 10).min(config.idle / 4),
+            touch_every: config.touch_every.unwrap_or(config.idle / 10),
             limits: config.limits,
             counters,
             queues: (0..QUEUES).map(|_| futures_util::lock::Mutex::new(())).collect(),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 use nix::time::{ClockId, clock_gettime};
 
 /// An instant of wall-clock time: milliseconds since the Unix epoch.
@@ -81,14 +81,14 @@ pub trait Clock: Send + Sync + fmt::Debug + 'static {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     fn now(&self) -> Timestamp {
         let time = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).expect("Linux has this clock");
         let secs = u64::try_from(time.tv_sec()).unwrap_or_default();
         Timestamp(secs.saturating_mul(1000).saturating_add(time.tv_nsec() as u64 / 1_000_000))
     }
 
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
     fn now(&self) -> Timestamp {
         SystemTime::now().into()
     }

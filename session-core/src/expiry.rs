@@ -93,6 +93,8 @@ mod tests {
         assert_eq!(LIFETIME.touch_due(at(0), at(100), at(25), every), Some(at(125)));
         assert_eq!(LIFETIME.touch_due(at(0), at(990), at(900), every), Some(at(1000)));
         assert_eq!(LIFETIME.touch_due(at(0), at(1000), at(950), every), None);
+        // What gains nothing is no touch.
+        assert_eq!(LIFETIME.touch_due(at(0), at(100), at(0), Duration::ZERO), None);
         let forever = Lifetime { idle: Duration::MAX, absolute: Duration::MAX };
         assert_eq!(forever.touch_due(at(0), Timestamp::MAX, at(1), every), None);
     }

@@ -116,8 +116,8 @@ pub struct Purged {
 ///
 /// Futures must not block a runtime's worker; [`purge`](Self::purge) may.
 pub trait Provider: Send + Sync + fmt::Debug + 'static {
-    /// Reads what a client sent, in the bytes that came: `None` unless it is exactly one well-formed
-    /// token.
+    /// Reads what a client sent, in the bytes that came, which need not be text at all: `None` unless
+    /// they are exactly one well-formed token.
     ///
     /// Pure and cheap, with no access to the store. The default reads a [`SessionId`]; a provider
     /// whose tokens say more overrides it.

@@ -217,12 +217,11 @@ impl State {
     /// The expiry to tell the store after mere reads, if it is time to.
     pub(crate) fn touch_due(&self, shared: &Shared, now: Timestamp) -> Option<Timestamp> {
         let Record { created, expires, .. } = self.record;
-        let every = match &self.settings.lifetime {
-            None => shared.touch_every,
-            // It may be shorter than the manager's, and would end between two touches.
-            Some(own) => shared.touch_every.min(own.idle / 4),
-        };
-        self.lifetime(shared).touch_due(created, expires, now, every)
+        // A quarter of the session's own idle time, which may be shorter than the manager's: it
+        // would end between two touches if they were as rare.
+        let lifetime = self.lifetime(shared);
+        let every = shared.touch_every.min(lifetime.idle / 4);
+        lifetime.touch_due(created, expires, now, every)
     }
 
     /// Whether the store has everything that it is to have.

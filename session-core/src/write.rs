@@ -89,7 +89,7 @@ impl<'h> LoadedSession<'h> {
         // Ends after the step: whose turn is next must find what a step that broke off gives back.
         let turn;
         let mut step = Step::Nothing;
-        let at_once = {
+        let own_turn = {
             let mut state = self.core.lock();
             let alone = !state.busy && !state.leaving;
             if alone {
@@ -101,8 +101,8 @@ impl<'h> LoadedSession<'h> {
             }
             alone.then(|| self.core.turn_of(&mut state))
         };
-        match at_once {
-            Some(at_once) => turn = at_once,
+        match own_turn {
+            Some(own_turn) => turn = own_turn,
             None => {
                 self.leave_urls().await?;
                 turn = self.core.turn().await;

@@ -313,6 +313,8 @@ mod tests {
         assert_eq!(found(&[b"id=S; id=S", b"id=S"]), some("S"));
         assert_eq!(found(&[b"id=S; id=T"]), some("Malformed"));
         assert_eq!(found(&[b"id=S", b"id=T"]), some("Malformed"));
+        assert_eq!(found(&[b"id=S; id=T; id=S"]), some("Malformed"));
+        assert_eq!(found(&[b"id=S", b"id=T; id=T", b"id=T"]), some("Malformed"));
         assert_eq!(found(&[b"id="]), some(""));
         assert_eq!(found(&[b"x=\"a; id=S; b\""]), some("S"));
         assert_eq!(found(&[b"x=\xff\xfe; ;;; =; id=S"]), some("S"));
@@ -330,6 +332,7 @@ mod tests {
         assert_eq!(found(&[&large]), Some("S".into()));
         let huge = [b'x'; SCAN_LIMIT];
         assert_eq!(found(&[&huge, b"id=S"]), Some("Malformed".into()));
+        assert_eq!(found(&[b"id=S", &huge]), Some("Malformed".into()));
     }
 
     fn announced(transport: &CookieTransport, announcement: Announcement<'_>) -> String {

@@ -112,7 +112,7 @@ fn a_session_can_be_ended_in_a_full_store() {
     assert_eq!((visitor.cookie(), site.count()), (None, 0));
 }
 
-/// What was read was right; the next request touches again.
+/// What was read was right; the next request touches again, but not this one.
 #[test]
 fn a_touch_that_fails_fails_no_request() {
     let site = Site::new();
@@ -122,8 +122,15 @@ fn a_touch_that_fails_fails_no_request() {
     site.store.sabotage("touch", Fault::Down);
     assert_eq!(visitor.get("n"), Some(1));
     assert_eq!(site.manager.stats().unavailable, 1);
-    site.store.mend();
     site.store.calls();
+    visitor.visit(async |handle| {
+        handle.load().await.unwrap();
+        for _ in 0..2 {
+            handle.finish(&mut Response::new(())).await.unwrap();
+        }
+    });
+    assert_eq!(site.store.calls(), ["load", "touch"]);
+    site.store.mend();
     assert_eq!(visitor.get("n"), Some(1));
     assert_eq!(site.store.calls(), ["load", "touch"]);
 }

@@ -42,13 +42,14 @@ pub fn hostile_texts_are_no_tokens(harness: &dyn Harness) {
         "' OR 1=1 --",
         &huge,
     ];
-    for text in texts {
-        assert_eq!(
-            store.provider().token(text.as_bytes()),
-            None,
-            "{} bytes of nonsense",
-            text.len()
-        );
+    let bytes = [
+        b"\xff".to_vec(),
+        vec![0xff; id.len()],
+        [&id.as_bytes()[..42], b"\x80"].concat(),
+        [b"\xc3", &id.as_bytes()[..42]].concat(),
+    ];
+    for text in texts.into_iter().map(str::as_bytes).chain(bytes.iter().map(Vec::as_slice)) {
+        assert_eq!(store.provider().token(text), None, "{} bytes of nonsense", text.len());
     }
 }
 
@@ -58,15 +59,20 @@ pub fn a_damaged_text_opens_nothing(harness: &dyn Harness) {
     let token = store.stored(&record(store.now));
     let text = token.with_client_text(str::to_owned);
     assert!(text.is_ascii(), "a token travels in headers");
-    let mut damaged = vec![format!("{text}A"), format!("{text}="), format!("A{text}")];
+    let text = text.into_bytes();
+    let mut damaged = vec![[&text, &b"A"[..]].concat(), [&text, &b"="[..]].concat()];
+    damaged.push([b"A", &text[..]].concat());
     for at in 0..text.len() {
-        damaged.push(text[..at].to_owned());
-        let mut bytes = text.clone().into_bytes();
-        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
-        damaged.push(String::from_utf8(bytes).expect("ASCII"));
+        damaged.push(text[..at].to_vec());
+        let other = if text[at] == b'A' { b'B' } else { b'A' };
+        for byte in [other, text[at] | 0x80] {
+            let mut bytes = text.clone();
+            bytes[at] = byte;
+            damaged.push(bytes);
+        }
     }
     for (n, text) in damaged.iter().enumerate() {
-        if let Some(token) = store.provider().token(text.as_bytes()) {
+        if let Some(token) = store.provider().token(text) {
             assert_eq!(store.found(&token), None, "damage {n}");
         }
     }

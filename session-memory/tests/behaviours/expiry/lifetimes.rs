@@ -63,6 +63,21 @@ fn a_session_with_a_short_idle_time_of_its_own_lives_while_it_is_read() {
     assert_eq!(visitor.get("n"), None);
 }
 
+/// Not as often as the manager's shorter idle time would ask for.
+#[test]
+fn a_session_with_a_long_idle_time_of_its_own_is_touched_as_rarely_as_configured() {
+    started!(site, visitor, |config| config.touch_every = Some(secs(IDLE)));
+    let long = Lifetime { idle: secs(100 * IDLE), absolute: secs(1000 * IDLE) };
+    visitor.visit(async |handle| handle.load().await.unwrap().set_lifetime(long).unwrap());
+    site.store.calls();
+    site.clock.advance(secs(IDLE - 1));
+    visitor.get("n");
+    assert_eq!(site.store.calls(), ["load"]);
+    site.clock.advance(secs(1));
+    visitor.get("n");
+    assert_eq!(site.store.calls(), ["load", "touch"]);
+}
+
 #[test]
 fn an_update_does_not_undo_a_shortened_lifetime() {
     started!(site, visitor);
