@@ -49,6 +49,12 @@ impl Lifetime {
         now >= self.deadline(created) || created > now.saturating_add(CLOCK_SKEW)
     }
 
+    /// How often a session is touched that is used all the time: as often as configured, but in no
+    /// more than a quarter of its idle time, or it would end between two touches.
+    pub(crate) fn touch_every(&self, configured: Duration) -> Duration {
+        configured.min(self.idle / 4)
+    }
+
     /// The expiry to tell the store after a mere read, if it is time to.
     ///
     /// It is when `every` has passed since the store was last told, and once more when the

@@ -84,7 +84,7 @@ impl LoadedSession<'_> {
                 }
             }
         }
-        self.with(|state| state.put(key::IN_URLS, None, self.shared))?.map(|_| ())
+        self.loaded()?.put(key::IN_URLS, None, self.shared)
     }
 
     /// Ends the session, at once and for good, and starts a new, empty one with a new id, which is

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use parking_lot::MappedMutexGuard;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -71,10 +72,10 @@ impl<'h> LoadedSession<'h> {
     /// [`Error::Decode`] if the value is not a `T`; the session stays usable. [`Error::Finished`] if
     /// the values were released.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        self.with(|state| {
-            let bytes = state.value(&key::stored(key));
-            bytes.map(|bytes| value::decode(key, bytes, &self.shared.limits)).transpose()
-        })?
+        match self.loaded()?.value(&key::stored(key)) {
+            Some(bytes) => value::decode(key, bytes, &self.shared.limits).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Sets a key. Setting an equal value is no change.
@@ -235,15 +236,20 @@ impl<'h> LoadedSession<'h> {
 
     /// Runs `f` on the state if values are there.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> Result<R, Error> {
-        let mut state = self.core.lock();
+        self.loaded().map(|mut state| f(&mut state))
+    }
+
+    /// The state, while there are values.
+    pub(crate) fn loaded(&self) -> Result<MappedMutexGuard<'h, State>, Error> {
+        let state = self.core.lock();
         match state.phase {
-            Phase::Loaded => Ok(f(&mut state)),
+            Phase::Loaded => Ok(state),
             Phase::Finished => Err(Error::Finished),
         }
     }
 
     fn put(&self, key: &str, value: Option<Box<[u8]>>) -> Result<(), Error> {
-        self.with(|state| state.put(key, value, self.shared))?.map(|_| ())
+        self.loaded()?.put(key, value, self.shared)
     }
 
     /// A value by its stored key.

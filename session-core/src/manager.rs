@@ -49,7 +49,9 @@ pub(crate) struct Shared {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) lifetime: Lifetime,
-    pub(crate) touch_every: Duration,
+    /// How often reads touch, as configured, and of sessions without a lifetime of their own.
+    pub(crate) configured_touch: Duration,
+    pub(crate) default_touch: Duration,
     pub(crate) limits: Limits,
     pub(crate) counters: Arc<Counters>,
     /// Updates of one session queue here rather than conflict at the store. Sessions share a

@@ -160,11 +160,11 @@ impl State {
         key: &str,
         value: Option<Box<[u8]>>,
         shared: &Shared,
-    ) -> Result<bool, Error> {
+    ) -> Result<(), Error> {
         let stored = self.record.values.get(key);
         let old = self.changes.get(key).unwrap_or(stored);
         if old == value.as_deref() {
-            return Ok(false);
+            return Ok(());
         }
         let room = self.room(key, old, value.as_deref(), &shared.limits)?;
         let is_stored = stored == value.as_deref();
@@ -177,7 +177,7 @@ impl State {
                 None => self.changes.delete(key),
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// The keys and bytes that the session has once a stored key is set or deleted; an error if it
@@ -217,11 +217,11 @@ impl State {
     /// The expiry to tell the store after mere reads, if it is time to.
     pub(crate) fn touch_due(&self, shared: &Shared, now: Timestamp) -> Option<Timestamp> {
         let Record { created, expires, .. } = self.record;
-        // A quarter of the session's own idle time, which may be shorter than the manager's: it
-        // would end between two touches if they were as rare.
-        let lifetime = self.lifetime(shared);
-        let every = shared.touch_every.min(lifetime.idle / 4);
-        lifetime.touch_due(created, expires, now, every)
+        let every = match &self.settings.lifetime {
+            None => shared.default_touch,
+            Some(own) => own.touch_every(shared.configured_touch),
+        };
+        self.lifetime(shared).touch_due(created, expires, now, every)
     }
 
     /// Whether the store has everything that it is to have.
