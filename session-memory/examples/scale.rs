@@ -125,6 +125,32 @@ fn purge(sessions: usize) {
         at(1.0)
     );
     println!("longest hold of a lock while purging: {:?}", store.longest_purge_hold());
+    println!(
+        "longest interruption of two busy threads without a lock, in {WATCHED:?}: {:?}",
+        longest_interruption()
+    );
+}
+
+/// How long two busy threads are watched.
+const WATCHED: Duration = Duration::from_secs(2);
+
+/// The longest that the machine keeps one of two busy threads from running: it is in the longest hold
+/// and the longest wait if it meets one.
+fn longest_interruption() -> Duration {
+    let watch = || {
+        let began = Instant::now();
+        let (mut last, mut longest) = (began, Duration::ZERO);
+        while last - began < WATCHED {
+            let now = Instant::now();
+            longest = longest.max(now - last);
+            last = now;
+        }
+        longest
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(watch);
+        watch().max(other.join().expect("watches"))
+    })
 }
 
 fn provider() -> MemoryProvider {
