@@ -81,7 +81,6 @@ impl ManagerBuilder {
         let Self { config, provider, transport, clock, ids } = self;
         let lifetime = config.lifetime();
         lifetime.validate()?;
-        let configured_touch = config.touch_every.unwrap_or(config.idle / 10);
         config.limits.validate()?;
         let transport = match transport {
             Some(transport) => transport,
@@ -113,8 +112,7 @@ impl ManagerBuilder {
             transport,
             clock,
             lifetime,
-            configured_touch,
-            default_touch: lifetime.touch_every(configured_touch),
+            touch_every: config.touch_every.unwrap_or(config.idle / 10),
             limits: config.limits,
             counters,
             queues: (0..QUEUES).map(|_| futures_util::lock::Mutex::new(())).collect(),

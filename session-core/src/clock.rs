@@ -85,7 +85,7 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let time = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).expect("Linux has this clock");
         let secs = u64::try_from(time.tv_sec()).unwrap_or_default();
-        Timestamp(secs.saturating_mul(1000).saturating_add(time.tv_nsec() as u64 / 1_000_000))
+        Timestamp(millis(Duration::new(secs, time.tv_nsec() as u32)))
     }
 
     #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]

@@ -49,15 +49,10 @@ impl Lifetime {
         now >= self.deadline(created) || created > now.saturating_add(CLOCK_SKEW)
     }
 
-    /// How often a session is touched that is used all the time: as often as configured, but in no
-    /// more than a quarter of its idle time, or it would end between two touches.
-    pub(crate) fn touch_every(&self, configured: Duration) -> Duration {
-        configured.min(self.idle / 4)
-    }
-
     /// The expiry to tell the store after a mere read, if it is time to.
     ///
-    /// It is when `every` has passed since the store was last told, and once more when the
+    /// It is when `every` has passed since the store was last told, or a quarter of the idle time,
+    /// as the session would end between two touches if they were rarer; and once more when the
     /// absolute deadline comes within reach.
     pub(crate) fn touch_due(
         &self,
@@ -67,6 +62,7 @@ impl Lifetime {
         every: Duration,
     ) -> Option<Timestamp> {
         let expires = self.expires(created, now);
+        let every = every.min(self.idle / 4);
         let is_due = expires >= stored.saturating_add(every) || expires == self.deadline(created);
         (expires > stored && is_due).then_some(expires)
     }

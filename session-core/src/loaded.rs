@@ -104,13 +104,12 @@ impl<'h> LoadedSession<'h> {
     /// the values were released.
     pub fn take<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         let stored = key::stored(key);
-        self.with(|state| {
-            let value = state.value(&stored);
-            let value =
-                value.map(|bytes| value::decode(key, bytes, &self.shared.limits)).transpose()?;
-            state.put(&stored, None, self.shared)?;
-            Ok(value)
-        })?
+        let mut state = self.loaded()?;
+        let value = state.value(&stored);
+        let value =
+            value.map(|bytes| value::decode(key, bytes, &self.shared.limits)).transpose()?;
+        state.put(&stored, None, self.shared)?;
+        Ok(value)
     }
 
     /// Deletes all keys that are there. Flash messages, lifetime and the like stay, and so does a key
@@ -174,12 +173,10 @@ impl<'h> LoadedSession<'h> {
         };
         if lifetime != self.lifetime() {
             let bytes = value::encode(key::LIFETIME, &pair, &self.shared.limits)?;
-            self.with(|state| {
-                state.put(key::LIFETIME, Some(bytes), self.shared)?;
-                state.settings.lifetime = Some(lifetime);
-                state.reissue |= state.persistent(self.shared);
-                Ok::<_, Error>(())
-            })??;
+            let mut state = self.loaded()?;
+            state.put(key::LIFETIME, Some(bytes), self.shared)?;
+            state.settings.lifetime = Some(lifetime);
+            state.reissue |= state.persistent(self.shared);
         }
         Ok(())
     }
@@ -197,12 +194,10 @@ impl<'h> LoadedSession<'h> {
     pub fn set_persistent(&self, persistent: bool) -> Result<(), Error> {
         if persistent != self.is_persistent() {
             let bytes = value::encode(key::PERSISTENT, &persistent, &self.shared.limits)?;
-            self.with(|state| {
-                state.put(key::PERSISTENT, Some(bytes), self.shared)?;
-                state.settings.persistent = Some(persistent);
-                state.reissue = true;
-                Ok::<_, Error>(())
-            })??;
+            let mut state = self.loaded()?;
+            state.put(key::PERSISTENT, Some(bytes), self.shared)?;
+            state.settings.persistent = Some(persistent);
+            state.reissue = true;
         }
         Ok(())
     }

@@ -49,9 +49,7 @@ pub(crate) struct Shared {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) lifetime: Lifetime,
-    /// How often reads touch, as configured, and of sessions without a lifetime of their own.
-    pub(crate) configured_touch: Duration,
-    pub(crate) default_touch: Duration,
+    pub(crate) touch_every: Duration,
     pub(crate) limits: Limits,
     pub(crate) counters: Arc<Counters>,
     /// Updates of one session queue here rather than conflict at the store. Sessions share a

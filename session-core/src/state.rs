@@ -214,23 +214,13 @@ impl State {
         self.settings.lifetime.as_ref().unwrap_or(&shared.lifetime)
     }
 
-    /// The expiry to tell the store after mere reads, if it is time to.
-    pub(crate) fn touch_due(&self, shared: &Shared, now: Timestamp) -> Option<Timestamp> {
+    /// The expiry to touch the session with after mere reads, if it is time to, or if its token is to
+    /// be renewed.
+    pub(crate) fn touch(&self, shared: &Shared, now: Timestamp) -> Option<Timestamp> {
+        let token = self.token.as_ref().filter(|_| self.phase == Phase::Loaded)?;
         let Record { created, expires, .. } = self.record;
-        let every = match &self.settings.lifetime {
-            None => shared.default_touch,
-            Some(own) => own.touch_every(shared.configured_touch),
-        };
-        self.lifetime(shared).touch_due(created, expires, now, every)
-    }
-
-    /// Whether the store has everything that it is to have.
-    pub(crate) fn is_settled(&self, shared: &Shared, now: Timestamp) -> bool {
-        !self.has_changes()
-            && self.token.as_ref().is_none_or(|token| {
-                self.phase != Phase::Loaded
-                    || !token.is_to_be_renewed() && self.touch_due(shared, now).is_none()
-            })
+        let due = self.lifetime(shared).touch_due(created, expires, now, shared.touch_every);
+        due.or_else(|| token.is_to_be_renewed().then_some(expires))
     }
 
     pub(crate) fn persistent(&self, shared: &Shared) -> bool {

@@ -93,7 +93,8 @@ impl<'h> LoadedSession<'h> {
             let mut state = self.core.lock();
             let alone = !state.busy && !state.leaving;
             if alone {
-                if state.is_settled(self.shared, state.loaded_at) {
+                let is_read = !state.has_changes();
+                if is_read && state.touch(self.shared, state.loaded_at).is_none() {
                     // What most requests come to: something was read.
                     return state.end(self.shared, headers);
                 }
@@ -145,11 +146,10 @@ impl<'h> LoadedSession<'h> {
         }
         // At the end of a request the time of the load serves, which spares a look at the clock.
         let now = if release { state.loaded_at } else { shared.clock.now() };
-        if state.is_settled(shared, now) {
-            return Step::Nothing;
+        match state.touch(shared, now) {
+            Some(expires) => Step::Touch { token: token.clone(), expires },
+            None => Step::Nothing,
         }
-        let expires = state.touch_due(shared, now).unwrap_or(state.record.expires);
-        Step::Touch { token: token.clone(), expires }
     }
 
     async fn carry_out(&self, step: &mut Step<'h>) -> Result<(), Error> {
