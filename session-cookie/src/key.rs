@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use base64_simd::{AsOut as _, URL_SAFE_NO_PAD};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
@@ -52,13 +53,13 @@ impl SecretKey {
             return None;
         }
         let mut bytes = Zeroizing::new([0; Self::BYTES]);
-        URL_SAFE_NO_PAD.decode(text.as_bytes(), bytes[..].as_out()).ok()?;
+        BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut bytes[..]).ok()?;
         Self::from_bytes(*bytes)
     }
 
     /// The key's text, for a configuration file: the secret itself.
     pub fn text(&self) -> Zeroizing<String> {
-        Zeroizing::new(URL_SAFE_NO_PAD.encode_to_string(*self.0))
+        Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(*self.0))
     }
 
     /// The key of a use.

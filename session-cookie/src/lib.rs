@@ -96,8 +96,9 @@ mod seal;
 mod signed;
 mod vault;
 
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
+use once_cell::sync::OnceCell;
 use session_core::{Error, Inner, Provider, Source};
 
 pub use config::CookieConfig;
@@ -120,8 +121,8 @@ const ENCRYPTED: &str = "encrypted";
 /// If something else was registered under one of the names before: the program would not get the
 /// store it asks for.
 pub fn init() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
+    static REGISTERED: OnceCell<()> = OnceCell::new();
+    REGISTERED.get_or_init(|| {
         if let Err(error) = register() {
             panic!("{error}");
         }

@@ -1,13 +1,12 @@
 //! The provider over sealed texts.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use once_cell::sync::OnceCell;
 use session_core::{
     Binding, Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token,
 };
-
 use tracing::info;
 
 use crate::format::Content;
@@ -24,7 +23,7 @@ use crate::{CookieConfig, Mode};
 pub struct CookieProvider {
     sealer: Sealer,
     revocations: Option<Revocations>,
-    bound: OnceLock<Bound>,
+    bound: OnceCell<Bound>,
     /// Different for each provider of the process: what one could open, another may not.
     number: u64,
 }
@@ -53,7 +52,7 @@ impl CookieProvider {
         Self {
             sealer: Sealer { ring: keys, mode },
             revocations: revocations.map(Revocations::new),
-            bound: OnceLock::new(),
+            bound: OnceCell::new(),
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
         }
     }

@@ -1,10 +1,11 @@
 //! Signed ids.
 
 use std::fmt;
-use std::sync::OnceLock;
 
-use base64_simd::{AsOut as _, URL_SAFE_NO_PAD};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::Mac as _;
+use once_cell::sync::OnceCell;
 use session_core::{
     Binding, Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token,
 };
@@ -22,7 +23,7 @@ use crate::key::{Authenticator, Key};
 pub struct SignedProvider<P> {
     inner: P,
     ring: KeyRing,
-    name: OnceLock<Box<str>>,
+    name: OnceCell<Box<str>>,
 }
 
 const VERSION: u8 = 1;
@@ -33,7 +34,7 @@ const TEXT: usize = 67;
 impl<P: Provider> SignedProvider<P> {
     /// Signs this provider's ids.
     pub fn new(inner: P, keys: KeyRing) -> Self {
-        Self { inner, ring: keys, name: OnceLock::new() }
+        Self { inner, ring: keys, name: OnceCell::new() }
     }
 
     fn signature(&self, key: &Key, id: &SessionId) -> Authenticator {
@@ -53,7 +54,7 @@ impl<P: Provider> SignedProvider<P> {
         bytes[..2].copy_from_slice(&[VERSION, key.id[0]]);
         bytes[2..2 + SessionId::BYTES].copy_from_slice(id.as_bytes());
         bytes[2 + SessionId::BYTES..].copy_from_slice(&tag[..TAG]);
-        Token::with_text(*id, URL_SAFE_NO_PAD.encode_to_string(bytes))
+        Token::with_text(*id, BASE64_URL_SAFE_NO_PAD.encode(bytes))
     }
 
     /// What the client is to carry after an operation on what it carries.
@@ -72,7 +73,7 @@ impl<P: Provider> Provider for SignedProvider<P> {
         if text.len() != TEXT {
             return None;
         }
-        URL_SAFE_NO_PAD.decode(text, bytes.as_mut_slice().as_out()).ok()?;
+        BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
         let (&[version, key_id], rest) = bytes.split_first_chunk()?;
         let (id, tag) = rest.split_first_chunk::<{ SessionId::BYTES }>()?;
         let id = SessionId::from_bytes(*id);

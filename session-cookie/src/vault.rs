@@ -1,6 +1,7 @@
 //! Records under encryption.
 
-use base64_simd::URL_SAFE_NO_PAD;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::Mac as _;
 use session_core::{Changes, Error, Record, SessionId};
 
@@ -229,6 +230,6 @@ impl Vault {
     /// What the store's index has of an owner.
     pub(crate) fn blinded(&self, owner: &str) -> Box<str> {
         let mac = self.ring.first().owner_mac.clone().chain_update(owner).finalize();
-        URL_SAFE_NO_PAD.encode_to_string(mac.into_bytes()).into()
+        BASE64_URL_SAFE_NO_PAD.encode(mac.into_bytes()).into()
     }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
+use once_cell::sync::Lazy;
 use parking_lot::RwLock;
 
 use crate::{Error, Provider};
@@ -135,7 +136,7 @@ impl fmt::Debug for Registry {
     }
 }
 
-static GLOBAL: LazyLock<Registry> = LazyLock::new(Registry::new);
+static GLOBAL: Lazy<Registry> = Lazy::new(Registry::new);
 
 /// Makes a provider known to the whole process by this name; provider crates call it from their
 /// `init()`.

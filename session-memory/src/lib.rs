@@ -26,7 +26,9 @@ mod provider;
 mod shard;
 mod sync;
 
-use std::sync::{Arc, Once};
+use std::sync::Arc;
+
+use once_cell::sync::OnceCell;
 
 pub use config::MemoryConfig;
 pub use provider::MemoryProvider;
@@ -37,8 +39,8 @@ pub use provider::MemoryProvider;
 /// If something else was registered under that name before: the program would not get the store
 /// it asks for.
 pub fn init() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
+    static REGISTERED: OnceCell<()> = OnceCell::new();
+    REGISTERED.get_or_init(|| {
         let open =
             |source: &str| Ok(Arc::new(MemoryProvider::new(MemoryConfig::parse(source)?)) as _);
         if let Err(error) = session_core::register("memory", open) {

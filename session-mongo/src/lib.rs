@@ -125,7 +125,9 @@ mod provider;
 mod statement;
 mod write;
 
-use std::sync::{Arc, Once};
+use std::sync::Arc;
+
+use once_cell::sync::OnceCell;
 
 pub use config::MongoConfig;
 /// The driver, for [`MongoConfig::with_driver_options`].
@@ -138,8 +140,8 @@ pub use provider::MongoProvider;
 /// If something else was registered under that name before: the program would not get the store
 /// it asks for.
 pub fn init() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
+    static REGISTERED: OnceCell<()> = OnceCell::new();
+    REGISTERED.get_or_init(|| {
         let open =
             |source: &str| Ok(Arc::new(MongoProvider::new(MongoConfig::parse(source)?)?) as _);
         if let Err(error) = session_core::register("mongo", open) {

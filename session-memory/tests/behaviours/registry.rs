@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::thread;
 
+use once_cell::sync::Lazy;
 use session_core::{Config, Error, Manager, Provider, Registry};
 use session_memory::{MemoryConfig, MemoryProvider};
 
@@ -83,7 +84,7 @@ fn providers_may_be_registered_while_others_are_opened() {
 
 #[test]
 fn a_provider_may_open_or_register_another_while_it_is_opened() {
-    static REGISTRY: std::sync::LazyLock<Registry> = std::sync::LazyLock::new(Registry::new);
+    static REGISTRY: Lazy<Registry> = Lazy::new(Registry::new);
     REGISTRY.register("inner", |_| Ok(memory())).unwrap();
     REGISTRY
         .register("outer", |source| {

@@ -1,13 +1,14 @@
 //! Everything that the test binary logs, at every level.
 
 use std::io::{self, Write};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
+use once_cell::sync::Lazy;
 use tracing_subscriber::fmt::MakeWriter;
 
 static TEXT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
-static INSTALLED: LazyLock<()> = LazyLock::new(|| {
+static INSTALLED: Lazy<()> = Lazy::new(|| {
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
         .with_ansi(false)
@@ -24,7 +25,7 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn open() -> Self {
-        LazyLock::force(&INSTALLED);
+        Lazy::force(&INSTALLED);
         Self { from: lock().len() }
     }
 
