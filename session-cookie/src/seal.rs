@@ -204,9 +204,9 @@ mod tests {
         assert_eq!(again.own_text(), Some(SIGNED));
     }
 
-    /// The documented format step by step, with another implementation of the cipher.
+    /// The documented format step by step, by the cipher crate alone.
     #[test]
-    fn another_implementation_reads_and_writes_them() {
+    fn the_texts_are_as_documented() {
         use aes_gcm_siv::aead::{Aead as _, Payload};
         use aes_gcm_siv::{Aes256GcmSiv, KeyInit as _};
 
