@@ -3,7 +3,8 @@
 //!     cargo run --release -p session-memory --example scale
 //!
 //! Sessions hold a 12-byte name and a counter. Bytes are given twice: as asked of the allocator, and
-//! as the growth of the process's resident memory, which has the allocator's own bookkeeping in it.
+//! on Linux, as the growth of the process's resident memory, which has the allocator's own bookkeeping
+//! in it.
 //! The peer is tower-sessions' MemoryStore with the same two values.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,13 +61,13 @@ fn peer(sessions: usize) {
 fn report(name: &str, sessions: usize, fill: impl FnOnce()) {
     let resident = resident_bytes();
     let asked = allocation_counter::measure(fill).bytes_current;
-    let resident = resident_bytes() - resident;
+    let resident = resident.zip(resident_bytes()).map(|(before, after)| after - before);
     let each = |bytes: i64| bytes as f64 / sessions as f64;
-    println!(
-        "{name}: {sessions} sessions, {:.0} bytes each asked of the allocator, {:.0} resident",
-        each(asked),
-        each(resident)
-    );
+    print!("{name}: {sessions} sessions, {:.0} bytes each asked of the allocator", each(asked));
+    match resident {
+        Some(resident) => println!(", {:.0} resident", each(resident)),
+        None => println!("; what is resident is told on Linux only"),
+    }
 }
 
 /// Purges slice by slice while another thread times its own operations, which wait where a lock is
@@ -170,9 +171,9 @@ fn create(store: &MemoryProvider, now: Timestamp, expires: Timestamp) -> Session
     id
 }
 
-/// The resident memory of this process (proc_pid_statm(5)).
-fn resident_bytes() -> i64 {
-    let pages = std::fs::read_to_string("/proc/self/statm").expect("Linux tells");
+/// The resident memory of this process (proc_pid_statm(5)), where the system has that file.
+fn resident_bytes() -> Option<i64> {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: i64 = pages.split(' ').nth(1).expect("has two numbers").parse().expect("is one");
-    pages * 4096
+    Some(pages * 4096)
 }

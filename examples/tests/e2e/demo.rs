@@ -21,6 +21,7 @@ pub(crate) struct Demo {
     child: Child,
     pub(crate) address: SocketAddr,
     printed: Arc<Printed>,
+    #[cfg_attr(not(unix), allow(dead_code, reason = "used where there are signals"))]
     readers: Vec<JoinHandle<()>>,
 }
 
@@ -86,13 +87,15 @@ impl Demo {
     }
 
     /// Sends a signal.
+    #[cfg(unix)]
     pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
         let sent = Command::new("sh").args(["-c", &kill]).status().expect("there is a shell");
         assert!(sent.success());
     }
 
-    /// Waits for its end; answers its status and all that it printed.
+    /// Waits for its end, which a signal brings about; returns its status and all that it printed.
+    #[cfg(unix)]
     pub(crate) fn wait(mut self) -> (ExitStatus, String) {
         let status = self.child.wait().expect("it is our child");
         for reader in self.readers.drain(..) {

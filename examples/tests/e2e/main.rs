@@ -7,13 +7,15 @@ mod curl;
 mod demo;
 mod flags;
 mod hostile;
+#[cfg(unix)] // It ends the demo by a signal; so do the next two.
 mod leaks;
 mod login;
-#[cfg(feature = "mongo")]
+#[cfg(all(feature = "mongo", unix))]
 mod mongo;
 mod parallel;
 mod sealed;
 mod statuses;
+#[cfg(unix)]
 mod stop;
 mod url;
 mod values;
