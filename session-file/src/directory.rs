@@ -18,7 +18,7 @@ use rustix::fs::{self, FileType, Mode, OFlags, Stat, Timespec};
 use rustix::io::Errno;
 use session_core::Error;
 
-use crate::disk::{Disk, FILE_MODE, FOLDER_MODE, Faults};
+use crate::disk::{self, FILE_MODE, FOLDER_MODE};
 use crate::error::failed;
 use crate::expiry::{Expiries, LAST_SECOND, modified};
 use crate::name::{FOLDERS, folder_name};
@@ -37,20 +37,20 @@ pub(crate) struct Directory {
 
 impl Directory {
     /// Opens the directory and makes what is missing in it.
-    pub(crate) fn open<F: Faults>(disk: &Disk<F>, path: &Path, sync: bool) -> Result<Self, Error> {
-        let root = follow(disk, path)?;
+    pub(crate) fn open(path: &Path, sync: bool) -> Result<Self, Error> {
+        let root = follow(path)?;
         let user = rustix::process::geteuid().as_raw();
-        let stat = disk.stat(&root).map_err(failed("looking at the directory"))?;
+        let stat = disk::stat(&root).map_err(failed("looking at the directory"))?;
         if stat.st_uid != user {
             return Err(refused(
                 path,
                 format_args!("belongs to user {}, not to {user} who runs this", stat.st_uid),
             ));
         }
-        if stat.st_mode & 0o022 != 0 {
+        if disk::mode(&stat).intersects(Mode::WGRP | Mode::WOTH) {
             return Err(refused(path, "can be written by others; chmod it to 700"));
         }
-        if stat.st_mode & 0o7777 != FOLDER_MODE {
+        if disk::mode(&stat) != FOLDER_MODE {
             // A directory for sessions alone may be closed to others, another one not.
             if !is_store_or_empty(&root).map_err(failed("reading the directory"))? {
                 return Err(refused(
@@ -59,53 +59,51 @@ impl Directory {
                      sessions a directory of their own",
                 ));
             }
-            disk.set_mode(&root, FOLDER_MODE).map_err(failed("setting the directory's mode"))?;
+            disk::set_mode(&root, FOLDER_MODE).map_err(failed("setting the directory's mode"))?;
         }
 
-        let opened = disk.open_lock_file(&root, LOCK_FILE.as_bytes());
+        let opened = disk::open_lock_file(&root, LOCK_FILE.as_bytes());
         let lock_file = match opened {
             Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
                 return Err(refused(path, "has something else for a lock file"));
             }
             opened => opened.map_err(failed("opening the lock file"))?,
         };
-        let stat = disk.stat(&lock_file).map_err(failed("looking at the lock file"))?;
+        let stat = disk::stat(&lock_file).map_err(failed("looking at the lock file"))?;
         if !is_file(&stat) || stat.st_uid != user {
             return Err(refused(path, "has something else for a lock file"));
         }
-        if stat.st_mode & 0o7777 != FILE_MODE {
-            disk.set_mode(&lock_file, FILE_MODE).map_err(failed("setting the lock file's mode"))?;
+        if disk::mode(&stat) != FILE_MODE {
+            disk::set_mode(&lock_file, FILE_MODE)
+                .map_err(failed("setting the lock file's mode"))?;
         }
 
         let directory = Self { root, lock_file, user };
-        directory.make_folders(disk, path)?;
+        directory.make_folders(path)?;
         if sync {
-            disk.sync(&directory.root).map_err(failed("syncing the directory"))?;
+            disk::sync(&directory.root).map_err(failed("syncing the directory"))?;
         }
         Ok(directory)
     }
 
-    fn make_folders<F: Faults>(&self, disk: &Disk<F>, path: &Path) -> Result<(), Error> {
-        // Ext4 without a journal leaves out the inodes that were given back in the last minutes, one
-        // by one, whenever it makes a file. Folders that lie apart have a share of them each. Only a
-        // hint: most other file systems don't know it.
-        let _ = disk.spread_folders(&self.root);
+    fn make_folders(&self, path: &Path) -> Result<(), Error> {
         for folder in 0..FOLDERS {
             let name = folder_name(folder);
-            match disk.make_folder(&self.root, &name) {
+            match disk::make_folder(&self.root, &name) {
                 Ok(()) => continue,
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(failed("making a folder")(errno)),
             }
-            let stat = disk.stat_at(&self.root, &name).map_err(failed("looking at a folder"))?;
-            let mode = stat.st_mode & 0o7777;
+            let stat = disk::stat_at(&self.root, &name).map_err(failed("looking at a folder"))?;
+            let mode = disk::mode(&stat);
             let is_ours = FileType::from_raw_mode(stat.st_mode) == FileType::Directory
                 && stat.st_uid == self.user
-                && mode & !FOLDER_MODE == 0;
+                && FOLDER_MODE.contains(mode);
             if is_ours && mode != FOLDER_MODE {
                 // Made under a strict umask and not finished, by a process that was killed or that is
                 // at it right now.
-                disk.set_folder_mode(&self.root, &name).map_err(failed("opening a folder"))?;
+                disk::set_mode_at(&self.root, &name, FOLDER_MODE)
+                    .map_err(failed("opening a folder"))?;
             }
             if !is_ours {
                 let name = name.escape_ascii();
@@ -119,18 +117,13 @@ impl Directory {
     }
 
     /// Finds out which times the file system keeps.
-    pub(crate) fn expiries<F: Faults>(
-        &self,
-        disk: &Disk<F>,
-        path: &Path,
-        token: u64,
-    ) -> Result<Expiries, Error> {
+    pub(crate) fn expiries(&self, path: &Path, token: u64) -> Result<Expiries, Error> {
         let doing = "finding out which times are kept";
-        let folder = disk.open_folder(&self.root, &folder_name(0)).map_err(failed(doing))?;
-        let probe = Temporary::create(disk, &folder, token, 0)?;
+        let folder = disk::open_folder(&self.root, &folder_name(0)).map_err(failed(doing))?;
+        let probe = Temporary::create(&folder, token, 0)?;
         let kept = |time| {
             probe.set_times(&modified(time))?;
-            disk.stat(probe.file()).map_err(failed(doing))
+            disk::stat(probe.file()).map_err(failed(doing))
         };
         let stat = kept(Timespec { tv_sec: 1_600_000_000, tv_nsec: 123_000_000 })?;
         if (stat.st_mtime, stat.st_mtime_nsec) != (1_600_000_000, 123_000_000) {
@@ -145,7 +138,7 @@ impl Directory {
 }
 
 /// Opens a directory step by step, so that no symbolic link is followed on the way.
-fn follow<F: Faults>(disk: &Disk<F>, path: &Path) -> Result<OwnedFd, Error> {
+fn follow(path: &Path) -> Result<OwnedFd, Error> {
     if !path.is_absolute() {
         return Err(refused(path, "is relative; write the path from / on"));
     }
@@ -157,13 +150,13 @@ fn follow<F: Faults>(disk: &Disk<F>, path: &Path) -> Result<OwnedFd, Error> {
             Component::Normal(name) if !name.as_bytes().contains(&0) => name.as_bytes(),
             _ => return Err(refused(path, "is not a plain path; write it without `..`")),
         };
-        at = match disk.open_folder(&at, name) {
+        at = match disk::open_folder(&at, name) {
             Ok(next) => next,
             Err(Errno::NOENT) => {
                 return Err(refused(path, "is missing; make it, with mode 700, for this user"));
             }
             Err(Errno::NOTDIR | Errno::LOOP) => {
-                let stat = disk.stat_at(&at, name).map_err(failed("looking at the directory"))?;
+                let stat = disk::stat_at(&at, name).map_err(failed("looking at the directory"))?;
                 return Err(match FileType::from_raw_mode(stat.st_mode) {
                     FileType::Symlink => {
                         refused(path, "is reached through a symbolic link; write the real path")

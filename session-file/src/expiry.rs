@@ -42,7 +42,9 @@ impl Expiries {
             std::cmp::Ordering::Greater => None,
             std::cmp::Ordering::Equal => Some(Timestamp::MAX),
             std::cmp::Ordering::Less => {
-                let millis = stat.st_mtime_nsec.min(999_999_999) / 1_000_000;
+                #[allow(clippy::unnecessary_cast, reason = "its type is not the same everywhere")]
+                let nanos = stat.st_mtime_nsec as u64;
+                let millis = nanos.min(999_999_999) / 1_000_000;
                 Some(Timestamp::from_millis(seconds * 1000 + millis))
             }
         }

@@ -1,7 +1,8 @@
 //! Sessions in files: the [`session_core`] provider named `"file"`.
 //!
 //! They survive the process and, by default, the power cut: for one machine with one or many
-//! processes that share a directory on a local file system of Linux.
+//! processes that share a directory on a local file system of Linux or macOS. On other systems the
+//! crate compiles, and opening the provider is an [`Error::Config`](session_core::Error::Config).
 //!
 //! # Source string
 //! `name=value` pairs joined by `&`, percent-encoded:
@@ -13,9 +14,8 @@
 //! | `max_bytes` | 1,048,576 (1 MiB) | the largest file of a session; see [`FileConfig::max_bytes`] |
 //!
 //! The directory belongs to the user who runs the program and can't be written by others; it is
-//! given mode 0700 and, where the file system knows it, the attribute `T` of chattr(1). One that is
-//! missing, is somebody else's, can be written by others or is reached through a symbolic link is
-//! refused.
+//! given mode 0700. One that is missing, is somebody else's, can be written by others or is reached
+//! through a symbolic link is refused.
 //!
 //! ```no_run
 //! session_file::init();
@@ -34,30 +34,48 @@
 //!   leaves the old value as it was.
 //! - With `sync=full`, changes that are made at the same time wait for the disk at the same time,
 //!   each on its own file, and the kernel writes for all of them at once; a thread waits for each.
+//! - Disk work runs on the threads of the crate `blocking`, which the process shares with whatever
+//!   else uses that crate: 500 at most unless the variable `BLOCKING_MAX_THREADS` says otherwise.
 //! - With `sync=none`, a power cut may take a session as a whole, if it was written in the last
 //!   half minute or so.
 
-#[cfg(not(target_os = "linux"))]
-compile_error!("session-file needs Linux: its locks belong to open file descriptions");
-
 mod config;
+#[cfg(unix)]
 mod directory;
+#[cfg(unix)]
 mod disk;
+#[cfg(unix)]
 mod error;
+#[cfg(unix)]
 mod expiry;
+#[cfg(unix)]
+mod faults;
+#[cfg(unix)]
 mod format;
+#[cfg(unix)]
 mod lock;
+#[cfg(unix)]
 mod name;
-mod pool;
+#[cfg(unix)]
+mod platform;
+#[cfg(unix)]
 mod provider;
+#[cfg(unix)]
 mod store;
+#[cfg(unix)]
 mod temporary;
+#[cfg(not(unix))]
+mod unsupported;
+#[cfg(unix)]
 mod walk;
 
 use std::sync::{Arc, Once};
 
 pub use config::{Durability, FileConfig};
+#[cfg(unix)]
 pub use provider::FileProvider;
+#[cfg(not(unix))]
+pub use unsupported::FileProvider;
 
 /// Registers the provider under the name `"file"`. Calling it again does nothing.
 ///

@@ -2,9 +2,9 @@
 //!
 //! A session's changes exclude each other by its stripe: within the process they queue at a mutex,
 //! asynchronously, so that those who wait take no thread; among processes the holder of the mutex
-//! takes a lock on one byte of the lock file. Readers take none of both.
+//! takes the stripe's lock among processes, which is the platform's. Readers take none of both.
 //!
-//! Order: mutexes before byte locks, lower stripes before higher ones.
+//! Order: mutexes before locks among processes, lower stripes before higher ones.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use async_lock::{Mutex, MutexGuardArc};
 use session_core::Error;
 
-use crate::disk::{self, Disk, Faults};
+use crate::disk;
 use crate::error::failed;
 use crate::name::{Name, STRIPES};
+use crate::platform;
 
 /// How long a change waits for another process. One that works holds a lock for some writes to the
 /// disk, and one that dies for no time at all: only one that was stopped or frozen holds it for so
@@ -26,13 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest pause between two tries to get a lock.
 const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 
-/// Where in the lock file the bytes begin that processes hold for as long as they have the store
-/// open.
-const LIVES: i64 = 1 << 62;
-
 /// The locks of an open store.
 pub(crate) struct Locks {
-    file: OwnedFd,
+    processes: platform::Locks,
     stripes: Box<[Arc<Mutex<()>>]>,
     patience: Duration,
 }
@@ -45,16 +42,17 @@ pub(crate) struct Queued {
 
 /// The right to change one or two sessions.
 pub(crate) struct Held<'l> {
-    locks: &'l Locks,
-    /// Bytes locked so far; the mutexes outlast them.
-    bytes: usize,
+    /// Dropped before the mutexes.
+    locks: [Option<platform::Lock<'l>>; 2],
     queued: Queued,
 }
 
 impl Locks {
-    pub(crate) fn new(file: OwnedFd) -> Self {
+    /// Opens the locks of the store in a directory, whose lock file this is.
+    pub(crate) fn open(root: &OwnedFd, lock_file: OwnedFd) -> Result<Self, Error> {
+        let processes = platform::Locks::open(root, lock_file).map_err(failed(OPENING))?;
         let stripes = (0..STRIPES).map(|_| Arc::default()).collect();
-        Self { file, stripes, patience: PATIENCE }
+        Ok(Self { processes, stripes, patience: PATIENCE })
     }
 
     /// These locks with another patience. Tests have none.
@@ -88,49 +86,47 @@ impl Locks {
     }
 
     /// Keeps other processes out, too. Waits if need be.
-    pub(crate) fn hold<F: Faults>(
-        &self,
-        disk: &Disk<F>,
-        queued: Queued,
-    ) -> Result<Held<'_>, Error> {
+    pub(crate) fn hold(&self, queued: Queued) -> Result<Held<'_>, Error> {
         let patience = queued.patience;
-        let mut held = Held { locks: self, bytes: 0, queued };
-        let mut pause = Duration::from_micros(20);
-        while let Some(Some((stripe, _))) = held.queued.stripes.get(held.bytes) {
-            if disk.try_lock(&self.file, *stripe as i64).map_err(failed("locking a session"))? {
-                held.bytes += 1;
-                self.check(disk)?;
-            } else if Instant::now() < patience {
+        let mut held = Held { locks: [None, None], queued };
+        for (lock, queued) in held.locks.iter_mut().zip(&held.queued.stripes) {
+            let Some((stripe, _)) = queued else { continue };
+            let mut pause = Duration::from_micros(20);
+            *lock = loop {
+                if let Some(lock) = self.try_lock(*stripe)? {
+                    break Some(lock);
+                }
+                if Instant::now() >= patience {
+                    return Err(Error::unavailable("another process holds the session's lock"));
+                }
                 // A lock that can be waited for with a limit does not exist.
                 thread::sleep(pause);
                 pause = (pause * 2).min(LONGEST_PAUSE);
-            } else {
-                return Err(Error::unavailable("another process holds the session's lock"));
-            }
+            };
         }
         Ok(held)
     }
 
     /// Keeps other processes out if that needs no waiting.
-    pub(crate) fn try_hold<F: Faults>(
-        &self,
-        disk: &Disk<F>,
-        queued: Queued,
-    ) -> Result<Option<Held<'_>>, Error> {
+    pub(crate) fn try_hold(&self, queued: Queued) -> Result<Option<Held<'_>>, Error> {
         let Some((stripe, _)) = &queued.stripes[0] else { return Ok(None) };
-        let locked = disk.try_lock(&self.file, *stripe as i64);
-        if !locked.map_err(failed("locking a session"))? {
-            return Ok(None);
-        }
-        let held = Held { locks: self, bytes: 1, queued };
-        self.check(disk)?;
-        Ok(Some(held))
+        let lock = self.try_lock(*stripe)?;
+        Ok(lock.map(|lock| Held { locks: [Some(lock), None], queued }))
     }
 
-    /// Whether the lock keeps others out. Where something else removed the lock file, those who open
+    fn try_lock(&self, stripe: usize) -> Result<Option<platform::Lock<'_>>, Error> {
+        let lock = self.processes.try_lock(stripe).map_err(failed("locking a session"))?;
+        if lock.is_some() {
+            self.check()?;
+        }
+        Ok(lock)
+    }
+
+    /// Whether a lock keeps others out. Where something else removed the lock file, those who open
     /// the store from then on have another one.
-    fn check<F: Faults>(&self, disk: &Disk<F>) -> Result<(), Error> {
-        match disk.stat(&self.file).map_err(failed("looking at the lock file"))?.st_nlink {
+    fn check(&self) -> Result<(), Error> {
+        let stat = disk::stat(self.processes.file()).map_err(failed("looking at the lock file"))?;
+        match stat.st_nlink {
             0 => Err(Error::unavailable(
                 "the lock file was removed; restart to go on with a new one",
             )),
@@ -139,25 +135,14 @@ impl Locks {
     }
 
     /// Shows others that whoever has this token lives; `false` if somebody else shows it.
-    pub(crate) fn claim<F: Faults>(&self, disk: &Disk<F>, token: u64) -> Result<bool, Error> {
-        disk.try_lock(&self.file, life(token)).map_err(failed("locking the store"))
+    pub(crate) fn claim(&mut self, token: u64) -> Result<bool, Error> {
+        self.processes.claim(token).map_err(failed(OPENING))
     }
 
     /// Whether another opening of the store has this token.
-    pub(crate) fn lives<F: Faults>(&self, disk: &Disk<F>, token: u64) -> Result<bool, Error> {
-        disk.is_locked(&self.file, life(token)).map_err(failed("looking at a lock"))
+    pub(crate) fn lives(&self, token: u64) -> Result<bool, Error> {
+        self.processes.lives(token).map_err(failed("looking at a lock"))
     }
 }
 
-fn life(token: u64) -> i64 {
-    // The last byte of a file has no end that could be locked up to.
-    LIVES + (token & (u64::MAX >> 3)) as i64
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        for (stripe, _) in self.queued.stripes.iter().take(self.bytes).flatten() {
-            disk::unlock(&self.locks.file, *stripe as i64);
-        }
-    }
-}
+const OPENING: &str = "opening the store's locks";

@@ -3,25 +3,27 @@
 use std::fmt;
 use std::sync::Arc;
 
+use blocking::unblock;
 use session_core::{
     Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token,
 };
 
 use crate::FileConfig;
-use crate::disk::{Disk, NoFaults};
 use crate::name::Name;
-use crate::pool::{Ends, run};
 use crate::store::Store;
 
 /// Keeps sessions in files.
 ///
-/// Operations run on threads of the crate's own, up to 256, which need no particular runtime. A load
-/// is answered at once where the kernel has all of it in memory. With `sync=none`, a task that waits
-/// for the only change under way is polled again and again for up to 50 microseconds.
+/// Operations run on the threads of the crate [`blocking`], which need no particular runtime. On
+/// Linux a load is answered at once where the kernel has all of it in memory.
 ///
 /// # Cancellation
-/// A future that is dropped has done nothing or goes on to its end on its thread: the stored record
-/// is the old one or the new one.
+/// Where a future is dropped, its operation is not done if no thread has begun it, and otherwise goes
+/// on to its end: the stored record is the old one or the new one. Other changes of the session wait
+/// until it is clear which.
+// Dropping a task of `unblock` cancels it only while it is queued: a closure has no point at which it
+// could be left. What it holds, the session's place in the queue above all, is dropped with it, on a
+// thread of the pool.
 pub struct FileProvider {
     store: Arc<Store>,
 }
@@ -33,7 +35,7 @@ impl FileProvider {
     /// [`Error::Config`] says why the directory is refused; otherwise [`Error::Unavailable`] or
     /// [`Error::Full`].
     pub fn open(config: FileConfig) -> Result<Self, Error> {
-        Ok(Self { store: Arc::new(Store::open(config, Disk(NoFaults))?) })
+        Ok(Self { store: Arc::new(Store::open(config)?) })
     }
 }
 
@@ -47,7 +49,7 @@ impl Provider for FileProvider {
         let (store, name) = (Arc::clone(&self.store), Name::of(id));
         ProviderFuture::boxed(async move {
             let queued = store.locks.queue(&name).await;
-            run(store.ends(), move || store.create(queued, &name, &record, now)).await?;
+            unblock(move || store.create(queued, &name, &record, now)).await?;
             Ok(Token::from(*id))
         })
     }
@@ -62,7 +64,7 @@ impl Provider for FileProvider {
             return ProviderFuture::ready(answer);
         }
         let store = Arc::clone(&self.store);
-        ProviderFuture::boxed(run(Ends::Later, move || store.load(&name, now)))
+        ProviderFuture::boxed(unblock(move || store.load(&name, now)))
     }
 
     fn save<'a>(
@@ -75,7 +77,7 @@ impl Provider for FileProvider {
         ProviderFuture::boxed(async move {
             let queued = store.locks.queue(&name).await;
             let changes = changes.clone();
-            run(store.ends(), move || store.save(queued, &name, &changes, now)).await?;
+            unblock(move || store.save(queued, &name, &changes, now)).await?;
             Ok(token.clone())
         })
     }
@@ -90,7 +92,7 @@ impl Provider for FileProvider {
         let store = Arc::clone(&self.store);
         ProviderFuture::boxed(async move {
             let queued = store.locks.queue_both(&name, &new_name).await;
-            run(store.ends(), move || store.rename(queued, &name, &new_name, now)).await?;
+            unblock(move || store.rename(queued, &name, &new_name, now)).await?;
             Ok(Token::from(*new_id))
         })
     }
@@ -103,7 +105,7 @@ impl Provider for FileProvider {
         let (store, name) = (Arc::clone(&self.store), Name::of(token.id()));
         ProviderFuture::boxed(async move {
             let queued = store.locks.queue(&name).await;
-            run(store.ends(), move || store.destroy(queued, &name)).await
+            unblock(move || store.destroy(queued, &name)).await
         })
     }
 
@@ -116,7 +118,7 @@ impl Provider for FileProvider {
         let (store, name) = (Arc::clone(&self.store), Name::of(token.id()));
         ProviderFuture::boxed(async move {
             let queued = store.locks.queue(&name).await;
-            run(Ends::Soon, move || store.touch(queued, &name, expires, now)).await?;
+            unblock(move || store.touch(queued, &name, expires, now)).await?;
             Ok(token.clone())
         })
     }
@@ -125,7 +127,7 @@ impl Provider for FileProvider {
     /// where they are in memory. Damaged files are counted, because none is opened.
     fn count(&self, now: Timestamp) -> ProviderFuture<'_, Result<u64, Error>> {
         let store = Arc::clone(&self.store);
-        ProviderFuture::boxed(run(Ends::Later, move || store.count(now)))
+        ProviderFuture::boxed(unblock(move || store.count(now)))
     }
 
     /// Removes expired sessions, and the temporaries of processes that died. Looks at the metadata

@@ -4,19 +4,19 @@ mod read;
 mod write;
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
+use rustix::fs::FileType;
 use rustix::io::Errno;
 use session_core::{Changes, Error, Record, SessionId, Timestamp};
 
 use crate::directory::Directory;
-use crate::disk::{Disk, Faults, NoFaults};
+use crate::disk;
 use crate::error::{failed, not_done};
 use crate::expiry::Expiries;
 use crate::lock::{Held, Locks, Queued};
 use crate::name::{Name, folder_name};
-use crate::pool::Ends;
 use crate::walk::Place;
 use crate::{Durability, FileConfig};
 
@@ -26,8 +26,7 @@ use crate::{Durability, FileConfig};
 /// is on the disk is waited for after that, so that the next change of the same session can share
 /// the wait: whoever builds on a change that is not on the disk yet waits for a later fsync of the
 /// same folder, which covers both.
-pub(crate) struct Store<F: Faults = NoFaults> {
-    pub(crate) disk: Disk<F>,
+pub(crate) struct Store {
     pub(crate) directory: Directory,
     pub(crate) locks: Locks,
     pub(crate) expiries: Expiries,
@@ -38,25 +37,21 @@ pub(crate) struct Store<F: Faults = NoFaults> {
     config: FileConfig,
     /// The number of the next temporary.
     serial: AtomicU64,
-    /// Whether the file system can tell what is in memory, and swap files.
-    reads_cached: AtomicBool,
-    exchanges: AtomicBool,
 }
 
-impl<F: Faults> Store<F> {
-    pub(crate) fn open(config: FileConfig, disk: Disk<F>) -> Result<Self, Error> {
-        let directory = Directory::open(&disk, &config.path, config.sync == Durability::Full)?;
+impl Store {
+    pub(crate) fn open(config: FileConfig) -> Result<Self, Error> {
+        let directory = Directory::open(&config.path, config.sync == Durability::Full)?;
         let lock_file = directory.lock_file.try_clone().map_err(Error::unavailable)?;
-        let locks = Locks::new(lock_file);
+        let mut locks = Locks::open(&directory.root, lock_file)?;
         let token = loop {
             let token = random()?;
-            if locks.claim(&disk, token)? {
+            if locks.claim(token)? {
                 break token;
             }
         };
-        let expiries = directory.expiries(&disk, &config.path, token)?;
+        let expiries = directory.expiries(&config.path, token)?;
         Ok(Self {
-            disk,
             directory,
             locks,
             expiries,
@@ -64,21 +59,11 @@ impl<F: Faults> Store<F> {
             token,
             config,
             serial: AtomicU64::new(1),
-            reads_cached: AtomicBool::new(true),
-            exchanges: AtomicBool::new(true),
         })
     }
 
     pub(crate) fn config(&self) -> &FileConfig {
         &self.config
-    }
-
-    /// How long changes are likely to take.
-    pub(crate) fn ends(&self) -> Ends {
-        match self.config.sync {
-            Durability::Full => Ends::Later,
-            Durability::None => Ends::Soon,
-        }
     }
 
     pub(crate) fn create(
@@ -137,7 +122,7 @@ impl<F: Faults> Store<F> {
         self.check_free(&new_folder, new_name, now)?;
         let temporary = self.write(&folder, &record, name, Some(new_name))?;
         self.install(temporary, &folder, name, true)?;
-        let moved = self.disk.rename((&folder, name.file()), (&new_folder, new_name.file()));
+        let moved = disk::rename((&folder, name.file()), (&new_folder, new_name.file()));
         moved.map_err(not_done("moving a session's file"))?;
         drop(held);
         self.settle(&new_folder)?;
@@ -150,9 +135,11 @@ impl<F: Faults> Store<F> {
             Err(Error::Gone) => return Ok(()),
             folder => folder?,
         };
-        match self.disk.unlink(&folder, name.file()) {
-            // A directory is not a session, and was none before.
-            Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
+        match disk::unlink(&folder, name.file()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            // A directory is not a session, and was none before. What it is called differs among
+            // systems.
+            Err(Errno::ISDIR | Errno::PERM) if self.is_folder(&folder, name)? => {}
             Err(errno) => return Err(not_done("removing a session's file")(errno)),
         }
         drop(held);
@@ -171,7 +158,7 @@ impl<F: Faults> Store<F> {
     ) -> Result<(), Error> {
         let _held = self.hold(queued)?;
         let folder = self.open_folder(name)?;
-        let stat = match self.disk.stat_at(&folder, name.file()) {
+        let stat = match disk::stat_at(&folder, name.file()) {
             Err(Errno::NOENT) => return Err(Error::Gone),
             stat => stat.map_err(failed("looking at a session's file"))?,
         };
@@ -182,17 +169,24 @@ impl<F: Faults> Store<F> {
             Err(error) => return Err(error),
         }
         let times = self.expiries.to_file(expires);
-        let set = self.disk.set_times_at(&folder, name.file(), &times);
+        let set = disk::set_times_at(&folder, name.file(), &times);
         set.map_err(not_done("setting a session's expiry"))
     }
 
+    fn is_folder(&self, folder: &OwnedFd, name: &Name) -> Result<bool, Error> {
+        match disk::stat_at(folder, name.file()) {
+            Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
+            Err(errno) => Err(failed("looking at a session's file")(errno)),
+        }
+    }
+
     fn hold(&self, queued: Queued) -> Result<Held<'_>, Error> {
-        self.locks.hold(&self.disk, queued)
+        self.locks.hold(queued)
     }
 
     /// The folder of a session that is to be changed; without one it is gone.
     fn open_folder(&self, name: &Name) -> Result<OwnedFd, Error> {
-        match self.disk.open_folder(&self.directory.root, &folder_name(name.folder())) {
+        match disk::open_folder(&self.directory.root, &folder_name(name.folder())) {
             Err(Errno::NOENT) => Err(Error::Gone),
             folder => folder.map_err(failed("opening a folder")),
         }

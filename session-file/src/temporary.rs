@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::Timestamps;
 use session_core::Error;
 
-use crate::disk::{Disk, FILE_MODE, Faults};
+use crate::disk::{self, FILE_MODE};
 use crate::error::failed;
 
 /// How temporaries' names begin; no session's file does.
@@ -16,8 +16,7 @@ const PREFIX: &str = ".new-";
 ///
 /// Its name tells which opening of the store made it, so that a collection knows the strays of
 /// processes that died from the files of those that live.
-pub(crate) struct Temporary<'t, F: Faults> {
-    disk: &'t Disk<F>,
+pub(crate) struct Temporary<'t> {
     folder: &'t OwnedFd,
     name: String,
     file: OwnedFd,
@@ -25,22 +24,17 @@ pub(crate) struct Temporary<'t, F: Faults> {
     there: bool,
 }
 
-impl<'t, F: Faults> Temporary<'t, F> {
+impl<'t> Temporary<'t> {
     /// Makes an empty one, with the mode that sessions' files have, whatever the umask.
-    pub(crate) fn create(
-        disk: &'t Disk<F>,
-        folder: &'t OwnedFd,
-        token: u64,
-        serial: u64,
-    ) -> Result<Self, Error> {
+    pub(crate) fn create(folder: &'t OwnedFd, token: u64, serial: u64) -> Result<Self, Error> {
         let mut name = String::with_capacity(PREFIX.len() + 33);
         let _ = write!(name, "{PREFIX}{token:016x}-{serial:x}");
-        let made = disk.create_file(folder, name.as_bytes());
+        let made = disk::create_file(folder, name.as_bytes());
         let file = made.map_err(failed("making a temporary file"))?;
-        let temporary = Self { disk, folder, name, file, there: true };
-        let stat = disk.stat(&temporary.file).map_err(failed("looking at a temporary file"))?;
-        if stat.st_mode & 0o7777 != FILE_MODE {
-            let set = disk.set_mode(&temporary.file, FILE_MODE);
+        let temporary = Self { folder, name, file, there: true };
+        let stat = disk::stat(&temporary.file).map_err(failed("looking at a temporary file"))?;
+        if disk::mode(&stat) != FILE_MODE {
+            let set = disk::set_mode(&temporary.file, FILE_MODE);
             set.map_err(failed("setting a temporary file's mode"))?;
         }
         Ok(temporary)
@@ -52,16 +46,16 @@ impl<'t, F: Faults> Temporary<'t, F> {
 
     /// Writes all that is to be in it. The times last: writing moves them.
     pub(crate) fn fill(&self, bytes: &[u8], times: &Timestamps, sync: bool) -> Result<(), Error> {
-        self.disk.write(&self.file, bytes).map_err(failed("writing a temporary file"))?;
+        disk::write(&self.file, bytes).map_err(failed("writing a temporary file"))?;
         self.set_times(times)?;
         if sync {
-            self.disk.sync(&self.file).map_err(failed("syncing a temporary file"))?;
+            disk::sync(&self.file).map_err(failed("syncing a temporary file"))?;
         }
         Ok(())
     }
 
     pub(crate) fn set_times(&self, times: &Timestamps) -> Result<(), Error> {
-        let set = self.disk.set_times(&self.file, times);
+        let set = disk::set_times(&self.file, times);
         set.map_err(failed("setting a temporary file's times"))
     }
 
@@ -75,11 +69,11 @@ impl<'t, F: Faults> Temporary<'t, F> {
     }
 }
 
-impl<F: Faults> Drop for Temporary<'_, F> {
+impl Drop for Temporary<'_> {
     fn drop(&mut self) {
         if self.there {
             // What can't be removed now is a stray when this process has ended.
-            let _ = self.disk.unlink(self.folder, self.name.as_bytes());
+            let _ = disk::unlink(self.folder, self.name.as_bytes());
         }
     }
 }

@@ -1,14 +1,13 @@
 //! Counting and collecting: walks over all sessions that open none.
 
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::BorrowedFd;
 
-use rustix::fs::{FileType, RawDir};
+use rustix::fs::{Dir, FileType};
 use rustix::io::Errno;
 use session_core::{Error, Purged, Timestamp};
 
 use crate::directory::is_file;
-use crate::disk::Faults;
+use crate::disk;
 use crate::error::failed;
 use crate::name::{FOLDERS, Name, folder_name};
 use crate::store::Store;
@@ -17,15 +16,13 @@ use crate::temporary::maker;
 /// How many files a slice of the collection looks at: a few milliseconds' worth.
 const SLICE: usize = 4096;
 
-/// The bytes of a listing that are read at a time.
-const LISTING: usize = 16 * 1024;
-
 /// Where a walk is.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 pub(crate) struct Place {
     folder: usize,
-    /// The place within the folder's listing, as the file system names it.
-    entry: u64,
+    /// The folder's listing, if it has begun. Kept open, it remembers by itself where it is, which is
+    /// the only way to stop and go on within a folder that all systems have.
+    listing: Option<Dir>,
 }
 
 /// Whether a walk goes on.
@@ -34,13 +31,13 @@ enum Then {
     Stop,
 }
 
-impl<F: Faults> Store<F> {
+impl Store {
     /// The number of live records. Looks at each file's metadata.
     pub(crate) fn count(&self, now: Timestamp) -> Result<u64, Error> {
         let mut live = 0;
         self.walk(&mut Place::default(), |folder, number, file| {
             if Name::read(number, file).is_some() {
-                match self.disk.stat_at(folder, file) {
+                match disk::stat_at(folder, file) {
                     Ok(stat) => live += u64::from(matches!(self.check(&stat, now), Ok(Some(_)))),
                     Err(Errno::NOENT) => {}
                     Err(errno) => return Err(failed("looking at a session's file")(errno)),
@@ -64,7 +61,7 @@ impl<F: Faults> Store<F> {
                 removed += usize::from(self.remove_expired(folder, &name, now)?);
             } else if let Some(token) = maker(file)
                 && token != self.token
-                && (dead == Some(token) || !self.locks.lives(&self.disk, token)?)
+                && (dead == Some(token) || !self.locks.lives(token)?)
             {
                 dead = Some(token);
                 self.remove(folder, file)?;
@@ -83,47 +80,50 @@ impl<F: Faults> Store<F> {
     fn walk(
         &self,
         place: &mut Place,
-        mut visit: impl FnMut(&OwnedFd, usize, &[u8]) -> Result<Then, Error>,
+        mut visit: impl FnMut(BorrowedFd<'_>, usize, &[u8]) -> Result<Then, Error>,
     ) -> Result<bool, Error> {
         let doing = "listing a folder";
-        let mut buffer = [MaybeUninit::uninit(); LISTING];
         while place.folder < FOLDERS {
-            let opened = self.disk.open_folder(&self.directory.root, &folder_name(place.folder));
-            match opened {
-                Ok(folder) => {
-                    if place.entry != 0 {
-                        self.disk.seek(&folder, place.entry).map_err(failed(doing))?;
-                    }
-                    let mut entries = RawDir::new(&folder, &mut buffer);
-                    loop {
-                        if entries.is_buffer_empty() {
-                            self.disk.list().map_err(failed(doing))?;
-                        }
-                        let Some(entry) = entries.next() else { break };
-                        let entry = entry.map_err(failed(doing))?;
-                        place.entry = entry.next_entry_cookie();
-                        // Whatever else is there is none of ours, and is left alone.
-                        let may_be_file =
-                            matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown);
-                        let file = entry.file_name().to_bytes();
-                        if may_be_file && matches!(visit(&folder, place.folder, file)?, Then::Stop)
-                        {
-                            return Ok(false);
-                        }
-                    }
-                }
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                Err(errno) => return Err(failed("opening a folder")(errno)),
+            if place.listing.is_none() {
+                place.listing = self.list(place.folder)?;
             }
-            *place = Place { folder: place.folder + 1, entry: 0 };
+            while let Some(listing) = &mut place.listing
+                && let Some(entry) = listing.read()
+            {
+                let entry = entry.map_err(failed(doing))?;
+                // Whatever else is there is none of ours, and is left alone.
+                if !matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown) {
+                    continue;
+                }
+                let folder = listing.fd().map_err(failed(doing))?;
+                let file = entry.file_name().to_bytes();
+                if matches!(visit(folder, place.folder, file)?, Then::Stop) {
+                    return Ok(false);
+                }
+            }
+            *place = Place { folder: place.folder + 1, listing: None };
         }
         Ok(true)
     }
 
+    /// Begins to list a folder; `None` if there is none.
+    fn list(&self, folder: usize) -> Result<Option<Dir>, Error> {
+        match disk::open_folder(&self.directory.root, &folder_name(folder)) {
+            Ok(folder) => disk::list(folder).map(Some).map_err(failed("listing a folder")),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(errno) => Err(failed("opening a folder")(errno)),
+        }
+    }
+
     /// Removes a file if it is expired, and tells whether it was. Whatever its content: what can't
     /// be read goes, too, when its time has come.
-    fn remove_expired(&self, folder: &OwnedFd, name: &Name, now: Timestamp) -> Result<bool, Error> {
-        let is_expired = || match self.disk.stat_at(folder, name.file()) {
+    fn remove_expired(
+        &self,
+        folder: BorrowedFd<'_>,
+        name: &Name,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        let is_expired = || match disk::stat_at(folder, name.file()) {
             Ok(stat) => Ok(is_file(&stat)
                 && self.expiries.of_file(&stat).is_some_and(|expires| expires <= now)),
             Err(Errno::NOENT) => Ok(false),
@@ -134,13 +134,13 @@ impl<F: Faults> Store<F> {
         }
         // A session that somebody is changing is in use; and if not, it is found the next time.
         let Some(queued) = self.locks.try_queue(name) else { return Ok(false) };
-        let Some(_held) = self.locks.try_hold(&self.disk, queued)? else { return Ok(false) };
+        let Some(_held) = self.locks.try_hold(queued)? else { return Ok(false) };
         // Looked at again: until now it could be changed.
         Ok(is_expired()? && self.remove(folder, name.file())?)
     }
 
-    fn remove(&self, folder: &OwnedFd, file: &[u8]) -> Result<bool, Error> {
-        match self.disk.unlink(folder, file) {
+    fn remove(&self, folder: BorrowedFd<'_>, file: &[u8]) -> Result<bool, Error> {
+        match disk::unlink(folder, file) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(failed("removing a file")(errno)),

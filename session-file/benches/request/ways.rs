@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use futures_lite::future::block_on;
 use http::header::{COOKIE, HeaderValue, SET_COOKIE};
 use http::{Request, Response};
-use rustix::fs::{AtFlags, CWD, IFlags, Mode, OFlags, RenameFlags, ioctl_getflags, ioctl_setflags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use session_core::{Manager, value};
 
 use crate::CLIENTS;
@@ -46,7 +46,6 @@ impl Way {
     }
 
     pub(crate) fn bare(directory: &Path, durable: bool) -> Self {
-        spread(directory);
         let folder = |client: usize| {
             let path = directory.join(client.to_string());
             fs::create_dir(&path).expect("is new");
@@ -97,14 +96,6 @@ fn durably(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     File::open(path.parent().expect("is in a directory"))?.sync_all()
-}
-
-/// Spreads a directory's folders over the disk, where the file system can, as the store does.
-fn spread(directory: &Path) {
-    let directory = File::open(directory).expect("is there");
-    if let Ok(flags) = ioctl_getflags(&directory) {
-        let _ = ioctl_setflags(&directory, flags | IFlags::TOPDIR);
-    }
 }
 
 /// As many bytes as a session's file has here.

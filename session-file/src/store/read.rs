@@ -1,7 +1,6 @@
 //! Reading sessions' files, and what their metadata says.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering;
 
 use rustix::fs::Stat;
 use rustix::io::Errno;
@@ -9,32 +8,30 @@ use session_core::{Error, Record, Timestamp};
 
 use super::Store;
 use crate::directory::is_file;
-use crate::disk::{FILE_MODE, Faults};
+use crate::disk::{self, FILE_MODE};
 use crate::error::{failed, unreadable};
 use crate::format;
 use crate::name::{Name, folder_name};
+use crate::platform;
 
 /// The largest file that is read where a runtime's worker may be waiting: beyond it, even what is
 /// in memory takes time.
 const CACHED_BYTES: usize = 64 * 1024;
 
-impl<F: Faults> Store<F> {
-    /// Answers at once if all that is needed is in memory; `None` if [`load`](Self::load) has to
-    /// look.
+impl Store {
+    /// Returns the answer at once if all that is needed is in memory and the platform can tell;
+    /// `None` if [`load`](Self::load) has to look.
     pub(crate) fn load_cached(
         &self,
         name: &Name,
         now: Timestamp,
     ) -> Option<Result<Option<Record>, Error>> {
-        if !self.reads_cached.load(Ordering::Relaxed) {
-            return None;
-        }
-        let file = match self.disk.open_file_cached(&self.directory.root, name.path()) {
+        let file = match platform::open_file_cached(&self.directory.root, name.path()) {
             Ok(file) => file,
             Err(Errno::NOENT) => return Some(Ok(None)),
             Err(_) => return None,
         };
-        let stat = self.disk.stat(&file).ok()?;
+        let stat = disk::stat(&file).ok()?;
         let length = match self.check(&stat, now) {
             Ok(Some(_)) => stat.st_size as usize,
             Ok(None) => return Some(Ok(None)),
@@ -44,18 +41,14 @@ impl<F: Faults> Store<F> {
             return None;
         }
         let mut bytes = vec![0; length];
-        match self.disk.read_cached(&file, &mut bytes) {
+        match platform::read_cached(&file, &mut bytes) {
             Ok(read) if read == length => Some(self.decode(&bytes, name, &stat).map(Some)),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
-                self.reads_cached.store(false, Ordering::Relaxed);
-                None
-            }
             _ => None,
         }
     }
 
     pub(crate) fn load(&self, name: &Name, now: Timestamp) -> Result<Option<Record>, Error> {
-        match self.disk.open_folder(&self.directory.root, &folder_name(name.folder())) {
+        match disk::open_folder(&self.directory.root, &folder_name(name.folder())) {
             Ok(folder) => self.read(&folder, name, now),
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::NOTDIR | Errno::LOOP) => Err(unreadable("its folder is none")),
@@ -71,7 +64,7 @@ impl<F: Faults> Store<F> {
         if stat.st_uid != self.directory.user {
             return Err(unreadable("it belongs to another user"));
         }
-        if stat.st_mode & 0o7777 != FILE_MODE {
+        if disk::mode(stat) != FILE_MODE {
             return Err(unreadable("its mode is not 600"));
         }
         let Some(expires) = self.expiries.of_file(stat) else {
@@ -90,21 +83,23 @@ impl<F: Faults> Store<F> {
     }
 
     fn read(&self, folder: &OwnedFd, name: &Name, now: Timestamp) -> Result<Option<Record>, Error> {
-        let file = match self.disk.open_file(folder, name.file()) {
+        let file = match disk::open_file(folder, name.file()) {
             Ok(file) => file,
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP) => return Err(unreadable("it is a symbolic link")),
-            Err(Errno::NXIO | Errno::NODEV) => return Err(unreadable("it is no regular file")),
+            Err(Errno::NXIO | Errno::NODEV | Errno::OPNOTSUPP) => {
+                return Err(unreadable("it is no regular file"));
+            }
             Err(Errno::PERM | Errno::ACCESS) => return Err(unreadable("it may not be read")),
             Err(errno) => return Err(failed("opening a session's file")(errno)),
         };
-        let stat = self.disk.stat(&file).map_err(failed("looking at a session's file"))?;
+        let stat = disk::stat(&file).map_err(failed("looking at a session's file"))?;
         if self.check(&stat, now)?.is_none() {
             return Ok(None);
         }
         // Checked: no more than max_bytes.
         let mut bytes = vec![0; stat.st_size as usize];
-        let read = self.disk.read(&file, &mut bytes);
+        let read = disk::read(&file, &mut bytes);
         let length = read.map_err(failed("reading a session's file"))?;
         self.decode(&bytes[..length], name, &stat).map(Some)
     }
@@ -135,7 +130,7 @@ impl<F: Faults> Store<F> {
         name: &Name,
         now: Timestamp,
     ) -> Result<bool, Error> {
-        match self.disk.stat_at(folder, name.file()) {
+        match disk::stat_at(folder, name.file()) {
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(failed("looking at a session's file")(errno)),
             Ok(stat) => match self.check(&stat, now) {

@@ -1,7 +1,5 @@
 //! Faults, at every operation; and what only shows from inside.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_lite::future::block_on;
@@ -9,7 +7,7 @@ use rustix::fs::Stat;
 use session_core::value;
 
 use super::*;
-use crate::disk::Operation;
+use crate::faults::{Fault, Fuse, Operation};
 use crate::temporary::Temporary;
 
 #[path = "../../tests/file/scratch.rs"]
@@ -27,75 +25,8 @@ const NONE: &[Durability] = &[Durability::None];
 
 const ERRNOS: [Errno; 5] = [Errno::NOSPC, Errno::IO, Errno::MFILE, Errno::ROFS, Errno::INTR];
 
-/// Lets a number of operations happen, then makes one fail, or all that follow.
-#[derive(Clone)]
-struct Fuse(Arc<Inner>);
-
-struct Inner {
-    /// Operations since it was set.
-    seen: AtomicUsize,
-    /// Of those, the ones of this kind.
-    kinds: Mutex<Vec<Operation>>,
-    fault: Mutex<Option<Fault>>,
-    /// The most bytes that a read or write moves.
-    portion: AtomicUsize,
-}
-
-#[derive(Clone, Copy)]
-struct Fault {
-    at: usize,
-    errno: Errno,
-    lasts: bool,
-}
-
-impl Fuse {
-    fn new() -> Self {
-        Self(Arc::new(Inner {
-            seen: AtomicUsize::new(0),
-            kinds: Mutex::default(),
-            fault: Mutex::default(),
-            portion: AtomicUsize::new(usize::MAX),
-        }))
-    }
-
-    fn set(&self, fault: Option<Fault>) {
-        *self.0.fault.lock() = fault;
-        self.0.kinds.lock().clear();
-        self.0.seen.store(0, Ordering::SeqCst);
-    }
-
-    /// Ends the faults; tells whether one happened.
-    fn unset(&self) -> bool {
-        let fault = self.0.fault.lock().take();
-        fault.is_some_and(|fault| self.0.seen.load(Ordering::SeqCst) > fault.at)
-    }
-
-    fn seen(&self, kind: Operation) -> usize {
-        self.0.kinds.lock().iter().filter(|seen| **seen == kind).count()
-    }
-}
-
-impl Faults for Fuse {
-    fn before(&self, operation: Operation) -> Result<(), Errno> {
-        let at = self.0.seen.fetch_add(1, Ordering::SeqCst);
-        self.0.kinds.lock().push(operation);
-        match *self.0.fault.lock() {
-            Some(fault) if at == fault.at => Err(fault.errno),
-            // An interruption that lasts would be repeated for ever.
-            Some(fault) if fault.lasts && at > fault.at && fault.errno != Errno::INTR => {
-                Err(fault.errno)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn portion(&self, length: usize) -> usize {
-        length.min(self.0.portion.load(Ordering::SeqCst))
-    }
-}
-
 struct Tested {
-    store: Store<Fuse>,
+    store: Store,
     fuse: Fuse,
     _scratch: Scratch,
 }
@@ -108,7 +39,7 @@ impl Tested {
     fn in_scratch(scratch: Scratch, sync: Durability) -> Self {
         let fuse = Fuse::new();
         let config = FileConfig::new(scratch.path()).with_sync(sync);
-        let mut store = Store::open(config, Disk(fuse.clone())).expect("opens");
+        let mut store = Store::open(config).expect("opens");
         store.locks.set_patience(Duration::ZERO);
         Self { store, fuse, _scratch: scratch }
     }
@@ -229,7 +160,7 @@ fn with_every_fault<T: std::fmt::Debug>(
         let Tested { store, fuse, _scratch } = tested;
         let config = store.config.clone();
         drop(store);
-        let store = Store::open(config, Disk(fuse.clone())).expect("opens");
+        let store = Store::open(config).expect("opens");
         let tested = Tested { store, fuse, _scratch };
         while tested.store.purge(NOW, 1000).expect("collects").more {}
         assert_eq!(tested.strays(), 0);
@@ -371,14 +302,14 @@ fn a_fault_during_open_is_an_error_and_the_next_open_works() {
                 }
                 let fuse = Fuse::new();
                 fuse.set(Some(Fault { at, errno: *errno, lasts: false }));
-                let opened = Store::open(config.clone(), Disk(fuse.clone()));
+                let opened = Store::open(config.clone());
                 failed |= fuse.unset();
                 match opened.map(drop) {
                     Ok(()) => {}
                     Err(Error::Full { .. } | Error::Unavailable { .. }) => {}
                     Err(error) => panic!("{errno:?} at {at}: {error:?}"),
                 }
-                Store::open(config, Disk(NoFaults)).expect("opens without");
+                Store::open(config).expect("opens without");
             }
             if !failed {
                 break;
@@ -392,7 +323,7 @@ fn a_fault_during_open_is_an_error_and_the_next_open_works() {
 fn short_reads_and_writes_are_completed() {
     for portion in [1, 7, 95] {
         let tested = Tested::new(Durability::None);
-        tested.fuse.0.portion.store(portion, Ordering::SeqCst);
+        tested.fuse.set_portion(portion);
         let name = tested.stored();
         assert_eq!(tested.found(&name), Some(record()));
         tested.save(&name).expect("is live");
@@ -412,7 +343,7 @@ fn a_failed_fsync_is_not_tried_again() {
     let steps = |errno| {
         tested.fuse.set(None);
         tested.save(&name).expect("is live");
-        let kinds = tested.fuse.0.kinds.lock().clone();
+        let kinds = tested.fuse.kinds();
         let syncs: Vec<_> = (0..kinds.len()).filter(|at| kinds[*at] == Operation::Sync).collect();
         assert_eq!(syncs.len(), 2, "the file, then its folder");
         syncs.into_iter().map(move |at| Fault { at, errno, lasts: false })
@@ -433,42 +364,19 @@ fn a_failed_fsync_is_not_tried_again() {
     }
 }
 
-/// A hint does nothing for folders that are there, and none is owed to it.
-#[test]
-fn folders_are_spread_before_they_are_made_where_the_file_system_can() {
-    let tested = Tested::in_scratch(Scratch::in_memory(), Durability::Full);
-    let kinds = tested.fuse.0.kinds.lock().clone();
-    let first = |kind| kinds.iter().position(|seen| *seen == kind).expect("is done");
-    let at = first(Operation::SpreadFolders);
-    assert!(at < first(Operation::MakeFolder));
-    for errno in [Errno::NOTTY, Errno::OPNOTSUPP, Errno::PERM] {
-        let scratch = Scratch::in_memory();
-        let fuse = Fuse::new();
-        fuse.set(Some(Fault { at, errno, lasts: false }));
-        let opened = Store::open(FileConfig::new(scratch.path()), Disk(fuse.clone()));
-        assert!(fuse.unset());
-        opened.map(drop).expect("opens");
-    }
-}
-
+#[cfg(all(target_os = "linux", not(session_file_portable)))]
 #[test]
 fn a_file_system_that_cannot_swap_files_renames_them() {
     let tested = Tested::new(Durability::None);
     let name = tested.stored();
+    let steps = || (tested.fuse.seen(Operation::Exchange), tested.fuse.seen(Operation::Rename));
     tested.fuse.set(None);
     tested.save(&name).expect("is live");
-    assert_eq!(
-        (tested.fuse.seen(Operation::Exchange), tested.fuse.seen(Operation::Rename)),
-        (1, 0)
-    );
-    let at = tested.fuse.0.kinds.lock().iter().position(|kind| *kind == Operation::Exchange);
+    assert_eq!(steps(), (1, 0));
+    let at = tested.fuse.kinds().iter().position(|kind| *kind == Operation::Exchange);
     tested.fuse.set(at.map(|at| Fault { at, errno: Errno::INVAL, lasts: false }));
     tested.save(&name).expect("is live");
-    tested.save(&name).expect("is live");
-    assert_eq!(
-        (tested.fuse.seen(Operation::Exchange), tested.fuse.seen(Operation::Rename)),
-        (1, 2)
-    );
+    assert_eq!(steps(), (1, 1));
     assert_eq!(tested.strays(), 0);
 }
 
@@ -476,7 +384,7 @@ fn a_file_system_that_cannot_swap_files_renames_them() {
 fn a_lock_that_is_not_given_back_is_not_waited_for_without_end() {
     let one = Tested::new(Durability::None);
     let name = one.stored();
-    let mut other = Store::open(one.store.config.clone(), Disk(NoFaults)).expect("opens");
+    let mut other = Store::open(one.store.config.clone()).expect("opens");
     other.locks.set_patience(Duration::ZERO);
     let held = one.store.hold(one.queue(&name)).expect("is free");
     let queue = || block_on(other.locks.queue(&name));
@@ -492,10 +400,9 @@ fn a_lock_that_is_not_given_back_is_not_waited_for_without_end() {
 #[test]
 fn temporaries_of_the_living_are_left_alone() {
     let one = Tested::new(Durability::None);
-    let other = Store::open(one.store.config.clone(), Disk(NoFaults)).expect("opens");
-    let folder = one.store.disk.open_folder(&one.store.directory.root, b"00").expect("opens");
-    let temporary =
-        Temporary::create(&one.store.disk, &folder, one.store.token, 7).expect("is new");
+    let other = Store::open(one.store.config.clone()).expect("opens");
+    let folder = disk::open_folder(&one.store.directory.root, b"00").expect("opens");
+    let temporary = Temporary::create(&folder, one.store.token, 7).expect("is new");
     for _ in 0..2 {
         one.store.purge(LATEST, 10).expect("collects");
         other.purge(LATEST, 10).expect("collects");
@@ -511,7 +418,7 @@ fn only_private_regular_files_are_read() {
     let tested = Tested::new(Durability::None);
     let name = tested.stored();
     let folder = tested.store.open_folder(&name).expect("opens");
-    let good = tested.store.disk.stat_at(&folder, name.file()).expect("is there");
+    let good = disk::stat_at(&folder, name.file()).expect("is there");
     let checked = |change: &dyn Fn(&mut Stat)| {
         let mut stat = good;
         change(&mut stat);

@@ -7,13 +7,14 @@ use rustix::io::Errno;
 use session_core::{Error, Record};
 
 use super::Store;
-use crate::disk::Faults;
+use crate::disk;
 use crate::error::{failed, in_doubt, not_done};
 use crate::name::{Name, folder_name};
+use crate::platform;
 use crate::temporary::Temporary;
 use crate::{Durability, format};
 
-impl<F: Faults> Store<F> {
+impl Store {
     /// The folder of a session that is to be stored. All were made when the store was opened, but
     /// what cleans up directories for temporary files removes empty ones.
     pub(super) fn make_folder(&self, name: &Name) -> Result<OwnedFd, Error> {
@@ -21,7 +22,7 @@ impl<F: Faults> Store<F> {
             Err(Error::Gone) => {}
             folder => return folder,
         }
-        match self.disk.make_folder(&self.directory.root, &folder_name(name.folder())) {
+        match disk::make_folder(&self.directory.root, &folder_name(name.folder())) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(failed("making a folder")(errno)),
         }
@@ -39,7 +40,7 @@ impl<F: Faults> Store<F> {
         record: &Record,
         name: &Name,
         next: Option<&Name>,
-    ) -> Result<Temporary<'t, F>, Error> {
+    ) -> Result<Temporary<'t>, Error> {
         if format::encoded_len(record) > self.config.max_bytes {
             return Err(Error::TooLarge {
                 what: "bytes of a session's file",
@@ -47,7 +48,7 @@ impl<F: Faults> Store<F> {
             });
         }
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let temporary = Temporary::create(&self.disk, folder, self.token, serial)?;
+        let temporary = Temporary::create(folder, self.token, serial)?;
         let bytes = format::encode(record, name.digest(), next.map(Name::digest));
         let times = self.expiries.to_file(record.expires);
         temporary.fill(&bytes, &times, self.config.sync == Durability::Full)?;
@@ -57,29 +58,20 @@ impl<F: Faults> Store<F> {
     /// Gives a temporary the session's name, all at once for whoever reads.
     pub(super) fn install(
         &self,
-        temporary: Temporary<'_, F>,
+        temporary: Temporary<'_>,
         folder: &OwnedFd,
         name: &Name,
         replaces: bool,
     ) -> Result<(), Error> {
         let doing = "installing a session's file";
-        // Ext4 writes a file to the disk before it is renamed over another one. That is for
-        // programs that forget to sync; here it costs more than all the rest of a save that is
-        // meant not to wait. Files that are swapped are left alone.
-        if replaces
-            && self.config.sync == Durability::None
-            && self.exchanges.load(Ordering::Relaxed)
-        {
-            match self.disk.exchange(folder, temporary.name(), name.file()) {
-                // Dropped, it removes the old record's file.
-                Ok(()) => return Ok(()),
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                    self.exchanges.store(false, Ordering::Relaxed);
-                }
-                Err(errno) => return Err(not_done(doing)(errno)),
+        if replaces && self.config.sync == Durability::None {
+            let swapped = platform::exchange(folder, temporary.name(), name.file());
+            if swapped.map_err(not_done(doing))? {
+                // Dropped, the temporary removes the old record's file.
+                return Ok(());
             }
         }
-        let renamed = self.disk.rename((folder, temporary.name()), (folder, name.file()));
+        let renamed = disk::rename((folder, temporary.name()), (folder, name.file()));
         renamed.map_err(not_done(doing))?;
         temporary.moved_away();
         Ok(())
@@ -88,7 +80,7 @@ impl<F: Faults> Store<F> {
     /// Waits until a change of a directory is on the disk, if it is to.
     pub(super) fn settle(&self, directory: impl AsFd) -> Result<(), Error> {
         match self.config.sync {
-            Durability::Full => self.disk.sync(directory).map_err(in_doubt("syncing a folder")),
+            Durability::Full => disk::sync(directory).map_err(in_doubt("syncing a folder")),
             Durability::None => Ok(()),
         }
     }

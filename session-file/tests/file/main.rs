@@ -1,7 +1,14 @@
 //! The provider keeps the contract, and what its documentation says beyond that.
 
+#[cfg(unix)]
 mod conformance;
+#[cfg(unix)]
 mod directory;
+#[cfg(unix)]
 mod hostile;
+#[cfg(unix)]
 mod scratch;
+#[cfg(unix)]
 mod store;
+#[cfg(not(unix))]
+mod unsupported;

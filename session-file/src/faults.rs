@@ -1,0 +1,137 @@
+//! Faults that tests make happen. Without tests, nothing is left of this at run time.
+
+/// The kinds of operations on files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Open,
+    Create,
+    MakeFolder,
+    Stat,
+    SetMode,
+    SetTimes,
+    Read,
+    Write,
+    Sync,
+    Rename,
+    #[cfg_attr(not(all(target_os = "linux", not(session_file_portable))), allow(dead_code))]
+    Exchange,
+    Unlink,
+    List,
+    Lock,
+}
+
+#[cfg(not(test))]
+pub(crate) use without::{before, portion};
+
+#[cfg(not(test))]
+mod without {
+    use rustix::io::Errno;
+
+    use super::Operation;
+
+    /// Lets the next operation happen.
+    pub(crate) fn before(_operation: Operation) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// Returns how many of this many bytes the next read or write moves.
+    pub(crate) fn portion(length: usize) -> usize {
+        length
+    }
+}
+
+#[cfg(test)]
+pub(crate) use fuse::{Fault, Fuse, before, portion};
+
+#[cfg(test)]
+mod fuse {
+    use std::cell::RefCell;
+
+    use rustix::io::Errno;
+
+    use super::Operation;
+
+    /// An operation that fails, or all from that one on.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Fault {
+        pub(crate) at: usize,
+        pub(crate) errno: Errno,
+        pub(crate) lasts: bool,
+    }
+
+    struct State {
+        /// The operations since the last `set`.
+        seen: Vec<Operation>,
+        fault: Option<Fault>,
+        /// The most bytes that a read or write moves.
+        portion: usize,
+    }
+
+    thread_local! {
+        static STATE: RefCell<State> = const { RefCell::new(State::NONE) };
+    }
+
+    impl State {
+        const NONE: Self = Self { seen: Vec::new(), fault: None, portion: usize::MAX };
+    }
+
+    /// Controls the faults of the current thread. A test calls the store on its own thread, so tests
+    /// don't disturb each other.
+    pub(crate) struct Fuse(());
+
+    impl Fuse {
+        pub(crate) fn new() -> Self {
+            STATE.set(State::NONE);
+            Self(())
+        }
+
+        /// Forgets the operations so far, and sets the next fault.
+        pub(crate) fn set(&self, fault: Option<Fault>) {
+            STATE.with_borrow_mut(|state| {
+                state.fault = fault;
+                state.seen.clear();
+            });
+        }
+
+        /// Ends the faults; tells whether one happened.
+        pub(crate) fn unset(&self) -> bool {
+            STATE.with_borrow_mut(|state| {
+                state.fault.take().is_some_and(|fault| state.seen.len() > fault.at)
+            })
+        }
+
+        pub(crate) fn set_portion(&self, portion: usize) {
+            STATE.with_borrow_mut(|state| state.portion = portion);
+        }
+
+        /// The operations since the last `set`.
+        pub(crate) fn kinds(&self) -> Vec<Operation> {
+            STATE.with_borrow(|state| state.seen.clone())
+        }
+
+        pub(crate) fn seen(&self, kind: Operation) -> usize {
+            self.kinds().into_iter().filter(|seen| *seen == kind).count()
+        }
+    }
+
+    /// Lets the next operation happen, or makes it fail.
+    pub(crate) fn before(operation: Operation) -> Result<(), Errno> {
+        STATE.with_borrow_mut(|state| {
+            let at = state.seen.len();
+            state.seen.push(operation);
+            match state.fault {
+                Some(fault) if at == fault.at => Err(fault.errno),
+                // An interruption that lasts would be repeated for ever.
+                Some(fault) if fault.lasts && at > fault.at && fault.errno != Errno::INTR => {
+                    Err(fault.errno)
+                }
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// Returns how many of this many bytes the next read or write moves; one at least.
+    pub(crate) fn portion(length: usize) -> usize {
+        STATE.with_borrow(|state| length.min(state.portion))
+    }
+}

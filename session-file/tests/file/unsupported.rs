@@ -1,0 +1,12 @@
+//! What a system hears that the provider does not run on yet.
+
+use session_core::Error;
+use session_file::{FileConfig, FileProvider};
+
+#[test]
+fn opening_says_that_this_system_will_not_do() {
+    match FileProvider::open(FileConfig::new("/sessions")) {
+        Err(Error::Config(message)) => assert!(message.contains("does not run on"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+}
