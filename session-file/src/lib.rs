@@ -69,7 +69,9 @@ mod unsupported;
 #[cfg(unix)]
 mod walk;
 
-use std::sync::{Arc, Once};
+use std::sync::Arc;
+
+use once_cell::sync::OnceCell;
 
 pub use config::{Durability, FileConfig};
 #[cfg(unix)]
@@ -83,8 +85,8 @@ pub use unsupported::FileProvider;
 /// If something else was registered under that name before: the program would not get the store
 /// it asks for.
 pub fn init() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
+    static REGISTERED: OnceCell<()> = OnceCell::new();
+    REGISTERED.get_or_init(|| {
         let open =
             |source: &str| Ok(Arc::new(FileProvider::open(FileConfig::parse(source)?)?) as _);
         if let Err(error) = session_core::register("file", open) {
