@@ -13,7 +13,7 @@ use http::{Request, Response};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use session_core::{Manager, value};
 
-use crate::CLIENTS;
+use crate::rounds::CLIENTS;
 
 pub(crate) enum Way {
     Library(Manager, Vec<HeaderValue>),
