@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use session_core::{Error, Source};
+use session_core::Error;
+use session_core::provider::Source;
 
 /// Whether a change is on the disk when it is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -24,7 +24,8 @@
 //! ```
 //!
 //! # Operation
-//! - A session is one file; its name is the SHA-256 of the id, its modification time is the expiry.
+//! - A session is one file; its name is the session's key, its modification time the expiry, its time of
+//!   access the last use.
 //!   Back up and copy with modification times preserved (`cp -a`, `rsync -t`, `tar`).
 //! - `count` looks at every file's metadata, and so does a round of collection: about a microsecond
 //!   each. With millions of sessions choose a longer `gc_every`.
@@ -47,8 +48,6 @@ mod disk;
 #[cfg(unix)]
 mod error;
 #[cfg(unix)]
-mod expiry;
-#[cfg(unix)]
 mod faults;
 #[cfg(unix)]
 mod format;
@@ -64,6 +63,8 @@ mod provider;
 mod store;
 #[cfg(unix)]
 mod temporary;
+#[cfg(unix)]
+mod times;
 #[cfg(not(unix))]
 mod unsupported;
 #[cfg(unix)]
@@ -89,7 +90,7 @@ pub fn init() {
     REGISTERED.get_or_init(|| {
         let open =
             |source: &str| Ok(Arc::new(FileProvider::open(FileConfig::parse(source)?)?) as _);
-        if let Err(error) = session_core::register("file", open) {
+        if let Err(error) = session_core::provider::register("file", open) {
             panic!("{error}");
         }
     });

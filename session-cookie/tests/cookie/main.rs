@@ -7,4 +7,5 @@ mod hostile;
 mod revocation;
 mod rotation;
 mod several;
+mod shelf;
 mod site;

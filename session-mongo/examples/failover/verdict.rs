@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use session_core::{Provider, Record, SessionId};
+use session_core::SessionId;
+use session_core::provider::{Provider, Record};
 
-use crate::ledger::{Fate, KEYS, Ledger, Outcomes};
+use crate::ledger::{KEYS, Ledger, Outcomes, Own, Stage};
 use crate::worker::{key, shared_id};
-use crate::{NOW, Probe};
+use crate::{NOW, Probe, holder};
 
 /// Prints what is as it should be and what isn't.
 pub(crate) fn pronounce(books: &[Ledger], store: &Probe, lasted: Duration) -> ExitCode {
@@ -65,30 +66,45 @@ pub(crate) fn pronounce(books: &[Ledger], store: &Probe, lasted: Duration) -> Ex
          {settled} of the doubtful ones had been applied"
     );
 
-    let (mut live, mut dead, mut gone, mut back) = (0, 0, 0, 0);
-    for (id, fate) in &total.own {
-        let there = load(store, *id).is_some();
-        match fate {
-            Fate::Live => {
-                live += 1;
-                gone += usize::from(!there);
-            }
-            Fate::Dead => {
-                dead += 1;
-                back += usize::from(there);
-            }
+    let (mut live, mut dead, mut gone, mut back, mut halves) = (0, 0, 0, 0, 0);
+    let (mut logins, mut undone) = (0, 0);
+    for own in &total.own {
+        let record = load(store, own.ids[0]);
+        logins += usize::from(own.least >= Stage::LoggedIn);
+        dead += usize::from(own.least == Stage::Ended);
+        live += usize::from(own.most != Stage::Ended);
+        match stage(own, record.as_ref()) {
+            None => halves += 1,
+            Some(Stage::Ended) => gone += usize::from(own.most != Stage::Ended),
+            Some(_) if own.least == Stage::Ended => back += 1,
+            Some(stage) => undone += usize::from(stage < own.least || stage > own.most),
         }
     }
     println!("{live} sessions that should be there: {gone} lost");
-    println!("{dead} destroyed sessions and old ids: {back} back");
+    println!("{dead} sessions that were destroyed: {back} back");
+    println!(
+        "{logins} acknowledged logins, each with a new id: {halves} half done, {undone} undone or \
+         done without being told"
+    );
     println!("{vanished} operations on a session that should have been there found none");
-    let wrong = lost + gone + back;
+    let wrong = lost + gone + back + halves + undone;
     if wrong == 0 && uncounted == 0 && overcounted == 0 && vanished == 0 {
         println!("nothing was lost, and nothing came back");
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// The stage of a session by what is stored of it; `None` if its parts belong to several: an id that opens
+/// what a later one got, or the other way round.
+fn stage(own: &Own, record: Option<&Record>) -> Option<Stage> {
+    let Some(record) = record else { return Some(Stage::Ended) };
+    let opened_by = own.ids.iter().position(|id| holder(id) == record.holder)?;
+    let stage = Stage::ALL[opened_by];
+    let is_logged_in = record.owner() == Some("ada");
+    let value = record.values.get("stage").map_or(0, |value| value[0]);
+    (is_logged_in == (stage >= Stage::LoggedIn) && value == stage as u8).then_some(stage)
 }
 
 fn load(store: &Probe, id: SessionId) -> Option<Record> {

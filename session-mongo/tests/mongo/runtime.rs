@@ -1,6 +1,7 @@
 //! The provider works wherever it is used from.
 
-use session_core::{Manager, Provider, Record, SessionId, Timestamp};
+use session_core::provider::{Provider, Record, Verifier};
+use session_core::{Manager, SessionId, Timestamp};
 
 use crate::server::Server;
 
@@ -9,15 +10,15 @@ const EXPIRES: Timestamp = Timestamp::from_millis(1_800_003_600_123);
 
 fn record() -> Record {
     let values = [("a", [1])].into_iter().collect();
-    Record { created: NOW, expires: EXPIRES, owner: None, values }
+    Record { values, ..Record::new(Verifier::from_bytes([7; 32]), NOW, EXPIRES) }
 }
 
 /// Everything that a handler does.
 async fn journey(provider: &dyn Provider) {
     let id = SessionId::generate().unwrap();
-    let token = provider.create(&id, record(), NOW).await.unwrap();
-    assert_eq!(provider.load(&token, NOW).await.unwrap(), Some(record()));
-    provider.destroy(&token, NOW).await.unwrap();
+    assert!(provider.create(&id, record(), NOW).await.unwrap().is_none());
+    assert_eq!(provider.load(&id.into(), NOW).await.unwrap(), Some(record()));
+    provider.destroy(&id.key(), EXPIRES, NOW).await.unwrap();
     assert_eq!(provider.count(NOW).await.unwrap(), 0);
 }
 
