@@ -8,8 +8,8 @@
 
 use hyper::header::{AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderValue};
 use hyper::{Request, Response};
-use session_core::transport::{Announcement, Found, RequestHead};
-use session_core::{Carrier, Error, Manager, Transport};
+use session_core::transport::{Announcement, Carrier, Found, RequestHead, Transport};
+use session_core::{Error, Manager};
 
 /// Takes tokens as `Authorization: Bearer TOKEN`, and issues them as `Session-Token: TOKEN`.
 #[derive(Debug)]
@@ -27,15 +27,15 @@ impl Transport for BearerTransport {
 
     fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
         let mut values = request.headers.get_all(AUTHORIZATION).iter();
-        let (Some(value), other) = (values.next(), values.next()) else { return Found::Nothing };
+        let (Some(value), other) = (values.next(), values.next()) else { return Found::nothing() };
         let token = value.to_str().ok().and_then(|text| {
             // The scheme's name has no case (RFC 9110, section 11.1).
             let (scheme, token) = text.split_at_checked(SCHEME.len())?;
             scheme.eq_ignore_ascii_case(SCHEME).then_some(token)
         });
         match (token, other) {
-            (Some(token), None) => Found::Text(token.as_bytes().into(), Carrier::Header),
-            _ => Found::Malformed(Carrier::Header),
+            (Some(token), None) => Found::nothing().with(token.as_bytes(), Carrier::Header),
+            _ => Found::unreadable(Carrier::Header),
         }
     }
 
@@ -71,7 +71,7 @@ async fn run(provider: &str, source: &str) -> Result<(), Error> {
     session_memory::init();
     session_cookie::init();
     let manager = Manager::builder()
-        .with_provider(session_core::open(provider, source)?)
+        .with_provider(session_core::provider::open(provider, source)?)
         .with_transport(BearerTransport)
         .build()?;
     let mut token: Option<String> = None;
@@ -117,11 +117,9 @@ mod tests {
             for value in values {
                 request.headers_mut().append(AUTHORIZATION, value.parse().unwrap());
             }
-            match BearerTransport.find((&request).into()) {
-                Found::Nothing => None,
-                Found::Text(text, _) => Some(String::from_utf8_lossy(&text).into_owned()),
-                Found::Malformed(_) => Some("malformed".into()),
-            }
+            let found = BearerTransport.find((&request).into());
+            let text = found.texts().first().map(|text| String::from_utf8_lossy(text).into_owned());
+            found.carrier().map(|_| text.unwrap_or("malformed".into()))
         };
         assert_eq!(found(&[]), None);
         assert_eq!(found(&["Bearer abc"]).as_deref(), Some("abc"));

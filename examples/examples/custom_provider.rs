@@ -15,44 +15,27 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use session_core::{
-    Changes, Error, Manager, Provider, ProviderFuture, Purged, Record, SessionId, SessionService,
-    Sessions, Source, Timestamp, Token,
+use session_core::provider::{
+    Answer, Changes, Provider, ProviderFuture, Purged, Record, Source, Token, Touch, Verifier,
+    register,
 };
+use session_core::{Error, Manager, SessionId, SessionKey, SessionService, Sessions, Timestamp};
 use tokio::net::TcpListener;
 
-type Digest = [u8; 32];
-
-/// Keeps records in a map, under the digests of their ids: a store that leaks opens no session.
+/// Keeps records in a map, by the sessions' keys. What a record has of its client's secret is a digest,
+/// so a store that leaks opens no session.
 ///
 /// Each operation holds the lock from beginning to end, so it is atomic; and nothing waits, so the
-/// answers are ready at once. A store that waits answers `ProviderFuture::boxed(async move { ... })`.
+/// outcomes are ready at once. A store that waits returns `ProviderFuture::boxed(async move { ... })`.
 #[derive(Default)]
 struct ShelfProvider {
-    records: Mutex<BTreeMap<Digest, Record>>,
+    records: Mutex<BTreeMap<SessionKey, Record>>,
 }
 
 impl ShelfProvider {
-    fn records(&self) -> MutexGuard<'_, BTreeMap<Digest, Record>> {
+    fn records(&self) -> MutexGuard<'_, BTreeMap<SessionKey, Record>> {
         self.records.lock().expect("no holder of the lock panics")
     }
-
-    /// Runs `change` on a live record; an expired one is gone, collected or not.
-    fn change(
-        &self,
-        token: &Token,
-        now: Timestamp,
-        change: impl FnOnce(&mut Record) -> Result<(), Error>,
-    ) -> Result<Token, Error> {
-        let mut records = self.records();
-        let record = records.get_mut(&token.id().digest()).filter(|record| record.is_live(now));
-        change(record.ok_or(Error::Gone)?)?;
-        Ok(token.clone())
-    }
-}
-
-fn is_live(records: &BTreeMap<Digest, Record>, id: &SessionId, now: Timestamp) -> bool {
-    records.get(&id.digest()).is_some_and(|record| record.is_live(now))
 }
 
 impl Provider for ShelfProvider {
@@ -61,74 +44,60 @@ impl Provider for ShelfProvider {
         id: &'a SessionId,
         record: Record,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
+    ) -> Answer<'a, Option<Token>> {
         let mut records = self.records();
-        ProviderFuture::ready(if is_live(&records, id, now) {
+        let is_taken = records.get(&id.key()).is_some_and(|record| record.is_live(now));
+        ProviderFuture::ready(if is_taken {
             Err(Error::Exists)
         } else {
-            records.insert(id.digest(), record);
-            Ok(Token::from(*id))
+            records.insert(id.key(), record);
+            Ok(None)
         })
     }
 
-    fn load<'a>(
-        &'a self,
-        token: &'a Token,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Option<Record>, Error>> {
-        let record = self.records().get(&token.id().digest()).cloned();
+    fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>> {
+        let record = self.records().get(&token.key()).cloned();
         ProviderFuture::ready(Ok(record.filter(|record| record.is_live(now))))
     }
 
     fn save<'a>(
         &'a self,
         token: &'a Token,
+        holder: &'a Verifier,
         changes: &'a Changes,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        ProviderFuture::ready(self.change(token, now, |record| record.apply(changes, now)))
-    }
-
-    fn rename<'a>(
-        &'a self,
-        token: &'a Token,
-        new_id: &'a SessionId,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
+    ) -> Answer<'a, Option<Token>> {
         let mut records = self.records();
-        ProviderFuture::ready(if !is_live(&records, token.id(), now) {
-            Err(Error::Gone)
-        } else if is_live(&records, new_id, now) {
-            Err(Error::Exists)
-        } else {
-            let record = records.remove(&token.id().digest());
-            records.extend(record.map(|record| (new_id.digest(), record)));
-            Ok(Token::from(*new_id))
-        })
-    }
-
-    fn destroy<'a>(
-        &'a self,
-        token: &'a Token,
-        _now: Timestamp,
-    ) -> ProviderFuture<'a, Result<(), Error>> {
-        self.records().remove(&token.id().digest());
-        ProviderFuture::ready(Ok(()))
+        let saved = match records.get_mut(&token.key()) {
+            // All or nothing: whether it is live, who holds it, expected values, limits, the changes.
+            Some(record) => record.apply(holder, changes, now),
+            None => Err(Error::Gone),
+        };
+        ProviderFuture::ready(saved.map(|()| None))
     }
 
     fn touch<'a>(
         &'a self,
         token: &'a Token,
-        expires: Timestamp,
+        touch: Touch,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        ProviderFuture::ready(self.change(token, now, |record| {
-            record.expires = record.expires.max(expires);
-            Ok(())
-        }))
+    ) -> Answer<'a, Option<Token>> {
+        let mut records = self.records();
+        let touched = records.get_mut(&token.key()).ok_or(Error::Gone);
+        ProviderFuture::ready(touched.and_then(|record| record.touch(touch, now)).map(|()| None))
     }
 
-    fn count(&self, now: Timestamp) -> ProviderFuture<'_, Result<u64, Error>> {
+    fn destroy<'a>(
+        &'a self,
+        key: &'a SessionKey,
+        _until: Timestamp,
+        _now: Timestamp,
+    ) -> Answer<'a, ()> {
+        self.records().remove(key);
+        ProviderFuture::ready(Ok(()))
+    }
+
+    fn count(&self, now: Timestamp) -> Answer<'_, u64> {
         let live = self.records().values().filter(|record| record.is_live(now)).count();
         ProviderFuture::ready(Ok(live as u64))
     }
@@ -137,17 +106,17 @@ impl Provider for ShelfProvider {
     /// expired.
     fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error> {
         let mut records = self.records();
-        let expired = |(_, record): &(&Digest, &Record)| !record.is_live(now);
-        let digests: Vec<Digest> =
-            records.iter().filter(expired).take(limit).map(|(digest, _)| *digest).collect();
-        for digest in &digests {
-            records.remove(digest);
+        let expired = |(_, record): &(&SessionKey, &Record)| !record.is_live(now);
+        let keys: Vec<SessionKey> =
+            records.iter().filter(expired).take(limit).map(|(key, _)| *key).collect();
+        for key in &keys {
+            records.remove(key);
         }
-        Ok(Purged { removed: digests.len(), more: digests.len() == limit })
+        Ok(Purged { removed: keys.len(), more: keys.len() == limit })
     }
 }
 
-/// Shows no id, no value and no owner.
+/// Shows no digest, no value and no owner.
 impl fmt::Debug for ShelfProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ShelfProvider").finish_non_exhaustive()
@@ -156,7 +125,7 @@ impl fmt::Debug for ShelfProvider {
 
 /// What a provider crate's `init()` does.
 fn init() -> Result<(), Error> {
-    session_core::register("shelf", |source| {
+    register("shelf", |source| {
         // It has no options: any is an error that names it.
         Source::parse(source)?.finish()?;
         Ok(Arc::new(ShelfProvider::default()))

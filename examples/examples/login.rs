@@ -11,7 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use session_core::{Error, Manager, SessionService, Sessions};
+use session_core::{Error, LoadedSession, Manager, SessionService, Sessions};
 use tokio::net::TcpListener;
 
 /// An error becomes a response of its status, by the wrapper: 503 where the store is down.
@@ -20,18 +20,24 @@ async fn handle(request: Request<Incoming>) -> Result<Response<String>, Error> {
     let sessions = parts.extensions.get::<Sessions>().expect("the wrapper puts them there");
     let session = sessions.only().load().await?;
     match (parts.method, parts.uri.path()) {
-        (Method::POST, "/login") => {
-            let Some(name) = name(body).await else { return Ok(bad_request()) };
-            session.set("user", &name)?;
-            session.regenerate().await?; // whoever knew the old id is not logged in
-            Ok(to_home())
-        }
-        (Method::POST, "/logout") => {
-            session.destroy().await?;
-            Ok(to_home())
-        }
-        _ => Ok(home(session.get("user")?)),
+        (Method::POST, "/login") => match name(body).await {
+            Some(name) => log_in(&session, &name),
+            None => Ok(bad_request()),
+        },
+        (Method::POST, "/logout") => log_out(&session).await,
+        _ => Ok(home(session.owner())),
     }
+}
+
+/// Call this once the password was right.
+fn log_in(session: &LoadedSession, user: &str) -> Result<Response<String>, Error> {
+    session.log_in(user)?; // gives the session a new id, in the save at the end of the request
+    Ok(to_home())
+}
+
+async fn log_out(session: &LoadedSession) -> Result<Response<String>, Error> {
+    session.destroy().await?; // ends the session at once; the response clears the cookie
+    Ok(to_home())
 }
 
 /// The name in a login form, unless there is none, or the form is far too long.

@@ -2,9 +2,10 @@
 
 const README: &str = include_str!("../../README.md");
 
-const EXAMPLES: [&str; 3] = [
+const EXAMPLES: [&str; 4] = [
     include_str!("../examples/counter.rs"),
     include_str!("../examples/custom_provider.rs"),
+    include_str!("../examples/login.rs"),
     include_str!("../examples/wrapper.rs"),
 ];
 
@@ -19,7 +20,7 @@ fn the_readme_shows_what_the_examples_say() {
     for block in blocks("rust") {
         assert!(EXAMPLES.iter().any(|example| example.contains(block)), "in no example:\n{block}");
     }
-    assert!(blocks("rust").count() >= 3);
+    assert!(blocks("rust").count() >= 4);
 }
 
 #[test]

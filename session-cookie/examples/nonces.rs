@@ -9,28 +9,27 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use futures_lite::future::block_on;
 use session_cookie::{CookieConfig, CookieProvider, KeyRing};
-use session_core::{Provider as _, Record, Timestamp};
+use session_core::Timestamp;
+use session_core::provider::{Provider as _, Record};
 
 const SEALS: usize = 10_000_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let provider = CookieProvider::new(CookieConfig::new(KeyRing::ephemeral()?));
     let now = Timestamp::from_millis(1_800_000_000_000);
-    let record = Record {
-        created: now,
-        expires: now.saturating_add(Duration::from_secs(1800)),
-        ..Record::default()
-    };
-    let token = provider.new_token()?;
+    let id = provider.new_id()?;
+    let holder = provider.verifier(&id.into(), "");
+    let record = Record::new(holder, now, now.saturating_add(Duration::from_secs(1800)));
     let mut seen = HashSet::<[u8; 12], BuildHasherDefault<Random>>::default();
     seen.reserve(SEALS);
     for _ in 0..SEALS {
-        let sealed = block_on(provider.create(token.id(), record.clone(), now))?;
+        let sealed = block_on(provider.create(&id, record.clone(), now))?;
+        let sealed = sealed.ok_or("a sealed session has a token of its own")?;
         let text = sealed.own_text().ok_or("a sealed session has a text of its own")?;
-        // Format, key and id are 10 bytes; the nonce's 12 follow.
-        let mut head = [0; 24];
-        BASE64_URL_SAFE_NO_PAD.decode_slice(&text[..32], &mut head)?;
-        let nonce = *head[10..].first_chunk().ok_or("a seal has a nonce")?;
+        // Format and key are 2 bytes; the nonce's 12 follow.
+        let mut head = [0; 15];
+        BASE64_URL_SAFE_NO_PAD.decode_slice(&text[..20], &mut head)?;
+        let nonce = *head[2..].first_chunk().ok_or("a seal has a nonce")?;
         if !seen.insert(nonce) {
             return Err(format!("a nonce came twice, after {} seals", seen.len()).into());
         }

@@ -1,140 +1,114 @@
-//! One stored value under encryption.
+//! One part of a stored record under encryption.
 
-use session_core::Error;
+use session_core::{Error, SessionKey};
 
 use crate::KeyRing;
 use crate::cipher::{NONCE, TAG};
 use crate::key::Key;
 
-/// What a ciphertext is, and where it stands: it is authenticated with it, and can't be read
-/// anywhere else.
+/// Which part of a session a ciphertext is. It is authenticated with it, so that the ciphertext can't
+/// be read as any other part, or as a part of another session.
 ///
-/// A ciphertext is MessagePack bytes (bin 8, 16 or 32) with this content:
+/// A ciphertext is:
 ///
 /// | part | bytes | |
 /// |---|---|---|
 /// | version | 1 | `0x01` |
-/// | key | 4 | the key's id |
+/// | key | 4 | the id of the ring's key |
 /// | nonce | 12 | random |
 /// | ciphertext | | AES-256-GCM-SIV (RFC 8452) |
 /// | tag | 16 | |
 ///
-/// Authenticated with it are version, key id, what it is (one byte: `v`, `o` or `b`), and for
-/// values and owners the record's salt (16 bytes) and the key that it is stored under; for bonds
-/// the digest of the id.
+/// Authenticated with it are the version, the ring key's id, the part (one byte: `v`, `s` or `l`), the
+/// session's key (12 bytes), and for a value its own key.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Place<'a> {
-    Value(&'a Salt, &'a str),
-    Owner(&'a Salt),
-    Bond(&'a [u8; 32]),
+pub(crate) enum Part<'a> {
+    /// The value of this key.
+    Value(&'a str),
+    /// Who holds the session and who is logged in.
+    Seal,
+    /// The label of the login.
+    Label,
 }
 
 const VERSION: u8 = 1;
-const SALT: usize = 16;
 
 /// Version, key id and nonce.
 const HEAD: usize = 1 + 4 + NONCE;
 
 /// What encryption adds to a value, at the most: a length, too, which takes five bytes.
-pub(crate) const ADDED_TO_VALUE: usize = 5 + HEAD + TAG + 1;
+pub(crate) const ADDED_TO_VALUE: usize = 5 + HEAD + TAG;
 
-/// Random bytes that the values of one record have in common.
-pub(crate) type Salt = [u8; SALT];
+/// Why a stored record can't be read, as [`Error::Unreadable`] says it.
+pub(crate) type Reason = &'static str;
 
-/// Why a stored record can't be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Closed {
-    /// Its key is not in the ring.
-    UnknownKey,
-    /// It is damaged, not encrypted, or another session's.
-    Damaged,
-}
+pub(crate) const DAMAGED: Reason =
+    "it is damaged, not encrypted, or was stored for another session";
+pub(crate) const UNKNOWN_KEY: Reason = "it is encrypted under a key that is not in the key ring";
 
-impl From<Closed> for Error {
-    fn from(closed: Closed) -> Self {
-        match closed {
-            Closed::UnknownKey => Self::config(
-                "a stored session is encrypted under a key that is not in the key ring; put the \
-                 key back, behind the others",
-            ),
-            Closed::Damaged => Self::Unreadable {
-                reason: "it is damaged, not encrypted, or was stored for another session",
-            },
-        }
-    }
-}
-
-impl Place<'_> {
-    /// Encrypts under the first key.
-    pub(crate) fn encrypt(self, ring: &KeyRing, plain: &[u8]) -> Result<Vec<u8>, Error> {
+impl Part<'_> {
+    /// Encrypts this part of a session under the ring's first key.
+    pub(crate) fn encrypt(self, ring: &KeyRing, session: &SessionKey, plain: &[u8]) -> Vec<u8> {
         let key = ring.first();
-        let length = HEAD + plain.len() + TAG;
-        let mut bytes = Vec::with_capacity(5 + length);
-        match length {
-            0..=0xff => bytes.extend([0xc4, length as u8]),
-            0x100..=0xffff => {
-                bytes.push(0xc5);
-                bytes.extend((length as u16).to_be_bytes());
-            }
-            _ => {
-                let Ok(length) = u32::try_from(length) else {
-                    return Err(Error::TooLarge { what: "value bytes", limit: u32::MAX as usize });
-                };
-                bytes.push(0xc6);
-                bytes.extend(length.to_be_bytes());
-            }
-        }
+        let mut bytes = Vec::with_capacity(HEAD + plain.len() + TAG);
         bytes.push(VERSION);
         bytes.extend(key.id);
         let from = bytes.len();
         bytes.extend([0; NONCE]);
         bytes.extend(plain);
-        let tag = key.rest_cipher.seal(&self.context(key), &mut bytes[from..]);
+        let tag = key.rest_cipher.seal(&self.context(key, session), &mut bytes[from..]);
         bytes.extend(tag);
-        Ok(bytes)
+        bytes
     }
 
-    /// Answers whether the first key encrypted it, too.
-    pub(crate) fn decrypt(self, ring: &KeyRing, stored: &[u8]) -> Result<(Vec<u8>, bool), Closed> {
-        let content = bin(stored).ok_or(Closed::Damaged)?;
-        let (&[version, a, b, c, d], sealed) =
-            content.split_first_chunk().ok_or(Closed::Damaged)?;
+    /// Decrypts this part of a session, under any key of the ring.
+    pub(crate) fn decrypt(
+        self,
+        ring: &KeyRing,
+        session: &SessionKey,
+        bytes: &[u8],
+    ) -> Result<Vec<u8>, Reason> {
+        let (&[version, ref id @ ..], sealed) = bytes.split_first_chunk::<5>().ok_or(DAMAGED)?;
         if version != VERSION {
-            return Err(Closed::Damaged);
+            return Err(DAMAGED);
         }
-        let key = ring.with_id([a, b, c, d]).ok_or(Closed::UnknownKey)?;
+        let key = ring.with_id(*id).ok_or(UNKNOWN_KEY)?;
         let mut plain = sealed.to_vec();
-        let opened = key.rest_cipher.open(&self.context(key), &mut plain).ok_or(Closed::Damaged)?;
+        let context = self.context(key, session);
+        let opened = key.rest_cipher.open(&context, &mut plain).ok_or(DAMAGED)?;
         let length = opened.len();
         plain.drain(..NONCE);
         plain.truncate(length);
-        Ok((plain, key.id == ring.first().id))
+        Ok(plain)
     }
 
-    fn context(self, key: &Key) -> Vec<u8> {
-        let mut context = vec![VERSION];
-        context.extend(key.id);
-        let (kind, salt, rest) = match self {
-            Self::Value(salt, key) => (b'v', &salt[..], key.as_bytes()),
-            Self::Owner(salt) => (b'o', &salt[..], &[][..]),
-            Self::Bond(digest) => (b'b', &[][..], &digest[..]),
+    fn context(self, key: &Key, session: &SessionKey) -> Vec<u8> {
+        let (kind, name) = match self {
+            Self::Value(name) => (b'v', name),
+            Self::Seal => (b's', ""),
+            Self::Label => (b'l', ""),
         };
-        context.push(kind);
-        context.extend(salt);
-        context.extend(rest);
-        context
+        [&[VERSION], &key.id[..], &[kind], session.as_bytes(), name.as_bytes()].concat()
     }
 }
 
-/// The content of MessagePack bytes, which are all there is.
-fn bin(stored: &[u8]) -> Option<&[u8]> {
-    let (&marker, rest) = stored.split_first()?;
-    let (length, content) = rest.split_at_checked(match marker {
-        0xc4 => 1,
-        0xc5 => 2,
-        0xc6 => 4,
-        _ => return None,
-    })?;
-    let length = length.iter().fold(0usize, |length, byte| length << 8 | usize::from(*byte));
-    (content.len() == length).then_some(content)
+/// Whether the ring's first key made a ciphertext.
+pub(crate) fn is_by_first(ring: &KeyRing, bytes: &[u8]) -> bool {
+    bytes.get(1..5) == Some(&ring.first().id)
+}
+
+/// Writes bytes as a MessagePack value, as stores may expect of a value: bin 8, 16 or 32.
+pub(crate) fn to_value(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    let too_large = || Error::TooLarge { what: "value bytes", limit: u32::MAX as usize };
+    let length = u32::try_from(bytes.len()).map_err(|_| too_large())?;
+    let mut value = Vec::with_capacity(5 + bytes.len());
+    rmp::encode::write_bin_len(&mut value, length).map_err(|_| too_large())?;
+    value.extend(bytes);
+    Ok(value)
+}
+
+/// Reads what [`to_value`] wrote.
+pub(crate) fn from_value(mut value: &[u8]) -> Result<&[u8], Reason> {
+    let length = rmp::decode::read_bin_len(&mut value).map_err(|_| DAMAGED)?;
+    if value.len() == length as usize { Ok(value) } else { Err(DAMAGED) }
 }

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use session_core::{Error, Provider, Source};
+use session_core::Error;
+use session_core::provider::{Provider, Source};
 
 use crate::{KeyRing, Mode};
 
-/// How sessions are sealed, and what remembers the ended ones.
+/// How sessions are sealed, and what remembers their new ids and their ends.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct CookieConfig {
@@ -15,17 +16,17 @@ pub struct CookieConfig {
     pub keys: KeyRing,
     /// Encrypted or signed. Defaults to encrypted.
     pub mode: Mode,
-    /// The store of ended sessions. Defaults to none.
+    /// The store of new ids and of ended sessions. Defaults to none.
     pub revocations: Option<Arc<dyn Provider>>,
 }
 
 impl CookieConfig {
-    /// Encrypted under these keys, without a store of ended sessions.
+    /// Encrypted under these keys, without a store of revocations.
     pub fn new(keys: KeyRing) -> Self {
         Self { keys, mode: Mode::Encrypted, revocations: None }
     }
 
-    /// Reads a source string, and opens the store of ended sessions that it names.
+    /// Reads a source string, and opens the store of revocations that it names.
     ///
     /// # Errors
     /// [`Error::Config`] for an unknown option, for keys as [`KeyRing::take`] says, and what the
@@ -49,7 +50,7 @@ impl CookieConfig {
                 return Err(Error::config("revocations need a provider that stores at the server"));
             }
             (Some(name), rest) => {
-                Some(session_core::open(&name, rest.as_deref().unwrap_or_default())?)
+                Some(session_core::provider::open(&name, rest.as_deref().unwrap_or_default())?)
             }
         };
         Ok(Self { keys, mode, revocations })

@@ -1,152 +1,107 @@
 //! What is under the seal.
 
-use session_core::{Record, Timestamp, Values};
+use serde::{Deserialize, Serialize};
+use session_core::provider::{Login, Record, Verifier};
+use session_core::{Secret, SessionId, SessionKey, Timestamp};
 
-/// A session as its cookie holds it.
+/// A session as its cookie holds it, in version 1.
 ///
-/// Version 1, in order; a number is in LEB128: seven bits a byte, the lowest first, the high bit on
-/// all bytes but the last.
-///
-/// | part | length | |
-/// |---|---|---|
-/// | created | number | milliseconds since the Unix epoch |
-/// | issued | span | after created |
-/// | expires | span | after issued |
-/// | deadline and owner | number | bit 0: there is an owner; the rest: 0 for no deadline, else 1 and its span after created |
-/// | owner | number, bytes | if there is one: its length and UTF-8 text |
-/// | entries | the rest | sorted by key |
-///
-/// A span of time is a number, whose low two bits are the unit, and the rest how many: 0 for
-/// milliseconds, 1 for seconds, 2 for minutes, 3 for hours; the largest that leaves no fraction.
-/// Lifetimes are whole minutes or hours mostly, and take a byte or two.
-///
-/// An entry is a byte, whose high four bits are the key's length and whose low four bits are the
-/// value's; then, for each that is 15, a number to be added to it; then the key's UTF-8 text and
-/// the encoded value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Content {
-    pub(crate) record: Record,
-    /// When the seal was made.
-    pub(crate) issued: Timestamp,
-    /// The end of the absolute lifetime.
-    pub(crate) deadline: Option<Timestamp>,
+/// It is written by `postcard`, whose format is fixed: fields in order, without names; numbers in
+/// LEB128 (seven bits a byte, the lowest first); texts and bytes after their length; an option after
+/// a byte that says whether it is there. Times are milliseconds. All but the first are relative to an
+/// earlier one, modulo 2⁶⁴, because that is short.
+#[derive(Serialize, Deserialize)]
+struct Content<'a> {
+    key: [u8; SessionKey::BYTES],
+    /// Without the zeros that it ends with.
+    secret: &'a [u8],
+    /// Since the Unix epoch.
+    created: u64,
+    /// Since `created`.
+    renewed: u64,
+    /// Since `created`.
+    used: u64,
+    /// Since `used`.
+    expires: u64,
+    login: Option<ContentLogin<'a>>,
+    cookie: u32,
+    /// Sorted by key.
+    #[serde(borrow)]
+    values: Vec<(&'a str, &'a [u8])>,
 }
 
-/// The units of a span in milliseconds.
-const UNITS: [u64; 4] = [1, 1000, 60_000, 3_600_000];
-
-/// The longest span, in milliseconds: 36 million years.
-const LONGEST: u64 = 1 << 60;
-
-impl Content {
-    pub(crate) fn encode(&self, buffer: &mut Vec<u8>) {
-        let Self { record, issued, deadline } = self;
-        number(buffer, record.created.as_millis());
-        number(buffer, span(record.created, *issued));
-        number(buffer, span(record.created.max(*issued), record.expires));
-        let deadline = deadline.map_or(0, |deadline| span(record.created, deadline) + 1);
-        number(buffer, deadline << 1 | u64::from(record.owner.is_some()));
-        if let Some(owner) = &record.owner {
-            number(buffer, owner.len() as u64);
-            buffer.extend_from_slice(owner.as_bytes());
-        }
-        for (key, value) in record.values.iter() {
-            let (key_nibble, value_nibble) = (key.len().min(15), value.len().min(15));
-            buffer.push((key_nibble << 4 | value_nibble) as u8);
-            for (nibble, length) in [(key_nibble, key.len()), (value_nibble, value.len())] {
-                if nibble == 15 {
-                    number(buffer, (length - nibble) as u64);
-                }
-            }
-            buffer.extend_from_slice(key.as_bytes());
-            buffer.extend_from_slice(value);
-        }
-    }
-
-    /// Reads what [`encode`](Self::encode) wrote; `None` for anything else.
-    pub(crate) fn decode(mut bytes: &[u8]) -> Option<Self> {
-        let rest = &mut bytes;
-        let created = Timestamp::from_millis(take_number(rest)?);
-        let issued = after(created, take_number(rest)?);
-        let expires = after(issued, take_number(rest)?);
-        let last = take_number(rest)?;
-        let deadline = (last >> 1).checked_sub(1).map(|span| after(created, span));
-        let owner = match last & 1 {
-            0 => None,
-            _ => {
-                let length = usize::try_from(take_number(rest)?).ok()?;
-                Some(text(rest.split_off(..length)?)?.into())
-            }
-        };
-        let mut damaged = false;
-        let values: Values = std::iter::from_fn(|| {
-            if rest.is_empty() {
-                return None;
-            }
-            let entry = take_entry(rest);
-            damaged |= entry.is_none();
-            entry
-        })
-        .collect();
-        let record = Record { created, expires, owner, values };
-        (!damaged).then_some(Self { record, issued, deadline })
-    }
+#[derive(Serialize, Deserialize)]
+struct ContentLogin<'a> {
+    owner: &'a str,
+    /// Since `created`.
+    at: u64,
+    label: &'a str,
 }
 
-/// The span from one instant to another; none if that is earlier.
-fn span(from: Timestamp, to: Timestamp) -> u64 {
-    let millis = to.as_millis().saturating_sub(from.as_millis()).min(LONGEST);
-    let whole = |unit: &usize| millis.is_multiple_of(UNITS[*unit]);
-    let unit = (0..UNITS.len()).rev().find(whole).unwrap_or_default();
-    (millis / UNITS[unit]) << 2 | unit as u64
-}
-
-/// The instant at the end of a span.
-fn after(from: Timestamp, span: u64) -> Timestamp {
-    let millis = (span >> 2).saturating_mul(UNITS[(span & 3) as usize]);
-    Timestamp::from_millis(from.as_millis().saturating_add(millis))
-}
-
-fn take_entry<'a>(rest: &mut &'a [u8]) -> Option<(&'a str, &'a [u8])> {
-    let lengths = *rest.split_off_first()?;
-    let mut length = |nibble: u8| match nibble {
-        15 => usize::try_from(take_number(rest)?).ok()?.checked_add(15),
-        short => Some(usize::from(short)),
+/// Writes a session.
+pub(crate) fn encode(id: &SessionId, record: &Record) -> Vec<u8> {
+    let created = record.created;
+    let secret = id.secret().as_bytes();
+    let length = secret.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let content = Content {
+        key: *id.key().as_bytes(),
+        secret: &secret[..length],
+        created: created.as_millis(),
+        renewed: span(created, record.renewed),
+        used: span(created, record.used),
+        expires: span(record.used, record.expires),
+        login: record.login.as_deref().map(|login| ContentLogin {
+            owner: &login.owner,
+            at: span(created, login.at),
+            label: &login.label,
+        }),
+        cookie: record.cookie,
+        values: record.values.iter().collect(),
     };
-    let (key, value) = (length(lengths >> 4)?, length(lengths & 15)?);
-    Some((text(rest.split_off(..key)?)?, rest.split_off(..value)?))
+    postcard::to_allocvec(&content).expect("a session has nothing that can't be written")
 }
 
-fn text(bytes: &[u8]) -> Option<&str> {
-    std::str::from_utf8(bytes).ok()
+/// Reads what [`encode`] wrote. Returns `None` for anything else.
+pub(crate) fn decode(bytes: &[u8]) -> Option<(SessionId, Record)> {
+    let (content, rest) = postcard::take_from_bytes::<Content<'_>>(bytes).ok()?;
+    let mut secret = [0; Secret::BYTES];
+    secret.get_mut(..content.secret.len())?.copy_from_slice(content.secret);
+    let id = SessionId::new(SessionKey::from_bytes(content.key), Secret::from_bytes(secret));
+    let created = Timestamp::from_millis(content.created);
+    let used = after(created, content.used);
+    let record = Record {
+        holder: holder(&id),
+        created,
+        renewed: after(created, content.renewed),
+        used,
+        expires: after(used, content.expires),
+        login: content.login.map(|login| {
+            let at = after(created, login.at);
+            Box::new(Login { owner: login.owner.into(), at, label: login.label.into() })
+        }),
+        cookie: content.cookie,
+        values: content.values.into_iter().collect(),
+        note: None,
+    };
+    rest.is_empty().then_some((id, record))
 }
 
-fn number(buffer: &mut Vec<u8>, mut n: u64) {
-    while n > 0x7f {
-        buffer.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    buffer.push(n as u8);
+/// Returns the verifier of a sealed session's id. What opens the session is the seal; the secret only
+/// tells a session's ids apart, so it is kept as it is.
+pub(crate) fn holder(id: &SessionId) -> Verifier {
+    Verifier::plain(id, "")
 }
 
-fn take_number(rest: &mut &[u8]) -> Option<u64> {
-    let mut n = 0u64;
-    for shift in (0..64).step_by(7) {
-        let byte = *rest.split_off_first()?;
-        let bits = u64::from(byte & 0x7f);
-        if bits << shift >> shift != bits {
-            return None;
-        }
-        n |= bits << shift;
-        if byte & 0x80 == 0 {
-            return Some(n);
-        }
-    }
-    None
+fn span(from: Timestamp, to: Timestamp) -> u64 {
+    to.as_millis().wrapping_sub(from.as_millis())
+}
+
+fn after(from: Timestamp, span: u64) -> Timestamp {
+    Timestamp::from_millis(from.as_millis().wrapping_add(span))
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -157,76 +112,73 @@ mod tests {
     /// A fixed vector: cookies live in clients' jars.
     #[test]
     fn the_bytes_are_as_documented() {
-        let content = Content {
-            record: Record {
-                created: at(1_800_000_000_123),
-                expires: at(1_800_001_900_999),
-                owner: Some("ada".into()),
-                values: [("n", &[7][..]), ("name of 15 byte", &[0xa1, b'x'])].into_iter().collect(),
-            },
-            issued: at(1_800_000_100_999),
-            deadline: Some(at(1_800_043_200_123)),
-        };
-        let mut bytes = Vec::new();
-        content.encode(&mut bytes);
-        let mut wanted = vec![0xfb, 0xa0, 0xf1, 0xc2, 0xb1, 0x34]; // created
-        wanted.extend([0xb0, 0xd0, 0x18]); // 100,876 milliseconds
-        wanted.push(30 << 2 | 2); // minutes
-        wanted.push(((12 << 2 | 3) + 1) << 1 | 1); // hours; an owner
-        wanted.extend(b"\x03ada\x11n\x07\xf2\x00name of 15 byte\xa1x");
+        let mut secret = [0; Secret::BYTES];
+        secret[..8].copy_from_slice(b"8 bytes.");
+        let key = SessionKey::from_bytes(*b"twelve bytes");
+        let id = SessionId::new(key, Secret::from_bytes(secret));
+        let mut record = Record::new(holder(&id), at(1_800_000_000_123), at(1_800_001_900_999));
+        record.renewed = at(1_800_000_000_124);
+        record.used = at(1_800_000_100_999);
+        record.login = Some(Box::new(Login {
+            owner: "ada".into(),
+            at: at(1_800_000_000_123),
+            label: "Mac".into(),
+        }));
+        record.cookie = 300;
+        record.values = [("n", &[7][..]), ("text", &[0xa1, b'x'])].into_iter().collect();
+        let bytes = encode(&id, &record);
+        let mut wanted = b"twelve bytes\x088 bytes.".to_vec();
+        wanted.extend([0xfb, 0xa0, 0xf1, 0xc2, 0xb1, 0x34]); // created
+        wanted.push(1); // renewed
+        wanted.extend([0x8c, 0x94, 0x06]); // used: 100,876 milliseconds later
+        wanted.extend([0xc0, 0xee, 0x6d]); // expires: 1,800,000 milliseconds later
+        wanted.extend(b"\x01\x03ada\x00\x03Mac"); // the login
+        wanted.extend([0xac, 0x02]); // cookie
+        wanted.extend(b"\x02\x01n\x01\x07\x04text\x02\xa1x"); // values
         assert_eq!(bytes, wanted);
-        assert_eq!(Content::decode(&bytes), Some(content));
+        assert_eq!(decode(&bytes).map(|(_, record)| record), Some(record));
+        wanted.push(0);
+        assert!(decode(&wanted).is_none(), "something follows");
     }
 
-    #[test]
-    fn a_span_has_the_largest_unit_that_leaves_no_fraction() {
-        for (millis, wanted) in [
-            (0, 3),
-            (1, 1 << 2),
-            (999, 999 << 2),
-            (1000, 1 << 2 | 1),
-            (61_000, 61 << 2 | 1),
-            (120_000, 2 << 2 | 2),
-            (24 * 3_600_000, 24 << 2 | 3),
-        ] {
-            let (from, to) = (at(1_800_000_000_123), at(1_800_000_000_123 + millis));
-            assert_eq!(span(from, to), wanted);
-            assert_eq!(after(from, wanted), to);
-        }
-        assert_eq!(after(at(5), span(at(5), at(4))), at(5), "time that goes back stands still");
-        assert!(after(at(5), span(at(5), Timestamp::MAX)) > at(1 << 60));
-        assert_eq!(after(at(5), u64::MAX), Timestamp::MAX);
-    }
-
-    /// Sessions of any age up to a million years.
-    fn content() -> impl Strategy<Value = Content> {
-        let values = prop::collection::btree_map(".{0,40}", any::<Vec<u8>>(), 0..6);
-        let spans = [(); 4].map(|()| 0u64..1 << 55);
-        (spans, any::<bool>(), any::<Option<String>>(), values).prop_map(
-            |([created, age, idle, absolute], limited, owner, values)| Content {
-                record: Record {
+    /// Any session that can be, with its id.
+    pub(crate) fn session() -> impl Strategy<Value = (SessionId, Record)> {
+        let values = prop::collection::btree_map(".{0,20}", any::<Vec<u8>>(), 0..6);
+        let login = prop::option::of((".{0,20}", any::<u64>(), ".{0,20}"));
+        let times: [_; 4] = std::array::from_fn(|_| any::<u64>());
+        (any::<[u8; 32]>(), 0..=20usize, times, login, any::<u32>(), values).prop_map(
+            |(mut bytes, zeros, [created, renewed, used, expires], login, cookie, values)| {
+                bytes[32 - zeros..].fill(0);
+                let id = SessionId::from_bytes(bytes);
+                let record = Record {
+                    holder: holder(&id),
                     created: at(created),
-                    expires: at(created + age + idle),
-                    owner: owner.map(String::into),
+                    renewed: at(renewed),
+                    used: at(used),
+                    expires: at(expires),
+                    login: login.map(|(owner, time, label)| {
+                        Box::new(Login { owner: owner.into(), at: at(time), label: label.into() })
+                    }),
+                    cookie,
                     values: values.into_iter().collect(),
-                },
-                issued: at(created + age),
-                deadline: limited.then(|| at(created + absolute)),
+                    note: None,
+                };
+                (id, record)
             },
         )
     }
 
     proptest! {
         #[test]
-        fn every_session_round_trips(content in content()) {
-            let mut bytes = Vec::new();
-            content.encode(&mut bytes);
-            prop_assert_eq!(Content::decode(&bytes), Some(content));
+        fn every_session_round_trips((id, record) in session()) {
+            let (read, again) = decode(&encode(&id, &record)).expect("is readable");
+            prop_assert_eq!(&*read.text(), &*id.text());
+            prop_assert_eq!(again, record);
         }
 
         #[test]
         fn decoding_never_panics(bytes: Vec<u8>) {
-            Content::decode(&bytes);
+            decode(&bytes);
         }
     }
 }

@@ -1,19 +1,18 @@
 //! The provider over sealed texts.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use once_cell::sync::OnceCell;
-use session_core::{
-    Binding, Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token,
+use session_core::provider::{
+    Answer, Binding, Changes, Provider, ProviderFuture, Purged, Record, Token, Touch, Verifier,
 };
+use session_core::{Error, Secret, SessionId, SessionKey, Timestamp};
 use tracing::info;
 
-use crate::format::Content;
-use crate::head::short_id;
+use crate::key::fill_random;
 use crate::revocation::Revocations;
-use crate::seal::{LONGEST_NAME, Opened, SPARE, Sealer};
-use crate::{CookieConfig, Mode};
+use crate::seal::{LONGEST_NAME, SPARE, Sealer};
+use crate::{CookieConfig, Mode, format};
 
 /// Keeps each session in its own token, sealed.
 ///
@@ -24,16 +23,7 @@ pub struct CookieProvider {
     sealer: Sealer,
     revocations: Option<Revocations>,
     bound: OnceCell<Bound>,
-    /// Different for each provider of the process: what one could open, another may not.
-    number: u64,
 }
-
-/// What a provider found under a token's seal, with that provider's number. Not a secret kept longer
-/// than others: the session has the values for as long as it is loaded.
-struct Note(u64, Opened);
-
-/// The number of the next provider.
-static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 /// What the manager said of itself.
 #[derive(Debug)]
@@ -42,8 +32,16 @@ struct Bound {
     absolute: Duration,
 }
 
-/// How far ahead of ours the clock may be of the server that made a seal.
-const CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// What a token of this provider has as its note: the session that its text holds.
+struct Sealed {
+    record: Record,
+    /// Whether the ring's first key sealed it.
+    by_first: bool,
+}
+
+/// The random bytes of a new secret. It opens nothing, as the seal does that: it tells the ids that one
+/// session has had apart. A first id's secret is zeros, which take no room in a cookie.
+const SECRET: usize = 8;
 
 impl CookieProvider {
     /// A provider by this configuration.
@@ -53,7 +51,6 @@ impl CookieProvider {
             sealer: Sealer { ring: keys, mode },
             revocations: revocations.map(Revocations::new),
             bound: OnceCell::new(),
-            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
         }
     }
 
@@ -66,93 +63,61 @@ impl CookieProvider {
         self.bound.get().map_or("", |bound| &bound.name)
     }
 
-    /// Looks at what is under a token's seal.
-    fn opened<R>(&self, token: &Token, f: impl FnOnce(&Opened) -> R) -> Option<R> {
-        if let Some(Note(_, opened)) = token.note::<Note>().filter(|note| note.0 == self.number) {
-            return Some(f(opened));
-        }
-        // It was sealed in this request, or came by another provider.
-        let opened = self.sealer.open(self.name(), token.own_text()?)?;
-        (opened.id == *token.id()).then(|| f(&opened))
+    fn seal(&self, id: &SessionId, record: Record, spare: usize) -> Result<Token, Error> {
+        let text = self.sealer.seal(self.name(), id, &record, spare)?;
+        Ok(Token::with_note(*id, text, Sealed { record, by_first: true }))
     }
 
-    /// The same, if the session is live by its times; it may have been ended.
-    fn unseal<R>(&self, token: &Token, now: Timestamp, f: impl FnOnce(&Opened) -> R) -> Option<R> {
-        let is_live = |Content { record, issued, deadline }: &Content| {
-            // From before a jump of the clock, or from a server whose clock is far off.
-            let ahead = self.bound.get().is_some() && *issued > now.saturating_add(CLOCK_SKEW);
-            record.is_live(now) && deadline.is_none_or(|deadline| now < deadline) && !ahead
-        };
-        self.opened(token, |opened| is_live(&opened.content).then(|| f(opened))).flatten()
-    }
-
-    /// The same, if the session is live.
-    fn open<'a, R: Send + 'a>(
-        &'a self,
-        token: &'a Token,
-        now: Timestamp,
-        f: impl FnOnce(&Opened) -> R + Send + 'a,
-    ) -> ProviderFuture<'a, Result<Option<R>, Error>> {
-        let Some(revocations) = &self.revocations else {
-            return ProviderFuture::ready(Ok(self.unseal(token, now, f)));
-        };
-        let Some(opened) = self.unseal(token, now, Opened::clone) else {
-            return ProviderFuture::ready(Ok(None));
-        };
-        ProviderFuture::boxed(async move {
-            let ended = revocations.contains(token.id(), now).await?;
-            Ok((!ended).then(|| f(&opened)))
-        })
-    }
-
-    /// Opens a token and answers what becomes of it; `Gone` unless the session is live.
-    fn replace<'a>(
-        &'a self,
-        token: &'a Token,
-        now: Timestamp,
-        f: impl FnOnce(&Opened) -> Result<Token, Error> + Send + 'a,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        self.open(token, now, f).map(|replaced| replaced?.unwrap_or(Err(Error::Gone)))
-    }
-
-    fn seal(
+    /// Seals what became of a token's session. Returns `None` if it is as it was.
+    fn reseal(
         &self,
+        sealed: &Sealed,
         id: &SessionId,
-        record: Record,
-        earlier: Option<Timestamp>,
+        record: &Record,
         spare: usize,
-        now: Timestamp,
-    ) -> Result<Token, Error> {
-        // Never earlier than one sealed before: the cookie with that one may be somewhere still.
-        let deadline = self.deadline(&record).max(earlier);
-        let content = Content { record, issued: now, deadline };
-        self.sealer.seal(self.name(), id, &content, spare)
+    ) -> Result<Option<Token>, Error> {
+        if *record == sealed.record && sealed.by_first {
+            return Ok(None);
+        }
+        self.seal(id, record.clone(), spare).map(Some)
     }
 
-    /// The end of the absolute lifetime, as far as it is known.
-    fn deadline(&self, record: &Record) -> Option<Timestamp> {
-        let own = record.lifetime().map(|lifetime| lifetime.absolute);
-        let absolute = own.or_else(|| self.bound.get().map(|bound| bound.absolute))?;
-        Some(record.created.saturating_add(absolute))
+    /// Returns until when an entry of a session's new id is needed.
+    fn until(&self, before: &Record, after: &Record) -> Timestamp {
+        let start = after.login.as_deref().map_or(after.created, |login| login.at);
+        let absolute = self.bound.get().map_or(Duration::ZERO, |bound| bound.absolute);
+        start.saturating_add(absolute).max(before.expires).max(after.expires)
     }
 }
 
-/// Until when a cookie of the session may be replayed.
-fn last_use(content: &Content) -> Timestamp {
-    content.deadline.map_or(Timestamp::MAX, |deadline| deadline.max(content.record.expires))
+/// Returns what is in a token's text, if that is a live session.
+fn live(token: &Token, now: Timestamp) -> Option<&Sealed> {
+    token.note::<Sealed>().filter(|sealed| sealed.record.is_live(now))
 }
 
 impl Provider for CookieProvider {
     fn token(&self, text: &[u8]) -> Option<Token> {
         let opened = self.sealer.open(self.name(), text)?;
-        let by_first = opened.by_first;
-        let text = str::from_utf8(text).ok()?;
-        let token = Token::with_note(opened.id, text, Note(self.number, opened));
-        Some(if by_first { token } else { token.to_be_renewed() })
+        let sealed = Sealed { record: opened.record, by_first: opened.by_first };
+        let token = Token::with_note(opened.id, str::from_utf8(text).ok()?, sealed);
+        Some(if opened.by_first { token } else { token.to_be_renewed() })
     }
 
-    fn new_token(&self) -> Result<Token, Error> {
-        short_id().map(Token::from)
+    fn new_id(&self) -> Result<SessionId, Error> {
+        let mut key = [0; SessionKey::BYTES];
+        fill_random(&mut key)?;
+        Ok(SessionId::new(SessionKey::from_bytes(key), Secret::from_bytes([0; Secret::BYTES])))
+    }
+
+    fn renewed_id(&self, id: &SessionId) -> Result<SessionId, Error> {
+        let mut secret = [0; Secret::BYTES];
+        fill_random(&mut secret[..SECRET])?;
+        Ok(SessionId::new(id.key(), Secret::from_bytes(secret)))
+    }
+
+    /// The name that is sealed with a session tells applications apart, not the namespace.
+    fn verifier(&self, token: &Token, _namespace: &str) -> Verifier {
+        format::holder(token.id())
     }
 
     fn bind(&self, binding: &Binding<'_>) -> Result<(), Error> {
@@ -187,100 +152,88 @@ impl Provider for CookieProvider {
         &'a self,
         id: &'a SessionId,
         record: Record,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        ProviderFuture::ready(self.seal(id, record, None, SPARE, now))
+        _now: Timestamp,
+    ) -> Answer<'a, Option<Token>> {
+        ProviderFuture::ready(self.seal(id, record, SPARE).map(Some))
     }
 
-    fn load<'a>(
-        &'a self,
-        token: &'a Token,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Option<Record>, Error>> {
-        self.open(token, now, |opened| opened.content.record.clone())
+    fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>> {
+        let record = live(token, now).map(|sealed| sealed.record.clone());
+        match (&self.revocations, record) {
+            (Some(revocations), Some(record)) => {
+                ProviderFuture::boxed(revocations.complete(token.key(), record, now))
+            }
+            (_, record) => ProviderFuture::ready(Ok(record)),
+        }
     }
 
     fn save<'a>(
         &'a self,
         token: &'a Token,
+        holder: &'a Verifier,
         changes: &'a Changes,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        self.replace(token, now, move |opened| {
-            let mut record = opened.content.record.clone();
-            record.apply(changes, now)?;
-            // What only moves its expiry, as what is read, is stored already.
-            let moved = changes.is_empty() && changes.owner.is_none();
-            if moved && record.expires == opened.content.record.expires && opened.by_first {
-                return Ok(token.clone());
-            }
-            let spare = if moved { 0 } else { SPARE };
-            self.seal(token.id(), record, opened.content.deadline, spare, now)
-        })
-    }
-
-    fn rename<'a>(
-        &'a self,
-        token: &'a Token,
-        new_id: &'a SessionId,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        let Some(revocations) = &self.revocations else {
-            return self.replace(token, now, move |Opened { content, .. }| {
-                self.seal(new_id, content.record.clone(), content.deadline, 0, now)
-            });
-        };
-        ProviderFuture::boxed(async move {
-            // What could fail comes first. Then, of racing renames, who ends the old id has won.
-            let opened = self.unseal(token, now, |Opened { content, .. }| {
-                let renamed = self.seal(new_id, content.record.clone(), content.deadline, 0, now);
-                (last_use(content), renamed)
-            });
-            let (until, renamed) = opened.ok_or(Error::Gone)?;
-            let renamed = renamed?;
-            match revocations.add(token.id(), until, now).await? {
-                true => Ok(renamed),
-                false => Err(Error::Gone),
-            }
-        })
-    }
-
-    fn destroy<'a>(
-        &'a self,
-        token: &'a Token,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<(), Error>> {
-        let Some(revocations) = &self.revocations else {
-            return ProviderFuture::ready(Ok(()));
-        };
-        // Not only what is live: the session may be so in a newer cookie.
-        let until = match self.opened(token, |opened| last_use(&opened.content)) {
-            Some(until) if now < until => until,
-            _ => return ProviderFuture::ready(Ok(())),
-        };
-        ProviderFuture::boxed(
-            async move { revocations.add(token.id(), until, now).await.map(drop) },
-        )
+    ) -> Answer<'a, Option<Token>> {
+        let Some(sealed) = live(token, now) else { return ProviderFuture::ready(Err(Error::Gone)) };
+        let mut record = sealed.record.clone();
+        let secret = changes.secret.as_deref();
+        let id = secret.map_or(token.id(), |secret| secret.token.id());
+        let is_growing = !changes.is_empty() || changes.login.is_some();
+        // What can fail without the store comes before the store, where a new id is committed.
+        let renewed = record
+            .apply(holder, changes, now)
+            .and_then(|()| self.reseal(sealed, id, &record, if is_growing { SPARE } else { 0 }));
+        match (&self.revocations, renewed) {
+            (Some(revocations), Ok(renewed)) => ProviderFuture::boxed(async move {
+                let (key, before) = (token.key(), &sealed.record);
+                match secret {
+                    Some(secret) => {
+                        let until = self.until(before, &record);
+                        revocations.renew(key, before, secret, until, now).await?;
+                    }
+                    None => revocations.check(key, before, &record, now).await?,
+                }
+                Ok(renewed)
+            }),
+            (_, renewed) => ProviderFuture::ready(renewed),
+        }
     }
 
     fn touch<'a>(
         &'a self,
         token: &'a Token,
-        expires: Timestamp,
+        touch: Touch,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        self.replace(token, now, move |opened| {
-            let mut record = opened.content.record.clone();
-            if expires <= record.expires && opened.by_first {
-                return Ok(token.clone());
-            }
-            record.expires = record.expires.max(expires);
-            self.seal(token.id(), record, opened.content.deadline, 0, now)
-        })
+    ) -> Answer<'a, Option<Token>> {
+        let Some(sealed) = live(token, now) else { return ProviderFuture::ready(Err(Error::Gone)) };
+        let mut record = sealed.record.clone();
+        let renewed =
+            record.touch(touch, now).and_then(|()| self.reseal(sealed, token.id(), &record, 0));
+        match (&self.revocations, renewed) {
+            (Some(revocations), Ok(renewed)) => ProviderFuture::boxed(async move {
+                revocations.check(token.key(), &sealed.record, &record, now).await?;
+                Ok(renewed)
+            }),
+            (_, renewed) => ProviderFuture::ready(renewed),
+        }
     }
 
-    fn count(&self, _now: Timestamp) -> ProviderFuture<'_, Result<u64, Error>> {
-        ProviderFuture::ready(Err(Error::Unsupported { operation: "counting sessions" }))
+    fn destroy<'a>(
+        &'a self,
+        key: &'a SessionKey,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Answer<'a, ()> {
+        match &self.revocations {
+            Some(revocations) if now < until => {
+                ProviderFuture::boxed(revocations.end(*key, until, now))
+            }
+            _ => ProviderFuture::ready(Ok(())),
+        }
+    }
+
+    fn count(&self, _now: Timestamp) -> Answer<'_, u64> {
+        ProviderFuture::ready(Err(Error::Unsupported { what: "counting sessions" }))
     }
 
     fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error> {

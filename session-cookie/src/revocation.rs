@@ -1,52 +1,193 @@
-//! Sessions that ended before their cookies did.
+//! Which id of a sealed session is the current one, and which sessions ended before their cookies.
 
 use std::sync::Arc;
 
-use session_core::{Error, Provider, Purged, Record, SessionId, Timestamp, Token};
-use sha2::{Digest as _, Sha256};
+use session_core::provider::{
+    Changes, ExpiryChange, NewSecret, Provider, Purged, Record, Token, Touch, Verifier,
+};
+use session_core::{Error, Secret, SessionId, SessionKey, Timestamp};
 
-/// Remembers the ids of ended sessions, as empty records of another provider under ids of their
-/// own, which expire when the sessions would have.
+use crate::format::holder;
+
+/// Remembers sealed sessions that got a new id or ended.
+///
+/// A session's entry is an empty record of another provider under the session's key. Its holder is
+/// the verifier of the session's current id, or [`Verifier::NOBODY`] if it has ended. A session without an entry never got a new
+/// id and has not ended.
+///
+/// An entry lives at least as long as every cookie of its session that could be presented, so that no
+/// old cookie works again when the entry has expired.
 #[derive(Clone, Debug)]
 pub(crate) struct Revocations(Arc<dyn Provider>);
+
+/// Attempts to write an entry while others change it. Each attempt that fails means that another
+/// request of the same session succeeded.
+const ATTEMPTS: usize = 100;
 
 impl Revocations {
     pub(crate) fn new(store: Arc<dyn Provider>) -> Self {
         Self(store)
     }
 
-    /// Whether the session has ended.
-    pub(crate) async fn contains(&self, id: &SessionId, now: Timestamp) -> Result<bool, Error> {
-        match self.0.load(&Token::from(entry(id)), now).await {
-            Ok(found) => Ok(found.is_some()),
-            // It was written for a session that ended.
-            Err(Error::Unreadable { .. }) => Ok(true),
-            Err(error) => Err(error),
+    /// Completes what a cookie says of its session by what has become of the session since. Returns
+    /// `None` if it has ended.
+    pub(crate) async fn complete(
+        &self,
+        key: SessionKey,
+        mut record: Record,
+        now: Timestamp,
+    ) -> Result<Option<Record>, Error> {
+        match self.entry(key, now).await? {
+            None => Ok(is_first(&record).then_some(record)),
+            Some(entry) if entry.holder == Verifier::NOBODY => Ok(None),
+            Some(entry) => {
+                record.holder = entry.holder;
+                record.renewed = entry.renewed;
+                Ok(Some(record))
+            }
         }
     }
 
-    /// Ends the session until then; false if it had ended before. Of several at once one is first.
-    pub(crate) async fn add(
+    /// Makes a new id the current one, in place of the cookie's. Of several at once one succeeds.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] if another id is the current one, or the session has ended.
+    pub(crate) async fn renew(
         &self,
-        id: &SessionId,
+        key: SessionKey,
+        before: &Record,
+        secret: &NewSecret,
         until: Timestamp,
         now: Timestamp,
-    ) -> Result<bool, Error> {
-        let record = Record { created: now, expires: until, ..Record::default() };
-        match self.0.create(&entry(id), record, now).await {
-            Ok(_) => Ok(true),
-            Err(Error::Exists) => Ok(false),
-            Err(error) => Err(error),
+    ) -> Result<(), Error> {
+        if is_first(before) {
+            match self.create(key, secret.holder, secret.at, until, now).await {
+                Err(Error::Exists) => {}
+                created => return created,
+            }
         }
+        self.replace(key, &before.holder, secret.clone(), until, now).await
+    }
+
+    /// Checks that the cookie's id is the current one, before the cookie is replaced by one with
+    /// `after` in it; sees to it that the entry outlives both cookies.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] if it is not, or the session has ended.
+    pub(crate) async fn check(
+        &self,
+        key: SessionKey,
+        before: &Record,
+        after: &Record,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        for _ in 0..ATTEMPTS {
+            let Some(entry) = self.entry(key, now).await? else {
+                if !is_first(before) {
+                    return Err(Error::Gone);
+                }
+                if after.expires >= before.expires {
+                    return Ok(());
+                }
+                // A session's end is remembered for as long as its last cookie lives; this one lives longer.
+                let Record { holder, renewed, expires, .. } = before;
+                match self.create(key, *holder, *renewed, *expires, now).await {
+                    Err(Error::Exists) => continue,
+                    created => return created,
+                }
+            };
+            if entry.holder != before.holder {
+                return Err(Error::Gone);
+            }
+            if after.expires > entry.expires {
+                let touch = Touch { used: now, expires: after.expires };
+                self.0.touch(&token(key), touch, now).await?;
+            }
+            return Ok(());
+        }
+        Err(Error::Conflict)
+    }
+
+    /// Ends the session, whichever its current id is, and remembers that at least until then.
+    pub(crate) async fn end(
+        &self,
+        key: SessionKey,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        for _ in 0..ATTEMPTS {
+            let ended = match self.entry(key, now).await {
+                Ok(None) => self.create(key, Verifier::NOBODY, now, until, now).await,
+                Ok(Some(entry)) => {
+                    let secret = NewSecret { token: token(key), holder: Verifier::NOBODY, at: now };
+                    self.replace(key, &entry.holder, secret, until, now).await
+                }
+                Err(Error::Unreadable { .. }) => {
+                    self.0.destroy(&key, until, now).await?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            match ended {
+                // The session got a new id at the same time: that one ends as well.
+                Err(Error::Exists | Error::Gone) => {}
+                ended => return ended,
+            }
+        }
+        Err(Error::Conflict)
     }
 
     pub(crate) fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error> {
         self.0.purge(now, limit)
     }
+
+    async fn entry(&self, key: SessionKey, now: Timestamp) -> Result<Option<Record>, Error> {
+        self.0.load(&token(key), now).await
+    }
+
+    async fn create(
+        &self,
+        key: SessionKey,
+        holder: Verifier,
+        renewed: Timestamp,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let entry = Record { renewed, ..Record::new(holder, now, until) };
+        self.0.create(&id(key), entry, now).await.map(drop)
+    }
+
+    async fn replace(
+        &self,
+        key: SessionKey,
+        holder: &Verifier,
+        secret: NewSecret,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let touch = Touch { used: now, expires: until };
+        let mut changes = Changes::new().with_expiry(ExpiryChange::Extend(touch));
+        changes.secret = Some(Box::new(secret));
+        self.0.save(&token(key), holder, &changes, now).await.map(drop)
+    }
 }
 
-/// The id of a session's entry: none that a session can have.
-fn entry(id: &SessionId) -> SessionId {
-    let hash = Sha256::new().chain_update("session-cookie 1: ended").chain_update(id.as_bytes());
-    SessionId::from_bytes(hash.finalize().into())
+/// Whether the session never got a new id: its first one has a secret of zeros, unless the program makes
+/// its ids itself.
+///
+/// With such ids this is wrong where the session got a new one within the millisecond of its creation. It
+/// costs a request to the store at the next new id, and where the store has lost the entry, the session's
+/// cookies are believed.
+fn is_first(record: &Record) -> bool {
+    record.holder == holder(&id(SessionKey::from_bytes([0; SessionKey::BYTES])))
+        || record.renewed == record.created
+}
+
+/// The id under which an entry is created. The secret opens nothing.
+fn id(key: SessionKey) -> SessionId {
+    SessionId::new(key, Secret::from_bytes([0; Secret::BYTES]))
+}
+
+fn token(key: SessionKey) -> Token {
+    id(key).into()
 }

@@ -5,7 +5,8 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use session_core::{Error, Source};
+use session_core::Error;
+use session_core::provider::Source;
 use zeroize::Zeroizing;
 
 use crate::SecretKey;
@@ -65,7 +66,8 @@ impl KeyRing {
     }
 
     /// Takes the keys out of a source string: those of `key`, then those of `key_file` (a key a
-    /// line; empty lines and lines that begin with `#` are skipped), then those of the environment
+    /// line; empty lines and lines that begin with `#` are skipped; others must not be able to read or
+    /// write the file), then those of the environment
     /// variable named by `key_env` (separated by blanks or commas); or a new one for
     /// `ephemeral=true`.
     ///
@@ -106,6 +108,11 @@ impl KeyRing {
         &self.0[0]
     }
 
+    /// All keys, the first one first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.0.iter()
+    }
+
     /// The keys that may have this id.
     pub(crate) fn with_short_id(&self, id: u8) -> impl Iterator<Item = &Key> {
         self.0.iter().filter(move |key| key.id[0] == id)
@@ -114,11 +121,6 @@ impl KeyRing {
     /// The key of this id.
     pub(crate) fn with_id(&self, id: [u8; 4]) -> Option<&Key> {
         self.0.iter().find(|key| key.id == id)
-    }
-
-    /// Whether there are keys that only open.
-    pub(crate) fn has_old_keys(&self) -> bool {
-        self.0.len() > 1
     }
 }
 
@@ -137,9 +139,9 @@ fn read(path: &Path) -> Result<Zeroizing<String>, Error> {
         Error::config(format_args!("cannot read the keys in {shown}: {}", error.kind()))
     };
     let file = std::fs::File::open(path).map_err(cannot)?;
-    if others_can_write(&file.metadata().map_err(cannot)?) {
+    if is_open_to_others(&file.metadata().map_err(cannot)?) {
         return Err(Error::config(format_args!(
-            "the keys in {shown} can be written by others; make the file your own with chmod 600"
+            "the keys in {shown} can be read or written by others; make the file your own with chmod 600"
         )));
     }
     let mut text = Zeroizing::new(String::new());
@@ -148,13 +150,13 @@ fn read(path: &Path) -> Result<Zeroizing<String>, Error> {
 }
 
 #[cfg(unix)]
-fn others_can_write(file: &std::fs::Metadata) -> bool {
+fn is_open_to_others(file: &std::fs::Metadata) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
-    file.permissions().mode() & 0o022 != 0
+    file.permissions().mode() & 0o077 != 0
 }
 
 #[cfg(not(unix))]
-fn others_can_write(_file: &std::fs::Metadata) -> bool {
+fn is_open_to_others(_file: &std::fs::Metadata) -> bool {
     false
 }
 

@@ -6,9 +6,11 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::Mac as _;
 use once_cell::sync::OnceCell;
-use session_core::{
-    Binding, Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token,
+use session_core::provider::{
+    Answer, Binding, Changes, Listed, Note, Page, Provider, ProviderFuture, Purged, Record, Token,
+    Touch, Verifier,
 };
+use session_core::{Error, Secret, SessionId, SessionKey, Timestamp};
 
 use crate::KeyRing;
 use crate::key::{Authenticator, Key};
@@ -17,9 +19,9 @@ use crate::key::{Authenticator, Key};
 /// the store.
 ///
 /// The text that clients carry is 67 characters of unpadded base64url of 50 bytes: the version
-/// (`0x01`), the first byte of the key's id, the session's id (32), and the first 16 bytes of
-/// HMAC-SHA-256 over the version, the key's whole id (4 bytes), the name that clients know the
-/// session by, and the session's id.
+/// (`0x01`), the first byte of the signing key's id, the session's key (12) and secret (20), and the
+/// first 16 bytes of HMAC-SHA-256 over the version, the signing key's whole id (4 bytes), the name that
+/// clients know the session by, the session's key and the secret.
 pub struct SignedProvider<P> {
     inner: P,
     ring: KeyRing,
@@ -27,8 +29,8 @@ pub struct SignedProvider<P> {
 }
 
 const VERSION: u8 = 1;
+const ID: usize = SessionKey::BYTES + Secret::BYTES;
 const TAG: usize = 16;
-const BYTES: usize = 2 + SessionId::BYTES + TAG;
 const TEXT: usize = 67;
 
 impl<P: Provider> SignedProvider<P> {
@@ -44,38 +46,31 @@ impl<P: Provider> SignedProvider<P> {
             .chain_update([VERSION])
             .chain_update(key.id)
             .chain_update(name)
-            .chain_update(id.as_bytes())
+            .chain_update(id.key().as_bytes())
+            .chain_update(id.secret().as_bytes())
     }
 
     fn sign(&self, id: &SessionId) -> Token {
         let key = self.ring.first();
         let tag = self.signature(key, id).finalize().into_bytes();
-        let mut bytes = [0; BYTES];
-        bytes[..2].copy_from_slice(&[VERSION, key.id[0]]);
-        bytes[2..2 + SessionId::BYTES].copy_from_slice(id.as_bytes());
-        bytes[2 + SessionId::BYTES..].copy_from_slice(&tag[..TAG]);
+        let head = [VERSION, key.id[0]];
+        let bytes = [&head, &id.key().as_bytes()[..], id.secret().as_bytes(), &tag[..TAG]].concat();
         Token::with_text(*id, BASE64_URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    /// What the client is to carry after an operation on what it carries.
-    fn answered(&self, carried: &Token, answer: Result<Token, Error>) -> Result<Token, Error> {
-        let answer = answer?;
-        let stays = answer.id() == carried.id()
-            && carried.own_text().is_some()
-            && !carried.is_to_be_renewed();
-        Ok(if stays { carried.clone() } else { self.sign(answer.id()) })
+    /// Returns what the client is to carry after an operation without a new secret: a new signature of
+    /// the same id where the one that it carries was made by an old key.
+    fn renewed(&self, carried: &Token) -> Option<Token> {
+        carried.is_to_be_renewed().then(|| self.sign(carried.id()))
     }
 }
 
 impl<P: Provider> Provider for SignedProvider<P> {
     fn token(&self, text: &[u8]) -> Option<Token> {
-        let mut bytes = [0; BYTES];
-        if text.len() != TEXT {
-            return None;
-        }
-        BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+        let text: &[u8; TEXT] = text.try_into().ok()?;
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
         let (&[version, key_id], rest) = bytes.split_first_chunk()?;
-        let (id, tag) = rest.split_first_chunk::<{ SessionId::BYTES }>()?;
+        let (id, tag) = rest.split_first_chunk::<ID>()?;
         let id = SessionId::from_bytes(*id);
         // In constant time.
         let signs = |key: &Key| self.signature(key, &id).verify_truncated_left(tag).is_ok();
@@ -84,8 +79,24 @@ impl<P: Provider> Provider for SignedProvider<P> {
         Some(if key.id == self.ring.first().id { token } else { token.to_be_renewed() })
     }
 
-    fn new_token(&self) -> Result<Token, Error> {
-        self.inner.new_token().map(|token| self.sign(token.id()))
+    fn new_id(&self) -> Result<SessionId, Error> {
+        self.inner.new_id()
+    }
+
+    fn renewed_id(&self, id: &SessionId) -> Result<SessionId, Error> {
+        self.inner.renewed_id(id)
+    }
+
+    fn issue(&self, id: SessionId) -> Token {
+        self.sign(&id)
+    }
+
+    fn verifier(&self, token: &Token, namespace: &str) -> Verifier {
+        self.inner.verifier(token, namespace)
+    }
+
+    fn is_outdated(&self, note: &Note) -> bool {
+        self.inner.is_outdated(note)
     }
 
     fn bind(&self, binding: &Binding<'_>) -> Result<(), Error> {
@@ -104,54 +115,59 @@ impl<P: Provider> Provider for SignedProvider<P> {
         id: &'a SessionId,
         record: Record,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        self.inner.create(id, record, now).map(|token| token.map(|token| self.sign(token.id())))
+    ) -> Answer<'a, Option<Token>> {
+        self.inner.create(id, record, now)
     }
 
-    fn load<'a>(
-        &'a self,
-        token: &'a Token,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Option<Record>, Error>> {
+    fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>> {
         self.inner.load(token, now)
     }
 
     fn save<'a>(
         &'a self,
         token: &'a Token,
+        holder: &'a Verifier,
         changes: &'a Changes,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        self.inner.save(token, changes, now).map(|answer| self.answered(token, answer))
-    }
-
-    fn rename<'a>(
-        &'a self,
-        token: &'a Token,
-        new_id: &'a SessionId,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        self.inner.rename(token, new_id, now).map(|answer| self.answered(token, answer))
-    }
-
-    fn destroy<'a>(
-        &'a self,
-        token: &'a Token,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<(), Error>> {
-        self.inner.destroy(token, now)
+    ) -> Answer<'a, Option<Token>> {
+        let saved = self.inner.save(token, holder, changes, now);
+        match self.renewed(token).filter(|_| changes.secret.is_none()) {
+            Some(renewed) => {
+                ProviderFuture::boxed(async move { saved.await.map(|_| Some(renewed)) })
+            }
+            None => saved,
+        }
     }
 
     fn touch<'a>(
         &'a self,
         token: &'a Token,
-        expires: Timestamp,
+        touch: Touch,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        self.inner.touch(token, expires, now).map(|answer| self.answered(token, answer))
+    ) -> Answer<'a, Option<Token>> {
+        let touched = self.inner.touch(token, touch, now);
+        match self.renewed(token) {
+            Some(renewed) => {
+                ProviderFuture::boxed(async move { touched.await.map(|_| Some(renewed)) })
+            }
+            None => touched,
+        }
     }
 
-    fn count(&self, now: Timestamp) -> ProviderFuture<'_, Result<u64, Error>> {
+    fn destroy<'a>(
+        &'a self,
+        key: &'a SessionKey,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Answer<'a, ()> {
+        self.inner.destroy(key, until, now)
+    }
+
+    fn list<'a>(&'a self, owner: &'a str, page: Page<'a>, now: Timestamp) -> Answer<'a, Listed> {
+        self.inner.list(owner, page, now)
+    }
+
+    fn count(&self, now: Timestamp) -> Answer<'_, u64> {
         self.inner.count(now)
     }
 
@@ -166,5 +182,53 @@ impl<P: fmt::Debug> fmt::Debug for SignedProvider<P> {
             .field("inner", &self.inner)
             .field("ring", &self.ring)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use session_core::Lifetime;
+    use session_core::transport::CookieOptions;
+    use session_memory::{MemoryConfig, MemoryProvider};
+
+    use super::*;
+    use crate::SecretKey;
+
+    // A fixed vector, made by the documented format with Python's hmac.
+    const TEXT_OF_BYTES: &str =
+        "Ae0AAQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eH3JztYxDHTHh8eaoPQIkytA";
+
+    #[test]
+    fn ids_signed_before_are_still_read() {
+        let bytes = std::array::from_fn(|n| n as u8);
+        let ring = KeyRing::new(&[SecretKey::from_bytes(bytes).unwrap()]).unwrap();
+        let provider = SignedProvider::new(MemoryProvider::new(MemoryConfig::default()), ring);
+        let second = std::time::Duration::from_secs(1);
+        let lifetime = Lifetime { idle: second, absolute: second };
+        provider.bind(&Binding::new(&CookieOptions::default().name, lifetime)).unwrap();
+        let id = SessionId::from_bytes(bytes);
+        assert_eq!(provider.issue(id).own_text(), Some(TEXT_OF_BYTES));
+        let token = provider.token(TEXT_OF_BYTES.as_bytes()).expect("is signed");
+        assert_eq!(*token.id().text(), *id.text());
+        assert!(!token.is_to_be_renewed());
+    }
+
+    #[test]
+    fn every_flipped_bit_is_refused() {
+        let ring = KeyRing::ephemeral().unwrap();
+        let provider = SignedProvider::new(MemoryProvider::new(MemoryConfig::default()), ring);
+        let token = provider.issue(SessionId::generate().unwrap());
+        let text = token.own_text().unwrap();
+        assert!(provider.token(text.as_bytes()).is_some());
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).unwrap();
+        for bit in 0..bytes.len() * 8 {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let text = BASE64_URL_SAFE_NO_PAD.encode(bytes);
+            assert!(provider.token(text.as_bytes()).is_none(), "bit {bit}");
+        }
+        for text in ["", &text[1..], &format!("{text}A"), &SessionId::generate().unwrap().text()] {
+            assert!(provider.token(text.as_bytes()).is_none());
+        }
     }
 }

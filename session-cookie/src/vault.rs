@@ -3,59 +3,68 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::Mac as _;
-use session_core::{Changes, Error, Record, SessionId};
+use session_core::provider::{Changes, Login, Note, Record, Values, Verifier};
+use session_core::{Error, Limits, SessionKey, Timestamp};
 
 use crate::KeyRing;
-use crate::ciphertext::{ADDED_TO_VALUE, Closed, Place, Salt};
-use crate::key::fill_random;
+use crate::ciphertext::{ADDED_TO_VALUE, DAMAGED, Part, Reason, from_value, is_by_first, to_value};
+use crate::key::Key;
 
 /// Encrypts records and changes for a store, and decrypts what the store has.
 ///
-/// Each value is stored as its [ciphertext](Place).
+/// Each value is stored as its [ciphertext](Part), and the label of a login as the unpadded base64url of
+/// its ciphertext. The owner in the record is the unpadded base64url of HMAC-SHA-256 of the owner: equal
+/// for equal owners, and no more.
 ///
-/// Beside the values, a record has two of our own:
-/// - `\0@bond.` and 16 hexadecimal digits, the beginning of the id's digest: the salt, encrypted;
-///   authenticated with it is the id's digest. So a record that was moved to another id by anybody
-///   else, or a value that was moved to another record or key, can't be read.
-/// - `\0@owner`: the owner. The store's own field for it has the unpadded base64url of
-///   HMAC-SHA-256 of it under the first key: equal for equal owners, and no more.
+/// Beside the values stands one of our own, `\0@seal`, the ciphertext of:
 ///
-/// Keys that begin with `\0@` are stored with a second `@`. Keys are not encrypted.
+/// | part | bytes | |
+/// |---|---|---|
+/// | holder | 32 | the record's holder |
+/// | login | 8 | the time of the login in milliseconds, big-endian; nothing follows if nobody is logged in |
+/// | owner | | UTF-8 text |
+///
+/// A record whose holder or owner is not the sealed one can't be read: else whoever can write in the
+/// store could put the digest of an id of his own into somebody's record. Keys of values that begin with
+/// `\0@` are stored with a second `@`. Keys are not encrypted.
 #[derive(Clone, Debug)]
 pub(crate) struct Vault {
     pub(crate) ring: KeyRing,
 }
 
 /// What encryption adds to a record, beside its values.
-const ADDED_TO_RECORD: usize = 512;
+const ADDED_TO_RECORD: usize = 2048;
 
 const RESERVED: &str = "\0@";
-const OWNER: &str = "\0@owner";
-const BOND: &str = "\0@bond.";
+const SEAL: &str = "\0@seal";
 
-/// A record as the store has it, decrypted.
-#[derive(Debug)]
-pub(crate) struct Unlocked {
-    pub(crate) record: Record,
-    pub(crate) salt: Salt,
-    /// Stored keys whose values another key than the first has encrypted.
-    pub(crate) old: Vec<String>,
+/// The holder's bytes in the seal.
+const HOLDER: usize = 32;
+
+/// A record as it was read, to build a save on.
+#[derive(Clone)]
+pub(crate) struct Seen {
+    values: Values,
+    login: Option<Box<Login>>,
+    /// The values as the store has them.
+    stored: Values,
+    /// Whether another key than the first encrypted a part of it.
+    pub(crate) is_outdated: bool,
+    /// The note of the store's own.
+    note: Note,
 }
 
-/// The key that a record's bond to an id is stored under.
-pub(crate) fn bond_key(id: &SessionId) -> String {
-    let digest = id.digest();
-    let digits = digest[..8].iter().map(|byte| format!("{byte:02x}"));
-    BOND.chars().map(String::from).chain(digits).collect()
+/// Changes as the store is to make them.
+pub(crate) struct Locked {
+    pub(crate) changes: Changes,
+    /// Whether they are refused where the record is no longer the one that was seen, beyond what was
+    /// asked for.
+    pub(crate) is_stricter: bool,
+    /// What the record is once they are made.
+    pub(crate) after: Seen,
 }
 
-/// Whether a bond is stored under this key: the one to the record's id, one of a rename under way, or
-/// one that a rename left.
-pub(crate) fn is_bond(stored_key: &str) -> bool {
-    stored_key.starts_with(BOND)
-}
-
-/// The key that a session's key is stored under.
+/// Returns the key that a session's key is stored under.
 fn stored_key(key: &str) -> String {
     match key.strip_prefix(RESERVED) {
         Some(rest) => format!("{RESERVED}@{rest}"),
@@ -63,7 +72,7 @@ fn stored_key(key: &str) -> String {
     }
 }
 
-/// The session's key of a stored one; `None` for one of ours.
+/// Returns the session's key of a stored one; `None` for one of ours.
 fn session_key(stored: &str) -> Option<String> {
     match stored.strip_prefix(RESERVED) {
         None => Some(stored.to_owned()),
@@ -72,164 +81,225 @@ fn session_key(stored: &str) -> Option<String> {
 }
 
 impl Vault {
-    pub(crate) fn new_salt() -> Result<Salt, Error> {
-        let mut salt = Salt::default();
-        fill_random(&mut salt)?;
-        Ok(salt)
-    }
-
-    /// The stored form of a record's bond to an id.
-    pub(crate) fn bond(&self, id: &SessionId, salt: &Salt) -> Result<Vec<u8>, Error> {
-        // Twice the key's id, so that a damaged one is not taken for an unknown one.
-        let mut bond = Place::Bond(&id.digest()).encrypt(&self.ring, salt)?;
-        bond.extend(self.ring.first().id);
-        // bin 8: the length is the second byte.
-        bond[1] += 4;
-        Ok(bond)
-    }
-
-    fn salt(&self, id: &SessionId, stored: &[u8]) -> Result<(Salt, bool), Closed> {
-        let (seal, again) = stored.split_last_chunk::<4>().ok_or(Closed::Damaged)?;
-        let mut seal = seal.to_vec();
-        let length = seal.get_mut(1).ok_or(Closed::Damaged)?;
-        *length = length.checked_sub(4).ok_or(Closed::Damaged)?;
-        if seal.get(3..7) != Some(again) {
-            return Err(Closed::Damaged);
-        }
-        let (salt, by_first) = Place::Bond(&id.digest()).decrypt(&self.ring, &seal)?;
-        Ok((salt.try_into().map_err(|_| Closed::Damaged)?, by_first))
-    }
-
-    /// The record to store in place of this one.
-    pub(crate) fn lock(
-        &self,
-        id: &SessionId,
-        salt: &Salt,
-        record: &Record,
-    ) -> Result<Record, Error> {
-        let mut values = vec![(bond_key(id), self.bond(id, salt)?)];
-        if let Some(owner) = &record.owner {
-            values.push((OWNER.into(), Place::Owner(salt).encrypt(&self.ring, owner.as_bytes())?));
-        }
+    /// Returns the record to store in place of this one.
+    pub(crate) fn lock(&self, session: &SessionKey, record: Record) -> Result<Record, Error> {
+        let seal = self.seal(session, &record.holder, record.login.as_deref())?;
+        let mut values = vec![(SEAL.to_owned(), seal)];
         for (key, value) in record.values.iter() {
-            values.push((stored_key(key), Place::Value(salt, key).encrypt(&self.ring, value)?));
+            values.push((stored_key(key), self.value(session, key, value)?));
         }
-        Ok(Record {
-            created: record.created,
-            expires: record.expires,
-            owner: record.owner.as_deref().map(|owner| self.blinded(owner)),
+        let login = record.login.as_deref().map(|login| self.lock_login(session, login));
+        Ok(Record { login, values: values.into_iter().collect(), ..record })
+    }
+
+    /// Returns the record that is stored so, and what a save can build on.
+    pub(crate) fn unlock(
+        &self,
+        session: &SessionKey,
+        stored: Record,
+    ) -> Result<(Record, Seen), Reason> {
+        let mut is_outdated = false;
+        let mut opened = |part: Part<'_>, bytes: &[u8]| {
+            is_outdated |= !is_by_first(&self.ring, bytes);
+            part.decrypt(&self.ring, session, bytes)
+        };
+        let seal = from_value(stored.values.get(SEAL).ok_or(DAMAGED)?)?;
+        let seal = opened(Part::Seal, seal)?;
+        let (holder, rest) = seal.split_first_chunk::<HOLDER>().ok_or(DAMAGED)?;
+        if Verifier::from_bytes(*holder) != stored.holder {
+            return Err(DAMAGED);
+        }
+        let login = match (rest.split_first_chunk::<8>(), stored.login.as_deref()) {
+            (None, None) if rest.is_empty() => None,
+            (Some((at, owner)), Some(login)) => {
+                let owner = str::from_utf8(owner).map_err(|_| DAMAGED)?;
+                if !self.ring.iter().any(|key| blinded(key, owner) == *login.owner) {
+                    return Err(DAMAGED);
+                }
+                let at = Timestamp::from_millis(u64::from_be_bytes(*at));
+                let label = BASE64_URL_SAFE_NO_PAD.decode(&*login.label).map_err(|_| DAMAGED)?;
+                let label = String::from_utf8(opened(Part::Label, &label)?).map_err(|_| DAMAGED)?;
+                Some(Box::new(Login { owner: owner.into(), at, label: label.into() }))
+            }
+            _ => return Err(DAMAGED),
+        };
+        let mut values = Vec::with_capacity(stored.values.len());
+        for (key, value) in stored.values.iter().filter(|(key, _)| *key != SEAL) {
+            let key = session_key(key).ok_or(DAMAGED)?;
+            let plain = opened(Part::Value(&key), from_value(value)?)?;
+            values.push((key, plain));
+        }
+        let seen = Seen {
             values: values.into_iter().collect(),
+            login,
+            stored: stored.values,
+            is_outdated,
+            note: stored.note,
+        };
+        let (values, login) = (seen.values.clone(), seen.login.clone());
+        Ok((Record { values, login, note: None, ..stored }, seen))
+    }
+
+    /// Returns the changes to store in place of these.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if an expected value is not the one that was seen, and [`Error::TooLarge`] if
+    /// the record that was seen would become so.
+    pub(crate) fn lock_changes(
+        &self,
+        session: &SessionKey,
+        holder: &Verifier,
+        changes: &Changes,
+        seen: &Seen,
+    ) -> Result<Locked, Error> {
+        let mut locked = Changes::new().with_expiry(changes.expiry);
+        locked.replace = changes.replace;
+        locked.secret.clone_from(&changes.secret);
+        locked.cookie = changes.cookie;
+        locked.seen.clone_from(&seen.note);
+        locked.limits = room_for(changes.limits);
+        let mut is_stricter = false;
+        for expected in &changes.expected {
+            if seen.values.get(&expected.key) != expected.value.as_deref() {
+                return Err(Error::Conflict);
+            }
+            let key = stored_key(&expected.key);
+            locked = locked.expecting(&key, seen.stored.get(&key));
+        }
+        let mut after = seen.clone();
+        after.values.apply(changes, &changes.limits)?;
+        for (key, value) in changes.iter() {
+            match value {
+                Some(value) => locked.set(&stored_key(key), self.value(session, key, value)?),
+                None => locked.delete(&stored_key(key)),
+            }
+        }
+        if seen.is_outdated && !changes.replace {
+            for (key, value) in seen.values.iter().filter(|(key, _)| changes.get(key).is_none()) {
+                let stored = stored_key(key);
+                locked.set(&stored, self.value(session, key, value)?);
+                locked = locked.expecting(&stored, seen.stored.get(&stored));
+                is_stricter = true;
+            }
+        }
+        let is_sealed_anew = seen.is_outdated
+            || changes.replace
+            || changes.secret.is_some()
+            || changes.login.is_some();
+        if is_sealed_anew {
+            after.login.clone_from(changes.login.as_ref().unwrap_or(&seen.login));
+            let login = after.login.as_deref();
+            let holder = changes.secret.as_deref().map_or(holder, |secret| &secret.holder);
+            locked.set(SEAL, self.seal(session, holder, login)?);
+            locked.login = Some(login.map(|login| self.lock_login(session, login)));
+            if changes.login.is_none() {
+                // The login is repeated as it was seen, which must not undo one that came meanwhile.
+                locked = locked.expecting(SEAL, seen.stored.get(SEAL));
+                is_stricter = true;
+            }
+            after.is_outdated = false;
+        }
+        after.stored.apply(&locked, &unlimited())?;
+        Ok(Locked { changes: locked, is_stricter, after })
+    }
+
+    fn value(&self, session: &SessionKey, key: &str, value: &[u8]) -> Result<Vec<u8>, Error> {
+        to_value(&Part::Value(key).encrypt(&self.ring, session, value))
+    }
+
+    fn seal(
+        &self,
+        session: &SessionKey,
+        holder: &Verifier,
+        login: Option<&Login>,
+    ) -> Result<Vec<u8>, Error> {
+        let mut plain = holder.as_bytes().to_vec();
+        if let Some(login) = login {
+            plain.extend(login.at.as_millis().to_be_bytes());
+            plain.extend(login.owner.as_bytes());
+        }
+        to_value(&Part::Seal.encrypt(&self.ring, session, &plain))
+    }
+
+    fn lock_login(&self, session: &SessionKey, login: &Login) -> Box<Login> {
+        let label = Part::Label.encrypt(&self.ring, session, login.label.as_bytes());
+        Box::new(Login {
+            owner: blinded(self.ring.first(), &login.owner).into(),
+            at: login.at,
+            label: BASE64_URL_SAFE_NO_PAD.encode(label).into(),
         })
     }
+}
 
-    /// The record that is stored so.
-    pub(crate) fn unlock(&self, id: &SessionId, stored: &Record) -> Result<Unlocked, Closed> {
-        let our_bond = bond_key(id);
-        let bond = stored.values.get(&our_bond).ok_or(Closed::Damaged)?;
-        let (salt, by_first) = self.salt(id, bond)?;
-        let mut old = Vec::new();
-        if !by_first {
-            old.push(our_bond.clone());
-        }
-        // From here on the ring has the key that matters: what another id names is damaged.
-        let mut opened = |key: &str, place: Place<'_>, value: &[u8]| {
-            let (plain, by_first) =
-                place.decrypt(&self.ring, value).map_err(|_| Closed::Damaged)?;
-            if !by_first {
-                old.push(key.to_owned());
-            }
-            Ok(plain)
+/// Returns what the store has in place of an owner.
+fn blinded(key: &Key, owner: &str) -> String {
+    let mac = key.owner_mac.clone().chain_update(owner).finalize();
+    BASE64_URL_SAFE_NO_PAD.encode(mac.into_bytes())
+}
+
+/// Returns limits for what plain records become that keep these limits. Nearly: the store can't tell how
+/// many bytes of a record are encryption's.
+fn room_for(limits: Limits) -> Limits {
+    let mut room = limits;
+    room.keys = limits.keys.saturating_add(1);
+    let added = room.keys.saturating_mul(ADDED_TO_VALUE).saturating_add(ADDED_TO_RECORD);
+    room.bytes = limits.bytes.saturating_add(added);
+    room
+}
+
+fn unlimited() -> Limits {
+    let mut limits = Limits::default();
+    (limits.keys, limits.bytes) = (usize::MAX, usize::MAX);
+    limits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SecretKey;
+
+    /// Fixed vectors: such records are in stores. They were made by the documented format with
+    /// Python's cryptography and hmac.
+    #[test]
+    fn records_stored_before_can_still_be_read() {
+        let bytes = |text: &str| BASE64_URL_SAFE_NO_PAD.decode(text).unwrap();
+        let value = bytes("xCIB7YqfkWp1c3QgYSBub25jZYa5M2qOijykHeRrV1yxbyrC");
+        let seal = bytes(
+            "xEwB7YqfkWp1c3QgYSBub25jZUiGoL-HsXRHISbDT6FUxp7V4gxSxWjMr8HbDKtEEBHSM300o-GrJHf8Y3\
+             FWyDUN_Zo5HjsvdGvRv3El",
+        );
+        let login = Login {
+            owner: "RVwjt2RzrBvHt7m2VX99f0LbUBY_8S3tz2p0r6rbEps".into(),
+            at: Timestamp::from_millis(1_800_000_001_000),
+            label: "Ae2Kn5FqdXN0IGEgbm9uY2X-7abRTFK9wqPHRxUg6btl34oSz2rI".into(),
         };
-        let (mut owner, mut values) = (None, Vec::new());
-        for (key, value) in stored.values.iter() {
-            if let Some(session_key) = session_key(key) {
-                let plain = opened(key, Place::Value(&salt, &session_key), value)?;
-                values.push((session_key, plain));
-            } else if key == OWNER {
-                let plain = opened(key, Place::Owner(&salt), value)?;
-                let text = String::from_utf8(plain).map_err(|_| Closed::Damaged)?;
-                owner = Some(text.into_boxed_str());
-            }
-        }
-        if owner.is_some() != stored.owner.is_some() {
-            return Err(Closed::Damaged);
-        }
-        let record = Record {
-            created: stored.created,
-            expires: stored.expires,
-            owner,
-            values: values.into_iter().collect(),
+        let holder = Verifier::from_bytes(std::array::from_fn(|n| n as u8));
+        let mut stored = Record::new(holder, Timestamp::default(), Timestamp::MAX);
+        stored.login = Some(Box::new(login));
+        stored.values = [("n", value), (SEAL, seal)].into_iter().collect();
+        let key = SecretKey::from_bytes(std::array::from_fn(|n| n as u8)).unwrap();
+        let vault = Vault { ring: KeyRing::new(&[key]).unwrap() };
+        let session = SessionKey::from_bytes(*b"twelve bytes");
+        let (record, seen) = vault.unlock(&session, stored).unwrap();
+        let login = Login {
+            owner: "ada".into(),
+            // The sealed time, to the millisecond.
+            at: Timestamp::from_millis(1_800_000_000_123),
+            label: "laptop".into(),
         };
-        Ok(Unlocked { record, salt, old })
+        assert_eq!(record.login.as_deref(), Some(&login));
+        assert_eq!(record.values, [("n", [7])].into_iter().collect());
+        assert!(!seen.is_outdated);
     }
 
-    /// The changes to store in place of these, which expect nothing yet.
-    pub(crate) fn lock_changes(&self, salt: &Salt, changes: &Changes) -> Result<Changes, Error> {
-        let mut locked = Changes::new().with_expiry(changes.expiry);
-        for (key, value) in changes.iter() {
+    /// Ours is `\0@seal`, which a session's key may be, too.
+    #[test]
+    fn every_key_of_a_session_is_stored_beside_our_own() {
+        for key in ["", "a", "\0", "\0@", SEAL, "\0@@seal", "\0lifetime"] {
             let stored = stored_key(key);
-            match value {
-                Some(value) => {
-                    locked.set(&stored, Place::Value(salt, key).encrypt(&self.ring, value)?);
-                }
-                None => locked.delete(&stored),
-            }
+            assert_ne!(stored, SEAL);
+            assert_eq!(session_key(&stored).as_deref(), Some(key));
         }
-        match &changes.owner {
-            None => {}
-            Some(None) => {
-                locked.delete(OWNER);
-                locked.owner = Some(None);
-            }
-            Some(Some(owner)) => {
-                locked.set(OWNER, Place::Owner(salt).encrypt(&self.ring, owner.as_bytes())?);
-                locked.owner = Some(Some(self.blinded(owner)));
-            }
-        }
-        // The plain record was checked against the limits themselves.
-        let keys = changes.limits.keys.saturating_add(ADDED_TO_RECORD);
-        locked.limits.bytes = changes
-            .limits
-            .bytes
-            .saturating_add(keys.saturating_mul(ADDED_TO_VALUE))
-            .saturating_add(ADDED_TO_RECORD);
-        locked.limits.keys = keys;
-        Ok(locked)
-    }
-
-    /// The stored value of a session's key.
-    pub(crate) fn stored<'r>(stored: &'r Record, key: &str) -> Option<&'r [u8]> {
-        stored.values.get(&stored_key(key))
-    }
-
-    /// The stored key of a session's key.
-    pub(crate) fn key(key: &str) -> String {
-        stored_key(key)
-    }
-
-    /// The same value under the first key.
-    pub(crate) fn renewed(
-        &self,
-        id: &SessionId,
-        unlocked: &Unlocked,
-        stored_key: &str,
-    ) -> Result<Option<Vec<u8>>, Error> {
-        let salt = &unlocked.salt;
-        if stored_key == bond_key(id) {
-            return self.bond(id, salt).map(Some);
-        }
-        if stored_key == OWNER {
-            let owner = unlocked.record.owner.as_deref();
-            return owner.map(|o| Place::Owner(salt).encrypt(&self.ring, o.as_bytes())).transpose();
-        }
-        let Some(key) = session_key(stored_key) else { return Ok(None) };
-        let value = unlocked.record.values.get(&key);
-        value.map(|value| Place::Value(salt, &key).encrypt(&self.ring, value)).transpose()
-    }
-
-    /// What the store's index has of an owner.
-    pub(crate) fn blinded(&self, owner: &str) -> Box<str> {
-        let mac = self.ring.first().owner_mac.clone().chain_update(owner).finalize();
-        BASE64_URL_SAFE_NO_PAD.encode(mac.into_bytes()).into()
+        assert_eq!(session_key(SEAL), None);
     }
 }

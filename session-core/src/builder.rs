@@ -6,19 +6,14 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::collector::Collector;
-use crate::departures::Departures;
-use crate::manager::{IdSource, Shared};
+use crate::manager::{IdSource, Rules, Shared};
+use crate::provider::{self, Binding, Provider};
+use crate::queue::Queues;
 use crate::stats::Counters;
 use crate::transport::{
     AutoTransport, Carrier, CookieTransport, HeaderTransport, Transport, UrlTransport,
 };
-use crate::{
-    Binding, Clock, Config, Error, Manager, Provider, SessionId, SystemClock, TransportKind,
-    registry,
-};
-
-/// How many locks the atomic updates of a process queue at.
-const QUEUES: usize = 256;
+use crate::{Clock, Config, Error, Manager, SessionId, SystemClock, TransportKind};
 
 /// Builds a [`Manager`].
 pub struct ManagerBuilder {
@@ -63,7 +58,7 @@ impl ManagerBuilder {
     }
 
     /// Uses ids from here, for tests that force collisions or failures. Defaults to
-    /// [`Provider::new_token`]; anything else is a way into other people's sessions.
+    /// [`Provider::new_id`]; anything else is a way into other people's sessions.
     #[must_use]
     pub fn with_id_source<F>(mut self, ids: F) -> Self
     where
@@ -94,12 +89,20 @@ impl ManagerBuilder {
             }
             Some(provider) => (provider, "custom".into()),
             None => {
-                (registry::open(&config.provider, &config.whole_source()?)?, config.provider.into())
+                (provider::open(&config.provider, &config.whole_source()?)?, config.provider.into())
             }
         };
         let carriers = [None, Some(Carrier::Cookie), Some(Carrier::Url), Some(Carrier::Header)];
         let in_urls = carriers.into_iter().any(|carrier| transport.uses_url(carrier));
         provider.bind(&Binding::new(transport.name(), lifetime).with_urls(in_urls))?;
+        let rules = Rules {
+            lifetime,
+            touch_every: config.touch_every.unwrap_or(config.idle / 10),
+            window: config.superseded_for,
+            limits: config.limits,
+            persistent: transport.persistent(),
+            namespace: config.namespace.into(),
+        };
         let counters = Arc::new(Counters::default());
         let collector = Collector::start(
             Arc::clone(&provider),
@@ -111,16 +114,13 @@ impl ManagerBuilder {
             provider,
             transport,
             clock,
-            lifetime,
-            touch_every: config.touch_every.unwrap_or(config.idle / 10),
-            limits: config.limits,
+            rules,
             counters,
-            queues: (0..QUEUES).map(|_| futures_util::lock::Mutex::new(())).collect(),
+            queues: Queues::default(),
             provider_name,
             ids,
             reported: Mutex::default(),
             in_urls,
-            departures: Departures::default(),
             collector,
         })))
     }

@@ -10,8 +10,9 @@ use parking_lot::{Condvar, Mutex};
 use rand::RngExt as _;
 use tracing::{debug, error};
 
+use crate::provider::{Provider, Purged};
 use crate::stats::Counters;
-use crate::{Clock, Error, Provider, Purged};
+use crate::{Clock, Error};
 
 /// How many records a provider is asked to remove at a time. Small, so that the thread sees its
 /// end coming.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::source::with_options;
+use crate::provider::with_options;
 use crate::transport::{CookieOptions, HeaderOptions, UrlOptions};
 use crate::{Error, Lifetime, Limits};
 
@@ -58,6 +58,9 @@ pub struct Config {
     /// the options `revocations` and `revocations_source` of the source string. Defaults to nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revocations: Option<StoreConfig>,
+    /// What tells this application's ids from those of others on the same store: with different
+    /// namespaces, none takes the other's. Defaults to the empty one. To change it ends all sessions.
+    pub namespace: String,
     /// How ids travel. Defaults to `cookie`.
     pub transport: TransportKind,
     /// How long a session lives without use. Defaults to 30 minutes.
@@ -74,6 +77,11 @@ pub struct Config {
     /// Defaults to a tenth of `idle`, and is a quarter of it at most.
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     pub touch_every: Option<Duration>,
+    /// For how long after a session got a new id a request with the old one is taken for a late one of
+    /// the same client: it sees and stores nothing, and gets no cookie, so that the client keeps the new
+    /// id. Later it is a stranger's. Servers' clocks must agree to well under it. Defaults to 10 seconds.
+    #[serde(with = "humantime_serde")]
+    pub superseded_for: Duration,
     /// The cookie of the transports `cookie` and `auto`.
     pub cookie: CookieOptions,
     /// The query argument of the transports `url` and `auto`.
@@ -90,11 +98,13 @@ impl Default for Config {
             provider: "memory".into(),
             source: String::new(),
             revocations: None,
+            namespace: String::new(),
             transport: TransportKind::default(),
             idle: Duration::from_secs(30 * 60),
             absolute: Duration::from_secs(12 * 60 * 60),
             gc_every: Duration::from_secs(60),
             touch_every: None,
+            superseded_for: Duration::from_secs(10),
             cookie: CookieOptions::default(),
             url: UrlOptions::default(),
             header: HeaderOptions::default(),
@@ -126,11 +136,13 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("provider", &self.provider)
             .field("revocations", &self.revocations)
+            .field("namespace", &self.namespace)
             .field("transport", &self.transport)
             .field("idle", &self.idle)
             .field("absolute", &self.absolute)
             .field("gc_every", &self.gc_every)
             .field("touch_every", &self.touch_every)
+            .field("superseded_for", &self.superseded_for)
             .field("cookie", &self.cookie)
             .field("url", &self.url)
             .field("header", &self.header)

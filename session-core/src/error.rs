@@ -15,16 +15,16 @@ pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The session ended, or changed its id, since it was loaded. Nothing was written.
-    #[error("the session ended or changed its id meanwhile; load it again to go on")]
+    /// The session ended, or got a new id, since the client sent its request. Nothing was written.
+    #[error("the session ended or got a new id meanwhile")]
     Gone,
 
     /// The value that the change builds on is no longer the stored one. Nothing was written.
     #[error("the stored value changed meanwhile; read it again and retry")]
     Conflict,
 
-    /// A record of this id is stored already. Nothing was written.
-    #[error("a session of this id exists already; retry with a new id")]
+    /// A live record has this key already. Nothing was written.
+    #[error("a session of this key exists already; retry with a new id")]
     Exists,
 
     /// The change would exceed a limit. Nothing was written.
@@ -66,10 +66,10 @@ pub enum Error {
     },
 
     /// The provider can't do this at all.
-    #[error("this provider does not support {operation}")]
+    #[error("this provider does not support {what}")]
     Unsupported {
         /// The operation asked for.
-        operation: &'static str,
+        what: &'static str,
     },
 
     /// The store can't be reached or does not answer; nothing was written as far as is known.
@@ -100,6 +100,13 @@ pub enum Error {
     /// The session was finished, and its values released.
     #[error("the session is finished; load it again to go on")]
     Finished,
+
+    /// The head of the response was written already, so the client can't be told of a new session, a new
+    /// id or a login.
+    #[error(
+        "the response's head was written already; start sessions, give new ids and log in before"
+    )]
+    HeadSent,
 
     /// A configuration or source string is wrong.
     #[error("{0}")]

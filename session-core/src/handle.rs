@@ -2,97 +2,77 @@
 
 use std::fmt;
 
-use http::header::{CACHE_CONTROL, ETAG, HeaderValue, LOCATION, REFERRER_POLICY};
-use http::{HeaderMap, Response};
+use http::header::{CACHE_CONTROL, ETAG, HeaderValue, LOCATION, REFERRER_POLICY, UPGRADE};
+use http::{HeaderMap, Response, StatusCode};
+use once_cell::sync::OnceCell;
 use tracing::debug;
 
-use crate::claim::Claim;
+use crate::executor::Core;
 use crate::manager::{ManagerRef, Shared};
-use crate::provider::answer;
-use crate::state::State;
-use crate::transport::{Carrier, RequestHead};
-use crate::turn::Core;
+use crate::presented::Presented;
+use crate::provider::Token;
+use crate::state::{Directive, State};
+use crate::transport::{Announcement, Carrier, RequestHead};
 use crate::visit::Visit;
-use crate::{Error, LoadedSession, Token};
+use crate::{Error, LoadedSession};
 
-/// A request's session, loaded or not: what [`Manager::start`](crate::Manager::start) answers.
+/// A request's session, loaded or not: what [`Manager::start`](crate::Manager::start) returns.
 ///
 /// A handle that is never [loaded](Self::load) costs nothing: no store is asked and no cookie sent.
 pub struct SessionHandle<'m> {
     manager: ManagerRef<'m>,
-    /// How the client sent what it sent, well formed or not.
-    carrier: Option<Carrier>,
-    claim: Claim,
+    /// What the client sent. The session's own copy takes its place with the first load.
+    presented: Presented,
+    /// The request's method is safe (RFC 9110, section 9.2.1), and it asks for no upgrade.
+    safe: bool,
     /// The request, if the transport uses URLs.
     visit: Option<Box<Visit>>,
     /// Made by the first load, so that a handle without one is made and dropped for next to nothing.
-    core: Core,
+    session: OnceCell<LoadedSession>,
 }
 
 impl<'m> SessionHandle<'m> {
     #[inline]
     pub(crate) fn new(manager: ManagerRef<'m>, request: RequestHead<'_>) -> Self {
         let shared = manager.shared();
-        let visit = shared.in_urls.then(|| Box::new(Visit::of(request)));
-        let found = shared.transport.find(request);
-        let (carrier, claim) = (found.carrier(), Claim::of(found));
-        Self { manager, carrier, claim, visit, core: Core::default() }
+        Self {
+            presented: Presented::new(&shared.transport.find(request)),
+            safe: request.method.is_safe() && !request.headers.contains_key(UPGRADE),
+            visit: shared.in_urls.then(|| Box::new(Visit::of(request))),
+            manager,
+            session: OnceCell::new(),
+        }
     }
 
-    /// Loads the session, at the first call; later calls answer the same one.
+    /// Loads the session, at the first call; later calls return the same one.
     ///
     /// A visitor without a session, or with one that is gone, gets a new, empty one, which is
     /// stored only if something is put into it. After [`finish`](Self::finish) the session is loaded
     /// afresh.
+    ///
+    /// A client whose id was replaced within the last 10 s (configurable: `superseded_for`) has the new
+    /// one already, or is about to get it. Its request sees an empty session, stores nothing, and gets no
+    /// cookie; see [`LoadedSession::start_anew`] and [`LoadedSession::log_in`] for what it can do.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the store is down: never an empty session in its place.
     ///
     /// # Cancellation
     /// Safe: nothing is written.
-    pub async fn load(&self) -> Result<LoadedSession<'_>, Error> {
-        let session = self.view();
-        if self.core.is_loaded() {
-            session.load_again().await?;
-            return Ok(session);
-        }
-        let token = self.claim.token(self.shared());
-        if token.is_none() {
-            self.claim.report(self.shared());
-        }
-        let now = self.shared().clock.now();
-        let found = match &token {
-            Some(token) => {
-                let loaded = answer!(self.shared().provider.load(token, now));
-                self.shared().admit(loaded, token, self.carrier, now)?
-            }
-            None => None,
-        };
-        match found {
-            Some(record) => {
-                let leaving = self.leaves_urls();
-                self.core.fill(|| State::loaded(token, record, now, leaving));
-            }
-            None => {
-                let overtaken = self.is_overtaken(token.as_ref());
-                self.core.fill(|| State::new(now, overtaken));
-            }
-        }
-        Ok(session)
+    pub async fn load(&self) -> Result<LoadedSession, Error> {
+        let session = self.session.get_or_init(|| {
+            let leaving = self.leaves_urls();
+            let state = State::new(self.presented.clone(), self.safe, leaving);
+            LoadedSession::new(Core::new(self.manager.to_owned(), state))
+        });
+        session.core().load().await?;
+        Ok(session.clone())
     }
 
     /// Whether a session that is still in URLs leaves them with this request.
     fn leaves_urls(&self) -> bool {
         self.visit.as_ref().is_some_and(|visit| visit.is_navigation())
-            && self.shared().transport.leaves_urls(self.carrier)
-    }
-
-    /// Whether the session is not there because it just left the URLs, in another request.
-    fn is_overtaken(&self, token: Option<&Token>) -> bool {
-        let shared = self.shared();
-        self.visit.is_some()
-            && shared.transport.leaves_urls(self.carrier)
-            && token.is_some_and(|token| shared.departures.has(token.id(), shared.clock.now()))
+            && self.shared().transport.leaves_urls(self.carrier())
     }
 
     /// Where to send a browser that returned the cookie, but still has an id in its URL: the same
@@ -111,76 +91,79 @@ impl<'m> SessionHandle<'m> {
         let Some(clean) = self.redirection() else { return Ok(None) };
         let session = self.load().await?;
         // The request that was faster has told the browser the new id.
-        let is_known = !session.is_new() || self.core.lock().overtaken;
+        let is_known = session.core().state().has_left_urls();
         Ok(is_known.then_some(clean))
     }
 
     /// The URL to go on with, if it turns out that the session is there.
-    pub(crate) fn redirection(&self) -> Option<String> {
+    fn redirection(&self) -> Option<String> {
         let visit = self.visit.as_ref().filter(|visit| visit.can_be_redirected())?;
         let transport = &self.shared().transport;
-        if !transport.leaves_urls(self.carrier) {
+        if !transport.leaves_urls(self.carrier()) {
             return None;
         }
         visit.without_id(transport.urls()?)
     }
 
-    /// Writes what changed to the store, then what changed for the client to the response.
+    /// Writes what changed to the store, in one save, then what changed for the client to the response.
     ///
     /// Nothing is written for an untouched session, or for a new one that is still empty. A
     /// response gets one `Set-Cookie` at most, and none when nothing about the cookie changes. The
     /// loaded values are released; [`load`](Self::load) the session again to go on.
     ///
-    /// A session that began in URLs, and whose id now came in a cookie, leaves the URLs here: it gets
-    /// a new id, and ids in URLs are refused for it from then on. It does so when the request is for
-    /// a page in a tab, as far as the browser tells (`Sec-Fetch-Dest`), since the page's other
-    /// requests may be under way with the old id. A request that lost the race for the new id, or
-    /// comes up to a minute later with the old one, can store nothing: a new session's cookie would
-    /// take the place of the right one. A process remembers the newest 1,024 of its own old ids for
-    /// that; on several servers, send a visitor's requests to the same one.
+    /// A response of status 5xx or 408 says that the handler failed: its pending changes are dropped. What
+    /// acted at once ([`update`](LoadedSession::update), [`save`](LoadedSession::save),
+    /// [`destroy`](LoadedSession::destroy)) stands, and is announced whatever the status.
     ///
     /// # Errors
-    /// [`Error::Gone`] if the session ended meanwhile and there was something to save, which is lost
-    /// with it; the visitor is anonymous then. [`Error::Unavailable`] and the like if the store
-    /// failed: what was to be saved is kept for another try. The response is as it was, on every
-    /// error.
+    /// [`Error::Gone`] if the session ended or got a new id meanwhile and there was something to save; a
+    /// safe request (GET, HEAD) drops it instead, and succeeds. [`Error::Unavailable`] and the like if the
+    /// store failed: what was to be saved is kept for another try. The response is as it was, on every
+    /// error; finish the response that takes its place, so that the client learns what was stored before.
     ///
     /// # Cancellation
     /// The stored record is as it was or as it was to become, never in between.
-    pub fn finish<B>(&self, response: &mut Response<B>) -> impl Future<Output = Result<(), Error>> {
-        let headers = response.headers_mut();
-        // An `async fn` would move its arguments once more, which most requests would feel.
-        async move {
-            if self.core.is_loaded() {
-                self.view().finish(Some(headers)).await?;
-            }
-            self.announce_in_urls(headers);
-            Ok(())
-        }
+    pub async fn finish<B>(&self, response: &mut Response<B>) -> Result<(), Error> {
+        self.store(response.status()).await?;
+        self.announce(response)
     }
 
     /// The first half of [`finish`](Self::finish): the store.
-    #[cfg(feature = "hyper")]
     #[inline]
-    pub(crate) async fn store(&self) -> Result<(), Error> {
-        if self.core.is_loaded() {
-            self.view().finish(None).await?;
+    pub(crate) async fn store(&self, status: StatusCode) -> Result<(), Error> {
+        if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
+            self.roll_back();
         }
-        Ok(())
+        match self.session.get() {
+            Some(session) => session.core().finish().await,
+            None => Ok(()),
+        }
     }
 
-    fn view(&self) -> LoadedSession<'_> {
-        LoadedSession::new(self.shared(), &self.core, self.carrier)
+    /// Drops what is not stored yet.
+    pub(crate) fn roll_back(&self) {
+        if let Some(session) = self.session.get() {
+            session.core().state().roll_back();
+        }
     }
 
     /// The second half of [`finish`](Self::finish): the response. Writes nothing on an error, and
     /// says the same again to another response.
-    #[cfg(feature = "hyper")]
     #[inline]
     pub(crate) fn announce<B>(&self, response: &mut Response<B>) -> Result<(), Error> {
         let headers = response.headers_mut();
-        if self.core.is_loaded() {
-            self.core.lock().tell(self.shared(), headers)?;
+        if let Some(session) = self.session.get() {
+            let mut state = session.core().state();
+            if let Some(directive) = state.directive(self.shared()) {
+                let transport = &self.shared().transport;
+                match directive {
+                    Directive::Issue(token, max_age) => token.with_client_text(|text| {
+                        transport.announce(Announcement::Issue { text, max_age }, headers)
+                    })?,
+                    Directive::Clear => transport.announce(Announcement::Remove, headers)?,
+                }
+            }
+            state.announced();
         }
         self.announce_in_urls(headers);
         Ok(())
@@ -191,7 +174,7 @@ impl<'m> SessionHandle<'m> {
     fn announce_in_urls(&self, headers: &mut HeaderMap) {
         let Some(visit) = &self.visit else { return };
         let transport = &*self.shared().transport;
-        if transport.uses_url(self.carrier) {
+        if transport.uses_url(self.carrier()) {
             if let Some(token) = self.token() {
                 rewrite_location(headers, |url| {
                     let page = visit.page();
@@ -207,9 +190,9 @@ impl<'m> SessionHandle<'m> {
 
     /// What the client will carry once the request is finished, as far as can be told before.
     fn token(&self) -> Option<Token> {
-        match self.core.is_loaded() {
-            true => self.core.lock().future_token(self.shared()),
-            false => self.claim.token(self.shared()),
+        match self.session.get() {
+            Some(session) => session.core().state().future_token(self.shared()),
+            None => self.presented.token(self.shared()),
         }
     }
 
@@ -225,7 +208,7 @@ impl<'m> SessionHandle<'m> {
     fn encoded(&self, url: &str) -> Option<String> {
         let visit = self.visit.as_ref()?;
         let transport = &*self.shared().transport;
-        if !transport.uses_url(self.carrier) {
+        if !transport.uses_url(self.carrier()) {
             return None;
         }
         self.token()?.with_client_text(|text| transport.encode_url(url, visit.page(), text))
@@ -236,7 +219,7 @@ impl<'m> SessionHandle<'m> {
     pub(crate) fn insertion(&self) -> Option<(crate::rewrite::Insertion, &str)> {
         let visit = self.visit.as_ref()?;
         let transport = &*self.shared().transport;
-        if !transport.uses_url(self.carrier) || !transport.urls()?.options().rewrite {
+        if !transport.uses_url(self.carrier()) || !transport.urls()?.options().rewrite {
             return None;
         }
         let text = self.token()?.with_client_text(str::to_owned);
@@ -251,7 +234,7 @@ impl<'m> SessionHandle<'m> {
 
     /// How the client sent a token, well formed or not.
     pub fn carrier(&self) -> Option<Carrier> {
-        self.carrier
+        self.presented.carrier()
     }
 
     fn shared(&self) -> &Shared {
@@ -263,7 +246,7 @@ impl fmt::Debug for SessionHandle<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionHandle")
             .field("name", &self.name())
-            .field("carrier", &self.carrier)
+            .field("carrier", &self.carrier())
             .finish_non_exhaustive()
     }
 }

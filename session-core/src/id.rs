@@ -1,4 +1,4 @@
-//! Session ids.
+//! Session ids: a key that names the session, and a secret that opens it.
 
 use std::fmt;
 
@@ -6,92 +6,179 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
-use sha2::{Digest as _, Sha256};
 
 use crate::Error;
 
-/// The name of a session: 32 bytes from the operating system's generator.
+/// The name of a session for as long as it lives: 12 random bytes.
 ///
-/// At the client it is 43 characters of unpadded base64url (RFC 4648, section 5); stores that
-/// write to disk or network keep only its [`digest`](Self::digest). Whoever knows an id holds the
-/// session, so `Debug` shows no more than a short hash, and there is no `Display`.
+/// It is the first 16 characters of the session's id, and opens nothing: stores use it as their
+/// primary key, logs print it, and lists of a user's sessions show it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionKey([u8; SessionKey::BYTES]);
+
+impl SessionKey {
+    /// The length of a key in bytes.
+    pub const BYTES: usize = 12;
+    /// The length of a key's text in characters.
+    pub const TEXT_LEN: usize = 16;
+
+    /// The key of these bytes.
+    pub const fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// The key's bytes.
+    pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
+    }
+
+    /// Reads a key's text: exactly 16 characters of base64url. Returns `None` for anything else.
+    ///
+    /// ```
+    /// use session_core::SessionKey;
+    ///
+    /// let key = SessionKey::parse("AAECAwQFBgcICQoL").expect("is a key");
+    /// assert_eq!(key.to_string(), "AAECAwQFBgcICQoL");
+    /// assert_eq!(SessionKey::parse("AAECAwQF"), None);
+    /// ```
+    pub fn parse(text: impl AsRef<[u8]>) -> Option<Self> {
+        decode::<{ Self::TEXT_LEN }, { Self::BYTES }>(text.as_ref()).map(Self)
+    }
+}
+
+impl fmt::Display for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0; Self::TEXT_LEN];
+        f.write_str(encode(&self.0, &mut text))
+    }
+}
+
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The part of a session's id that opens the session: 20 random bytes.
+///
+/// It never prints, and has no `==`: secrets are compared in constant time, as
+/// [`Verifier`](crate::provider::Verifier)s.
+#[derive(Clone, Copy)]
+pub struct Secret([u8; Secret::BYTES]);
+
+impl Secret {
+    /// The length of a secret in bytes.
+    pub const BYTES: usize = 20;
+
+    /// The secret of these bytes; for tests, and for providers with ids of a form of their own.
+    pub const fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// The secret's bytes: never log them, and store them in the clear in memory at most.
+    pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(redacted)")
+    }
+}
+
+/// A session's id: its [key](SessionKey), which names it for as long as it lives, and its current
+/// [secret](Secret), which opens it.
+///
+/// At the client it is 43 characters of unpadded base64url (RFC 4648, section 5), of which the first
+/// 16 are the key. A *new id* of a session is a new secret under the same key. Whoever knows an id
+/// holds the session, so `Debug` shows the key alone, and there is no `Display`.
 ///
 /// ```
 /// use session_core::SessionId;
 ///
 /// let id = SessionId::generate()?;
-/// assert_eq!(SessionId::parse(id.text()), Some(id));
+/// let parsed = SessionId::parse(id.text()).expect("is an id");
+/// assert_eq!(parsed.key(), id.key());
+/// assert!(id.text().starts_with(&id.key().to_string()));
 /// # Ok::<(), session_core::Error>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SessionId([u8; SessionId::BYTES]);
+#[derive(Clone, Copy)]
+pub struct SessionId {
+    key: SessionKey,
+    secret: Secret,
+}
 
 impl SessionId {
-    /// The length of an id in bytes.
-    pub const BYTES: usize = 32;
     /// The length of an id's text in characters.
     pub const TEXT_LEN: usize = 43;
+    const BYTES: usize = SessionKey::BYTES + Secret::BYTES;
 
-    /// A new id.
+    /// The id of a key and a secret.
+    pub const fn new(key: SessionKey, secret: Secret) -> Self {
+        Self { key, secret }
+    }
+
+    /// An id of a new session, from the operating system's generator.
     ///
     /// # Errors
-    /// [`Error::Random`] if the operating system's generator fails. There is no fallback.
+    /// [`Error::Random`] if the generator fails. There is no fallback.
     pub fn generate() -> Result<Self, Error> {
-        let mut bytes = [0; Self::BYTES];
-        SysRng
-            .try_fill_bytes(&mut bytes)
-            .map_err(|source| Error::Random { source: source.into() })?;
-        Ok(Self(bytes))
+        random().map(Self::from_bytes)
     }
 
-    /// The id of these bytes; for tests and for providers that carry ids in a form of their own.
-    pub const fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
-        Self(bytes)
-    }
-
-    /// The id's bytes. They are the secret itself: never log or store them in the clear.
-    pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
-        &self.0
-    }
-
-    /// Reads an id's text; `None` unless it is exactly what [`text`](Self::text) writes.
+    /// A new id of the same session: the same key with a new secret.
     ///
-    /// Padding, other alphabets and a last character with stray bits (RFC 4648, section 3.5) are
+    /// # Errors
+    /// [`Error::Random`] if the operating system's generator fails.
+    pub fn with_new_secret(self) -> Result<Self, Error> {
+        Ok(Self { key: self.key, secret: Secret(random()?) })
+    }
+
+    /// The id of these bytes, 12 of the key and 20 of the secret; for tests.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        let (key, rest) = bytes.split_first_chunk::<{ SessionKey::BYTES }>().expect("32 bytes");
+        let secret = rest.first_chunk::<{ Secret::BYTES }>().expect("20 bytes are left");
+        Self { key: SessionKey(*key), secret: Secret(*secret) }
+    }
+
+    /// Reads an id's text. Returns `None` unless it is exactly what [`text`](Self::text) writes:
+    /// padding, other alphabets and a last character with stray bits (RFC 4648, section 3.5) are
     /// refused, so that one id has one text.
     pub fn parse(text: impl AsRef<[u8]>) -> Option<Self> {
-        let text: &[u8; Self::TEXT_LEN] = text.as_ref().try_into().ok()?;
-        let mut bytes = [0; Self::BYTES];
-        BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
-        Some(Self(bytes))
+        decode::<{ Self::TEXT_LEN }, { Self::BYTES }>(text.as_ref()).map(Self::from_bytes)
     }
 
-    /// The text that clients carry: the secret itself, on the stack.
+    /// What names the session; no secret.
+    pub const fn key(&self) -> SessionKey {
+        self.key
+    }
+
+    /// What opens the session.
+    pub const fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    /// The text that clients carry, on the stack. It contains the secret.
     pub fn text(&self) -> IdText {
+        let mut bytes = [0; Self::BYTES];
+        let (key, secret) = bytes.split_at_mut(SessionKey::BYTES);
+        key.copy_from_slice(&self.key.0);
+        secret.copy_from_slice(&self.secret.0);
         let mut text = [0; Self::TEXT_LEN];
-        let written = BASE64_URL_SAFE_NO_PAD.encode_slice(self.0, &mut text);
-        written.expect("32 bytes are 43 characters");
+        encode(&bytes, &mut text);
         IdText(text)
-    }
-
-    /// The SHA-256 of the id: what stores keep, so that a leaked store opens no session.
-    pub fn digest(&self) -> [u8; 32] {
-        Sha256::digest(self.0).into()
-    }
-
-    /// A short hash for logs: enough to follow one session, too little to find or guess it.
-    pub fn log_hash(&self) -> LogHash {
-        LogHash::of(&self.0)
     }
 }
 
 impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SessionId(#{})", self.log_hash())
+        write!(f, "SessionId({})", self.key)
     }
 }
 
-/// An id's text. Derefs to `str`; doesn't print itself.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// An id's text, which dereferences to `str` and doesn't print itself.
+#[derive(Clone, Copy)]
 pub struct IdText([u8; SessionId::TEXT_LEN]);
 
 impl std::ops::Deref for IdText {
@@ -114,30 +201,23 @@ impl fmt::Debug for IdText {
     }
 }
 
-/// Eight hexadecimal digits that stand for a secret in logs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct LogHash([u8; 4]);
-
-impl LogHash {
-    /// The hash of any text or bytes that must not be logged themselves.
-    ///
-    /// It is separated from the digest that stores keep: a log line does not name a stored record.
-    pub fn of(secret: &[u8]) -> Self {
-        let digest = Sha256::new().chain_update(b"log\0").chain_update(secret).finalize();
-        Self([digest[0], digest[1], digest[2], digest[3]])
-    }
+fn random<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    SysRng.try_fill_bytes(&mut bytes).map_err(|source| Error::Random { source: source.into() })?;
+    Ok(bytes)
 }
 
-impl fmt::Display for LogHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}", u32::from_be_bytes(self.0))
-    }
+fn encode<'t>(bytes: &[u8], text: &'t mut [u8]) -> &'t str {
+    let length = BASE64_URL_SAFE_NO_PAD.encode_slice(bytes, text).expect("the text has room");
+    std::str::from_utf8(&text[..length]).expect("base64url is ASCII")
 }
 
-impl fmt::Debug for LogHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
+/// Decodes exactly `T` characters to exactly `B` bytes.
+fn decode<const T: usize, const B: usize>(text: &[u8]) -> Option<[u8; B]> {
+    let text: &[u8; T] = text.try_into().ok()?;
+    let mut bytes = [0; B];
+    let length = BASE64_URL_SAFE_NO_PAD.decode_slice_unchecked(text, &mut bytes).ok()?;
+    (length == B).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -147,19 +227,15 @@ mod tests {
 
     /// Fixed vectors: the texts are in clients' cookie jars and must never change.
     #[test]
-    fn the_text_is_unpadded_base64url() {
+    fn the_text_is_unpadded_base64url_and_begins_with_the_key() {
         let zero = SessionId::from_bytes([0; 32]);
         assert_eq!(&*zero.text(), "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
         let ones = SessionId::from_bytes([0xff; 32]);
         assert_eq!(&*ones.text(), "__________________________________________8");
         let counting = SessionId::from_bytes(std::array::from_fn(|i| i as u8));
         assert_eq!(&*counting.text(), "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8");
-    }
-
-    #[test]
-    fn the_digest_is_the_sha_256_of_the_bytes() {
-        let digest = SessionId::from_bytes([0; 32]).digest();
-        assert_eq!(digest[..4], [0x66, 0x68, 0x7a, 0xad]);
+        assert_eq!(counting.key().to_string(), "AAECAwQFBgcICQoL");
+        assert_eq!(counting.secret().as_bytes()[..3], [12, 13, 14]);
     }
 
     /// One id has one text: length, alphabet, padding and stray bits are all looked at.
@@ -183,6 +259,7 @@ mod tests {
             &good.replace("AAEC", "AA,C"),
             &good.replace("AAEC", "A\u{e9}C"), // 43 bytes, not ASCII
             &good.replace("AAEC", "A\0EC"),
+            &good.replace("Hh8", "Hh="),
             "../../etc/passwd",
             "..%2f..%2fetc%2fpasswd",
             "CON",
@@ -191,26 +268,42 @@ mod tests {
             &huge,
         ];
         for text in bad {
-            assert_eq!(SessionId::parse(text), None, "{} bytes", text.len());
+            assert!(SessionId::parse(text).is_none(), "{} bytes", text.len());
+        }
+        for text in
+            ["", "AAECAwQFBgcICQo", "AAECAwQFBgcICQoLA", "AAECAwQFBgcICQo=", "AAECAwQFBgcICQ/L"]
+        {
+            assert_eq!(SessionKey::parse(text), None, "{text}");
         }
     }
 
     #[test]
-    fn debug_shows_no_id() {
+    fn debug_shows_the_key_and_no_secret() {
         let id = SessionId::generate().expect("generates");
-        let shown = format!("{id:?} {:?}", id.text());
-        assert!(!shown.contains(&*id.text()));
-        assert!(!shown.contains(&id.text()[..8]));
+        let shown = format!("{id:?} {:?} {:?}", id.text(), id.secret());
+        assert!(shown.contains(&id.key().to_string()));
+        assert!(!shown.contains(&id.text()[SessionKey::TEXT_LEN..SessionKey::TEXT_LEN + 6]));
+    }
+
+    #[test]
+    fn a_new_secret_leaves_the_key() {
+        let id = SessionId::generate().expect("generates");
+        let new = id.with_new_secret().expect("generates");
+        assert_eq!(new.key(), id.key());
+        assert_ne!(new.secret().as_bytes(), id.secret().as_bytes());
     }
 
     proptest! {
         #[test]
         fn text_round_trips(bytes: [u8; 32]) {
             let id = SessionId::from_bytes(bytes);
-            prop_assert_eq!(SessionId::parse(id.text()), Some(id));
+            let parsed = SessionId::parse(id.text()).expect("is canonical");
+            prop_assert_eq!(parsed.key(), id.key());
+            prop_assert_eq!(parsed.secret().as_bytes(), id.secret().as_bytes());
+            prop_assert_eq!(SessionKey::parse(id.key().to_string()), Some(id.key()));
         }
 
-        /// Whatever bytes come, only the text that an id writes is read as that id.
+        /// Whatever parses is written back as it was read.
         #[test]
         fn what_parses_is_canonical(
             text in "[A-Za-z0-9_-]{43}|[A-Za-z0-9_=+/ -]{43}",

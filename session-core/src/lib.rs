@@ -1,6 +1,6 @@
 //! Server-side HTTP sessions, shaped like Go's `database/sql`.
 //!
-//! - A [`Provider`] stores sessions; provider crates [`register`] themselves by name from an
+//! - A [`Provider`](provider::Provider) stores sessions; provider crates [register](provider::register) themselves by name from an
 //!   `init()` function.
 //! - A [`Manager`] opens a provider by the name found in a [`Config`], finds the session's id in
 //!   a cookie or elsewhere, expires sessions, and collects the dead ones on a timer thread.
@@ -30,30 +30,24 @@
 
 #![cfg_attr(not(feature = "conformance"), allow(rustdoc::broken_intra_doc_links))]
 
-mod binding;
 mod builder;
-mod changes;
-mod claim;
 mod clock;
 mod collector;
 mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
-mod departures;
 mod error;
-mod expiry;
-mod fetch;
-mod flash;
+mod executor;
 mod handle;
 mod id;
-mod identity;
 mod key;
+mod lifetime;
 mod limits;
 mod loaded;
 mod manager;
-mod provider;
-mod record;
-mod registry;
+mod presented;
+pub mod provider;
+mod queue;
 #[cfg(feature = "rewrite")]
 mod rewrite;
 #[cfg(feature = "hyper")]
@@ -61,39 +55,24 @@ mod service;
 mod session;
 mod sessions;
 mod settings;
-mod source;
 mod state;
 mod stats;
-mod token;
 pub mod transport;
-mod turn;
-mod update;
 pub mod value;
-mod values;
 mod visit;
-mod write;
 
-pub use binding::Binding;
 pub use builder::ManagerBuilder;
-pub use changes::{Changes, Expected, ExpiryChange};
 pub use clock::{Clock, SystemClock, TestClock, Timestamp};
 pub use config::{Config, StoreConfig, TransportKind};
 pub use error::{BoxError, Error};
-pub use expiry::Lifetime;
 pub use handle::SessionHandle;
-pub use id::{IdText, LogHash, SessionId};
+pub use id::{IdText, Secret, SessionId, SessionKey};
+pub use lifetime::Lifetime;
 pub use limits::Limits;
 pub use loaded::LoadedSession;
 pub use manager::Manager;
-pub use provider::{Provider, ProviderFuture, Purged};
-pub use record::Record;
-pub use registry::{Inner, Registry, open, providers, register, register_wrapper};
 #[cfg(feature = "hyper")]
 pub use service::{SessionBody, SessionService};
-pub use session::{Session, SessionExt};
+pub use session::Session;
 pub use sessions::{FinishErrors, Sessions, finish_all};
-pub use source::Source;
 pub use stats::Stats;
-pub use token::Token;
-pub use transport::{Carrier, Transport};
-pub use values::Values;

@@ -1,70 +1,69 @@
-//! A loaded session: values in memory.
+//! A loaded session, as handlers use it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::MappedMutexGuard;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::manager::Shared;
-use crate::state::{Phase, State};
-use crate::transport::Carrier;
-use crate::turn::Core;
-use crate::{Error, Lifetime, Limits, Session, SessionId, Timestamp, key, value};
-
-/// The longest owner in bytes: names and addresses are shorter, and databases index it.
-const OWNER_LIMIT: usize = 1024;
+use crate::executor::Core;
+use crate::state::{Goal, State};
+use crate::{Error, Lifetime, Limits, Session, SessionId, SessionKey, Timestamp, key, value};
 
 /// A session whose values are in memory: what [`SessionHandle::load`](crate::SessionHandle::load)
-/// answers.
+/// returns.
 ///
-/// It is a view of the handle, cheap to copy; all copies see the same values. Reading and changing
-/// values is synchronous and touches no store; [`finish`](crate::SessionHandle::finish) writes what
-/// changed. The operations that are `async` act at the store at once.
+/// It is cheap to clone and free to move into tasks; all clones see the same values. Reading and changing
+/// values is synchronous and asks no store; [`finish`](crate::SessionHandle::finish) writes what changed,
+/// in one save. The operations that are `async` act at the store at once.
 ///
 /// ```
 /// # async fn handler(handle: &session_core::SessionHandle<'_>) -> Result<(), session_core::Error> {
 /// let session = handle.load().await?;
-/// if session.get::<String>("user")?.is_none() {
-///     session.set("user", "ada")?;
-///     session.regenerate().await?; // a new id for a new privilege
+/// if session.get::<String>("theme")?.is_none() {
+///     session.set("theme", "dark")?;
 /// }
 /// let visits: u64 = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy)]
-pub struct LoadedSession<'h> {
-    pub(crate) shared: &'h Shared,
-    pub(crate) core: &'h Core,
-    pub(crate) carrier: Option<Carrier>,
-}
+#[derive(Clone)]
+pub struct LoadedSession(Arc<Core>);
 
 /// Values.
-impl<'h> LoadedSession<'h> {
-    pub(crate) fn new(shared: &'h Shared, core: &'h Core, carrier: Option<Carrier>) -> Self {
-        Self { shared, core, carrier }
+impl LoadedSession {
+    pub(crate) fn new(core: Core) -> Self {
+        Self(Arc::new(core))
     }
 
-    /// The session's id; that of a new session is made at the first call, before it is stored.
+    pub(crate) fn core(&self) -> &Core {
+        &self.0
+    }
+
+    /// Returns the session's id: the new one, if one is pending. The id of a new session is made at the
+    /// first call, before it is stored.
     ///
     /// # Errors
     /// [`Error::Random`] if a new id is needed and can't be made.
     pub fn id(&self) -> Result<SessionId, Error> {
-        let mut state = self.core.lock();
-        match &state.token {
-            Some(token) => Ok(*token.id()),
-            None => state.fresh_token(self.shared).map(|token| *token.id()),
-        }
+        self.0.state().id(self.0.shared())
+    }
+
+    /// Returns what names the session for as long as it lives, in logs and lists; no secret.
+    ///
+    /// # Errors
+    /// As [`id`](Self::id).
+    pub fn key(&self) -> Result<SessionKey, Error> {
+        self.id().map(|id| id.key())
     }
 
     /// Whether the session is not stored yet.
     pub fn is_new(&self) -> bool {
-        self.core.lock().token.is_none()
+        self.0.state().is_new()
     }
 
-    /// A key's value, or `None` if it has none. Only this value is decoded.
+    /// Returns a key's value, or `None` if it has none. Only this value is decoded.
     ///
     /// `T` must not look at the session while it is decoded: the session is locked.
     ///
@@ -73,7 +72,7 @@ impl<'h> LoadedSession<'h> {
     /// the values were released.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         match self.loaded()?.value(&key::stored(key)) {
-            Some(bytes) => value::decode(key, bytes, &self.shared.limits).map(Some),
+            Some(bytes) => value::decode(key, bytes, &self.limits()).map(Some),
             None => Ok(None),
         }
     }
@@ -82,6 +81,7 @@ impl<'h> LoadedSession<'h> {
     ///
     /// # Errors
     /// [`Error::Encode`] if the value can't be represented, [`Error::TooLarge`] over a limit,
+    /// [`Error::HeadSent`] for the first value of a new session after the response's head,
     /// [`Error::Finished`] if the values were released; the session is as it was then.
     pub fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<(), Error> {
         let bytes = value::encode(key, value, &self.limits_of_a_value())?;
@@ -96,7 +96,7 @@ impl<'h> LoadedSession<'h> {
         self.put(&key::stored(key), None)
     }
 
-    /// Reads a key's value and deletes the key. Two requests at once may both read it; where that
+    /// Returns a key's value and deletes the key. Two requests at once may both read it; where that
     /// matters, [`try_update`](Self::try_update) to nothing.
     ///
     /// # Errors
@@ -106,9 +106,8 @@ impl<'h> LoadedSession<'h> {
         let stored = key::stored(key);
         let mut state = self.loaded()?;
         let value = state.value(&stored);
-        let value =
-            value.map(|bytes| value::decode(key, bytes, &self.shared.limits)).transpose()?;
-        state.put(&stored, None, self.shared)?;
+        let value = value.map(|bytes| value::decode(key, bytes, &self.limits())).transpose()?;
+        state.put(&stored, None, self.0.shared())?;
         Ok(value)
     }
 
@@ -124,66 +123,308 @@ impl<'h> LoadedSession<'h> {
         Ok(())
     }
 
-    /// The keys that have values, sorted.
+    /// Returns the keys that have values, sorted.
     ///
     /// # Errors
     /// [`Error::Finished`] if the values were released.
     pub fn keys(&self) -> Result<Vec<String>, Error> {
-        self.with(|state| {
-            let stored = state.record.values.iter().map(|(key, _)| key);
-            let set = state.changes.iter().map(|(key, _)| key);
-            let present = stored.chain(set).filter(|key| state.value(key).is_some());
-            let mut keys: Vec<String> =
-                present.filter_map(key::application).map(str::to_owned).collect();
-            keys.sort_unstable();
-            keys.dedup();
-            keys
-        })
+        Ok(self.loaded()?.application_keys())
     }
 
-    /// When the session was created; now, for a new one.
-    pub fn created(&self) -> Timestamp {
-        self.core.lock().record.created
-    }
-
-    /// How long the session lives from now if it is not used again.
-    pub fn remaining(&self) -> Duration {
-        let (state, now) = (self.core.lock(), self.shared.clock.now());
-        state.lifetime(self.shared).expires(state.record.created, now).since(now)
-    }
-
-    /// The session's lifetime: its own, or the manager's.
-    pub fn lifetime(&self) -> Lifetime {
-        *self.core.lock().lifetime(self.shared)
-    }
-
-    /// Gives this session a lifetime of its own, in whole milliseconds; `absolute` counts from its
-    /// creation.
+    /// Reads, changes and writes one value atomically at the store, whatever other requests do: a
+    /// thousand parallel increments end at a thousand. Returns the new value.
+    ///
+    /// `f` may run more than once. Pending changes of other keys wait for the end of the request, unless a
+    /// new id is pending: then all is written in the one save of this update. A new session, which no
+    /// other request can know, is updated in memory and stored at the end of the request.
+    ///
+    /// In a safe request (GET, HEAD) whose session ended or got a new id meanwhile, the value is computed
+    /// and not stored; [`try_update`](Self::try_update) tells.
     ///
     /// # Errors
-    /// [`Error::Config`] if one of them is zero, [`Error::TooLarge`] if the session has no room for
-    /// it, [`Error::Finished`] if the values were released.
+    /// [`Error::Gone`] if the session ended or got a new id meanwhile, [`Error::Conflict`] if other
+    /// processes changed the value each time, [`Error::Decode`] if the value is not a `T`,
+    /// [`Error::Encode`] and [`Error::TooLarge`] as [`set`](Self::set), [`Error::Unavailable`] if the
+    /// store is down, or if more updates of this session wait than can be served in 30 s. After
+    /// [`Error::InDoubt`] the update may have happened: trying again may count twice.
+    ///
+    /// # Cancellation
+    /// The value is as it was or as it was to become. Drop the future before another operation on the
+    /// session: operations of a request wait for each other.
+    pub async fn update<T, F>(&self, key: &str, mut f: F) -> Result<T, Error>
+    where
+        T: Serialize + DeserializeOwned + Send,
+        F: FnMut(Option<T>) -> T + Send,
+    {
+        let updated = self.update_typed(key, false, |value| Ok::<_, Error>(Some(f(value)))).await?;
+        Ok(updated.expect("the closure returns a value"))
+    }
+
+    /// Like [`update`](Self::update), with a closure that may fail, and that deletes the key by
+    /// returning `None`. Returns the new value.
+    ///
+    /// For decisions that must be made once, such as to redeem a coupon: in a request that may not store
+    /// anything, it is an error whatever the method.
+    ///
+    /// # Errors
+    /// The closure's own, after which nothing is written; and those of [`update`](Self::update).
+    pub async fn try_update<T, F, E>(&self, key: &str, f: F) -> Result<Option<T>, E>
+    where
+        T: Serialize + DeserializeOwned + Send,
+        F: FnMut(Option<T>) -> Result<Option<T>, E> + Send,
+        E: From<Error> + Send,
+    {
+        self.update_typed(key, true, f).await
+    }
+
+    async fn update_typed<T, F, E>(&self, key: &str, strict: bool, mut f: F) -> Result<Option<T>, E>
+    where
+        T: Serialize + DeserializeOwned + Send,
+        F: FnMut(Option<T>) -> Result<Option<T>, E> + Send,
+        E: From<Error> + Send,
+    {
+        let limits = &self.limits_of_a_value();
+        let mut step = |bytes: Option<&[u8]>| -> Result<_, E> {
+            let value = bytes.map(|bytes| value::decode(key, bytes, limits)).transpose()?;
+            let new: Option<T> = f(value)?;
+            let encoded = new.as_ref().map(|new| value::encode(key, new, limits)).transpose()?;
+            Ok((new, encoded))
+        };
+        // The last run's outcome: the executor knows encoded values only.
+        let mut outcome = Ok(None);
+        let mut run = |bytes: Option<&[u8]>| match step(bytes) {
+            Ok((new, encoded)) => {
+                outcome = Ok(new);
+                Some(encoded)
+            }
+            Err(error) => {
+                outcome = Err(error);
+                None
+            }
+        };
+        self.0.update(&key::stored(key), strict, &mut run).await?;
+        outcome
+    }
+
+    /// The limits of one value: its size counts with the session's, where one that shrinks is
+    /// allowed even if it is too large still.
+    fn limits_of_a_value(&self) -> Limits {
+        Limits { bytes: usize::MAX, ..self.limits() }
+    }
+
+    fn limits(&self) -> Limits {
+        self.0.shared().rules.limits
+    }
+
+    fn put(&self, key: &str, value: Option<Arc<[u8]>>) -> Result<(), Error> {
+        self.0.state().put(key, value, self.0.shared())
+    }
+
+    /// The state, while there are values.
+    fn loaded(&self) -> Result<parking_lot::MutexGuard<'_, State>, Error> {
+        let state = self.0.state();
+        state.check_loaded()?;
+        Ok(state)
+    }
+}
+
+/// Flash messages, by category, in the order of their adding.
+///
+/// Adding and taking are atomic at the store: no message is lost or shown twice, whatever other
+/// requests do. A category holds messages of one type.
+impl LoadedSession {
+    /// Adds a message to a category.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if the messages that nobody reads fill the session; and those of
+    /// [`update`](Self::update).
+    pub async fn add_flash<T>(&self, category: &str, message: &T) -> Result<(), Error>
+    where
+        T: Serialize + ?Sized + Sync,
+    {
+        let limits = self.limits_of_a_value();
+        // One level is the list's own.
+        let inner = Limits { depth: limits.depth - 1, ..limits };
+        let message = value::encode(category, message, &inner)?;
+        let mut add = |list: Option<&[u8]>| Some(Some(value::append(list, &message).into()));
+        self.0.update(&key::flash(category), false, &mut add).await
+    }
+
+    /// Takes the messages of a category: they are gone from the session.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if a message is not a `T`, in which case all stay; and those of
+    /// [`update`](Self::update).
+    pub async fn take_flash<T: DeserializeOwned + Send>(
+        &self,
+        category: &str,
+    ) -> Result<Vec<T>, Error> {
+        let stored = key::flash(category);
+        if self.loaded()?.value(&stored).is_none() {
+            return Ok(Vec::new());
+        }
+        let limits = self.limits_of_a_value();
+        let mut taken = Ok(Vec::new());
+        let mut take = |list: Option<&[u8]>| {
+            taken = list.map_or(Ok(Vec::new()), |list| value::decode(category, list, &limits));
+            taken.is_ok().then_some(None)
+        };
+        self.0.update(&stored, false, &mut take).await?;
+        taken
+    }
+}
+
+/// Who holds the session, and who is logged in.
+impl LoadedSession {
+    /// Gives the session a new id with the next save: at the end of the request, or with
+    /// [`save`](Self::save) or [`update`](Self::update) if they come before. It asks no store. The old id
+    /// is as good as before until then, and opens nothing afterwards.
+    ///
+    /// For changes of privilege other than a login, which is [`log_in`](Self::log_in): a role that is
+    /// dropped, a change of password. A second call while one is pending changes nothing.
+    ///
+    /// If another request gives the session a new id at the same time, one of the two wins. The other's
+    /// changes fail with [`Error::Gone`]; where it has none, nothing is lost and nothing is said.
+    ///
+    /// # Errors
+    /// [`Error::Random`] if no id can be made, [`Error::HeadSent`] after the response's head,
+    /// [`Error::Finished`] if the values were released.
+    pub fn regenerate(&self) -> Result<(), Error> {
+        let shared = self.0.shared();
+        self.0.state().regenerate(shared, shared.clock.now())
+    }
+
+    /// Logs an owner in, with the next save: the session gets a new id and belongs to `owner`, in the
+    /// same instant, and its absolute lifetime starts anew. It asks no store; if the save fails, nothing
+    /// has happened, and the visitor's old id is as good as before.
+    ///
+    /// `owner` is opaque text of 1,024 bytes at most, such as an account's number. What an anonymous
+    /// session held stays, and is the client's word. A session that belongs to another owner is emptied of
+    /// what was stored in it. A login that loses a race, of a double click for instance, goes on in a
+    /// session of its own.
+    ///
+    /// ```
+    /// # async fn handler(handle: &session_core::SessionHandle<'_>) -> Result<(), session_core::Error> {
+    /// let session = handle.load().await?;
+    /// // ... the password was right
+    /// session.log_in("ada")?;
+    /// session.label("Firefox on Linux")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] for a longer owner, [`Error::Random`] if no id can be made,
+    /// [`Error::HeadSent`] after the response's head, [`Error::Finished`] if the values were released.
+    pub fn log_in(&self, owner: &str) -> Result<(), Error> {
+        let shared = self.0.shared();
+        self.0.state().log_in(owner, shared, shared.clock.now())
+    }
+
+    /// Sets what a list of the owner's sessions calls this one, such as the name of a device: 1,024
+    /// bytes at most. Does nothing unless someone is logged in.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] for a longer label, [`Error::Finished`] if the values were released.
+    pub fn label(&self, label: &str) -> Result<(), Error> {
+        self.0.state().set_label(label)
+    }
+
+    /// Returns the account that is logged in, as [`log_in`](Self::log_in) was told.
+    pub fn owner(&self) -> Option<String> {
+        self.0.state().login().map(|login| login.owner.as_ref().to_owned())
+    }
+
+    /// Whether someone is logged in, and did so no longer ago than this: for what wants a fresh login,
+    /// such as a change of password.
+    pub fn authenticated_within(&self, duration: Duration) -> bool {
+        let now = self.0.shared().clock.now();
+        self.0.state().login().is_some_and(|login| now.since(login.at) <= duration)
+    }
+
+    /// Starts a session of its own in a request that may store nothing, because its id was replaced a
+    /// moment ago: for pages that must store something before a login, such as a form's token. Any other
+    /// request goes on as it is.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] after the response's head, [`Error::Finished`] if the values were released.
+    pub fn start_anew(&self) -> Result<(), Error> {
+        self.0.state().start_anew(self.0.shared().clock.now())
+    }
+
+    /// Ends the session, at once and for good, and starts a new, empty one with a new id, which is
+    /// stored only if something is put into it. Pending changes are dropped. The response clears the
+    /// client's cookie, also one of a session that had ended before.
+    ///
+    /// A session that gets a new id at the same time is ended, too.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] if the client's id was replaced before this request loaded the session: it goes on
+    /// under its new id. [`Error::Unavailable`] if the store is down: the session may live on then.
+    ///
+    /// # Cancellation
+    /// The session has ended, or lives on as it was.
+    pub async fn destroy(&self) -> Result<(), Error> {
+        self.0.reach(Goal::Destroy).await
+    }
+}
+
+/// The store, and time.
+impl LoadedSession {
+    /// Writes what changed to the store now, and goes on. From a task that streams a body, long after the
+    /// response's head is gone, it is the way to save. The client can't be told anything any more then: a
+    /// first value, a new id and the end of a session are for before.
+    ///
+    /// # Errors
+    /// As [`finish`](crate::SessionHandle::finish); and [`Error::Gone`] if the session ended or got a new
+    /// id meanwhile, whatever the method.
+    pub async fn save(&self) -> Result<(), Error> {
+        self.0.reach(Goal::Save).await
+    }
+
+    /// Loads the stored values anew, with what other requests changed, below the pending changes:
+    /// for tasks that live longer than a page takes. A new session stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] if the session ended or got a new id meanwhile; pending changes are lost.
+    /// [`Error::Finished`] if the values were released. [`Error::Unavailable`] if the store is down.
+    ///
+    /// # Cancellation
+    /// Safe: nothing is written.
+    pub async fn reload(&self) -> Result<(), Error> {
+        self.0.reach(Goal::Reload).await
+    }
+
+    /// Returns when the session was created; now, for a new one.
+    pub fn created(&self) -> Timestamp {
+        self.0.state().created()
+    }
+
+    /// Returns how long the session lives from now if it is not used again.
+    pub fn remaining(&self) -> Duration {
+        let shared = self.0.shared();
+        self.0.state().remaining(shared, shared.clock.now())
+    }
+
+    /// Returns the session's lifetime: its own, or the manager's.
+    pub fn lifetime(&self) -> Lifetime {
+        self.0.state().lifetime(self.0.shared())
+    }
+
+    /// Gives this session a lifetime of its own, in whole milliseconds; `absolute` counts from the login,
+    /// or from the session's creation where nobody is logged in.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if one of them is shorter than a millisecond, [`Error::TooLarge`] if the session
+    /// has no room for it, [`Error::Finished`] if the values were released.
     pub fn set_lifetime(&self, lifetime: Lifetime) -> Result<(), Error> {
         lifetime.validate()?;
-        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        let pair = (millis(lifetime.idle), millis(lifetime.absolute));
-        let lifetime = Lifetime {
-            idle: Duration::from_millis(pair.0),
-            absolute: Duration::from_millis(pair.1),
-        };
-        if lifetime != self.lifetime() {
-            let bytes = value::encode(key::LIFETIME, &pair, &self.shared.limits)?;
-            let mut state = self.loaded()?;
-            state.put(key::LIFETIME, Some(bytes), self.shared)?;
-            state.settings.lifetime = Some(lifetime);
-            state.reissue |= state.persistent(self.shared);
-        }
-        Ok(())
+        self.0.state().set_lifetime(lifetime, self.0.shared())
     }
 
     /// Whether the client keeps the token when the browser ends ("remember me").
     pub fn is_persistent(&self) -> bool {
-        self.core.lock().persistent(self.shared)
+        self.0.state().is_persistent(self.0.shared())
     }
 
     /// Makes the client keep the token when the browser ends, or not. The next response says so.
@@ -192,81 +433,25 @@ impl<'h> LoadedSession<'h> {
     /// [`Error::TooLarge`] if the session has no room for it, [`Error::Finished`] if the values were
     /// released.
     pub fn set_persistent(&self, persistent: bool) -> Result<(), Error> {
-        if persistent != self.is_persistent() {
-            let bytes = value::encode(key::PERSISTENT, &persistent, &self.shared.limits)?;
-            let mut state = self.loaded()?;
-            state.put(key::PERSISTENT, Some(bytes), self.shared)?;
-            state.settings.persistent = Some(persistent);
-            state.reissue = true;
-        }
-        Ok(())
-    }
-
-    /// The account that the session belongs to, as opaque text.
-    pub fn owner(&self) -> Option<String> {
-        let state = self.core.lock();
-        state.changes.owner.as_ref().unwrap_or(&state.record.owner).as_deref().map(str::to_owned)
-    }
-
-    /// Says which account the session belongs to, as opaque text of 1,024 bytes at most; `None` for
-    /// nobody's.
-    ///
-    /// # Errors
-    /// [`Error::TooLarge`] for a longer text, [`Error::Finished`] if the values were released.
-    pub fn set_owner(&self, owner: Option<&str>) -> Result<(), Error> {
-        if owner.is_some_and(|owner| owner.len() > OWNER_LIMIT) {
-            return Err(Error::TooLarge { what: "owner bytes", limit: OWNER_LIMIT });
-        }
-        let owner: Option<Box<str>> = owner.map(Into::into);
-        self.with(|state| {
-            state.changes.owner = (owner != state.record.owner).then_some(owner);
-        })
-    }
-
-    /// The limits of one value: its size counts with the session's, where one that shrinks is
-    /// allowed even if it is too large still.
-    pub(crate) fn limits_of_a_value(&self) -> Limits {
-        Limits { bytes: usize::MAX, ..self.shared.limits }
-    }
-
-    /// Runs `f` on the state if values are there.
-    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> Result<R, Error> {
-        self.loaded().map(|mut state| f(&mut state))
-    }
-
-    /// The state, while there are values.
-    pub(crate) fn loaded(&self) -> Result<MappedMutexGuard<'h, State>, Error> {
-        let state = self.core.lock();
-        match state.phase {
-            Phase::Loaded => Ok(state),
-            Phase::Finished => Err(Error::Finished),
-        }
-    }
-
-    fn put(&self, key: &str, value: Option<Box<[u8]>>) -> Result<(), Error> {
-        self.loaded()?.put(key, value, self.shared)
-    }
-
-    /// A value by its stored key.
-    pub(crate) fn stored_value(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        self.with(|state| state.value(key).map(<[u8]>::to_vec))
+        self.0.state().set_persistent(persistent, self.0.shared())
     }
 }
 
-impl Session for LoadedSession<'_> {
+impl Session for LoadedSession {
     fn id(&self) -> Result<SessionId, Error> {
         Self::id(self)
     }
 
     fn get_encoded(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        self.stored_value(&key::stored(key))
+        Ok(self.loaded()?.value(&key::stored(key)).map(<[u8]>::to_vec))
     }
 
     fn set_encoded(&self, key: &str, value: Vec<u8>) -> Result<(), Error> {
-        match value::check(&value, self.shared.limits.depth) {
+        let depth = self.limits().depth;
+        match value::check(&value, depth) {
             Ok(()) => self.put(&key::stored(key), Some(value.into())),
             Err(value::Malformed::TooDeep) => {
-                Err(Error::TooLarge { what: "value depth", limit: self.shared.limits.depth })
+                Err(Error::TooLarge { what: "value depth", limit: depth })
             }
             Err(value::Malformed::NotOneValue) => {
                 Err(Error::Encode { key: key.into(), given: "encoded bytes" })
@@ -279,13 +464,8 @@ impl Session for LoadedSession<'_> {
     }
 }
 
-impl fmt::Debug for LoadedSession<'_> {
+impl fmt::Debug for LoadedSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.core.lock();
-        f.debug_struct("LoadedSession")
-            .field("token", &state.token)
-            .field("keys", &state.keys)
-            .field("changed", &state.changes.iter().len())
-            .finish_non_exhaustive()
+        f.debug_tuple("LoadedSession").field(&*self.0.state()).finish()
     }
 }

@@ -9,12 +9,13 @@ use parking_lot::Mutex;
 use tracing::warn;
 
 use crate::collector::Collector;
-use crate::departures::Departures;
+use crate::provider::{Provider, Purged, Token, Verifier};
+use crate::queue::Queues;
 use crate::stats::Counters;
 use crate::transport::{RequestHead, Transport};
 use crate::{
-    Clock, Config, Error, Lifetime, Limits, ManagerBuilder, Provider, Purged, SessionHandle,
-    SessionId, Stats, Timestamp, Token,
+    Clock, Config, Error, Lifetime, Limits, ManagerBuilder, SessionHandle, SessionId, SessionKey,
+    Stats, Timestamp,
 };
 
 /// Makes ids. Exchanged by tests that force collisions or failures.
@@ -48,20 +49,30 @@ pub(crate) struct Shared {
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) lifetime: Lifetime,
-    pub(crate) touch_every: Duration,
-    pub(crate) limits: Limits,
+    pub(crate) rules: Rules,
     pub(crate) counters: Arc<Counters>,
-    /// Updates of one session queue here rather than conflict at the store. Sessions share a
-    /// queue by chance, which costs waiting and nothing else.
-    pub(crate) queues: Box<[futures_util::lock::Mutex<()>]>,
+    /// Where the updates of a session wait for each other.
+    pub(crate) queues: Queues,
     pub(crate) provider_name: Box<str>,
     pub(crate) ids: Option<IdSource>,
-    pub(crate) reported: Mutex<HashSet<u32>>,
+    /// The sessions whose records were reported as unreadable.
+    pub(crate) reported: Mutex<HashSet<SessionKey>>,
     /// Whether the transport puts ids into URLs, of some sessions at least.
     pub(crate) in_urls: bool,
-    pub(crate) departures: Departures,
     pub(crate) collector: Collector,
+}
+
+/// What the configuration says about every session.
+pub(crate) struct Rules {
+    pub(crate) lifetime: Lifetime,
+    pub(crate) touch_every: Duration,
+    /// How long a client that sends a replaced id is taken for one that has the new id already.
+    pub(crate) window: Duration,
+    pub(crate) limits: Limits,
+    /// Whether the client keeps its token when the browser ends, unless the session says otherwise.
+    pub(crate) persistent: bool,
+    /// What tells the ids of this application from those of others on the same store.
+    pub(crate) namespace: Box<str>,
 }
 
 impl Manager {
@@ -158,26 +169,30 @@ impl Manager {
 }
 
 impl Shared {
-    /// A token for a session that is not stored yet.
-    pub(crate) fn new_token(&self) -> Result<Token, Error> {
+    /// Makes an id for a session that is not stored yet.
+    pub(crate) fn new_id(&self) -> Result<SessionId, Error> {
         match &self.ids {
-            Some(ids) => ids().map(Token::from),
-            None => self.provider.new_token(),
+            Some(ids) => ids(),
+            None => self.provider.new_id(),
         }
+    }
+
+    /// Computes what a record keeps to recognize the client that carries this token.
+    pub(crate) fn verifier(&self, token: &Token) -> Verifier {
+        self.provider.verifier(token, &self.rules.namespace)
     }
 
     /// Reports an unreadable record, once.
-    pub(crate) fn report_unreadable(&self, id: &SessionId, reason: &str) {
+    pub(crate) fn report_unreadable(&self, key: SessionKey, reason: &str) {
         self.counters.unreadable.add(1);
         let mut reported = self.reported.lock();
-        let hash = u32::from_be_bytes(*id.digest().first_chunk().expect("a digest has 32 bytes"));
-        if reported.len() < REPORTED && reported.insert(hash) {
-            warn!(session = %id.log_hash(), reason, "unreadable session record, treated as absent");
+        if reported.len() < REPORTED && reported.insert(key) {
+            warn!(session = %key, reason, "unreadable session record, treated as absent");
         }
     }
 
-    /// Counts what went wrong at the store, on the way to the caller.
-    pub(crate) fn noted(&self, error: Error) -> Error {
+    /// Counts and logs what went wrong at the store, on the way to the caller.
+    pub(crate) fn logged(&self, error: Error) -> Error {
         if matches!(error, Error::Unavailable { .. } | Error::InDoubt { .. } | Error::Full { .. }) {
             self.counters.unavailable.add(1);
             warn!(error = &error as &dyn std::error::Error, "session store failed");
@@ -191,7 +206,7 @@ impl fmt::Debug for Manager {
         f.debug_struct("Manager")
             .field("provider", &self.0.provider)
             .field("transport", &self.0.transport)
-            .field("lifetime", &self.0.lifetime)
+            .field("lifetime", &self.0.rules.lifetime)
             .finish_non_exhaustive()
     }
 }
@@ -205,6 +220,13 @@ pub(crate) enum ManagerRef<'m> {
 }
 
 impl ManagerRef<'_> {
+    pub(crate) fn to_owned(&self) -> Manager {
+        match self {
+            Self::Borrowed(manager) => (*manager).clone(),
+            Self::Owned(manager) => manager.clone(),
+        }
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         match self {
             Self::Borrowed(manager) => manager.shared(),

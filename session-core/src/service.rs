@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 use crate::error::BoxError;
 #[cfg(feature = "rewrite")]
 use crate::rewrite::{Rewriter, RewrittenBody};
-use crate::{Error, FinishErrors, Manager, Sessions};
+use crate::{Error, Manager, Sessions};
 
 /// Wraps a hyper [`Service`] with sessions.
 ///
@@ -96,29 +96,25 @@ where
                                 "a handler failed with a session error"
                             );
                         }
-                        // What it did before that, a new id for instance, has happened. A store that
-                        // is down says nothing of sessions.
-                        return Ok(match error.status() {
-                            StatusCode::SERVICE_UNAVAILABLE => refusal(&error),
-                            _ => announcing_refusal(&error, &sessions, None),
-                        });
+                        return Ok(refused(&error, &sessions));
                     }
                 },
             };
-            let errors = match sessions.store().await {
-                Ok(()) => match sessions.announce(&mut response, None) {
-                    Ok(()) => {
-                        #[cfg(feature = "rewrite")]
-                        let response = rewrite(response, &sessions, has_body);
-                        return Ok(response);
-                    }
-                    Err(errors) => errors,
-                },
-                Err(errors) => errors,
+            let finished = match sessions.store(response.status()).await {
+                Ok(()) => sessions.announce(&mut response),
+                Err(errors) => Err(errors),
             };
-            debug!(error = %errors, "sessions could not be saved");
-            // One session's failure is none of another's, whose new id the client must learn.
-            Ok(announcing_refusal(errors.first(), &sessions, Some(&errors)))
+            match finished {
+                Ok(()) => {
+                    #[cfg(feature = "rewrite")]
+                    let response = rewrite(response, &sessions, has_body);
+                    Ok(response)
+                }
+                Err(errors) => {
+                    debug!(error = %errors, "sessions could not be saved");
+                    Ok(refused(errors.first(), &sessions))
+                }
+            }
         })
     }
 }
@@ -170,14 +166,12 @@ fn refusal<R>(error: &Error) -> Response<SessionBody<R>> {
     response
 }
 
-/// The same with what is news of the sessions, but for those that failed.
-fn announcing_refusal<R>(
-    error: &Error,
-    sessions: &Sessions,
-    failed: Option<&FinishErrors>,
-) -> Response<SessionBody<R>> {
+/// The same, after dropping what the handler did not store, with what the clients have to be told of what
+/// it did: a new id, for instance.
+fn refused<R>(error: &Error, sessions: &Sessions) -> Response<SessionBody<R>> {
     let mut refusal = refusal(error);
-    if let Err(errors) = sessions.announce(&mut refusal, failed) {
+    sessions.roll_back();
+    if let Err(errors) = sessions.announce(&mut refusal) {
         debug!(error = %errors, "sessions could not be announced");
     }
     refusal

@@ -1,4 +1,4 @@
-//! What a handler holds.
+//! The four operations of a session.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -7,27 +7,27 @@ use crate::{Error, Limits, SessionId, value};
 
 /// The four classic operations on a session: set, get, delete, id.
 ///
-/// [`LoadedSession`](crate::LoadedSession) is the library's own; code that takes a
-/// `&dyn Session` can be tested with something simpler. Implementors provide the operations on
-/// encoded values; callers use the typed [`get`](SessionExt::get) and [`set`](SessionExt::set) of
-/// [`SessionExt`].
+/// [`LoadedSession`](crate::LoadedSession) is the library's own. A handler that needs no more takes a
+/// `&dyn Session`, and can be tested with something simpler. Implementors provide the operations on
+/// encoded values; callers use the typed `get` and `set` that every `dyn Session` has.
 ///
 /// ```
-/// use session_core::{Error, Session, SessionExt as _};
+/// use session_core::{Error, Session};
 ///
 /// fn greet(session: &dyn Session) -> Result<String, Error> {
 ///     let name: Option<String> = session.get("name")?;
+///     session.set("greeted", &true)?;
 ///     Ok(format!("hello, {}", name.as_deref().unwrap_or("stranger")))
 /// }
 /// ```
 pub trait Session: Send + Sync {
-    /// The session's id; that of a new session is made at the first call, before it is stored.
+    /// Returns the session's id; that of a new session is made at the first call, before it is stored.
     ///
     /// # Errors
     /// [`Error::Random`] if a new id is needed and can't be made.
     fn id(&self) -> Result<SessionId, Error>;
 
-    /// A key's encoded value.
+    /// Returns a key's encoded value.
     ///
     /// # Errors
     /// [`Error::Finished`] if the values were released.
@@ -46,13 +46,13 @@ pub trait Session: Send + Sync {
     fn delete(&self, key: &str) -> Result<(), Error>;
 }
 
-/// Typed access to every [`Session`], `dyn` or not.
-pub trait SessionExt: Session {
-    /// A key's value, or `None` if it has none.
+/// Typed access.
+impl dyn Session + '_ {
+    /// Returns a key's value, or `None` if it has none.
     ///
     /// # Errors
     /// [`Error::Decode`] if the value is not a `T`; the session stays usable.
-    fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         let bytes = self.get_encoded(key)?;
         bytes.map(|bytes| value::decode(key, &bytes, &WIDEST)).transpose()
     }
@@ -61,12 +61,10 @@ pub trait SessionExt: Session {
     ///
     /// # Errors
     /// [`Error::Encode`] if the value can't be represented, [`Error::TooLarge`] over a limit.
-    fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<(), Error> {
-        self.set_encoded(key, value::encode(key, value, &WIDEST)?.into_vec())
+    pub fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<(), Error> {
+        self.set_encoded(key, value::encode(key, value, &WIDEST)?.to_vec())
     }
 }
-
-impl<S: Session + ?Sized> SessionExt for S {}
 
 /// What a session itself allows may be less, and is checked there.
 const WIDEST: Limits = Limits { bytes: Limits::MAX_BYTES, keys: 1, depth: Limits::MAX_DEPTH };

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::Response;
+use http::{Response, StatusCode};
 
 use crate::transport::RequestHead;
 use crate::{Error, Manager, SessionHandle};
@@ -74,28 +74,30 @@ impl Sessions {
         Some(crate::rewrite::Rewriter::new(ids, page))
     }
 
+    /// Drops what is not stored yet.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn roll_back(&self) {
+        self.iter().for_each(SessionHandle::roll_back);
+    }
+
     /// The first half of finishing: the stores.
     #[cfg(feature = "hyper")]
-    pub(crate) async fn store(&self) -> Result<(), FinishErrors> {
+    pub(crate) async fn store(&self, status: StatusCode) -> Result<(), FinishErrors> {
         let mut errors = Vec::new();
         for handle in self.iter() {
-            if let Err(error) = handle.store().await {
+            if let Err(error) = handle.store(status).await {
                 errors.push((handle.name().to_owned(), error));
             }
         }
         FinishErrors::of(errors)
     }
 
-    /// The second half: the response, of all sessions but those that failed in the first.
+    /// The second half: the response. What the store acknowledged is announced, also of a session whose
+    /// last save failed.
     #[cfg(feature = "hyper")]
-    pub(crate) fn announce<B>(
-        &self,
-        response: &mut Response<B>,
-        failed: Option<&FinishErrors>,
-    ) -> Result<(), FinishErrors> {
-        let failed = |name| failed.is_some_and(|errors| errors.iter().any(|(n, _)| n == name));
+    pub(crate) fn announce<B>(&self, response: &mut Response<B>) -> Result<(), FinishErrors> {
         let mut errors = Vec::new();
-        for handle in self.iter().filter(|handle| !failed(handle.name())) {
+        for handle in self.iter() {
             if let Err(error) = handle.announce(response) {
                 errors.push((handle.name().to_owned(), error));
             }
@@ -146,7 +148,7 @@ impl FinishErrors {
     /// anything else.
     pub fn first(&self) -> &Error {
         let errors = || self.0.iter().map(|(_, error)| error);
-        let down = errors().find(|error| error.status() == http::StatusCode::SERVICE_UNAVAILABLE);
+        let down = errors().find(|error| error.status() == StatusCode::SERVICE_UNAVAILABLE);
         down.or_else(|| errors().next()).expect("there is one at least")
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::{Lifetime, Limits, Values, key, value};
+use crate::provider::Values;
+use crate::{Lifetime, Limits, key, value};
 
 /// What the library keeps about a session among its values, decoded.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,187 +1,469 @@
-//! What a request knows of its session.
+//! What a request knows of its session, what is to be done at the store next, and what the client is
+//! told.
+//!
+//! This is the planner of a request. It does no I/O: the [executor](crate::executor) asks it for the
+//! [`next`](State::next) step towards a [`Goal`], carries the step out at the store, and hands the outcome
+//! back ([`took`](State::took)). Nothing else writes the fields of [`State`].
 
-use std::task::Waker;
+use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+use tracing::{debug, info};
+
 use crate::manager::Shared;
+use crate::presented::Presented;
+use crate::provider::{
+    Changes, ExpiryChange, Login, NewSecret, Record, Token, Touch, Values, Verifier,
+};
 use crate::settings::Settings;
-use crate::{Changes, Error, Lifetime, Limits, Record, Timestamp, Token, Values};
+use crate::transport::Carrier;
+use crate::{Error, Lifetime, Limits, SessionId, SessionKey, Timestamp, key, lifetime, value};
 
 /// How far a request has come with its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// The values are there.
+enum Phase {
+    /// The store was not asked yet.
+    Unloaded,
+    /// The values can be read and changed.
     Loaded,
-    /// The values were let go; the token is what the client is told.
+    /// What changed is stored, and the values were released.
     Finished,
 }
 
-/// What a handle knows of its session.
-#[derive(Debug)]
-pub(crate) struct State {
-    pub(crate) phase: Phase,
-    /// An operation at the store is under way; others wait.
-    pub(crate) busy: bool,
-    pub(crate) waiting: Vec<Waker>,
-    /// When the record was loaded.
-    pub(crate) loaded_at: Timestamp,
-    /// The stored session; `None` for a new one.
-    pub(crate) token: Option<Token>,
-    /// What the client carries and the store knew, while that is another token, or none.
-    held: Option<Option<Token>>,
-    /// The token of a session that is not stored yet, once someone asked for its id.
-    pub(crate) fresh: Option<Token>,
-    /// The record as loaded, without the changes.
-    pub(crate) record: Record,
-    pub(crate) changes: Changes,
-    /// With the changes.
-    pub(crate) settings: Settings,
-    /// Keys and bytes of the values with the changes.
-    pub(crate) keys: usize,
-    bytes: usize,
-    /// The client must be told even if the token stays the same.
-    pub(crate) reissue: bool,
-    /// The handler ended the session that the client carries.
-    pub(crate) ended: bool,
-    /// The session is to leave the URLs if it is in them.
-    pub(crate) leaving: bool,
-    /// The session got a new id in another request, whose cookie is not to be overwritten.
-    pub(crate) overtaken: bool,
+/// What the session is to this request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// The visitor has no session; one is stored if something is put into it.
+    New,
+    /// The session is stored, and this client holds it.
+    Live,
+    /// The request sees nothing of the session, stores nothing, and tells the client nothing.
+    Mute(Why),
 }
 
-impl State {
-    /// A visitor without a session.
-    pub(crate) fn new(now: Timestamp, overtaken: bool) -> Self {
-        let record = Record { created: now, ..Record::default() };
-        Self { overtaken, ..Self::loaded(None, record, now, false) }
-    }
+/// Why a request is mute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// The client sent an id that was replaced a moment ago: it has the new one, or will.
+    Superseded,
+    /// The session ended or got a new id while this request ran.
+    Moved,
+    /// The client sent the ids of several live sessions.
+    Several,
+}
 
-    /// A visitor with the session that the client carries.
-    #[inline]
-    pub(crate) fn loaded(
-        token: Option<Token>,
-        record: Record,
-        now: Timestamp,
-        leaving: bool,
-    ) -> Self {
+/// What the executor is to reach.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Goal<'g> {
+    /// The values are there.
+    Load,
+    /// The values are there as the store has them now.
+    Reload,
+    /// What changed is stored; the values stay.
+    Save,
+    /// What changed is stored, and the values are released.
+    Finish,
+    /// The session has ended.
+    Destroy,
+    /// This change of one value is stored, or has failed with [`Error::Conflict`].
+    Update(&'g Edit),
+}
+
+/// A change of one value that builds on what the store had.
+#[derive(Debug)]
+pub(crate) struct Edit {
+    pub(crate) key: Arc<str>,
+    /// The stored value that the change builds on.
+    pub(crate) seen: Option<Arc<[u8]>>,
+    /// The pending change of the key that it builds on, which it takes along.
+    pub(crate) pending: Option<Option<Arc<[u8]>>>,
+    /// The new value, or `None` to delete the key.
+    pub(crate) value: Option<Arc<[u8]>>,
+}
+
+/// One operation at the store.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Load the records of these tokens.
+    Load(SmallVec<[Token; 1]>),
+    Touch(Token, Touch),
+    /// Touch the session by a save, which writes its record anew.
+    Renew(Token, Touch, Verifier, Changes),
+    Create(SessionId, Record),
+    Save(Token, Verifier, Changes),
+    /// Load the record of this token, whoever holds it.
+    Check(Token),
+    /// Destroy the session of this key, of which no copy lives longer than until this instant.
+    End(SessionKey, Timestamp),
+}
+
+/// What the store said to a [`Step`].
+pub(crate) enum Outcome {
+    /// In the order of the tokens.
+    Loaded(SmallVec<[Option<Record>; 1]>),
+    Touched(Option<Token>),
+    Created(Option<Token>),
+    Saved(Option<Token>),
+    Checked(Option<Record>),
+    Ended,
+    Failed(Error),
+}
+
+/// Whether a goal is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    Reached,
+    /// Ask for the next step.
+    Continue,
+}
+
+/// What a response tells the client.
+#[derive(Debug)]
+pub(crate) enum Directive {
+    /// Carry this from now on, for this long or until the browser ends.
+    Issue(Token, Option<Duration>),
+    /// Carry nothing from now on.
+    Clear,
+}
+
+/// What an update of one value starts from.
+pub(crate) enum Base {
+    /// The session is stored: the value that the store had, the pending change of it, and the value that
+    /// the request sees.
+    Stored { seen: Option<Arc<[u8]>>, pending: Option<Option<Arc<[u8]>>>, shown: Option<Arc<[u8]>> },
+    /// No other request knows the session, or nothing is stored at all.
+    InMemory { shown: Option<Arc<[u8]>> },
+}
+
+impl Base {
+    /// The value that the request sees.
+    pub(crate) fn shown(&self) -> Option<&[u8]> {
+        match self {
+            Self::Stored { shown, .. } | Self::InMemory { shown } => shown.as_deref(),
+        }
+    }
+}
+
+/// The longest owner and label in bytes: names and addresses are shorter, and databases index owners.
+const NAME_LIMIT: usize = 1024;
+
+/// Attempts to create a session with a fresh id. A collision of 96-bit keys does not happen by chance;
+/// this guards against a broken source of ids.
+const CREATE_ATTEMPTS: u32 = 5;
+
+/// A stored key with its encoded value.
+type Entry = (Arc<str>, Arc<[u8]>);
+
+/// What a request knows of its session.
+pub(crate) struct State {
+    phase: Phase,
+    standing: Standing,
+    /// The request's method is safe: what it could not store is dropped without an error.
+    safe: bool,
+    /// The session is to leave the URLs with this request, if it is in them.
+    leaving_urls: bool,
+    /// The head of the response was written: the client can't be told anything any more.
+    head_sent: bool,
+    presented: Presented,
+    /// The token that the client carries, of a session that it holds.
+    carried: Option<Token>,
+    /// The token of the stored session.
+    token: Option<Token>,
+    /// When the store last confirmed that this client holds the session.
+    verified: Timestamp,
+    /// The record as the store is known to have it, without the changes.
+    record: Record,
+    /// The id of a session that is not stored yet, once it was needed.
+    fresh: Option<SessionId>,
+    /// What is to be written: values, and with them a new secret or a login.
+    changes: Changes,
+    /// What the handler set as it was stored already: nothing to write, unless a login leaves the stored
+    /// values behind.
+    affirmed: SmallVec<[Entry; 1]>,
+    /// With the changes.
+    settings: Settings,
+    /// Keys and bytes of the values with the changes.
+    keys: usize,
+    bytes: usize,
+    /// The touch to make after loading.
+    due: Option<Touch>,
+    /// Changes are on their way to the store.
+    sending: bool,
+    /// A write whose outcome was unknown has been repeated.
+    repeated: bool,
+    /// The record has to be looked at before it is known how to go on.
+    checking: bool,
+    /// Ids that were taken when a session was created.
+    collisions: u32,
+    /// The client is to be told even if its token stays the same.
+    reissue: bool,
+    /// The handler ended the session.
+    ended: bool,
+    /// The live sessions that the client presented beside each other, to be ended by a login, by a
+    /// logout, or with the session that follows them.
+    others: SmallVec<[(SessionKey, Timestamp); 1]>,
+}
+
+/// Making a state, and reading it.
+impl State {
+    pub(crate) fn new(presented: Presented, safe: bool, leaving_urls: bool) -> Self {
         Self {
-            phase: Phase::Loaded,
-            busy: false,
-            waiting: Vec::new(),
-            loaded_at: now,
-            held: None,
-            token,
+            phase: Phase::Unloaded,
+            standing: Standing::New,
+            safe,
+            leaving_urls,
+            head_sent: false,
+            presented,
+            carried: None,
+            token: None,
+            verified: Timestamp::default(),
+            record: blank(Timestamp::default()),
             fresh: None,
-            keys: record.values.len(),
-            bytes: record.values.size(),
-            settings: Settings::of(&record.values),
-            record,
             changes: Changes::new(),
+            affirmed: SmallVec::new(),
+            settings: Settings::default(),
+            keys: 0,
+            bytes: 0,
+            due: None,
+            sending: false,
+            repeated: false,
+            checking: false,
+            collisions: 0,
             reissue: false,
             ended: false,
-            leaving,
-            overtaken: false,
+            others: SmallVec::new(),
         }
     }
 
-    /// Starts over as a visitor without a session.
-    pub(crate) fn become_new(&mut self, now: Timestamp) {
-        self.phase = Phase::Loaded;
-        self.set_token(None);
-        self.fresh = None;
-        self.changes = Changes::new();
-        self.reissue = false;
-        let record = Record { created: now, ..Record::default() };
-        self.become_loaded(record, now);
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.phase == Phase::Loaded && self.due.is_none()
     }
 
-    /// Takes a record; pending changes stay on top of it.
-    pub(crate) fn become_loaded(&mut self, record: Record, now: Timestamp) {
-        self.phase = Phase::Loaded;
-        self.loaded_at = now;
-        self.record = record;
-        if self.changes.is_empty() {
-            self.settings = Settings::of(&self.record.values);
-            (self.keys, self.bytes) = (self.record.values.len(), self.record.values.size());
-        } else {
-            self.measure();
+    /// Returns an error unless the values are there.
+    pub(crate) fn check_loaded(&self) -> Result<(), Error> {
+        match self.phase {
+            Phase::Loaded => Ok(()),
+            Phase::Unloaded | Phase::Finished => Err(Error::Finished),
         }
     }
 
-    /// Counts keys and bytes, and reads the settings, anew.
-    fn measure(&mut self) {
-        self.settings = Settings::read(|key| self.value(key));
-        self.keys = self.record.values.len();
-        self.bytes = self.record.values.size();
-        for (key, value) in self.changes.iter() {
-            let old = self.record.values.get(key);
-            self.keys = self.keys + usize::from(value.is_some()) - usize::from(old.is_some());
-            self.bytes = self.bytes + value.map_or(0, |v| key.len() + v.len())
-                - old.map_or(0, |old| key.len() + old.len());
+    /// Whether finishing the request has nothing to do.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.phase != Phase::Loaded
+    }
+
+    pub(crate) fn carrier(&self) -> Option<Carrier> {
+        self.presented.carrier()
+    }
+
+    /// Whether a request for a URL with an id in it may be sent to the same URL without: the session is
+    /// there, or the request that took it out of the URLs has told the browser the new id.
+    pub(crate) fn has_left_urls(&self) -> bool {
+        matches!(self.standing, Standing::Live | Standing::Mute(Why::Superseded | Why::Moved))
+    }
+
+    pub(crate) fn is_new(&self) -> bool {
+        self.standing != Standing::Live
+    }
+
+    /// Returns the session's id with the new secret, if one is pending; that of a session that is not
+    /// stored is made here.
+    pub(crate) fn id(&mut self, shared: &Shared) -> Result<SessionId, Error> {
+        match (&self.changes.secret, &self.token) {
+            (Some(secret), _) => Ok(*secret.token.id()),
+            (None, Some(token)) if self.standing == Standing::Live => Ok(*token.id()),
+            _ => self.fresh_id(shared),
         }
     }
 
-    /// Takes another token in the place of the one that there was.
-    pub(crate) fn set_token(&mut self, token: Option<Token>) {
-        let old = std::mem::replace(&mut self.token, token);
-        self.held.get_or_insert(old);
+    /// Returns the token that the client will carry once the request is finished, as far as that can be
+    /// told before.
+    pub(crate) fn future_token(&mut self, shared: &Shared) -> Option<Token> {
+        match self.standing {
+            Standing::Live => match &self.changes.secret {
+                Some(secret) => Some(secret.token.clone()),
+                None => self.token.clone(),
+            },
+            Standing::New if self.has_something_to_create() => {
+                self.fresh_id(shared).ok().map(|id| shared.provider.issue(id))
+            }
+            Standing::New | Standing::Mute(_) => None,
+        }
     }
 
-    /// Whether the client is to carry something else than it does.
-    pub(crate) fn is_news(&self) -> bool {
-        self.held.as_ref().is_some_and(|held| *held != self.token)
-    }
-
-    /// What the client carries and the store knows, or knew.
-    pub(crate) fn held(&self) -> Option<&Token> {
-        self.held.as_ref().unwrap_or(&self.token).as_ref()
-    }
-
-    /// The client carries the token from now on.
-    pub(crate) fn become_held(&mut self) {
-        self.held = None;
-    }
-
-    pub(crate) fn has_changes(&self) -> bool {
-        !self.changes.is_empty() || self.changes.owner.is_some()
-    }
-
-    /// A stored key's value, changes first.
+    /// Returns a stored key's value, changes first.
     pub(crate) fn value(&self, key: &str) -> Option<&[u8]> {
         match self.changes.get(key) {
             Some(value) => value,
+            None if self.changes.replace => None,
             None => self.record.values.get(key),
         }
     }
 
+    /// Returns the application's keys that have values, sorted.
+    pub(crate) fn application_keys(&self) -> Vec<String> {
+        let stored = self.record.values.iter().map(|(key, _)| key);
+        let set = self.changes.iter().map(|(key, _)| key);
+        let present = stored.chain(set).filter(|key| self.value(key).is_some());
+        let mut keys: Vec<String> =
+            present.filter_map(key::application).map(str::to_owned).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    pub(crate) fn created(&self) -> Timestamp {
+        self.record.created
+    }
+
+    /// Returns who is logged in, counting a login that is not stored yet.
+    pub(crate) fn login(&self) -> Option<&Login> {
+        self.changes.login.as_ref().unwrap_or(&self.record.login).as_deref()
+    }
+
+    /// Returns the instant from which the absolute lifetime counts.
+    fn start(&self) -> Timestamp {
+        self.login().map_or(self.record.created, |login| login.at)
+    }
+
+    pub(crate) fn lifetime(&self, shared: &Shared) -> Lifetime {
+        self.settings.lifetime.unwrap_or(shared.rules.lifetime)
+    }
+
+    /// Returns how long the session lives if it is not used again: by what the store knows, or by what
+    /// is about to be stored.
+    pub(crate) fn remaining(&self, shared: &Shared, now: Timestamp) -> Duration {
+        let lifetime = self.lifetime(shared);
+        match self.standing {
+            Standing::Live if !self.has_changes() => lifetime.end(&self.record).since(now),
+            _ => lifetime.touch(self.start(), now).expires.since(now),
+        }
+    }
+
+    pub(crate) fn is_persistent(&self, shared: &Shared) -> bool {
+        self.settings.persistent.unwrap_or(shared.rules.persistent)
+    }
+
+    fn has_changes(&self) -> bool {
+        let Changes { login, secret, .. } = &self.changes;
+        !self.changes.is_empty() || login.is_some() || secret.is_some()
+    }
+
+    /// Whether there is more to store than how long the session lives.
+    fn has_something_to_create(&self) -> bool {
+        let settings = [key::LIFETIME, key::PERSISTENT, key::IN_URLS];
+        let is_value =
+            |(key, value): (&str, Option<&[u8]>)| value.is_some() && !settings.contains(&key);
+        self.changes.login.is_some()
+            || !self.record.values.is_empty()
+            || self.changes.iter().any(is_value)
+    }
+
+    /// Returns what an update of this key starts from. With `strict`, a request that may not store
+    /// anything gets an error rather than a value to compute with.
+    ///
+    /// # Errors
+    /// [`Error::Finished`] if the values were released, [`Error::Gone`] if the request is mute.
+    pub(crate) fn base(&self, key: &str, strict: bool) -> Result<Base, Error> {
+        self.check_loaded()?;
+        let shown = self.value(key).map(Into::into);
+        match self.standing {
+            Standing::New => Ok(Base::InMemory { shown }),
+            Standing::Live => {
+                let seen = self.record.values.get(key).map(Into::into);
+                let pending = self.changes.get(key).map(|value| value.map(Into::into));
+                Ok(Base::Stored { seen, pending, shown })
+            }
+            Standing::Mute(_) if strict || !self.drops_silently() => Err(Error::Gone),
+            Standing::Mute(_) => Ok(Base::InMemory { shown }),
+        }
+    }
+
+    /// Returns the key of the session, if this client holds it.
+    pub(crate) fn live_key(&self) -> Option<SessionKey> {
+        let token = self.token.as_ref().filter(|_| self.standing == Standing::Live);
+        token.map(Token::key)
+    }
+
+    /// Whether a mute request drops what it wants to store without an error.
+    pub(crate) fn drops_silently(&self) -> bool {
+        self.safe && !self.head_sent
+    }
+
+    fn fresh_id(&mut self, shared: &Shared) -> Result<SessionId, Error> {
+        match self.fresh {
+            Some(id) => Ok(id),
+            None => Ok(*self.fresh.insert(shared.new_id()?)),
+        }
+    }
+}
+
+/// What handlers change. None of it is at the store before a [`Goal`] says so.
+impl State {
     /// Sets or deletes a stored key, unless it is so already.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if the session grows over a limit by it; [`Error::HeadSent`] if it is the
+    /// first value of a session that the client can't be told of any more; [`Error::Finished`].
     pub(crate) fn put(
         &mut self,
         key: &str,
-        value: Option<Box<[u8]>>,
+        value: Option<Arc<[u8]>>,
         shared: &Shared,
     ) -> Result<(), Error> {
-        let stored = self.record.values.get(key);
+        self.check_loaded()?;
+        let stored = self.record.values.get(key).filter(|_| !self.changes.replace);
         let old = self.changes.get(key).unwrap_or(stored);
         if old == value.as_deref() {
+            if self.changes.get(key).is_none() {
+                self.affirm(key, value);
+            }
             return Ok(());
         }
-        let room = self.room(key, old, value.as_deref(), &shared.limits)?;
-        let is_stored = stored == value.as_deref();
-        (self.keys, self.bytes) = room;
-        if is_stored {
-            self.changes.forget(key);
-        } else {
-            match value {
-                Some(value) => self.changes.set(key, value),
-                None => self.changes.delete(key),
+        if self.head_sent {
+            match self.standing {
+                Standing::New => return Err(Error::HeadSent),
+                Standing::Mute(_) => return Err(Error::Gone),
+                Standing::Live => {}
             }
+        }
+        let room = self.room(key, old, value.as_deref(), &shared.rules.limits)?;
+        // While a save is on its way, what it carries may become the stored value.
+        let is_stored = stored == value.as_deref() && !self.sending;
+        (self.keys, self.bytes) = room;
+        match value {
+            _ if is_stored => {
+                self.changes.forget(key);
+                self.affirm(key, value);
+            }
+            Some(value) => self.changes.set(key, value),
+            None => self.changes.delete(key),
         }
         Ok(())
     }
 
-    /// The keys and bytes that the session has once a stored key is set or deleted; an error if it
-    /// grows over a limit by that.
+    /// Takes note that the handler wants a key to be as it is stored.
+    fn affirm(&mut self, key: &str, value: Option<Arc<[u8]>>) {
+        self.affirmed.retain(|(other, _)| **other != *key);
+        if self.standing == Standing::Live {
+            self.affirmed.extend(value.map(|value| (key.into(), value)));
+        }
+    }
+
+    /// Leaves the stored values behind, but for those that the handler set itself.
+    fn change_affirmed(&mut self) {
+        for (key, value) in std::mem::take(&mut self.affirmed) {
+            if self.changes.get(&key).is_none() {
+                self.changes.set(&key, value);
+            }
+        }
+    }
+
+    /// Returns the keys and bytes that the session has once a stored key is set or deleted.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if the session grows over a limit by it.
     pub(crate) fn room_for(
         &self,
         key: &str,
@@ -210,88 +492,898 @@ impl State {
         Ok((keys, bytes))
     }
 
-    pub(crate) fn lifetime<'a>(&'a self, shared: &'a Shared) -> &'a Lifetime {
-        self.settings.lifetime.as_ref().unwrap_or(&shared.lifetime)
-    }
-
-    /// The expiry to touch the session with after mere reads, if it is time to, or if its token is to
-    /// be renewed.
-    pub(crate) fn touch(&self, shared: &Shared, now: Timestamp) -> Option<Timestamp> {
-        let token = self.token.as_ref().filter(|_| self.phase == Phase::Loaded)?;
-        let Record { created, expires, .. } = self.record;
-        let due = self.lifetime(shared).touch_due(created, expires, now, shared.touch_every);
-        due.or_else(|| token.is_to_be_renewed().then_some(expires))
-    }
-
-    pub(crate) fn persistent(&self, shared: &Shared) -> bool {
-        self.settings.persistent.unwrap_or_else(|| shared.transport.persistent())
-    }
-
-    /// How long the client is to keep the token; `None` for as long as the browser runs.
-    pub(crate) fn max_age(&self, shared: &Shared) -> Option<Duration> {
-        self.persistent(shared).then(|| {
-            let left =
-                self.lifetime(shared).deadline(self.record.created).since(shared.clock.now());
-            shared.transport.max_age().unwrap_or(left)
-        })
-    }
-
-    /// The token of the new session, made if need be.
-    pub(crate) fn fresh_token(&mut self, shared: &Shared) -> Result<&Token, Error> {
-        match &mut self.fresh {
-            Some(token) => Ok(token),
-            fresh => Ok(fresh.insert(shared.new_token()?)),
-        }
-    }
-
-    /// What the client will carry once the request is finished, as far as can be told before.
-    pub(crate) fn future_token(&mut self, shared: &Shared) -> Option<Token> {
-        if self.token.is_none() && self.has_changes() {
-            return self.fresh_token(shared).ok().cloned();
-        }
-        self.token.clone()
-    }
-}
-
-impl State {
-    /// Prepares for the record to have these changes: what other tasks of the request changed
-    /// while they were on their way stays changed, even if it is back to what the record had.
-    pub(crate) fn keep_newer(&mut self, saved: &Changes) {
-        if self.phase == Phase::Loaded {
-            for (key, value) in saved.iter() {
-                match self.value(key).map(Box::<[u8]>::from) {
-                    shown if shown.as_deref() == value => self.changes.forget(key),
-                    Some(shown) => self.changes.set(key, shown),
-                    None => self.changes.delete(key),
-                }
-            }
-            if let Some(saved) = &saved.owner {
-                let shown = self.changes.owner.take().unwrap_or_else(|| self.record.owner.clone());
-                self.changes.owner = (shown != *saved).then_some(shown);
-            }
-        }
-    }
-
-    /// Takes over what the store took over.
-    pub(crate) fn adopt(&mut self, token: &Token, changes: &Changes) -> Result<(), Error> {
-        if self.token.as_ref() != Some(token) {
-            self.set_token(Some(token.clone()));
-        }
-        self.record.expires = changes.expiry.apply(self.record.expires);
-        if let Some(owner) = &changes.owner {
-            self.record.owner.clone_from(owner);
-        }
-        if self.phase == Phase::Loaded {
-            // The store may hold more by now than this snapshot: its limits are its own affair.
-            self.record.values.apply(changes, &Limits::UNLIMITED)?;
-            self.measure();
+    pub(crate) fn set_lifetime(&mut self, own: Lifetime, shared: &Shared) -> Result<(), Error> {
+        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let pair = (millis(own.idle), millis(own.absolute));
+        let own = Lifetime {
+            idle: Duration::from_millis(pair.0),
+            absolute: Duration::from_millis(pair.1),
+        };
+        if own != self.lifetime(shared) {
+            let bytes = value::encode(key::LIFETIME, &pair, &shared.rules.limits)?;
+            self.put(key::LIFETIME, Some(bytes), shared)?;
+            self.settings.lifetime = Some(own);
+            self.reissue |= self.is_persistent(shared);
         }
         Ok(())
     }
 
-    /// Lets go of the values. Lifetime and the like stay for the response.
-    pub(crate) fn release(&mut self) {
-        self.phase = Phase::Finished;
-        self.record.values = Values::new();
+    pub(crate) fn set_persistent(
+        &mut self,
+        persistent: bool,
+        shared: &Shared,
+    ) -> Result<(), Error> {
+        if persistent != self.is_persistent(shared) {
+            let bytes = value::encode(key::PERSISTENT, &persistent, &shared.rules.limits)?;
+            self.put(key::PERSISTENT, Some(bytes), shared)?;
+            self.settings.persistent = Some(persistent);
+            self.reissue = true;
+        }
+        Ok(())
+    }
+
+    /// Gives the session a new id with the next save. A second call before that changes nothing.
+    pub(crate) fn regenerate(&mut self, shared: &Shared, now: Timestamp) -> Result<(), Error> {
+        self.check_loaded()?;
+        match (self.standing, &self.token) {
+            _ if self.head_sent => Err(Error::HeadSent),
+            (Standing::Live, Some(token)) => {
+                if self.changes.secret.is_none() {
+                    let token = shared.provider.issue(shared.provider.renewed_id(token.id())?);
+                    let holder = shared.verifier(&token);
+                    self.changes.secret = Some(Box::new(NewSecret { token, holder, at: now }));
+                }
+                Ok(())
+            }
+            (Standing::New, _) => {
+                self.fresh = None;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Logs an owner in: a new id, a login that starts now, and where another owner was logged in before,
+    /// none of that owner's values.
+    pub(crate) fn log_in(
+        &mut self,
+        owner: &str,
+        shared: &Shared,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.check_loaded()?;
+        if owner.len() > NAME_LIMIT {
+            return Err(Error::TooLarge { what: "owner bytes", limit: NAME_LIMIT });
+        }
+        if self.head_sent {
+            return Err(Error::HeadSent);
+        }
+        self.start_anew(now)?;
+        self.regenerate(shared, now)?;
+        if self.login().is_some_and(|login| *login.owner != *owner) {
+            self.change_affirmed();
+            self.changes.replace = true;
+            self.measure();
+        }
+        let login = Login { owner: owner.into(), at: now, label: "".into() };
+        self.changes.login = Some(Some(Box::new(login)));
+        Ok(())
+    }
+
+    pub(crate) fn set_label(&mut self, label: &str) -> Result<(), Error> {
+        self.check_loaded()?;
+        if label.len() > NAME_LIMIT {
+            return Err(Error::TooLarge { what: "label bytes", limit: NAME_LIMIT });
+        }
+        if let Some(login) = self.login().filter(|login| *login.label != *label) {
+            let login = Login { label: label.into(), ..login.clone() };
+            self.changes.login = Some(Some(Box::new(login)));
+        }
+        Ok(())
+    }
+
+    /// Turns a mute request into one of a new visitor, with what it set so far; but for what it set in a
+    /// session that ended or moved on meanwhile, which may be made of that session's values.
+    pub(crate) fn start_anew(&mut self, now: Timestamp) -> Result<(), Error> {
+        self.check_loaded()?;
+        if let Standing::Mute(why) = self.standing {
+            if self.head_sent {
+                return Err(Error::Gone);
+            }
+            if why == Why::Moved {
+                self.changes = Changes::new();
+            }
+            self.become_new(now);
+        }
+        Ok(())
+    }
+
+    /// Drops what is not stored yet: the handler failed.
+    pub(crate) fn roll_back(&mut self) {
+        self.changes = Changes::new();
+        self.affirmed.clear();
+        if self.standing == Standing::New {
+            self.record.values = Values::new();
+        }
+        self.reissue = false;
+        self.measure();
+    }
+
+    /// Counts keys and bytes, and reads the settings, anew.
+    fn measure(&mut self) {
+        self.settings = Settings::read(|key| self.value(key));
+        let stored = |values: &Values| (values.len(), values.size());
+        (self.keys, self.bytes) =
+            if self.changes.replace { (0, 0) } else { stored(&self.record.values) };
+        for (key, value) in self.changes.iter() {
+            let old = self.record.values.get(key).filter(|_| !self.changes.replace);
+            self.keys = self.keys + usize::from(value.is_some()) - usize::from(old.is_some());
+            self.bytes = self.bytes + value.map_or(0, |v| key.len() + v.len())
+                - old.map_or(0, |old| key.len() + old.len());
+        }
+    }
+
+    /// Becomes a visitor without a session. Pending changes stay.
+    fn become_new(&mut self, now: Timestamp) {
+        self.standing = Standing::New;
+        self.affirmed.clear();
+        self.token = None;
+        self.fresh = None;
+        self.record = blank(now);
+        self.changes.secret = None;
+        self.changes.replace = false;
+        (self.checking, self.repeated) = (false, false);
+        self.measure();
+    }
+
+    /// Takes a record that this client holds. Pending changes stay on top of it.
+    fn become_loaded(&mut self, record: Record, settings: Settings, now: Timestamp) {
+        self.phase = Phase::Loaded;
+        self.standing = Standing::Live;
+        self.verified = now;
+        self.record = record;
+        if self.has_changes() {
+            self.measure();
+        } else {
+            self.settings = settings;
+            (self.keys, self.bytes) = (self.record.values.len(), self.record.values.size());
+        }
+    }
+
+    /// Learns that the session ended or got a new id meanwhile.
+    fn become_mute(&mut self, why: Why) {
+        self.standing = Standing::Mute(why);
+        self.affirmed.clear();
+        self.record = blank(self.record.created);
+        self.changes.replace = false;
+        self.measure();
     }
 }
+
+/// What a client's token turned out to be.
+enum Verdict {
+    Live(Settings),
+    Superseded,
+    /// Nobody's: unknown, over, or not to be had this way.
+    Nobody,
+}
+
+/// The steps towards a goal.
+impl State {
+    /// Returns the next step towards a goal, or `None` if it is reached.
+    ///
+    /// # Errors
+    /// If the goal can't be reached.
+    pub(crate) fn next(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<Option<Step>, Error> {
+        // Whatever was on its way has arrived, failed, or was abandoned with its future.
+        self.sending = false;
+        match goal {
+            Goal::Load => self.next_load(shared),
+            Goal::Reload => self.next_reload(),
+            Goal::Destroy => self.next_destroy(shared),
+            Goal::Save | Goal::Update(_) => {
+                self.check_loaded()?;
+                self.next_write(goal, shared)
+            }
+            Goal::Finish => {
+                self.leave_urls(shared)?;
+                let step = self.next_write(goal, shared)?;
+                if step.is_none() {
+                    self.phase = Phase::Finished;
+                    self.record.values = Values::new();
+                    self.affirmed.clear();
+                }
+                Ok(step)
+            }
+        }
+    }
+
+    fn next_load(&mut self, shared: &Shared) -> Result<Option<Step>, Error> {
+        let tokens: SmallVec<_> = match self.phase {
+            Phase::Loaded => {
+                let due = self.due.zip(self.token.clone());
+                return Ok(due.map(|(touch, token)| self.touch(token, touch, shared)));
+            }
+            Phase::Unloaded => self.presented.tokens(shared),
+            Phase::Finished if self.standing == Standing::Live => {
+                self.token.iter().cloned().collect()
+            }
+            Phase::Finished => SmallVec::new(),
+        };
+        if !tokens.is_empty() {
+            return Ok(Some(Step::Load(tokens)));
+        }
+        if self.phase == Phase::Unloaded {
+            self.presented.report_malformed(shared);
+            self.become_new(shared.clock.now());
+        }
+        self.phase = Phase::Loaded;
+        Ok(None)
+    }
+
+    fn touch(&self, token: Token, touch: Touch, shared: &Shared) -> Step {
+        if !shared.provider.is_outdated(&self.record.note) {
+            return Step::Touch(token, touch);
+        }
+        let mut changes = Changes::new().with_expiry(ExpiryChange::Extend(touch));
+        changes.limits = shared.rules.limits;
+        changes.seen.clone_from(&self.record.note);
+        Step::Renew(token, touch, self.record.holder, changes)
+    }
+
+    fn next_reload(&mut self) -> Result<Option<Step>, Error> {
+        self.check_loaded()?;
+        match (self.standing, &self.token) {
+            (Standing::Live, Some(token)) => {
+                Ok(Some(Step::Load(SmallVec::from_elem(token.clone(), 1))))
+            }
+            (Standing::Mute(_), _) => Err(Error::Gone),
+            _ => Ok(None),
+        }
+    }
+
+    fn next_destroy(&mut self, shared: &Shared) -> Result<Option<Step>, Error> {
+        let now = shared.clock.now();
+        match (self.standing, &self.token) {
+            (Standing::Mute(Why::Superseded), _) => Err(Error::Gone),
+            (Standing::Mute(Why::Several), _) => match self.others.last() {
+                Some((key, until)) => Ok(Some(Step::End(*key, *until))),
+                None => {
+                    self.end(now);
+                    Ok(None)
+                }
+            },
+            // Later than this, the session may have a new id that the client was not told of.
+            (Standing::Mute(Why::Moved), Some(token)) => Ok(Some(Step::Check(token.clone()))),
+            (Standing::Live, Some(token)) if now.since(self.verified) > shared.rules.window => {
+                Ok(Some(Step::Check(token.clone())))
+            }
+            (Standing::Live, Some(token)) => {
+                Ok(Some(Step::End(token.key(), self.last_instant(&self.record, shared))))
+            }
+            _ => {
+                self.end(now);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Returns the latest instant at which a copy of the record could be taken for a live one.
+    fn last_instant(&self, record: &Record, shared: &Shared) -> Timestamp {
+        let settings = Settings::of(&record.values);
+        let lifetime = settings.lifetime.unwrap_or(shared.rules.lifetime);
+        lifetime.deadline(lifetime::start(record)).max(record.expires)
+    }
+
+    /// Takes note of the handler's end of the session.
+    fn end(&mut self, now: Timestamp) {
+        self.changes = Changes::new();
+        self.reissue = false;
+        self.ended = true;
+        self.become_new(now);
+    }
+
+    /// Makes the move from the URL to the cookie part of what is written.
+    fn leave_urls(&mut self, shared: &Shared) -> Result<(), Error> {
+        let leaving = std::mem::take(&mut self.leaving_urls) && self.phase == Phase::Loaded;
+        if leaving && self.standing == Standing::Live && self.value(key::IN_URLS).is_some() {
+            self.regenerate(shared, shared.clock.now())?;
+            self.put(key::IN_URLS, None, shared)?;
+        }
+        Ok(())
+    }
+
+    fn next_write(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<Option<Step>, Error> {
+        match self.standing {
+            Standing::Mute(_) => self.drop_changes(goal, shared).map(|()| None),
+            Standing::New if self.checking => {
+                let id = self.fresh_id(shared)?;
+                Ok(Some(Step::Check(shared.provider.issue(id))))
+            }
+            Standing::New => self.next_create(shared),
+            Standing::Live => {
+                if !self.checking && !matches!(goal, Goal::Update(_)) && !self.has_changes() {
+                    return Ok(None);
+                }
+                let token = self.token.clone().expect("a live session has a token");
+                if self.checking {
+                    return Ok(Some(Step::Check(token)));
+                }
+                self.sending = true;
+                let changes = self.changes_to_send(goal, shared);
+                Ok(Some(Step::Save(token, self.record.holder, changes)))
+            }
+        }
+    }
+
+    /// Drops what a mute request wanted to store.
+    fn drop_changes(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<(), Error> {
+        let is_lost = !self.changes.is_empty() || self.changes.login.is_some();
+        let may_drop = matches!(goal, Goal::Finish) && (self.drops_silently() || !is_lost);
+        self.changes = Changes::new();
+        if is_lost {
+            shared.counters.dropped.add(1);
+        }
+        if may_drop { Ok(()) } else { Err(Error::Gone) }
+    }
+
+    fn next_create(&mut self, shared: &Shared) -> Result<Option<Step>, Error> {
+        if !self.has_something_to_create() {
+            return Ok(None);
+        }
+        if self.head_sent {
+            return Err(Error::HeadSent);
+        }
+        if let Some((key, until)) = self.others.last() {
+            return Ok(Some(Step::End(*key, *until)));
+        }
+        let id = self.fresh_id(shared)?;
+        let now = shared.clock.now();
+        let holder = shared.verifier(&shared.provider.issue(id));
+        let mut record = Record::new(holder, now, now);
+        record.login = self.changes.login.clone().flatten();
+        record.expires = self.lifetime(shared).touch(lifetime::start(&record), now).expires;
+        record.values = self.record.values.clone();
+        let mut changes = self.changes.clone();
+        if shared.transport.uses_url(self.carrier()) {
+            changes.set(key::IN_URLS, value::encode(key::IN_URLS, &true, &shared.rules.limits)?);
+        } else if record.values.get(key::IN_URLS).is_some() {
+            changes.delete(key::IN_URLS);
+        }
+        record.values.apply(&changes, &shared.rules.limits)?;
+        self.sending = true;
+        Ok(Some(Step::Create(id, record)))
+    }
+
+    /// Returns what a save has to write.
+    fn changes_to_send(&self, goal: Goal<'_>, shared: &Shared) -> Changes {
+        let mut changes = match goal {
+            // Alone, so that it doesn't carry what the request may still take back; unless a new secret is
+            // pending, which must not come after a value that it is to protect.
+            Goal::Update(edit)
+                if self.changes.secret.is_none() && self.changes.get(&edit.key).is_none() =>
+            {
+                Changes::new()
+            }
+            _ => self.changes.clone(),
+        };
+        if let Goal::Update(edit) = goal {
+            match &edit.value {
+                Some(value) => changes.set(&edit.key, Arc::clone(value)),
+                None => changes.delete(&edit.key),
+            }
+            changes = changes.expecting(&edit.key, edit.seen.as_deref());
+        }
+        let now = shared.clock.now();
+        let touch = self.lifetime(shared).touch(self.start(), now);
+        let is_set = changes.login.is_some() || changes.get(key::LIFETIME).is_some();
+        changes.expiry =
+            if is_set { ExpiryChange::Set(touch) } else { ExpiryChange::Extend(touch) };
+        changes.limits = shared.rules.limits;
+        changes.seen.clone_from(&self.record.note);
+        changes
+    }
+}
+
+/// The outcomes of steps.
+impl State {
+    /// Takes over what the store said to a step.
+    ///
+    /// # Errors
+    /// If the goal can't be reached.
+    pub(crate) fn took(
+        &mut self,
+        goal: Goal<'_>,
+        step: &Step,
+        outcome: Outcome,
+        shared: &Shared,
+    ) -> Result<Progress, Error> {
+        self.sending = false;
+        match (step, outcome) {
+            (Step::Load(tokens), Outcome::Loaded(records)) => {
+                self.took_load(tokens, records, shared)?;
+                if matches!(goal, Goal::Reload) || self.is_loaded() {
+                    return Ok(Progress::Reached);
+                }
+            }
+            (Step::Touch(token, touch) | Step::Renew(token, touch, ..), outcome) => {
+                self.took_touch(token, *touch, outcome, shared);
+            }
+            (Step::Create(id, record), outcome) => {
+                self.took_create(id, record, outcome, shared)?;
+            }
+            (Step::Save(_, _, changes), outcome) => {
+                return self.took_save(goal, changes, outcome, shared);
+            }
+            (_, Outcome::Checked(record)) => return self.took_check(goal, record, shared),
+            (Step::End(key, _), outcome) => self.took_end(goal, *key, outcome, shared)?,
+            (_, Outcome::Failed(error)) => return Err(error),
+            (step, _) => unreachable!("the store was asked for {step:?}"),
+        }
+        Ok(Progress::Continue)
+    }
+
+    fn took_load(
+        &mut self,
+        tokens: &[Token],
+        mut records: SmallVec<[Option<Record>; 1]>,
+        shared: &Shared,
+    ) -> Result<(), Error> {
+        let now = shared.clock.now();
+        // The pending secret is the stored one: a save whose answer was lost was carried out.
+        if let (Some(secret), [Some(record)]) = (&self.changes.secret, records.as_slice())
+            && record.holder == secret.holder
+        {
+            self.token = Some(secret.token.clone());
+            self.took_stored(record.clone(), now);
+            return Ok(());
+        }
+        let mut is_superseded = false;
+        // By their places.
+        let mut live = SmallVec::<[(usize, Settings); 1]>::new();
+        for (at, token) in tokens.iter().enumerate() {
+            let Some(record) = &records[at] else { continue };
+            match self.judge(token, record, shared, now) {
+                Verdict::Live(settings) => {
+                    // Of texts with one key, which only sealed sessions can have, the newest.
+                    match live.iter_mut().find(|(other, _)| tokens[*other].key() == token.key()) {
+                        Some(other) => {
+                            let used = records[other.0].as_ref().map(|other| other.used);
+                            if used < Some(record.used) {
+                                *other = (at, settings);
+                            }
+                        }
+                        None => live.push((at, settings)),
+                    }
+                }
+                Verdict::Superseded => is_superseded = true,
+                Verdict::Nobody => {}
+            }
+        }
+        if let [_, _, ..] = live.as_slice() {
+            info!(sessions = live.len(), "a client sent the ids of several live sessions");
+            let last = |at: usize| Some(self.last_instant(records[at].as_ref()?, shared));
+            self.others =
+                live.iter().filter_map(|(at, _)| Some((tokens[*at].key(), last(*at)?))).collect();
+            self.phase = Phase::Loaded;
+            self.become_mute(Why::Several);
+            return Ok(());
+        }
+        let Some((at, settings)) = live.pop() else {
+            return self.took_no_session(is_superseded, shared, now);
+        };
+        let (token, record) = (&tokens[at], records.swap_remove(at));
+        let Some(record) = record else { unreachable!("a live session has a record") };
+        let lifetime = settings.lifetime.unwrap_or(shared.rules.lifetime);
+        let touch = lifetime.touch_due(&record, now, shared.rules.touch_every);
+        let renewal =
+            token.is_to_be_renewed().then_some(Touch { used: now, expires: record.expires });
+        self.due = touch.or(renewal);
+        if self.phase == Phase::Unloaded {
+            self.carried = Some(token.clone());
+        }
+        self.token = Some(token.clone());
+        self.become_loaded(record, settings, now);
+        Ok(())
+    }
+
+    /// Takes note that the client holds no live session.
+    fn took_no_session(
+        &mut self,
+        is_superseded: bool,
+        shared: &Shared,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let is_first = self.phase == Phase::Unloaded;
+        let was_loaded = self.phase == Phase::Loaded;
+        self.phase = Phase::Loaded;
+        if is_first {
+            match is_superseded {
+                true => self.become_mute(Why::Superseded),
+                false => self.become_new(now),
+            }
+            return Ok(());
+        }
+        // A login that lost its race goes on in a session of its own, once it is known what is stored now.
+        if was_loaded && self.changes.login.is_some() && self.changes.secret.is_some() {
+            self.checking = true;
+            return Ok(());
+        }
+        shared.counters.gone.add(1);
+        let is_lost = self.has_changes();
+        self.changes = Changes::new();
+        if was_loaded || is_lost || is_superseded {
+            self.become_mute(Why::Moved);
+        } else {
+            self.become_new(now);
+        }
+        if was_loaded || is_lost { Err(Error::Gone) } else { Ok(()) }
+    }
+
+    fn judge(&self, token: &Token, record: &Record, shared: &Shared, now: Timestamp) -> Verdict {
+        let key = token.key();
+        let settings = Settings::of(&record.values);
+        if settings.lifetime.unwrap_or(shared.rules.lifetime).is_over(record, now) {
+            shared.counters.expired.add(1);
+            info!(session = %key, "session beyond its lifetime");
+            return Verdict::Nobody;
+        }
+        if record.holder != shared.verifier(token) {
+            // A time that lies ahead is another server's, whose clock is fast.
+            let age = now.since(record.renewed).max(record.renewed.since(now));
+            if age < shared.rules.window {
+                shared.counters.superseded.add(1);
+                debug!(session = %key, "request with an id that was replaced a moment ago");
+                return Verdict::Superseded;
+            }
+            shared.counters.wrong_secret.add(1);
+            info!(session = %key, "a live session's key came with a wrong secret");
+            return Verdict::Nobody;
+        }
+        // A link can carry any id that its author knows: only ids that were in URLs from the start
+        // are worth that little.
+        if self.carrier() == Some(Carrier::Url) && record.values.get(key::IN_URLS).is_none() {
+            info!(session = %key, "the id of a cookie session came in a URL, refused");
+            return Verdict::Nobody;
+        }
+        Verdict::Live(settings)
+    }
+
+    fn took_touch(&mut self, token: &Token, touch: Touch, outcome: Outcome, shared: &Shared) {
+        self.due = None;
+        match outcome {
+            Outcome::Touched(renewed) => {
+                self.token = Some(renewed.unwrap_or_else(|| token.clone()));
+                self.record.used = self.record.used.max(touch.used);
+                self.record.expires = self.record.expires.max(touch.expires);
+            }
+            Outcome::Failed(Error::Gone) => {
+                debug!(session = %token.key(), "session ended while it was loaded");
+                self.become_new(shared.clock.now());
+            }
+            // It is not worth failing a request that reads. Whoever needs the store next will hear of it.
+            _ => {}
+        }
+    }
+
+    fn took_create(
+        &mut self,
+        id: &SessionId,
+        record: &Record,
+        outcome: Outcome,
+        shared: &Shared,
+    ) -> Result<(), Error> {
+        match outcome {
+            Outcome::Created(token) => {
+                let token = token.unwrap_or_else(|| shared.provider.issue(*id));
+                self.took_new_record(token, record.clone(), shared);
+                Ok(())
+            }
+            // Of a try before whose outcome is unknown, or of somebody else.
+            Outcome::Failed(Error::Exists) if self.repeated => {
+                self.checking = true;
+                Ok(())
+            }
+            Outcome::Failed(Error::Exists) => self.took_collision(),
+            Outcome::Failed(error) => self.repeat_once(error),
+            _ => unreachable!("a session was to be created"),
+        }
+    }
+
+    fn took_collision(&mut self) -> Result<(), Error> {
+        self.fresh = None;
+        self.repeated = false;
+        self.collisions += 1;
+        if self.collisions < CREATE_ATTEMPTS { Ok(()) } else { Err(Error::Exists) }
+    }
+
+    /// Whether to go on after a write that failed: one whose outcome is unknown, and which may be repeated
+    /// without harm, is repeated once.
+    fn repeat_once(&mut self, error: Error) -> Result<(), Error> {
+        let repeat = matches!(error, Error::InDoubt { .. }) && !self.repeated;
+        self.repeated = repeat;
+        if repeat { Ok(()) } else { Err(error) }
+    }
+
+    fn took_new_record(&mut self, token: Token, record: Record, shared: &Shared) {
+        let now = shared.clock.now();
+        shared.counters.created.add(1);
+        match record.login {
+            Some(_) => {
+                shared.counters.logins.add(1);
+                info!(session = %token.key(), "session created by a login");
+            }
+            None => debug!(session = %token.key(), "session created"),
+        }
+        self.token = Some(token);
+        self.took_stored(record, now);
+    }
+
+    /// Takes a record as the store has it by now. What differs from it is still to be written.
+    fn took_stored(&mut self, record: Record, now: Timestamp) {
+        (self.repeated, self.checking, self.fresh) = (false, false, None);
+        self.collisions = 0;
+        self.standing = Standing::Live;
+        self.verified = now;
+        self.affirmed.clear();
+        self.changes.secret = None;
+        self.changes.replace = false;
+        if self.changes.login.as_ref() == Some(&record.login) {
+            self.changes.login = None;
+        }
+        let mut stored = Changes::new();
+        for (key, value) in self.changes.iter() {
+            if record.values.get(key) == value {
+                match value {
+                    Some(value) => stored.set(key, value),
+                    None => stored.delete(key),
+                }
+            }
+        }
+        self.changes.forget_saved(&stored);
+        self.record = record;
+        self.measure();
+    }
+
+    fn took_save(
+        &mut self,
+        goal: Goal<'_>,
+        changes: &Changes,
+        outcome: Outcome,
+        shared: &Shared,
+    ) -> Result<Progress, Error> {
+        let error = match outcome {
+            Outcome::Saved(token) => {
+                let Goal::Update(edit) = goal else {
+                    self.took_saved(token, changes, shared)?;
+                    return Ok(Progress::Continue);
+                };
+                // Unless another task of the request changed it meanwhile.
+                let pending = self.changes.get(&edit.key);
+                if pending == edit.pending.as_ref().map(Option::as_deref) {
+                    self.changes.forget(&edit.key);
+                }
+                self.took_saved(token, changes, shared)?;
+                return Ok(Progress::Reached);
+            }
+            Outcome::Failed(error) => error,
+            _ => unreachable!("a session was to be saved"),
+        };
+        match error {
+            Error::Gone if changes.login.is_some() && changes.secret.is_some() => {
+                self.checking = true;
+            }
+            Error::Gone => {
+                shared.counters.gone.add(1);
+                if let Some(token) = &self.token {
+                    debug!(session = %token.key(), "session ended or got a new id meanwhile");
+                }
+                self.become_mute(Why::Moved);
+            }
+            // The first try may have been the one that changed the value.
+            Error::Conflict if self.repeated => self.checking = true,
+            error if changes.secret.is_some() => self.repeat_once(error)?,
+            error => return Err(error),
+        }
+        Ok(Progress::Continue)
+    }
+
+    fn took_saved(
+        &mut self,
+        token: Option<Token>,
+        saved: &Changes,
+        shared: &Shared,
+    ) -> Result<(), Error> {
+        self.repeated = false;
+        if let Some(secret) = &saved.secret {
+            shared.counters.regenerated.add(1);
+            info!(session = %secret.token.key(), login = saved.login.is_some(), "session has a new id");
+            self.record.holder = secret.holder;
+            self.record.renewed = secret.at;
+            self.verified = shared.clock.now();
+            self.token = Some(token.unwrap_or_else(|| secret.token.clone()));
+            self.changes.secret = None;
+        } else if token.is_some() {
+            self.token = token;
+        }
+        let Record { used, expires, .. } = self.record;
+        (self.record.used, self.record.expires) = saved.expiry.apply(used, expires);
+        if let Some(login) = &saved.login {
+            if saved.secret.is_some() {
+                shared.counters.logins.add(1);
+            }
+            self.record.login.clone_from(login);
+            if self.changes.login.as_ref() == Some(login) {
+                self.changes.login = None;
+            }
+        }
+        self.changes.replace &= !saved.replace;
+        self.changes.forget_saved(saved);
+        if saved.secret.is_some() {
+            self.affirmed.clear();
+        }
+        // The store may hold more by now than this snapshot, and has looked at its own limits.
+        self.record.values.apply(saved, &Limits::UNLIMITED)?;
+        self.measure();
+        Ok(())
+    }
+
+    fn took_check(
+        &mut self,
+        goal: Goal<'_>,
+        record: Option<Record>,
+        shared: &Shared,
+    ) -> Result<Progress, Error> {
+        let now = shared.clock.now();
+        self.checking = false;
+        let wanted = match (&self.changes.secret, self.fresh, self.standing) {
+            (Some(secret), ..) => secret.holder,
+            (None, Some(id), Standing::New) => shared.verifier(&shared.provider.issue(id)),
+            _ => self.record.holder,
+        };
+        if matches!(goal, Goal::Destroy) {
+            let held = self.token.as_ref().map(|token| shared.verifier(token));
+            match record {
+                None => self.become_new(now),
+                Some(record) if Some(record.holder) == held || record.holder == wanted => {
+                    self.changes = Changes::new();
+                    self.become_loaded(record, Settings::default(), now);
+                }
+                Some(_) => self.become_mute(Why::Superseded),
+            }
+            return Ok(Progress::Continue);
+        }
+        match (self.standing, record) {
+            (Standing::New, Some(record)) if record.holder == wanted => {
+                let id = self.fresh_id(shared)?;
+                self.took_new_record(shared.provider.issue(id), record, shared);
+            }
+            (Standing::New, _) => self.took_collision()?,
+            (_, Some(record)) if record.holder == wanted => {
+                if let Some(secret) = &self.changes.secret {
+                    self.token = Some(secret.token.clone());
+                }
+                if let Goal::Update(edit) = goal {
+                    self.changes.forget(&edit.key);
+                    self.took_stored(record, now);
+                    return Ok(Progress::Reached);
+                }
+                self.took_stored(record, now);
+            }
+            // The first try was not carried out: the value has changed by another request.
+            (_, Some(record)) if self.repeated && record.holder == self.record.holder => {
+                self.repeated = false;
+                return Err(Error::Conflict);
+            }
+            (_, record) if self.changes.login.is_some() => {
+                self.fork(record.as_ref(), shared, now);
+                // The update has to be computed anew, from what the new session starts with.
+                if let Goal::Update(_) = goal {
+                    return Err(Error::Conflict);
+                }
+            }
+            _ => self.become_mute(Why::Moved),
+        }
+        Ok(Progress::Continue)
+    }
+
+    /// Goes on in a session of its own, with the login that lost its race. The values that this request
+    /// had loaded go along, unless the session has ended or belongs to somebody else by now.
+    fn fork(&mut self, now_stored: Option<&Record>, shared: &Shared, now: Timestamp) {
+        shared.counters.forked.add(1);
+        let owner = self.login().map(|login| login.owner.clone());
+        let is_shared = now_stored.is_some_and(|record| {
+            record.owner().is_none_or(|other| owner.as_deref() == Some(other))
+        });
+        let values = match is_shared && !self.changes.replace {
+            true => std::mem::take(&mut self.record.values),
+            false => {
+                self.change_affirmed();
+                Values::new()
+            }
+        };
+        if let Some(token) = &self.token {
+            info!(session = %token.key(), copied = values.len(), "a login lost a race and starts a session of its own");
+        }
+        self.become_new(now);
+        self.record.values = values;
+        self.measure();
+    }
+
+    fn took_end(
+        &mut self,
+        goal: Goal<'_>,
+        key: SessionKey,
+        outcome: Outcome,
+        shared: &Shared,
+    ) -> Result<(), Error> {
+        match outcome {
+            Outcome::Ended => {
+                shared.counters.destroyed.add(1);
+                info!(session = %key, "session ended by its client");
+            }
+            Outcome::Failed(error) if matches!(goal, Goal::Destroy) => return Err(error),
+            // The store's failure was logged. The new session is worth more than the end of the others.
+            _ => {}
+        }
+        self.others.retain(|(other, _)| *other != key);
+        if matches!(goal, Goal::Destroy) && self.standing == Standing::Live {
+            self.end(shared.clock.now());
+        }
+        Ok(())
+    }
+}
+
+/// What the client is told.
+impl State {
+    /// Returns what the response has to tell the client, if anything. What the store acknowledged is
+    /// announced, whatever became of the rest.
+    pub(crate) fn directive(&self, shared: &Shared) -> Option<Directive> {
+        match (self.standing, &self.token) {
+            (Standing::Live, Some(token)) => {
+                let is_known = self.carried.as_ref().is_some_and(|held| held.has_text_of(token));
+                (!is_known || self.reissue)
+                    .then(|| Directive::Issue(token.clone(), self.max_age(shared)))
+            }
+            (Standing::New, _) if self.ended => {
+                let has_something = self.carrier().is_some() || self.carried.is_some();
+                has_something.then_some(Directive::Clear)
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes note that a response's headers were written. Another response, which takes its place, is told
+    /// the same.
+    pub(crate) fn announced(&mut self) {
+        self.head_sent = true;
+    }
+
+    /// Returns how long the client is to keep the token; `None` for as long as the browser runs.
+    fn max_age(&self, shared: &Shared) -> Option<Duration> {
+        self.is_persistent(shared).then(|| {
+            let left = self.lifetime(shared).deadline(lifetime::start(&self.record));
+            shared.transport.max_age().unwrap_or_else(|| left.since(shared.clock.now()))
+        })
+    }
+}
+
+/// A record of no session.
+fn blank(now: Timestamp) -> Record {
+    Record::new(Verifier::NOBODY, now, now)
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("phase", &self.phase)
+            .field("standing", &self.standing)
+            .field("session", &self.token)
+            .field("keys", &self.keys)
+            .field("changes", &self.changes)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,13 +11,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Stats {
     /// Sessions stored for the first time.
     pub created: u64,
-    /// Sessions that got a new id.
+    /// Sessions that got a new id, by a login or otherwise.
     pub regenerated: u64,
+    /// Logins.
+    pub logins: u64,
+    /// Logins that lost a race and went on in a session of their own.
+    pub forked: u64,
     /// Sessions ended by a handler.
     pub destroyed: u64,
-    /// Loads that found the absolute lifetime over.
+    /// Loads that found a lifetime over which the store took for live.
     pub expired: u64,
-    /// Saves and renames that found the session ended or renamed.
+    /// Loads with an id that had been replaced a moment ago.
+    pub superseded: u64,
+    /// Loads of a live session with a secret that is not its own.
+    pub wrong_secret: u64,
+    /// Requests that could not store what they wanted to, as their session had ended or got a new id.
+    pub dropped: u64,
+    /// Saves that found the session ended or with a new id.
     pub gone: u64,
     /// Atomic updates that had to try again.
     pub conflicts: u64,
@@ -38,8 +48,13 @@ pub struct Stats {
 pub(crate) struct Counters {
     pub(crate) created: Counter,
     pub(crate) regenerated: Counter,
+    pub(crate) logins: Counter,
+    pub(crate) forked: Counter,
     pub(crate) destroyed: Counter,
     pub(crate) expired: Counter,
+    pub(crate) superseded: Counter,
+    pub(crate) wrong_secret: Counter,
+    pub(crate) dropped: Counter,
     pub(crate) gone: Counter,
     pub(crate) conflicts: Counter,
     pub(crate) purged: Counter,
@@ -67,8 +82,13 @@ impl Counters {
         Stats {
             created: self.created.get(),
             regenerated: self.regenerated.get(),
+            logins: self.logins.get(),
+            forked: self.forked.get(),
             destroyed: self.destroyed.get(),
             expired: self.expired.get(),
+            superseded: self.superseded.get(),
+            wrong_secret: self.wrong_secret.get(),
+            dropped: self.dropped.get(),
             gone: self.gone.get(),
             conflicts: self.conflicts.get(),
             purged: self.purged.get(),

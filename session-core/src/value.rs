@@ -1,5 +1,7 @@
 //! One value, as MessagePack.
 
+use std::sync::Arc;
+
 use rmp::Marker;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,7 +19,7 @@ pub fn encode<T: Serialize + ?Sized>(
     key: &str,
     value: &T,
     limits: &Limits,
-) -> Result<Box<[u8]>, Error> {
+) -> Result<Arc<[u8]>, Error> {
     // Most values are numbers and short texts, and are kept for long: encoded on the stack, they
     // take one allocation of their own size.
     let mut bytes = SmallVec::<[u8; 128]>::new();
@@ -131,6 +133,21 @@ fn number(rest: &mut &[u8], bytes: usize) -> Option<u64> {
     Some(digits.iter().fold(0, |number, digit| number << 8 | u64::from(*digit)))
 }
 
+/// Returns a MessagePack array with one more element, already encoded. Anything that is no array starts
+/// a new one.
+pub(crate) fn append(list: Option<&[u8]>, element: &[u8]) -> Vec<u8> {
+    let mut rest = list.unwrap_or_default();
+    let count = rmp::decode::read_array_len(&mut rest).unwrap_or_else(|_| {
+        rest = &[];
+        0
+    });
+    let mut longer = Vec::with_capacity(rest.len() + element.len() + 5);
+    rmp::encode::write_array_len(&mut longer, count.saturating_add(1)).expect("memory takes it");
+    longer.extend(rest);
+    longer.extend(element);
+    longer
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,5 +212,20 @@ mod tests {
             prop_assert_eq!(check(&bytes[..bytes.len() - 1], 64), Err(Malformed::NotOneValue));
             prop_assert_eq!(decode::<std::collections::BTreeMap<String, Vec<Option<i64>>>>("k", &bytes, &limits).unwrap(), map);
         }
+    }
+
+    #[test]
+    fn appending_keeps_the_order_past_every_length_of_header() {
+        let mut list = None;
+        for n in 0..70_000u32 {
+            let element = encode("", &n, &Limits::default()).unwrap();
+            list = Some(append(list.as_deref(), &element));
+            if n % 7919 != 0 && n > 20 {
+                continue;
+            }
+            let numbers: Vec<u32> = decode("", list.as_ref().unwrap(), &Limits::default()).unwrap();
+            assert!(numbers.into_iter().eq(0..=n));
+        }
+        assert_eq!(append(Some(&[0xa1, b'x']), &[7]), [0x91, 7]);
     }
 }

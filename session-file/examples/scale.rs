@@ -29,7 +29,8 @@ mod unix {
 
     use futures_lite::future::block_on;
     use lexopt::{Arg, ValueExt as _};
-    use session_core::{Provider as _, Record, SessionId, Timestamp, Token, value};
+    use session_core::provider::{Provider as _, Record, Token, Verifier};
+    use session_core::{SessionId, Timestamp, value};
     use session_file::{Durability, FileConfig, FileProvider};
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -92,13 +93,17 @@ mod unix {
             ("name", value::encode("name", "ada lovelace", &limits)?),
             ("count", value::encode("count", &7u64, &limits)?),
         ];
-        let record = Record {
-            created: NOW,
-            expires: NOW.saturating_add(LIFE),
-            owner: None,
-            values: values.into_iter().collect(),
+        let values = values.into_iter().collect();
+        let one = |_| {
+            let id = SessionId::generate()?;
+            let record = Record::new(Verifier::digest(&id, ""), NOW, NOW.saturating_add(LIFE));
+            block_on(provider.create(
+                &id,
+                Record { values: Clone::clone(&values), ..record },
+                NOW,
+            ))?;
+            Ok(Token::from(id))
         };
-        let one = |_| block_on(provider.create(&SessionId::generate()?, record.clone(), NOW));
         thread::scope(|scope| {
             let halves = [sessions / 2, sessions - sessions / 2];
             let threads = halves.map(|half| scope.spawn(move || (0..half).map(one).collect()));

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use session_core::{Error, Source};
+use session_core::Error;
+use session_core::provider::Source;
 
 /// Whether a change is on the disk when it is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub struct FileConfig {
     pub sync: Durability,
     /// The bytes of the largest file that is written or read. Defaults to 1,048,576 (1 MiB).
     ///
-    /// A session takes 96 bytes, and 8 for each key, beside keys, values and owner. The
+    /// A session takes 108 bytes, and 8 for each key, beside its keys, values, owner and label. The
     /// [`Limits`](session_core::Limits) of a manager are usually lower; where they are raised, this
     /// has to be raised too.
     pub max_bytes: usize,

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! DIR                     0700
-//! ├── format-1.lock       0600, empty: the locks of processes; shows that DIR is a store
+//! ├── store-1.lock        0600, empty: the locks of processes; shows that DIR is a store
+//! ├── store-1.life-TOKEN  0600, empty: the portable way's sign that an opening of the store lives
+//! ├── store-1.stripe-N    0600, empty: the portable way's locks
 //! ├── 00                  0700
 //! ├── ..
 //! └── ff
@@ -20,12 +22,15 @@ use session_core::Error;
 
 use crate::disk::{self, FILE_MODE, FOLDER_MODE};
 use crate::error::failed;
-use crate::expiry::{Expiries, LAST_SECOND, modified};
 use crate::name::{FOLDERS, folder_name};
 use crate::temporary::Temporary;
+use crate::times::{FileTimes, LAST_SECOND, modified};
 
 /// Its name has the version of the whole layout: another layout will have another lock.
-const LOCK_FILE: &str = "format-1.lock";
+const LOCK_FILE: &str = "store-1.lock";
+
+/// The lock file of the layout before this one.
+const OLD_LOCK_FILE: &str = "format-1.lock";
 
 /// A directory that is fit to be a store.
 pub(crate) struct Directory {
@@ -49,6 +54,13 @@ impl Directory {
         }
         if disk::mode(&stat).intersects(Mode::WGRP | Mode::WOTH) {
             return Err(refused(path, "can be written by others; chmod it to 700"));
+        }
+        if disk::stat_at(&root, OLD_LOCK_FILE.as_bytes()).is_ok() {
+            return Err(refused(
+                path,
+                "holds sessions in a format of an earlier version, which is not read; remove what is in \
+                 it, or give the sessions another directory",
+            ));
         }
         if disk::mode(&stat) != FOLDER_MODE {
             // A directory for sessions alone may be closed to others, another one not.
@@ -117,7 +129,7 @@ impl Directory {
     }
 
     /// Finds out which times the file system keeps.
-    pub(crate) fn expiries(&self, path: &Path, token: u64) -> Result<Expiries, Error> {
+    pub(crate) fn times(&self, path: &Path, token: u64) -> Result<FileTimes, Error> {
         let doing = "finding out which times are kept";
         let folder = disk::open_folder(&self.root, &folder_name(0)).map_err(failed(doing))?;
         let probe = Temporary::create(&folder, token, 0)?;
@@ -133,7 +145,7 @@ impl Directory {
             ));
         }
         let last = kept(Timespec { tv_sec: LAST_SECOND, tv_nsec: 0 })?;
-        Ok(Expiries::up_to(last.st_mtime))
+        Ok(FileTimes::up_to(last.st_mtime))
     }
 }
 

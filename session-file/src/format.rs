@@ -1,7 +1,8 @@
 //! A session's file, in bytes.
 //!
-//! Version 1. Numbers are unsigned and big-endian. The expiry is not in here: it is the file's
-//! modification time.
+//! Version 1. Numbers are unsigned and big-endian; times are milliseconds since the Unix epoch. The expiry is
+//! not in here: it is the file's modification time. The last use is, as of when the file was written; a later
+//! one is the file's time of access, where the platform reads files without moving that.
 //!
 //! | offset | bytes | what |
 //! |---:|---:|---|
@@ -9,28 +10,33 @@
 //! | 7 | 1 | the version: 1 |
 //! | 8 | 4 | CRC-32 (IEEE 802.3) of everything from offset 12 on |
 //! | 12 | 4 | the length of the whole file |
-//! | 16 | 32 | SHA-256 of the id that the record was written for |
-//! | 48 | 32 | SHA-256 of the id that it is being renamed to; zeros otherwise |
-//! | 80 | 8 | when the session was created, in milliseconds since the Unix epoch |
-//! | 88 | 4 | the length of the owner; 2³² − 1 where there is none |
-//! | 92 | 4 | the number of keys |
-//! | 96 | | the owner, in UTF-8 |
+//! | 16 | 12 | the session's key |
+//! | 28 | 4 | the fingerprint of the cookie's attributes |
+//! | 32 | 32 | the holder |
+//! | 64 | 8 | when the session was created |
+//! | 72 | 8 | when it got its current secret |
+//! | 80 | 8 | when it was last used before the file was written |
+//! | 88 | 8 | when its owner logged in; zero where nobody did |
+//! | 96 | 4 | the length of the owner; 2³² − 1 where nobody is logged in |
+//! | 100 | 4 | the length of the label; zero where nobody is logged in |
+//! | 104 | 4 | the number of keys |
+//! | 108 | | the owner, then the label, in UTF-8 |
 //! | | | for each key, in ascending order of its bytes: the length of the key (4 bytes), the length of the value (4 bytes), the key in UTF-8, the value in MessagePack |
 //!
-//! A file is read as the record of an id only if it was written for that id, or for a rename to it:
-//! a copy of another session's file is none. The checksum finds damage, not malice: who can write
-//! in the store's directory can write a valid file.
+//! A file is read as the record of a key only if it was written for that key: a copy of another session's
+//! file is none. The checksum finds damage, not malice: who can write in the store's directory can write a
+//! valid file.
 
+use session_core::provider::{Login, Record, Values, Verifier};
 use session_core::value::{self, Malformed};
-use session_core::{Limits, Record, Timestamp, Values};
+use session_core::{Limits, SessionKey, Timestamp};
 
 /// The bytes before the owner.
-pub(crate) const HEADER: usize = 96;
+pub(crate) const HEADER: usize = 108;
 
 const MAGIC: &[u8; 7] = b"session";
 const VERSION: u8 = 1;
 const NO_OWNER: u32 = u32::MAX;
-const NO_DIGEST: [u8; 32] = [0; 32];
 
 /// A number of the header; what `max_bytes` allows fits.
 fn number(n: usize) -> [u8; 4] {
@@ -39,25 +45,36 @@ fn number(n: usize) -> [u8; 4] {
 
 /// How many bytes [`encode`] makes.
 pub(crate) fn encoded_len(record: &Record) -> usize {
-    let owner = record.owner.as_ref().map_or(0, |owner| owner.len());
-    HEADER + owner + 8 * record.values.len() + record.values.size()
+    let login = record.login.as_deref().map_or(0, |login| login.owner.len() + login.label.len());
+    HEADER + login + 8 * record.values.len() + record.values.size()
 }
 
-/// The file of a record that is stored under `digest` and, during a rename, soon under `next`.
-pub(crate) fn encode(record: &Record, digest: &[u8; 32], next: Option<&[u8; 32]>) -> Vec<u8> {
+/// The file of a session's record.
+pub(crate) fn encode(record: &Record, key: SessionKey) -> Vec<u8> {
     let length = encoded_len(record);
     let mut file = Vec::with_capacity(length);
     file.extend(MAGIC);
     file.push(VERSION);
     file.extend([0; 4]);
     file.extend(number(length));
-    file.extend(digest);
-    file.extend(next.unwrap_or(&NO_DIGEST));
+    file.extend(key.as_bytes());
+    file.extend(record.cookie.to_be_bytes());
+    file.extend(record.holder.as_bytes());
     file.extend(record.created.as_millis().to_be_bytes());
-    let owner = record.owner.as_deref();
-    file.extend(owner.map_or(NO_OWNER.to_be_bytes(), |owner| number(owner.len())));
+    file.extend(record.renewed.as_millis().to_be_bytes());
+    file.extend(record.used.as_millis().to_be_bytes());
+    let (at, owner_length, owner, label) = match record.login.as_deref() {
+        Some(Login { owner, at, label }) => {
+            (at.as_millis(), number(owner.len()), &**owner, &**label)
+        }
+        None => (0, NO_OWNER.to_be_bytes(), "", ""),
+    };
+    file.extend(at.to_be_bytes());
+    file.extend(owner_length);
+    file.extend(number(label.len()));
     file.extend(number(record.values.len()));
-    file.extend(owner.unwrap_or_default().as_bytes());
+    file.extend(owner.as_bytes());
+    file.extend(label.as_bytes());
     for (key, value) in record.values.iter() {
         file.extend(number(key.len()));
         file.extend(number(value.len()));
@@ -69,12 +86,13 @@ pub(crate) fn encode(record: &Record, digest: &[u8; 32], next: Option<&[u8; 32]>
     file
 }
 
-/// Reads the file that is stored under `digest`; answers what is wrong with it if it can't be.
+/// Reads the file of a session, which doesn't say when it expires. Returns what is wrong with a file that
+/// can't be read.
 ///
 /// Allocates no more than a small multiple of the file's own length, whatever lengths it announces.
 pub(crate) fn decode(
     file: &[u8],
-    digest: &[u8; 32],
+    key: SessionKey,
     expires: Timestamp,
 ) -> Result<Record, &'static str> {
     let mut rest = file;
@@ -92,16 +110,26 @@ pub(crate) fn decode(
     if take_number(&mut rest)? as usize != file.len() {
         return Err("its length is not the one it was written with");
     }
-    let (written_for, next) = (take(&mut rest)?, take(&mut rest)?);
-    if written_for != digest && next != digest {
+    if take(&mut rest)? != key.as_bytes() {
         return Err("it was written for another session");
     }
-    let created = Timestamp::from_millis(u64::from_be_bytes(*take(&mut rest)?));
+    let cookie = take_number(&mut rest)?;
+    let holder = Verifier::from_bytes(*take(&mut rest)?);
+    let (created, renewed) = (take_time(&mut rest)?, take_time(&mut rest)?);
+    let (used, at) = (take_time(&mut rest)?, take_time(&mut rest)?);
     let owner_length = take_number(&mut rest)?;
+    let label_length = take_number(&mut rest)? as usize;
     let count = take_number(&mut rest)? as usize;
-    let owner = match owner_length {
+    let login = match owner_length {
+        NO_OWNER if label_length > 0 || at != Timestamp::default() => {
+            return Err("it has a login without an owner");
+        }
         NO_OWNER => None,
-        length => Some(take_text(&mut rest, length as usize)?.into()),
+        length => {
+            let owner = take_text(&mut rest, length as usize)?.into();
+            let label = take_text(&mut rest, label_length)?.into();
+            Some(Box::new(Login { owner, at, label }))
+        }
     };
     // Each key takes eight bytes at least: no number of keys is believed that doesn't fit.
     if count > rest.len() / 8 {
@@ -126,7 +154,7 @@ pub(crate) fn decode(
         return Err("bytes follow its last value");
     }
     let values = entries.into_iter().collect::<Values>();
-    Ok(Record { created, expires, owner, values })
+    Ok(Record { holder, created, renewed, used, expires, login, cookie, values, note: None })
 }
 
 const CUT: &str = "it is cut short";
@@ -139,6 +167,10 @@ fn take<'f, const N: usize>(rest: &mut &'f [u8]) -> Result<&'f [u8; N], &'static
 
 fn take_number(rest: &mut &[u8]) -> Result<u32, &'static str> {
     Ok(u32::from_be_bytes(*take(rest)?))
+}
+
+fn take_time(rest: &mut &[u8]) -> Result<Timestamp, &'static str> {
+    Ok(Timestamp::from_millis(u64::from_be_bytes(*take(rest)?)))
 }
 
 fn take_text<'f>(rest: &mut &'f [u8], length: usize) -> Result<&'f str, &'static str> {

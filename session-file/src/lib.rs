@@ -24,20 +24,32 @@
 //! ```
 //!
 //! # Operation
-//! - A session is one file; its name is the SHA-256 of the id, its modification time is the expiry.
-//!   Back up and copy with modification times preserved (`cp -a`, `rsync -t`, `tar`).
+//! - A session is one file. Its path is the session's key in hexadecimal: two digits name the folder, 22 the
+//!   file. Its modification time is the expiry, so back up and copy with modification times preserved
+//!   (`cp -a`, `rsync -t`, `tar`).
+//! - Whoever can read the directory sees keys, values, owners and labels, and no secret: a file has the
+//!   digest of its session's secret, so no id can be made from it. `encrypted+file` (crate `session-cookie`)
+//!   encrypts values, owners and labels.
+//! - A save writes a new file and gives it the old one's name, so values, a login and a new id arrive
+//!   together or not at all, whenever the process is killed. Of a file that a killed process left half
+//!   written, the next collection gets rid.
+//! - On Linux a touch sets the file's times and nothing else, and the time of access is the last use: what
+//!   reads the file without `O_NOATIME`, a backup for instance, looks like a use, which is harmless. On macOS a
+//!   touch writes the file anew.
 //! - `count` looks at every file's metadata, and so does a round of collection: about a microsecond
 //!   each. With millions of sessions choose a longer `gc_every`.
 //! - A file that can't be read, because it is damaged, not a regular file, not the user's own or not
 //!   of mode 0600, is no session; it is left where it is until its time has come.
-//! - A disk without space answers [`Error::Full`](session_core::Error::Full). A write that failed
-//!   leaves the old value as it was.
+//! - A disk without space is [`Error::Full`](session_core::Error::Full). A write that failed leaves the old
+//!   value as it was.
 //! - With `sync=full`, changes that are made at the same time wait for the disk at the same time,
 //!   each on its own file, and the kernel writes for all of them at once; a thread waits for each.
 //! - Disk work runs on the threads of the crate `blocking`, which the process shares with whatever
 //!   else uses that crate: 500 at most unless the variable `BLOCKING_MAX_THREADS` says otherwise.
 //! - With `sync=none`, a power cut may take a session as a whole, if it was written in the last
 //!   half minute or so.
+//! - `list` is [`Error::Unsupported`](session_core::Error::Unsupported): there is no index of owners yet.
+//! - A directory with sessions in an earlier format is refused.
 
 mod config;
 #[cfg(unix)]
@@ -46,8 +58,6 @@ mod directory;
 mod disk;
 #[cfg(unix)]
 mod error;
-#[cfg(unix)]
-mod expiry;
 #[cfg(unix)]
 mod faults;
 #[cfg(unix)]
@@ -64,6 +74,8 @@ mod provider;
 mod store;
 #[cfg(unix)]
 mod temporary;
+#[cfg(unix)]
+mod times;
 #[cfg(not(unix))]
 mod unsupported;
 #[cfg(unix)]
@@ -89,7 +101,7 @@ pub fn init() {
     REGISTERED.get_or_init(|| {
         let open =
             |source: &str| Ok(Arc::new(FileProvider::open(FileConfig::parse(source)?)?) as _);
-        if let Err(error) = session_core::register("file", open) {
+        if let Err(error) = session_core::provider::register("file", open) {
             panic!("{error}");
         }
     });

@@ -2,9 +2,9 @@
 //!
 //! A session's changes exclude each other by its stripe: within the process they queue at a mutex,
 //! asynchronously, so that those who wait take no thread; among processes the holder of the mutex
-//! takes the stripe's lock among processes, which is the platform's. Readers take none of both.
+//! takes the stripe's lock among processes, which is the platform's. Readers take neither.
 //!
-//! Order: mutexes before locks among processes, lower stripes before higher ones.
+//! Order: the mutex before the lock among processes.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -34,17 +34,18 @@ pub(crate) struct Locks {
     patience: Duration,
 }
 
-/// One or two mutexes held, in ascending order.
+/// A stripe's mutex, held.
 pub(crate) struct Queued {
-    stripes: [Option<(usize, MutexGuardArc<()>)>; 2],
+    stripe: usize,
+    _mutex: MutexGuardArc<()>,
     patience: Instant,
 }
 
-/// The right to change one or two sessions.
+/// The right to change a session.
 pub(crate) struct Held<'l> {
-    /// Dropped before the mutexes.
-    locks: [Option<platform::Lock<'l>>; 2],
-    queued: Queued,
+    /// Dropped before the mutex.
+    _lock: platform::Lock<'l>,
+    _queued: Queued,
 }
 
 impl Locks {
@@ -63,55 +64,39 @@ impl Locks {
 
     /// Waits until no other change of this session is under way in this process.
     pub(crate) async fn queue(&self, name: &Name) -> Queued {
-        self.queue_both(name, name).await
-    }
-
-    /// The same for two sessions.
-    pub(crate) async fn queue_both(&self, one: &Name, two: &Name) -> Queued {
         let patience = Instant::now() + self.patience;
-        let (one, two) = (one.stripe().min(two.stripe()), one.stripe().max(two.stripe()));
-        let first = self.stripes[one].lock_arc().await;
-        let second = match one == two {
-            true => None,
-            false => Some((two, self.stripes[two].lock_arc().await)),
-        };
-        Queued { stripes: [Some((one, first)), second], patience }
+        let stripe = name.stripe();
+        Queued { stripe, _mutex: self.stripes[stripe].lock_arc().await, patience }
     }
 
-    /// What [`queue`](Self::queue) answers, if there is no need to wait.
+    /// The same, if there is no need to wait.
     pub(crate) fn try_queue(&self, name: &Name) -> Option<Queued> {
-        let first = self.stripes[name.stripe()].try_lock_arc()?;
+        let stripe = name.stripe();
+        let mutex = self.stripes[stripe].try_lock_arc()?;
         // No patience: who only collects comes again.
-        Some(Queued { stripes: [Some((name.stripe(), first)), None], patience: Instant::now() })
+        Some(Queued { stripe, _mutex: mutex, patience: Instant::now() })
     }
 
     /// Keeps other processes out, too. Waits if need be.
     pub(crate) fn hold(&self, queued: Queued) -> Result<Held<'_>, Error> {
-        let patience = queued.patience;
-        let mut held = Held { locks: [None, None], queued };
-        for (lock, queued) in held.locks.iter_mut().zip(&held.queued.stripes) {
-            let Some((stripe, _)) = queued else { continue };
-            let mut pause = Duration::from_micros(20);
-            *lock = loop {
-                if let Some(lock) = self.try_lock(*stripe)? {
-                    break Some(lock);
-                }
-                if Instant::now() >= patience {
-                    return Err(Error::unavailable("another process holds the session's lock"));
-                }
-                // A lock that can be waited for with a limit does not exist.
-                thread::sleep(pause);
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            };
+        let mut pause = Duration::from_micros(20);
+        loop {
+            if let Some(lock) = self.try_lock(queued.stripe)? {
+                return Ok(Held { _lock: lock, _queued: queued });
+            }
+            if Instant::now() >= queued.patience {
+                return Err(Error::unavailable("another process holds the session's lock"));
+            }
+            // A lock that can be waited for with a limit does not exist.
+            thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        Ok(held)
     }
 
     /// Keeps other processes out if that needs no waiting.
     pub(crate) fn try_hold(&self, queued: Queued) -> Result<Option<Held<'_>>, Error> {
-        let Some((stripe, _)) = &queued.stripes[0] else { return Ok(None) };
-        let lock = self.try_lock(*stripe)?;
-        Ok(lock.map(|lock| Held { locks: [Some(lock), None], queued }))
+        let lock = self.try_lock(queued.stripe)?;
+        Ok(lock.map(|lock| Held { _lock: lock, _queued: queued }))
     }
 
     fn try_lock(&self, stripe: usize) -> Result<Option<platform::Lock<'_>>, Error> {

@@ -1,6 +1,6 @@
 //! Where a session's file is.
 
-use session_core::SessionId;
+use session_core::SessionKey;
 
 /// The number of folders: at a million sessions each holds four thousand files, which a directory
 /// index of any file system takes lightly, and an empty store is small.
@@ -10,52 +10,53 @@ pub(crate) const FOLDERS: usize = 256;
 /// lock over an fsync, seldom meet at one.
 pub(crate) const STRIPES: usize = 4096;
 
-/// The path of a session's file below the store's directory: the SHA-256 of the id in hexadecimal,
-/// its first byte as the folder, the other 31 as the file in it.
+/// The path of a session's file below the store's directory: the session's key in hexadecimal, its first
+/// byte as the folder, the other 11 as the file in it.
 ///
-/// Who can list the directory learns no id.
+/// Hexadecimal, as some file systems take capital and small letters for the same. Who can list the
+/// directory learns keys, which open nothing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Name {
-    digest: [u8; 32],
-    path: [u8; 65],
+    key: SessionKey,
+    path: [u8; 3 + 2 * FILE_BYTES],
 }
 
-impl Name {
-    pub(crate) fn of(id: &SessionId) -> Self {
-        Self::of_digest(id.digest())
-    }
+/// The bytes of a key that name the file within its folder.
+const FILE_BYTES: usize = SessionKey::BYTES - 1;
 
-    fn of_digest(digest: [u8; 32]) -> Self {
-        let mut path = [b'/'; 65];
+impl Name {
+    pub(crate) fn of(key: SessionKey) -> Self {
+        let bytes = key.as_bytes();
+        let mut path = [b'/'; 3 + 2 * FILE_BYTES];
         let [high, low, _, file @ ..] = &mut path;
-        [*high, *low] = hexadecimal(digest[0]);
-        for (pair, byte) in file.as_chunks_mut().0.iter_mut().zip(&digest[1..]) {
+        [*high, *low] = hexadecimal(bytes[0]);
+        for (pair, byte) in file.as_chunks_mut().0.iter_mut().zip(&bytes[1..]) {
             *pair = hexadecimal(*byte);
         }
-        Self { digest, path }
+        Self { key, path }
     }
 
     /// The name of a file that was found in a folder; `None` unless this is how files are named.
     pub(crate) fn read(folder: usize, file: &[u8]) -> Option<Self> {
-        let mut digest = [0; 32];
-        digest[0] = u8::try_from(folder).ok()?;
+        let mut key = [0; SessionKey::BYTES];
+        key[0] = u8::try_from(folder).ok()?;
         let (pairs, []) = file.as_chunks::<2>() else { return None };
-        if pairs.len() != 31 {
+        if pairs.len() != FILE_BYTES {
             return None;
         }
-        for (byte, [high, low]) in digest[1..].iter_mut().zip(pairs) {
+        for (byte, [high, low]) in key[1..].iter_mut().zip(pairs) {
             *byte = digit(*high)? << 4 | digit(*low)?;
         }
-        Some(Self::of_digest(digest))
+        Some(Self::of(SessionKey::from_bytes(key)))
     }
 
-    pub(crate) fn digest(&self) -> &[u8; 32] {
-        &self.digest
+    pub(crate) fn key(&self) -> SessionKey {
+        self.key
     }
 
     /// The number of the folder.
     pub(crate) fn folder(&self) -> usize {
-        usize::from(self.digest[0])
+        usize::from(self.key.as_bytes()[0])
     }
 
     /// The file's name within its folder.
@@ -70,7 +71,8 @@ impl Name {
 
     /// The number of the lock.
     pub(crate) fn stripe(&self) -> usize {
-        usize::from(u16::from_be_bytes([self.digest[1], self.digest[2]])) % STRIPES
+        let [_, high, low, ..] = *self.key.as_bytes();
+        usize::from(u16::from_be_bytes([high, low])) % STRIPES
     }
 }
 
@@ -97,19 +99,22 @@ fn digit(character: u8) -> Option<u8> {
 mod tests {
     use super::*;
 
+    fn name() -> Name {
+        Name::of(SessionKey::from_bytes(std::array::from_fn(|at| 0xa0 + at as u8)))
+    }
+
     /// Fixed vector: stored sessions must be found again.
     #[test]
-    fn the_path_is_the_digest_in_hexadecimal() {
-        let name = Name::of(&SessionId::from_bytes([0; 32]));
-        let path = "66/687aadf862bd776c8fc18b8e9f8e20089714856ee233b3902a591d0d5f2925";
-        assert_eq!(name.path(), path.as_bytes());
-        assert_eq!((name.folder(), &folder_name(name.folder())), (0x66, b"66"));
-        assert_eq!(name.stripe(), 0x687a % STRIPES);
+    fn the_path_is_the_key_in_hexadecimal() {
+        let name = name();
+        assert_eq!(name.path(), b"a0/a1a2a3a4a5a6a7a8a9aaab");
+        assert_eq!((name.folder(), &folder_name(name.folder())), (0xa0, b"a0"));
+        assert_eq!(name.stripe(), 0xa1a2 % STRIPES);
     }
 
     #[test]
     fn a_name_is_read_back_and_nothing_else_is() {
-        let name = Name::of(&SessionId::from_bytes([1; 32]));
+        let name = name();
         assert!(Name::read(name.folder(), name.file()) == Some(name));
         let file = name.file();
         let upper = file.to_ascii_uppercase();

@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use blocking::unblock;
-use session_core::{
-    Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token,
+use session_core::provider::{
+    Answer, Changes, Provider, ProviderFuture, Purged, Record, Token, Touch, Verifier,
 };
+use session_core::{Error, SessionId, SessionKey, Timestamp};
 
 use crate::FileConfig;
 use crate::name::Name;
@@ -45,21 +46,17 @@ impl Provider for FileProvider {
         id: &'a SessionId,
         record: Record,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        let (store, name) = (Arc::clone(&self.store), Name::of(id));
+    ) -> Answer<'a, Option<Token>> {
+        let (store, name) = (Arc::clone(&self.store), Name::of(id.key()));
         ProviderFuture::boxed(async move {
             let queued = store.locks.queue(&name).await;
             unblock(move || store.create(queued, &name, &record, now)).await?;
-            Ok(Token::from(*id))
+            Ok(None)
         })
     }
 
-    fn load<'a>(
-        &'a self,
-        token: &'a Token,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Option<Record>, Error>> {
-        let name = Name::of(token.id());
+    fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>> {
+        let name = Name::of(token.key());
         if let Some(answer) = self.store.load_cached(&name, now) {
             return ProviderFuture::ready(answer);
         }
@@ -70,62 +67,49 @@ impl Provider for FileProvider {
     fn save<'a>(
         &'a self,
         token: &'a Token,
+        holder: &'a Verifier,
         changes: &'a Changes,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        let (store, name) = (Arc::clone(&self.store), Name::of(token.id()));
+    ) -> Answer<'a, Option<Token>> {
+        let (store, name) = (Arc::clone(&self.store), Name::of(token.key()));
         ProviderFuture::boxed(async move {
             let queued = store.locks.queue(&name).await;
-            let changes = changes.clone();
-            unblock(move || store.save(queued, &name, &changes, now)).await?;
-            Ok(token.clone())
-        })
-    }
-
-    fn rename<'a>(
-        &'a self,
-        token: &'a Token,
-        new_id: &'a SessionId,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        let (name, new_name) = (Name::of(token.id()), Name::of(new_id));
-        let store = Arc::clone(&self.store);
-        ProviderFuture::boxed(async move {
-            let queued = store.locks.queue_both(&name, &new_name).await;
-            unblock(move || store.rename(queued, &name, &new_name, now)).await?;
-            Ok(Token::from(*new_id))
-        })
-    }
-
-    fn destroy<'a>(
-        &'a self,
-        token: &'a Token,
-        _now: Timestamp,
-    ) -> ProviderFuture<'a, Result<(), Error>> {
-        let (store, name) = (Arc::clone(&self.store), Name::of(token.id()));
-        ProviderFuture::boxed(async move {
-            let queued = store.locks.queue(&name).await;
-            unblock(move || store.destroy(queued, &name)).await
+            let (holder, changes) = (*holder, changes.clone());
+            unblock(move || store.save(queued, &name, &holder, &changes, now)).await?;
+            Ok(None)
         })
     }
 
     fn touch<'a>(
         &'a self,
         token: &'a Token,
-        expires: Timestamp,
+        touch: Touch,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        let (store, name) = (Arc::clone(&self.store), Name::of(token.id()));
+    ) -> Answer<'a, Option<Token>> {
+        let (store, name) = (Arc::clone(&self.store), Name::of(token.key()));
         ProviderFuture::boxed(async move {
             let queued = store.locks.queue(&name).await;
-            unblock(move || store.touch(queued, &name, expires, now)).await?;
-            Ok(token.clone())
+            unblock(move || store.touch(queued, &name, touch, now)).await?;
+            Ok(None)
+        })
+    }
+
+    fn destroy<'a>(
+        &'a self,
+        key: &'a SessionKey,
+        _until: Timestamp,
+        _now: Timestamp,
+    ) -> Answer<'a, ()> {
+        let (store, name) = (Arc::clone(&self.store), Name::of(*key));
+        ProviderFuture::boxed(async move {
+            let queued = store.locks.queue(&name).await;
+            unblock(move || store.destroy(queued, &name)).await
         })
     }
 
     /// The number of live sessions. Looks at the metadata of every file: about a microsecond each
     /// where they are in memory. Damaged files are counted, because none is opened.
-    fn count(&self, now: Timestamp) -> ProviderFuture<'_, Result<u64, Error>> {
+    fn count(&self, now: Timestamp) -> Answer<'_, u64> {
         let store = Arc::clone(&self.store);
         ProviderFuture::boxed(unblock(move || store.count(now)))
     }

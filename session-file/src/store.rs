@@ -9,27 +9,29 @@ use std::sync::atomic::AtomicU64;
 use parking_lot::Mutex;
 use rustix::fs::FileType;
 use rustix::io::Errno;
-use session_core::{Changes, Error, Record, SessionId, Timestamp};
+use session_core::provider::{Changes, Record, Touch, Verifier};
+use session_core::{Error, SessionId, Timestamp};
 
 use crate::directory::Directory;
 use crate::disk;
 use crate::error::{failed, not_done};
-use crate::expiry::Expiries;
 use crate::lock::{Held, Locks, Queued};
 use crate::name::{Name, folder_name};
+use crate::platform;
+use crate::times::FileTimes;
 use crate::walk::Place;
 use crate::{Durability, FileConfig};
 
 /// An open store. Its functions block.
 ///
-/// Changes take what [`Locks::queue`] answered and keep it until the change is visible. That it
+/// Changes take what [`Locks::queue`] returned and keep it until the change is visible. That it
 /// is on the disk is waited for after that, so that the next change of the same session can share
 /// the wait: whoever builds on a change that is not on the disk yet waits for a later fsync of the
 /// same folder, which covers both.
 pub(crate) struct Store {
     pub(crate) directory: Directory,
     pub(crate) locks: Locks,
-    pub(crate) expiries: Expiries,
+    pub(crate) times: FileTimes,
     /// Where the next slice of the collection starts.
     pub(crate) place: Mutex<Place>,
     /// Tells this opening of the store from all others.
@@ -50,11 +52,11 @@ impl Store {
                 break token;
             }
         };
-        let expiries = directory.expiries(&config.path, token)?;
+        let times = directory.times(&config.path, token)?;
         Ok(Self {
             directory,
             locks,
-            expiries,
+            times,
             place: Mutex::default(),
             token,
             config,
@@ -76,7 +78,7 @@ impl Store {
         let held = self.hold(queued)?;
         let folder = self.make_folder(name)?;
         let expired = self.check_free(&folder, name, now)?;
-        let temporary = self.write(&folder, record, name, None)?;
+        let temporary = self.write(&folder, record, name)?;
         self.install(temporary, &folder, name, expired)?;
         drop(held);
         self.settle(&folder)
@@ -86,46 +88,17 @@ impl Store {
         &self,
         queued: Queued,
         name: &Name,
+        holder: &Verifier,
         changes: &Changes,
         now: Timestamp,
     ) -> Result<(), Error> {
         let held = self.hold(queued)?;
         let folder = self.open_folder(name)?;
         let mut record = self.read_live(&folder, name, now)?;
-        record.apply(changes, now)?;
-        let temporary = self.write(&folder, &record, name, None)?;
+        record.apply(holder, changes, now)?;
+        let temporary = self.write(&folder, &record, name)?;
         self.install(temporary, &folder, name, true)?;
         drop(held);
-        self.settle(&folder)
-    }
-
-    /// Moves a record to a new id.
-    ///
-    /// Two steps, of which the second is the move. First the file is replaced by one that may be
-    /// read under both ids; then it is moved from the old name to the new one, which file systems
-    /// do as a whole. So after a crash the session is there under exactly one id. Copying to the
-    /// new name and removing the old one would leave a moment with two sessions, or with none.
-    pub(crate) fn rename(
-        &self,
-        queued: Queued,
-        name: &Name,
-        new_name: &Name,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let held = self.hold(queued)?;
-        let folder = self.open_folder(name)?;
-        let record = self.read_live(&folder, name, now)?;
-        let new_folder = self.make_folder(new_name)?;
-        if name == new_name {
-            return Err(Error::Exists);
-        }
-        self.check_free(&new_folder, new_name, now)?;
-        let temporary = self.write(&folder, &record, name, Some(new_name))?;
-        self.install(temporary, &folder, name, true)?;
-        let moved = disk::rename((&folder, name.file()), (&new_folder, new_name.file()));
-        moved.map_err(not_done("moving a session's file"))?;
-        drop(held);
-        self.settle(&new_folder)?;
         self.settle(&folder)
     }
 
@@ -147,30 +120,66 @@ impl Store {
         self.settle(&folder)
     }
 
-    /// Moves the expiry. Not waited for, whatever the durability: after a power cut the session
-    /// would end somewhat earlier.
+    /// Moves both times forward. That it is on the disk is not waited for, whatever the durability: after a
+    /// power cut the session would end somewhat earlier.
     pub(crate) fn touch(
         &self,
         queued: Queued,
         name: &Name,
-        expires: Timestamp,
+        touch: Touch,
         now: Timestamp,
     ) -> Result<(), Error> {
         let _held = self.hold(queued)?;
         let folder = self.open_folder(name)?;
-        let stat = match disk::stat_at(&folder, name.file()) {
+        if platform::TOUCHES_IN_PLACE {
+            self.touch_in_place(&folder, name, touch, now)
+        } else {
+            self.touch_anew(&folder, name, touch, now)
+        }
+    }
+
+    /// Sets the file's times, without a look at its content.
+    fn touch_in_place(
+        &self,
+        folder: &OwnedFd,
+        name: &Name,
+        touch: Touch,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let stat = match disk::stat_at(folder, name.file()) {
             Err(Errno::NOENT) => return Err(Error::Gone),
             stat => stat.map_err(failed("looking at a session's file"))?,
         };
-        match self.check(&stat, now) {
-            Ok(Some(stored)) if stored >= expires => return Ok(()),
-            Ok(Some(_)) => {}
+        let expires = match self.check(&stat, now) {
+            Ok(Some(expires)) => expires,
             Ok(None) | Err(Error::Unreadable { .. }) => return Err(Error::Gone),
             Err(error) => return Err(error),
+        };
+        let used = self.times.used(&stat);
+        if used >= touch.used && expires >= touch.expires {
+            return Ok(());
         }
-        let times = self.expiries.to_file(expires);
-        let set = disk::set_times_at(&folder, name.file(), &times);
-        set.map_err(not_done("setting a session's expiry"))
+        let times = self.times.to_file(used.max(touch.used), expires.max(touch.expires));
+        let set = disk::set_times_at(folder, name.file(), &times);
+        set.map_err(not_done("setting a session's times"))
+    }
+
+    /// Writes the file anew.
+    fn touch_anew(
+        &self,
+        folder: &OwnedFd,
+        name: &Name,
+        touch: Touch,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let mut record = self.read_live(folder, name, now)?;
+        let before = (record.used, record.expires);
+        record.touch(touch, now)?;
+        if before == (record.used, record.expires) {
+            return Ok(());
+        }
+        let temporary = self.write(folder, &record, name)?;
+        self.install(temporary, folder, name, true)
     }
 
     fn is_folder(&self, folder: &OwnedFd, name: &Name) -> Result<bool, Error> {
@@ -196,7 +205,7 @@ impl Store {
 /// A number that no other opening of a store has.
 fn random() -> Result<u64, Error> {
     let id = SessionId::generate()?;
-    let (bytes, _) = id.as_bytes().split_first_chunk().expect("an id has 32 bytes");
+    let bytes = id.secret().as_bytes().first_chunk().expect("a secret has 20 bytes");
     Ok(u64::from_le_bytes(*bytes))
 }
 

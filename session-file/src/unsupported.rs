@@ -2,9 +2,8 @@
 
 use std::convert::Infallible;
 
-use session_core::{
-    Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token,
-};
+use session_core::provider::{Answer, Changes, Provider, Purged, Record, Token, Touch, Verifier};
+use session_core::{Error, SessionId, SessionKey, Timestamp};
 
 use crate::FileConfig;
 
@@ -32,54 +31,43 @@ impl Provider for FileProvider {
         _id: &'a SessionId,
         _record: Record,
         _now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
+    ) -> Answer<'a, Option<Token>> {
         match self.0 {}
     }
 
-    fn load<'a>(
-        &'a self,
-        _token: &'a Token,
-        _now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Option<Record>, Error>> {
+    fn load<'a>(&'a self, _token: &'a Token, _now: Timestamp) -> Answer<'a, Option<Record>> {
         match self.0 {}
     }
 
     fn save<'a>(
         &'a self,
         _token: &'a Token,
+        _holder: &'a Verifier,
         _changes: &'a Changes,
         _now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        match self.0 {}
-    }
-
-    fn rename<'a>(
-        &'a self,
-        _token: &'a Token,
-        _new_id: &'a SessionId,
-        _now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        match self.0 {}
-    }
-
-    fn destroy<'a>(
-        &'a self,
-        _token: &'a Token,
-        _now: Timestamp,
-    ) -> ProviderFuture<'a, Result<(), Error>> {
+    ) -> Answer<'a, Option<Token>> {
         match self.0 {}
     }
 
     fn touch<'a>(
         &'a self,
         _token: &'a Token,
-        _expires: Timestamp,
+        _touch: Touch,
         _now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
+    ) -> Answer<'a, Option<Token>> {
         match self.0 {}
     }
 
-    fn count(&self, _now: Timestamp) -> ProviderFuture<'_, Result<u64, Error>> {
+    fn destroy<'a>(
+        &'a self,
+        _key: &'a SessionKey,
+        _until: Timestamp,
+        _now: Timestamp,
+    ) -> Answer<'a, ()> {
+        match self.0 {}
+    }
+
+    fn count(&self, _now: Timestamp) -> Answer<'_, u64> {
         match self.0 {}
     }
 

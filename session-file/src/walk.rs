@@ -4,7 +4,8 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::{Dir, FileType};
 use rustix::io::Errno;
-use session_core::{Error, Purged, Timestamp};
+use session_core::provider::Purged;
+use session_core::{Error, Timestamp};
 
 use crate::directory::is_file;
 use crate::disk;
@@ -123,12 +124,13 @@ impl Store {
         name: &Name,
         now: Timestamp,
     ) -> Result<bool, Error> {
-        let is_expired = || match disk::stat_at(folder, name.file()) {
-            Ok(stat) => Ok(is_file(&stat)
-                && self.expiries.of_file(&stat).is_some_and(|expires| expires <= now)),
-            Err(Errno::NOENT) => Ok(false),
-            Err(errno) => Err(failed("looking at a session's file")(errno)),
-        };
+        let is_expired =
+            || match disk::stat_at(folder, name.file()) {
+                Ok(stat) => Ok(is_file(&stat)
+                    && self.times.expires(&stat).is_some_and(|expires| expires <= now)),
+                Err(Errno::NOENT) => Ok(false),
+                Err(errno) => Err(failed("looking at a session's file")(errno)),
+            };
         if !is_expired()? {
             return Ok(false);
         }

@@ -22,10 +22,11 @@ use http::header::{COOKIE, HeaderValue, SET_COOKIE};
 use http::{Request, Response};
 use http_body_util::Full;
 use parking_lot::Mutex;
-use session_core::transport::{CookieOptions, CookieTransport, Found};
+use session_core::provider::{Changes, Values, Verifier};
+use session_core::transport::{CookieOptions, CookieTransport, Transport as _};
 use session_core::{
-    Changes, Error, Limits, LoadedSession, Manager, SessionHandle, SessionId, SessionService,
-    Sessions, Transport as _, Values, value,
+    Error, Limits, LoadedSession, Manager, SessionHandle, SessionId, SessionKey, SessionService,
+    Sessions, value,
 };
 use tower_layer::Layer as _;
 use tower_service::Service as _;
@@ -255,7 +256,7 @@ impl Variant for Computing {
 /// session can't be shared by tasks. It is the floor under whatever keeps such promises.
 struct Bare {
     cookies: CookieTransport,
-    sessions: Mutex<HashMap<SessionId, Values>>,
+    sessions: Mutex<HashMap<SessionKey, (Verifier, Values)>>,
 }
 
 impl Bare {
@@ -273,15 +274,19 @@ impl Bare {
         let id = SessionId::generate().expect("generates");
         let cookies = CookieTransport::new(CookieOptions::default()).expect("is valid");
         let cookie = format!("{}={}", cookies.name(), &*id.text());
-        let sessions = Mutex::new([(id, stored)].into_iter().collect());
+        let sessions = Mutex::new([(id.key(), (Verifier::plain(&id, ""), stored))].into());
         (Self { cookies, sessions }, cookie.parse().expect("is a header value"))
     }
 
     fn use_session(&self, request: &Request<Body>, work: Work) -> Option<()> {
-        let Found::Text(text, _) = self.cookies.find(request.into()) else { return None };
-        let id = SessionId::parse(text)?;
+        let found = self.cookies.find(request.into());
+        let id = SessionId::parse(found.texts().first()?)?;
         let limits = Limits::default();
-        let values = self.sessions.lock().get(&id)?.clone();
+        let holder = Verifier::plain(&id, "");
+        let (stored_holder, values) = self.sessions.lock().get(&id.key())?.clone();
+        if stored_holder != holder {
+            return None;
+        }
         if work == Work::Read {
             let name: String = value::decode("name", values.get("name")?, &limits).ok()?;
             black_box(name);
@@ -290,7 +295,12 @@ impl Bare {
             drop(values); // lest the store's be copied
             let mut changes = Changes::new();
             changes.set("count", value::encode("count", &(count + 1), &limits).ok()?);
-            self.sessions.lock().get_mut(&id)?.apply(&changes, &limits).ok()?;
+            let mut sessions = self.sessions.lock();
+            let (stored_holder, values) = sessions.get_mut(&id.key())?;
+            if *stored_holder != holder {
+                return None;
+            }
+            values.apply(&changes, &limits).ok()?;
         }
         Some(())
     }
@@ -310,7 +320,7 @@ impl Variant for Bare {
 }
 
 /// What handlers do with a loaded session of ours.
-fn use_session(session: LoadedSession<'_>, work: Work) -> Result<(), Error> {
+fn use_session(session: LoadedSession, work: Work) -> Result<(), Error> {
     match work {
         Work::Read => assert!(black_box(session.get::<String>("name")?).is_some()),
         Work::Count => {
@@ -323,7 +333,7 @@ fn use_session(session: LoadedSession<'_>, work: Work) -> Result<(), Error> {
     Ok(())
 }
 
-async fn update(session: LoadedSession<'_>) -> Result<(), Error> {
+async fn update(session: LoadedSession) -> Result<(), Error> {
     session.update("count", |count: Option<u64>| count.unwrap_or(0) + 1).await?;
     Ok(())
 }

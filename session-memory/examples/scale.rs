@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
-use session_core::{Changes, Limits, Provider as _, Record, SessionId, Timestamp, Token, value};
+use session_core::provider::{Changes, Provider as _, Record, Token, Verifier};
+use session_core::{Limits, SessionId, Timestamp, value};
 use session_memory::{MemoryConfig, MemoryProvider};
 use tower_sessions::SessionStore as _;
 use tower_sessions::session::{Id, Record as PeerRecord};
@@ -165,7 +166,7 @@ fn create(store: &MemoryProvider, now: Timestamp, expires: Timestamp) -> Session
     let mut changes = Changes::new();
     changes.set("name", value::encode("name", "ada lovelace", &limits).expect("encodes"));
     changes.set("count", value::encode("count", &1u64, &limits).expect("encodes"));
-    let mut record = Record { created: now, expires, ..Record::default() };
+    let mut record = Record::new(Verifier::plain(&id, ""), now, expires);
     record.values.apply(&changes, &limits).expect("fits");
     block_on(store.create(&id, record, now)).expect("stores");
     id

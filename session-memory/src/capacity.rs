@@ -1,8 +1,10 @@
 //! How much the store holds, and may hold.
 
-use session_core::{Error, Record};
+use session_core::Error;
+use session_core::provider::{Login, Values};
 
 use crate::MemoryConfig;
+use crate::shard::Slot;
 use crate::sync::{AtomicUsize, Ordering};
 
 /// What a session takes beside its values and owner: entry, table, order, allocator. Measured by
@@ -52,6 +54,12 @@ impl Capacity {
 }
 
 /// The bytes that a session takes, all included.
-pub(crate) fn cost(record: &Record) -> usize {
-    OVERHEAD + record.values.memory() + record.owner.as_ref().map_or(0, |owner| owner.len())
+pub(crate) fn cost(slot: &Slot) -> usize {
+    cost_of(slot.login(), slot.values())
+}
+
+/// The bytes that a session with this login and these values takes, all included.
+pub(crate) fn cost_of(login: Option<&Login>, values: &Values) -> usize {
+    let login = login.map_or(0, |login| size_of::<Login>() + login.owner.len() + login.label.len());
+    OVERHEAD + values.memory() + login
 }

@@ -1,6 +1,7 @@
 //! What the source string says.
 
-use session_core::{Error, Source};
+use session_core::Error;
+use session_core::provider::Source;
 
 /// How much the provider holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

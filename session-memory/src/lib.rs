@@ -43,7 +43,7 @@ pub fn init() {
     REGISTERED.get_or_init(|| {
         let open =
             |source: &str| Ok(Arc::new(MemoryProvider::new(MemoryConfig::parse(source)?)) as _);
-        if let Err(error) = session_core::register("memory", open) {
+        if let Err(error) = session_core::provider::register("memory", open) {
             panic!("{error}");
         }
     });

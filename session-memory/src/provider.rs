@@ -6,13 +6,14 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use hashbrown::DefaultHashBuilder;
-use session_core::{
-    Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token,
+use session_core::provider::{
+    Answer, Changes, Provider, ProviderFuture, Purged, Record, Token, Touch, Verifier,
 };
+use session_core::{Error, SessionId, SessionKey, Timestamp};
 
 use crate::MemoryConfig;
-use crate::capacity::{Capacity, cost};
-use crate::shard::{Entry, Shard};
+use crate::capacity::{Capacity, cost, cost_of};
+use crate::shard::{Shard, Slot};
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, lock};
 
 /// So many that two processors seldom meet at one, and that growing one takes little time even
@@ -27,12 +28,11 @@ const REMOVED_WHEN_FULL: usize = 1024;
 
 /// Keeps sessions in memory.
 ///
-/// Ids are spread over shards with a lock each. No operation holds a lock while anything slow
-/// happens; all are done when they return. A session lives in exactly one shard; `rename`, the only
-/// operation on two, locks them in the order of their numbers.
+/// Keys are spread over shards with a lock each; every operation takes one of them, once. A lock is held
+/// while a record's changed values are copied, and while nothing slower happens.
 pub struct MemoryProvider {
     shards: Box<[Padded]>,
-    hasher: DefaultHashBuilder,
+    hasher: Hasher,
     capacity: Capacity,
     /// Where the next collection starts.
     cursor: AtomicUsize,
@@ -43,12 +43,34 @@ pub struct MemoryProvider {
 #[repr(align(128))]
 struct Padded(Mutex<Shard>);
 
+/// Hashes keys.
+///
+/// Stored keys are random and the server's own, so the hash needs no protection against collisions, and
+/// their parts may be folded; it is seeded all the same, so that timing tells nothing about stored keys.
+#[derive(Clone, Default)]
+pub(crate) struct Hasher(DefaultHashBuilder);
+
+impl Hasher {
+    pub(crate) fn hash(&self, key: &SessionKey) -> u64 {
+        let (head, tail) = key.as_bytes().split_first_chunk().expect("a key has 12 bytes");
+        let tail = tail.first_chunk().expect("4 bytes are left");
+        let folded = u64::from_le_bytes(*head) ^ u64::from(u32::from_le_bytes(*tail));
+        if cfg!(shuttle) {
+            // Orders of steps can be replayed, and tests know which keys share a shard.
+            return folded << 32 | folded;
+        }
+        self.0.hash_one(folded)
+    }
+}
+
 impl MemoryProvider {
     /// An empty store.
     pub fn new(config: MemoryConfig) -> Self {
+        let hasher = Hasher::default();
+        let shard = || Padded(Mutex::new(Shard::new(hasher.clone())));
         Self {
-            shards: (0..SHARDS).map(|_| Padded(Mutex::new(Shard::default()))).collect(),
-            hasher: DefaultHashBuilder::default(),
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            hasher,
             capacity: Capacity::new(config),
             cursor: AtomicUsize::new(0),
             longest_hold: Longest::default(),
@@ -56,46 +78,16 @@ impl MemoryProvider {
     }
 
     /// The longest that collection held a lock so far, by the wall clock: time in which the
-    /// operating system ran something else is in it.
+    /// operating system ran something else is in it. For the example `scale`.
+    #[doc(hidden)]
     pub fn longest_purge_hold(&self) -> Duration {
         Duration::from_nanos(self.longest_hold.0.load(Ordering::Relaxed))
     }
 
-    /// Stored ids are random and the server's own, so the hash needs no protection against
-    /// collisions, and their parts may be folded; it is seeded all the same, so that timing tells
-    /// nothing about stored ids.
-    fn hash(&self, id: &SessionId) -> u64 {
-        let (parts, _) = id.as_bytes().as_chunks();
-        let folded = parts.iter().fold(0, |folded, part| folded ^ u64::from_le_bytes(*part));
-        if cfg!(shuttle) {
-            // Orders of steps can be replayed, and tests know which ids share a shard.
-            return folded << 32 | folded;
-        }
-        self.hasher.hash_one(folded)
-    }
-
-    /// The table inside a shard uses the lowest and the highest bits.
-    fn shard_of(hash: u64) -> usize {
-        (hash >> 32) as usize % SHARDS
-    }
-
-    fn lock(&self, hash: u64) -> MutexGuard<'_, Shard> {
-        lock(&self.shards[Self::shard_of(hash)].0)
-    }
-
-    /// Locks the shards of two hashes, one or two, in the order of their numbers.
-    fn lock_two(&self, a: u64, b: u64) -> Pair<'_> {
-        match Self::shard_of(a).cmp(&Self::shard_of(b)) {
-            std::cmp::Ordering::Equal => Pair { first: self.lock(a), second: None },
-            std::cmp::Ordering::Less => {
-                let first = self.lock(a);
-                Pair { first, second: Some(self.lock(b)) }
-            }
-            std::cmp::Ordering::Greater => {
-                let second = Some(self.lock(b));
-                Pair { first: self.lock(a), second }
-            }
-        }
+    /// Locks the shard of a key. The table inside a shard uses the lowest and the highest bits.
+    fn lock(&self, key: &SessionKey) -> MutexGuard<'_, Shard> {
+        let number = (self.hasher.hash(key) >> 32) as usize % SHARDS;
+        lock(&self.shards[number].0)
     }
 
     /// Does what needs room, once more after removing expired sessions where there was none. Holds
@@ -113,13 +105,12 @@ impl MemoryProvider {
         }
     }
 
-    fn insert_new(&self, id: SessionId, record: Record, now: Timestamp) -> Result<(), Error> {
-        let bytes = cost(&record);
+    fn insert_new(&self, key: SessionKey, record: Record, now: Timestamp) -> Result<(), Error> {
+        let bytes = cost_of(record.login.as_deref(), &record.values);
         self.making_room(now, || self.capacity.reserve(1, bytes))?;
-        let hash = self.hash(&id);
-        let mut shard = self.lock(hash);
-        let dead = match shard.find(hash, &id) {
-            Some(at) if shard.record(at).is_live(now) => {
+        let mut shard = self.lock(&key);
+        let dead = match shard.find(&key) {
+            Some(at) if shard.slot(at).is_live(now) => {
                 drop(shard);
                 self.capacity.release(1, bytes);
                 return Err(Error::Exists);
@@ -127,62 +118,48 @@ impl MemoryProvider {
             Some(at) => Some(shard.remove(at)),
             None => None,
         };
-        shard.insert(Entry { id, hash, record });
+        shard.insert(Slot::new(key, record));
         drop(shard);
         self.release_all(dead);
         Ok(())
     }
 
-    fn apply(&self, id: &SessionId, changes: &Changes, now: Timestamp) -> Result<(), Error> {
-        let hash = self.hash(id);
-        let mut shard = self.lock(hash);
-        let at = shard.find_live(hash, id, now).ok_or(Error::Gone)?;
-        // What most saves come to: a counter, a time, the same few bytes anew.
-        if shard.change(at, |record| record.overwrite(changes, now))? {
-            return Ok(());
-        }
+    fn apply(
+        &self,
+        key: &SessionKey,
+        holder: &Verifier,
+        changes: &Changes,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let mut shard = self.lock(key);
+        let at = shard.find_live(key, now).ok_or(Error::Gone)?;
         // The limits are looked at before anything is changed.
-        let mut changed = shard.record(at).clone();
-        changed.apply(changes, now)?;
-        let (before, after) = (cost(shard.record(at)), cost(&changed));
+        let mut changed = shard.slot(at).record();
+        changed.apply(holder, changes, now)?;
+        let changed = Slot::new(*key, changed);
+        let (before, after) = (cost(shard.slot(at)), cost(&changed));
         self.capacity.reserve(0, after.saturating_sub(before))?;
-        let old = shard.change(at, |record| std::mem::replace(record, changed));
+        let old = shard.replace(at, changed);
         drop(shard);
         drop(old);
         self.capacity.release(0, before.saturating_sub(after));
         Ok(())
     }
 
-    fn move_to(&self, old: &SessionId, new: &SessionId, now: Timestamp) -> Result<(), Error> {
-        let (old_hash, new_hash) = (self.hash(old), self.hash(new));
-        let mut pair = self.lock_two(old_hash, new_hash);
-        let at = pair.first.find_live(old_hash, old, now).ok_or(Error::Gone)?;
-        let dead = match pair.second().find(new_hash, new) {
-            Some(there) if pair.second().record(there).is_live(now) => return Err(Error::Exists),
-            Some(there) => Some(pair.second().remove(there)),
-            None => None,
-        };
-        let entry = pair.first.remove(at);
-        pair.second().insert(Entry { id: *new, hash: new_hash, record: entry.record });
-        drop(pair);
-        self.release_all(dead);
+    fn extend(&self, key: &SessionKey, touch: Touch, now: Timestamp) -> Result<(), Error> {
+        let mut shard = self.lock(key);
+        let at = shard.find_live(key, now).ok_or(Error::Gone)?;
+        let mut touched = shard.slot(at).record();
+        touched.touch(touch, now)?;
+        shard.replace(at, Slot::new(*key, touched));
         Ok(())
     }
 
-    fn remove(&self, id: &SessionId) {
-        let hash = self.hash(id);
-        let mut shard = self.lock(hash);
-        let removed = shard.find(hash, id).map(|at| shard.remove(at));
+    fn remove(&self, key: &SessionKey) {
+        let mut shard = self.lock(key);
+        let removed = shard.find(key).map(|at| shard.remove(at));
         drop(shard);
         self.release_all(removed);
-    }
-
-    fn extend(&self, id: &SessionId, expires: Timestamp, now: Timestamp) -> Result<(), Error> {
-        let hash = self.hash(id);
-        let mut shard = self.lock(hash);
-        let at = shard.find_live(hash, id, now).ok_or(Error::Gone)?;
-        shard.change(at, |record| record.expires = record.expires.max(expires));
-        Ok(())
     }
 
     fn remove_expired(&self, now: Timestamp, limit: usize) -> Purged {
@@ -215,11 +192,11 @@ impl MemoryProvider {
         Purged { removed: limit - left, more: false }
     }
 
-    /// Gives back what removed entries took, and frees them.
-    fn release_all(&self, entries: impl IntoIterator<Item = Entry>) {
-        let (sessions, bytes) = entries
+    /// Gives back what removed slots took, and frees them.
+    fn release_all(&self, slots: impl IntoIterator<Item = Slot>) {
+        let (sessions, bytes) = slots
             .into_iter()
-            .fold((0, 0), |(sessions, bytes), entry| (sessions + 1, bytes + cost(&entry.record)));
+            .fold((0, 0), |(sessions, bytes), slot| (sessions + 1, bytes + cost(&slot)));
         self.capacity.release(sessions, bytes);
     }
 }
@@ -235,77 +212,60 @@ impl Longest {
     }
 }
 
-/// One or two locked shards: the one of the old id and, if it is another, the one of the new.
-struct Pair<'a> {
-    first: MutexGuard<'a, Shard>,
-    second: Option<MutexGuard<'a, Shard>>,
-}
-
-impl Pair<'_> {
-    fn second(&mut self) -> &mut Shard {
-        self.second.as_mut().unwrap_or(&mut self.first)
-    }
-}
-
 impl Provider for MemoryProvider {
+    /// The secret itself, so that a request needs no hash.
+    fn verifier(&self, token: &Token, namespace: &str) -> Verifier {
+        Verifier::plain(token.id(), namespace)
+    }
+
     fn create<'a>(
         &'a self,
         id: &'a SessionId,
         record: Record,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        ProviderFuture::ready(self.insert_new(*id, record, now).map(|()| Token::from(*id)))
+    ) -> Answer<'a, Option<Token>> {
+        ProviderFuture::ready(self.insert_new(id.key(), record, now).map(|()| None))
     }
 
-    fn load<'a>(
-        &'a self,
-        token: &'a Token,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Option<Record>, Error>> {
-        let hash = self.hash(token.id());
-        let shard = self.lock(hash);
-        let at = shard.find_live(hash, token.id(), now);
-        ProviderFuture::ready(Ok(at.map(|at| shard.record(at).clone())))
+    fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>> {
+        let key = token.key();
+        let shard = self.lock(&key);
+        let at = shard.find_live(&key, now);
+        ProviderFuture::ready(Ok(at.map(|at| shard.slot(at).record())))
     }
 
     fn save<'a>(
         &'a self,
         token: &'a Token,
+        holder: &'a Verifier,
         changes: &'a Changes,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        let applied = self.making_room(now, || self.apply(token.id(), changes, now));
-        ProviderFuture::ready(applied.map(|()| token.clone()))
-    }
-
-    fn rename<'a>(
-        &'a self,
-        token: &'a Token,
-        new_id: &'a SessionId,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        ProviderFuture::ready(self.move_to(token.id(), new_id, now).map(|()| Token::from(*new_id)))
-    }
-
-    fn destroy<'a>(
-        &'a self,
-        token: &'a Token,
-        _now: Timestamp,
-    ) -> ProviderFuture<'a, Result<(), Error>> {
-        self.remove(token.id());
-        ProviderFuture::ready(Ok(()))
+    ) -> Answer<'a, Option<Token>> {
+        let key = token.key();
+        let applied = self.making_room(now, || self.apply(&key, holder, changes, now));
+        ProviderFuture::ready(applied.map(|()| None))
     }
 
     fn touch<'a>(
         &'a self,
         token: &'a Token,
-        expires: Timestamp,
+        touch: Touch,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        ProviderFuture::ready(self.extend(token.id(), expires, now).map(|()| token.clone()))
+    ) -> Answer<'a, Option<Token>> {
+        ProviderFuture::ready(self.extend(&token.key(), touch, now).map(|()| None))
     }
 
-    fn count(&self, now: Timestamp) -> ProviderFuture<'_, Result<u64, Error>> {
+    fn destroy<'a>(
+        &'a self,
+        key: &'a SessionKey,
+        _until: Timestamp,
+        _now: Timestamp,
+    ) -> Answer<'a, ()> {
+        self.remove(key);
+        ProviderFuture::ready(Ok(()))
+    }
+
+    fn count(&self, now: Timestamp) -> Answer<'_, u64> {
         let live = self.shards.iter().map(|shard| lock(&shard.0).count_live(now)).sum::<usize>();
         ProviderFuture::ready(Ok(live as u64))
     }

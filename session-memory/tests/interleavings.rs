@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future::block_on;
-use session_core::{
-    Changes, Error, ExpiryChange, Provider, Record, SessionId, Timestamp, Token, Values,
+use session_core::provider::{
+    Changes, ExpiryChange, Login, NewSecret, Provider, Record, Token, Touch, Values, Verifier,
 };
+use session_core::{Error, SessionId, Timestamp};
 use session_memory::{MemoryConfig, MemoryProvider};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
@@ -34,24 +35,46 @@ fn provider(max_sessions: usize) -> Arc<MemoryProvider> {
     Arc::new(MemoryProvider::new(MemoryConfig::parse(&source).expect("a right source")))
 }
 
-/// Even and odd ones live in different shards.
-fn id(n: u8) -> SessionId {
+/// The id of a session, with a secret of its own. Even and odd sessions live in different shards.
+fn id_with(session: u8, secret: u8) -> SessionId {
     let mut bytes = [0; 32];
-    bytes[0] = n;
+    (bytes[0], bytes[31]) = (session, secret);
     SessionId::from_bytes(bytes)
+}
+
+fn id(n: u8) -> SessionId {
+    id_with(n, 0)
 }
 
 fn token(n: u8) -> Token {
     Token::from(id(n))
 }
 
-fn record(lives: Duration) -> Record {
-    let values: Values = [("a", [1]), ("b", [1])].into_iter().collect();
-    Record { created: NOW, expires: NOW.saturating_add(lives), owner: None, values }
+fn holder(id: SessionId) -> Verifier {
+    Verifier::plain(&id, "")
+}
+
+fn record(n: u8, lives: Duration) -> Record {
+    let mut record = Record::new(holder(id(n)), NOW, NOW.saturating_add(lives));
+    record.values = [("a", [1]), ("b", [1])].into_iter().collect();
+    record
+}
+
+fn until(expires: Timestamp) -> Touch {
+    Touch { used: NOW, expires }
 }
 
 fn create(provider: &MemoryProvider, n: u8, lives: Duration) {
-    block_on(provider.create(&id(n), record(lives), NOW)).expect("there is room");
+    block_on(provider.create(&id(n), record(n, lives), NOW)).expect("there is room");
+}
+
+/// Saves under the first secret of a session.
+fn save(provider: &MemoryProvider, n: u8, changes: &Changes, now: Timestamp) -> bool {
+    passed(block_on(provider.save(&token(n), &holder(id(n)), changes, now)))
+}
+
+fn destroy(provider: &MemoryProvider, n: u8) {
+    block_on(provider.destroy(&id(n).key(), Timestamp::MAX, NOW)).expect("destroying works");
 }
 
 fn found(provider: &MemoryProvider, n: u8) -> Option<Record> {
@@ -64,7 +87,15 @@ fn set(key: &str, value: u8) -> Changes {
     changes
 }
 
-/// Runs some work for each item at the same time; answers the outcomes in the items' order.
+/// A login of this owner, with this new secret for the session.
+fn login(session: u8, secret: u8, owner: &str) -> Changes {
+    let id = id_with(session, secret);
+    let new = NewSecret { token: id.into(), holder: holder(id), at: NOW };
+    let login = Login { owner: owner.into(), at: NOW, label: "".into() };
+    Changes::new().with_login(Some(Box::new(login))).with_secret(new)
+}
+
+/// Runs some work for each item at the same time; returns the outcomes in the items' order.
 fn together<T: Send + 'static, R: Send + 'static>(
     provider: &Arc<MemoryProvider>,
     items: impl IntoIterator<Item = T>,
@@ -100,7 +131,7 @@ fn adds_up(provider: &MemoryProvider, ids: std::ops::Range<u8>) {
     let live = ids.clone().filter(|n| found(provider, *n).is_some()).count();
     assert_eq!(block_on(provider.count(NOW)).expect("counting works"), live as u64);
     for n in ids {
-        block_on(provider.destroy(&token(n), NOW)).expect("destroying works");
+        destroy(provider, n);
     }
     while provider.purge(Timestamp::MAX, 10).expect("purging works").more {}
     let shown = format!("{provider:?}");
@@ -113,18 +144,19 @@ fn saves_merge_and_increments_count() {
         let provider = provider(10);
         create(&provider, 0, HOUR);
         together(&provider, ["a", "b", "new"], |provider, key| {
-            block_on(provider.save(&token(0), &set(key, 7), NOW)).expect("it is live");
+            assert!(save(provider, 0, &set(key, 7), NOW));
             loop {
                 let values = found(provider, 0).expect("it is live").values;
                 let old = values.get("n");
                 let new = set("n", old.map_or(0, |bytes| bytes[0]) + 1).expecting("n", old);
-                if passed(block_on(provider.save(&token(0), &new, NOW))) {
+                if save(provider, 0, &new, NOW) {
                     break;
                 }
             }
         });
         let values = found(&provider, 0).expect("it is live").values;
-        let wanted = [("a", [7]), ("b", [7]), ("n", [3]), ("new", [7])].into_iter().collect();
+        let wanted: Values =
+            [("a", [7]), ("b", [7]), ("n", [3]), ("new", [7])].into_iter().collect();
         assert_eq!(values, wanted);
         adds_up(&provider, 0..1);
     });
@@ -136,47 +168,89 @@ fn racing_creates_have_one_winner() {
         let provider = provider(10);
         create(&provider, 0, Duration::from_millis(1));
         let won = together(&provider, ["ada", "grace"], |provider, owner| {
-            let record = Record { owner: Some(owner.into()), ..record(HOUR) };
+            let login = Login { owner: owner.into(), at: NOW, label: "".into() };
+            let record = Record { login: Some(Box::new(login)), ..record(0, HOUR) };
             let later = NOW.saturating_add(Duration::from_secs(2));
             passed(block_on(provider.create(&id(0), record, later)))
         });
         assert_eq!(won.iter().filter(|won| **won).count(), 1);
-        let owner = found(&provider, 0).expect("it is live").owner;
-        assert_eq!(owner.as_deref(), Some(if won[0] { "ada" } else { "grace" }));
+        let stored = found(&provider, 0).expect("it is live");
+        assert_eq!(stored.owner(), Some(if won[0] { "ada" } else { "grace" }));
+        adds_up(&provider, 0..1);
+    });
+}
+
+/// Two logins beside a change under the old id, which comes before both or is refused.
+#[test]
+fn racing_logins_have_one_winner_and_the_old_id_saves_nothing_after_it() {
+    explore(|| {
+        let provider = provider(10);
+        create(&provider, 0, HOUR);
+        let outcomes = together(&provider, ["ada", "grace", ""], |provider, owner| match owner {
+            "" => (save(provider, 0, &set("a", 9), NOW), found(provider, 0)),
+            _ => {
+                let secret = owner.as_bytes()[0];
+                let mut changes = login(0, secret, owner);
+                changes.set(owner, [1]);
+                let won = save(provider, 0, &changes, NOW);
+                let seen = found(provider, 0);
+                // Once more, as after an answer that was lost.
+                assert_eq!(save(provider, 0, &changes, NOW), won);
+                (won, seen)
+            }
+        });
+        assert_ne!(outcomes[0].0, outcomes[1].0, "one login wins");
+        let winner = if outcomes[0].0 { "ada" } else { "grace" };
+        let stored = found(&provider, 0).expect("it is live");
+        assert!(stored.holder == holder(id_with(0, winner.as_bytes()[0])));
+        for (_, seen) in outcomes.iter().chain([&(true, Some(stored.clone()))]) {
+            // Never the new secret without the login and its value, nor these without the secret.
+            let seen = seen.as_ref().expect("it is live");
+            let is_new = seen.holder == stored.holder;
+            assert_eq!(seen.owner(), is_new.then_some(winner));
+            for owner in ["ada", "grace"] {
+                assert_eq!(seen.values.get(owner).is_some(), is_new && owner == winner);
+            }
+        }
+        let a = if outcomes[2].0 { 9 } else { 1 };
+        assert_eq!(stored.values.get("a"), Some(&[a][..]));
+        assert!(!save(&provider, 0, &set("a", 3), NOW), "the old id is refused from now on");
+        adds_up(&provider, 0..1);
+    });
+}
+
+/// A session that gets a new id while its logout runs is ended by it.
+#[test]
+fn a_logout_ends_the_session_whatever_its_secret_is_by_then() {
+    explore(|| {
+        let provider = provider(10);
+        create(&provider, 0, HOUR);
+        together(&provider, ["login", "logout", "logout"], |provider, what| match what {
+            "login" => drop(save(provider, 0, &login(0, 1, "ada"), NOW)),
+            _ => destroy(provider, 0),
+        });
+        assert_eq!(found(&provider, 0), None);
         adds_up(&provider, 0..1);
     });
 }
 
 #[test]
-fn racing_renames_have_one_winner() {
+fn a_touch_beside_a_save_loses_neither() {
     explore(|| {
         let provider = provider(10);
         create(&provider, 0, HOUR);
-        let won = together(&provider, [1, 2], |provider, new| {
-            passed(block_on(provider.rename(&token(0), &id(new), NOW)))
+        let later = NOW.saturating_add(2 * HOUR);
+        together(&provider, ["touch", "save"], move |provider, what| {
+            let touch = Touch { used: NOW.saturating_add(HOUR / 2), expires: later };
+            match what {
+                "touch" => passed(block_on(provider.touch(&token(0), touch, NOW))),
+                _ => save(provider, 0, &set("a", 5), NOW),
+            };
         });
-        assert_eq!(won.iter().filter(|won| **won).count(), 1);
-        let live = [0, 1, 2].map(|n| found(&provider, n).is_some());
-        assert_eq!(live, [false, won[0], won[1]]);
-        adds_up(&provider, 0..3);
-    });
-}
-
-/// Renames that lock the same two shards from both ends.
-#[test]
-fn crossing_renames_end() {
-    explore(|| {
-        let provider = provider(10);
-        for n in 0..3 {
-            create(&provider, n, HOUR);
-        }
-        together(&provider, [[0, 3, 1], [1, 0, 3], [2, 1, 0]], |provider, path| {
-            for step in path.windows(2) {
-                passed(block_on(provider.rename(&token(step[0]), &id(step[1]), NOW)));
-            }
-        });
-        assert_eq!(block_on(provider.count(NOW)).expect("counting works"), 3);
-        adds_up(&provider, 0..4);
+        let stored = found(&provider, 0).expect("it is live");
+        assert_eq!((stored.used, stored.expires), (NOW.saturating_add(HOUR / 2), later));
+        assert_eq!(stored.values.get("a"), Some(&[5][..]));
+        adds_up(&provider, 0..1);
     });
 }
 
@@ -187,11 +261,11 @@ fn nothing_brings_back_what_is_destroyed() {
         create(&provider, 0, HOUR);
         together(&provider, ["save", "touch", "destroy"], |provider, what| {
             let later = NOW.saturating_add(2 * HOUR);
-            let changes = set("c", 1).with_expiry(ExpiryChange::Extend(later));
+            let changes = set("c", 1).with_expiry(ExpiryChange::Extend(until(later)));
             match what {
-                "save" => passed(block_on(provider.save(&token(0), &changes, NOW))),
-                "touch" => passed(block_on(provider.touch(&token(0), later, NOW))),
-                _ => passed(block_on(provider.destroy(&token(0), NOW))),
+                "save" => drop(save(provider, 0, &changes, NOW)),
+                "touch" => drop(passed(block_on(provider.touch(&token(0), until(later), NOW)))),
+                _ => destroy(provider, 0),
             }
         });
         assert_eq!(found(&provider, 0), None);
@@ -209,11 +283,11 @@ fn collection_takes_only_what_is_dead() {
         let outcomes = together(&provider, ["collect", "save", "create"], |provider, what| {
             let ahead = NOW.saturating_add(2 * HOUR);
             let expires = ahead.saturating_add(HOUR);
-            let changes = set("a", 5).with_expiry(ExpiryChange::Extend(expires));
-            let new = Record { expires, ..record(HOUR) };
+            let changes = set("a", 5).with_expiry(ExpiryChange::Extend(until(expires)));
+            let new = Record { expires, ..record(1, HOUR) };
             match what {
                 "collect" => passed(provider.purge(ahead, 1)),
-                "save" => passed(block_on(provider.save(&token(0), &changes, NOW))),
+                "save" => save(provider, 0, &changes, NOW),
                 _ => passed(block_on(provider.create(&id(1), new, ahead))),
             }
         });
@@ -237,7 +311,7 @@ fn the_limit_holds_at_every_moment() {
         create(&provider, 9, Duration::from_millis(1));
         let stored = together(&provider, 0..3, |provider, n| {
             let later = NOW.saturating_add(Duration::from_secs(2));
-            let stored = passed(block_on(provider.create(&id(n), record(HOUR), later)));
+            let stored = passed(block_on(provider.create(&id(n), record(n, HOUR), later)));
             assert!(held(provider) <= 2);
             stored
         });
@@ -259,25 +333,27 @@ fn a_crowd_leaves_a_store_that_adds_up() {
 
 fn any(provider: &MemoryProvider) {
     let mut random = thread_rng();
-    let (n, other) = (random.gen_range(0..4), random.gen_range(0..4));
+    let (n, secret) = (random.gen_range(0..4), random.gen_range(0..3));
     let now = NOW.saturating_add(HOUR / 2 * random.gen_range(0..4));
     let expires = now.saturating_add(HOUR / 2 * random.gen_range(0..4));
+    let held = holder(id_with(n, random.gen_range(0..3)));
     match random.gen_range(0..8) {
         0 | 1 => {
-            let record = Record { expires, ..record(HOUR) };
+            let record = Record { expires, ..record(n, HOUR) };
             passed(block_on(provider.create(&id(n), record, now)));
         }
         2 => {
-            let changes = set("a longer key", 1).with_expiry(ExpiryChange::Set(expires));
-            passed(block_on(provider.save(&token(n), &changes, now)));
+            let changes = set("a longer key", 1).with_expiry(ExpiryChange::Set(until(expires)));
+            passed(block_on(provider.save(&token(n), &held, &changes, now)));
         }
         3 => {
-            passed(block_on(provider.rename(&token(n), &id(other), now)));
+            let changes = login(n, secret, "an owner").replacing();
+            passed(block_on(provider.save(&token(n), &held, &changes, now)));
         }
         4 => {
-            passed(block_on(provider.touch(&token(n), expires, now)));
+            passed(block_on(provider.touch(&token(n), until(expires), now)));
         }
-        5 => block_on(provider.destroy(&token(n), now)).expect("destroying works"),
+        5 => destroy(provider, n),
         6 => {
             provider.purge(now, 2).expect("purging works");
         }

@@ -2,9 +2,9 @@
 //! store works: the whole record serialized into one field and upserted.
 //!
 //! Both go through the same driver, to the same server, in the same run and round by round in turn,
-//! with as many connections. `peer` is as published; `alike` has the two indexes that we have, which
-//! on a server over PostgreSQL are what an update costs: it writes all indexes anew, where MongoDB
-//! leaves alone those whose keys stay. (`tower-sessions-mongodb-store` itself is made for the
+//! with as many connections. `peer` is as published; `alike` has the index that we have, on the expiry:
+//! on a server over PostgreSQL an update writes all indexes anew, where MongoDB leaves alone those whose
+//! keys stay. (`tower-sessions-mongodb-store` itself is made for the
 //! driver's version 2 and tower-sessions 0.11; this is its code on the versions used here.) A figure
 //! is the median of the rounds. `SESSION_MONGO_URI` names the server; otherwise `scripts/mongo-server` starts one.
 
@@ -240,15 +240,11 @@ impl Peer {
 }
 
 impl Peer {
-    /// The two indexes that we have: the store leaves a TTL index to its users, and needs no other,
-    /// as it can't rename.
+    /// The index that we have, which the store leaves to its users.
     async fn index(&self) {
         let ttl = IndexOptions::builder().expire_after(Duration::from_secs(600)).build();
-        let unique = IndexOptions::builder().unique(true).build();
-        for (keys, options) in [(doc! { "expireAt": 1 }, ttl), (doc! { "key": 1 }, unique)] {
-            let index = IndexModel::builder().keys(keys).options(options).build();
-            self.store.collection.create_index(index).await.expect("an index is made");
-        }
+        let index = IndexModel::builder().keys(doc! { "expireAt": 1 }).options(ttl).build();
+        self.store.collection.create_index(index).await.expect("an index is made");
     }
 }
 
@@ -274,7 +270,7 @@ impl Site for Peer {
     }
 }
 
-/// The store's own code, but for the field `key`, which only stands for an index's contents.
+/// The store's own code.
 #[derive(Debug)]
 struct WholeRecord {
     collection: Collection<Document>,
@@ -287,10 +283,7 @@ impl SessionStore for WholeRecord {
         let data = Binary { subtype: BinarySubtype::Generic, bytes: data };
         let expires = DateTime::from_millis(record.expiry_date.unix_timestamp() * 1000);
         let id = doc! { "_id": record.id.to_string() };
-        let set = doc! {
-            "$set": { "data": data, "expireAt": expires },
-            "$setOnInsert": { "key": record.id.to_string() },
-        };
+        let set = doc! { "$set": { "data": data, "expireAt": expires } };
         let saved = self.collection.update_one(id, set).upsert(true).await;
         saved.map(|_| ()).map_err(|error| session_store::Error::Backend(error.to_string()))
     }

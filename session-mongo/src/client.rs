@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mongodb::bson::RawDocumentBuf;
@@ -16,11 +17,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OnceCell, mpsc};
 
 use crate::failure::{self, Cause};
-use crate::progress::Progress;
+use crate::write::Sessions;
 use crate::{MongoConfig, index};
 
 /// The collection, with documents as they come.
-pub(crate) type Sessions = Collection<RawDocumentBuf>;
+pub(crate) type Documents = Collection<RawDocumentBuf>;
 
 /// How long a server that can't be had is waited for, unless the URI says otherwise.
 const SERVER_SELECTION: Duration = Duration::from_secs(3);
@@ -55,8 +56,9 @@ struct Running {
 
 struct Shared {
     config: MongoConfig,
-    sessions: OnceCell<Sessions>,
-    indexes: OnceCell<()>,
+    documents: OnceCell<Documents>,
+    /// Set when the collection was checked and has its indexes.
+    ready: OnceCell<()>,
 }
 
 impl Client {
@@ -67,7 +69,7 @@ impl Client {
             .enable_all()
             .build()
             .map_err(Error::unavailable)?;
-        let shared = Shared { config, sessions: OnceCell::new(), indexes: OnceCell::new() };
+        let shared = Shared { config, documents: OnceCell::new(), ready: OnceCell::new() };
         let (operation, operations) = mpsc::channel(1);
         let shared = Arc::new(shared);
         let runtime = Background(Some(runtime));
@@ -95,24 +97,28 @@ impl Client {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let progress = Arc::new(Progress::default());
+        let unsettled = Arc::new(AtomicBool::new(false));
         let running = self.running();
         let shared = Arc::clone(&running.shared);
         // The driver's own time-out comes first where both would be the same, as it knows more.
         let limit = self.config().operation_timeout.mul_f64(1.05);
         let alive = running.operation.clone();
-        let task = Arc::clone(&progress).follow(async move {
+        let writing = Arc::clone(&unsettled);
+        let task = async move {
             let _alive = alive;
-            let whole = async move { operation(shared.sessions().await?).await };
+            let whole =
+                async move { operation(Sessions::new(shared.documents().await?, writing)).await };
             tokio::time::timeout(limit, whole).await
-        });
+        };
         let cause = match running.runtime.get().spawn(task).await {
             Ok(Ok(result)) => return result,
             Ok(Err(_)) => "no answer within operation_timeout",
             Err(_) => "the driver failed",
         };
         Err(match access {
-            Access::Write if progress.reached() => failure::in_doubt(Cause::new(cause)),
+            Access::Write if unsettled.load(Ordering::Acquire) => {
+                failure::in_doubt(Cause::new(cause))
+            }
             _ => Error::unavailable(Cause::new(cause)),
         })
     }
@@ -133,14 +139,14 @@ impl Client {
 
 impl Shared {
     /// The collection, connected and indexed. What fails here is tried again by the next operation.
-    async fn sessions(&self) -> Result<Sessions, Error> {
-        let sessions = self.sessions.get_or_try_init(|| self.connect()).await?;
-        self.indexes.get_or_try_init(|| index::ensure(sessions, &self.config)).await?;
-        Ok(sessions.clone())
+    async fn documents(&self) -> Result<Documents, Error> {
+        let documents = self.documents.get_or_try_init(|| self.connect()).await?;
+        self.ready.get_or_try_init(|| index::prepare(documents, &self.config)).await?;
+        Ok(documents.clone())
     }
 
     /// Makes the driver's client, which connects by itself.
-    async fn connect(&self) -> Result<Sessions, Error> {
+    async fn connect(&self) -> Result<Documents, Error> {
         let config = &self.config;
         // Looks up names for `mongodb+srv`; otherwise there is no I/O in this.
         let mut options = ClientOptions::parse(config.uri.clone())
@@ -154,7 +160,6 @@ impl Shared {
         if let Some(adjust) = &config.adjust {
             adjust(&mut options);
         }
-        Progress::install(&mut options);
 
         let mut concern = options.write_concern.take().unwrap_or_default();
         concern = WriteConcern::builder()
@@ -189,8 +194,8 @@ impl Drop for Client {
                 let end = async move {
                     drop(operation);
                     while operations.recv().await.is_some() {}
-                    if let Some(sessions) = shared.sessions.get() {
-                        sessions.client().clone().shutdown().immediate(true).await;
+                    if let Some(documents) = shared.documents.get() {
+                        documents.client().clone().shutdown().immediate(true).await;
                     }
                 };
                 // In vain, if the server doesn't answer.

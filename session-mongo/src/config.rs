@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use mongodb::error::ErrorKind;
 use mongodb::options::{Acknowledgment, ClientOptions, ConnectionString, ReadPreference};
-use session_core::{Error, Source};
+use session_core::Error;
+use session_core::provider::Source;
 
 type Adjust = Arc<dyn Fn(&mut ClientOptions) + Send + Sync>;
 

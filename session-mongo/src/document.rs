@@ -1,23 +1,33 @@
 //! The stored document.
 
-use mongodb::bson::oid::ObjectId;
+use std::borrow::Cow;
+
 use mongodb::bson::raw::{CStr, RawBinaryRef, RawBsonRef, RawDocument, RawDocumentBuf, cstr};
 use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Binary, Bson, DateTime, Document, doc};
-use session_core::{Error, Record, SessionId, Timestamp, Values};
+use mongodb::bson::{Binary, DateTime, Document, doc};
+use session_core::provider::{Login, Record, Values, Verifier};
+use session_core::{Error, SessionKey, Timestamp};
 
 use crate::field;
 
-/// The SHA-256 of the session's id: unique, and what every operation finds its document by.
-pub(crate) const KEY: &str = "key";
+/// The session's key: what every operation finds its document by.
+pub(crate) const ID: &str = "_id";
 /// The version of this layout.
 pub(crate) const VERSION: &str = "v";
+/// The verifier of the client's secret.
+pub(crate) const HOLDER: &str = "holder";
 /// When the session was created.
 pub(crate) const CREATED: &str = "created";
+/// When the session got its current secret.
+pub(crate) const RENEWED: &str = "renewed";
+/// When the session was last used.
+pub(crate) const USED: &str = "used";
 /// The instant from which it is gone.
 pub(crate) const EXPIRES: &str = "expires";
-/// The account it belongs to; not there for nobody's.
-pub(crate) const OWNER: &str = "owner";
+/// Who is logged in, since when, and what the session is called; not there if nobody is.
+pub(crate) const LOGIN: &str = "login";
+/// The fingerprint of the cookie's attributes.
+pub(crate) const COOKIE: &str = "cookie";
 /// The encoded values by [field name](crate::field::name).
 pub(crate) const VALUES: &str = "values";
 
@@ -25,7 +35,7 @@ pub(crate) const VALUES: &str = "values";
 pub(crate) const CURRENT: i32 = 1;
 
 /// How many bytes of keys and values a session may have: MongoDB's documents end at 16 MiB, and
-/// the rest is for field names and bookkeeping.
+/// the rest is for field names and bookkeeping. The server refuses what is over it nonetheless.
 pub(crate) const MAX_BYTES: usize = 15 << 20;
 
 /// Why a document is not a session. Loading reports it as [`Error::Unreadable`].
@@ -33,9 +43,14 @@ fn unreadable(reason: &'static str) -> Error {
     Error::Unreadable { reason }
 }
 
-/// What the id of a document's session looks like in `key`.
-pub(crate) fn key(id: &SessionId) -> Bson {
-    Bson::Binary(binary(&id.digest()))
+/// A session's key as it is in `_id`.
+pub(crate) fn id(key: &SessionKey) -> Binary {
+    binary(key.as_bytes())
+}
+
+/// A verifier as it is in `holder`.
+pub(crate) fn holder(holder: &Verifier) -> Binary {
+    binary(holder.as_bytes())
 }
 
 /// Opaque bytes.
@@ -56,32 +71,41 @@ fn timestamp(date: DateTime) -> Timestamp {
     }
 }
 
-/// The document of a new session; a replacement has no `_id` of its own.
-pub(crate) fn encode(
-    id: &SessionId,
-    record: &Record,
-    own: Option<ObjectId>,
-) -> Result<RawDocumentBuf, Error> {
+/// A login as it is in `login`.
+pub(crate) fn login(login: &Login) -> Document {
+    doc! { "owner": &*login.owner, "at": date(login.at), "label": &*login.label }
+}
+
+/// The document of a record.
+///
+/// # Errors
+/// [`Error::TooLarge`] if MongoDB could not hold it.
+pub(crate) fn encode(key: &SessionKey, record: &Record) -> Result<RawDocumentBuf, Error> {
     if record.values.size() > MAX_BYTES {
         return Err(Error::TooLarge { what: "session bytes", limit: MAX_BYTES });
     }
     let generic = |bytes| RawBinaryRef { subtype: BinarySubtype::Generic, bytes };
+    let mut document = RawDocumentBuf::new();
+    document.append(cstr!("_id"), generic(key.as_bytes()));
+    document.append(cstr!("v"), CURRENT);
+    document.append(cstr!("holder"), generic(record.holder.as_bytes()));
+    document.append(cstr!("created"), date(record.created));
+    document.append(cstr!("renewed"), date(record.renewed));
+    document.append(cstr!("used"), date(record.used));
+    document.append(cstr!("expires"), date(record.expires));
+    if let Some(login) = &record.login {
+        let mut fields = RawDocumentBuf::new();
+        fields.append(cstr!("owner"), &*login.owner);
+        fields.append(cstr!("at"), date(login.at));
+        fields.append(cstr!("label"), &*login.label);
+        document.append(cstr!("login"), fields);
+    }
+    document.append(cstr!("cookie"), i64::from(record.cookie));
     let mut values = RawDocumentBuf::new();
     for (key, value) in record.values.iter() {
         let name = field::name(key);
         let name: &CStr = (&*name).try_into().expect("field names have no NUL");
         values.append(name, generic(value));
-    }
-    let mut document = RawDocumentBuf::new();
-    if let Some(own) = own {
-        document.append(cstr!("_id"), own);
-    }
-    document.append(cstr!("key"), generic(&id.digest()));
-    document.append(cstr!("v"), CURRENT);
-    document.append(cstr!("created"), date(record.created));
-    document.append(cstr!("expires"), date(record.expires));
-    if let Some(owner) = &record.owner {
-        document.append(cstr!("owner"), &**owner);
     }
     document.append(cstr!("values"), values);
     Ok(document)
@@ -89,61 +113,115 @@ pub(crate) fn encode(
 
 /// The fields that [`decode`] reads: what others keep in the document stays at the server.
 pub(crate) fn projection() -> Document {
-    doc! { "_id": 0, VERSION: 1, CREATED: 1, EXPIRES: 1, OWNER: 1, VALUES: 1 }
+    doc! {
+        ID: 0, VERSION: 1, HOLDER: 1, CREATED: 1, RENEWED: 1, USED: 1, EXPIRES: 1, LOGIN: 1, COOKIE: 1,
+        VALUES: 1,
+    }
 }
 
 /// The record of a stored document, whatever it may hold.
 ///
 /// Values are taken as they are; nothing below them is parsed. Fields of others are left alone.
 pub(crate) fn decode(document: &RawDocument) -> Result<Record, Error> {
-    let mut version = None;
-    let mut created = None;
-    let mut expires = None;
-    let mut owner = None;
-    let mut values = None;
+    let mut fields = Fields::default();
     for element in document {
         let (name, value) = element.map_err(|_| unreadable("the document is damaged"))?;
-        match name.as_str() {
-            VERSION => version = Some(value),
-            CREATED => created = Some(value),
-            EXPIRES => expires = Some(value),
-            OWNER => owner = Some(value),
-            VALUES => values = Some(value),
-            _ => {}
+        if let Some(field) = fields.of(name.as_str()) {
+            *field = Some(value);
         }
     }
-    // Tools that copy databases through JavaScript change the type of numbers.
-    let current = match version {
-        Some(RawBsonRef::Int32(version)) => version == CURRENT,
-        Some(RawBsonRef::Int64(version)) => version == i64::from(CURRENT),
-        Some(RawBsonRef::Double(version)) => version == f64::from(CURRENT),
-        _ => false,
-    };
-    if !current {
+    if whole(fields.version) != Some(i64::from(CURRENT)) {
         return Err(unreadable("its field `v` is not 1"));
     }
-    let (Some(RawBsonRef::DateTime(created)), Some(RawBsonRef::DateTime(expires))) =
-        (created, expires)
-    else {
-        return Err(unreadable("its fields `created` and `expires` are not both dates"));
+    let holder = match fields.holder {
+        Some(RawBsonRef::Binary(holder)) if holder.subtype == BinarySubtype::Generic => {
+            holder.bytes.try_into().ok()
+        }
+        _ => None,
     };
-    let owner = match owner {
-        None | Some(RawBsonRef::Null) => None,
-        Some(RawBsonRef::String(owner)) => Some(owner.into()),
-        Some(_) => return Err(unreadable("its field `owner` is not a string")),
+    let holder = holder.ok_or(unreadable("its field `holder` is not 32 bytes"))?;
+    let instant = |field: Option<RawBsonRef<'_>>| match field {
+        Some(RawBsonRef::DateTime(date)) => Ok(timestamp(date)),
+        _ => Err(unreadable(
+            "its fields `created`, `renewed`, `used` and `expires` are not all dates",
+        )),
     };
-    let Some(RawBsonRef::Document(values)) = values else {
+    let cookie = whole(fields.cookie).and_then(|cookie| u32::try_from(cookie).ok());
+    let Some(RawBsonRef::Document(values)) = fields.values else {
         return Err(unreadable("its field `values` is not a document"));
     };
-    let values = decode_values(values)?;
-    Ok(Record { created: timestamp(created), expires: timestamp(expires), owner, values })
+    Ok(Record {
+        holder: Verifier::from_bytes(holder),
+        created: instant(fields.created)?,
+        renewed: instant(fields.renewed)?,
+        used: instant(fields.used)?,
+        expires: instant(fields.expires)?,
+        login: decode_login(fields.login)?,
+        cookie: cookie.ok_or(unreadable("its field `cookie` is not a number of 32 bits"))?,
+        values: decode_values(values)?,
+        note: None,
+    })
 }
 
-fn decode_values(document: &RawDocument) -> Result<Values, Error> {
-    if document.as_bytes().len() > MAX_BYTES {
-        return Err(unreadable("it is too large"));
+/// The fields of a document as they are found.
+#[derive(Default)]
+struct Fields<'d> {
+    version: Option<RawBsonRef<'d>>,
+    holder: Option<RawBsonRef<'d>>,
+    created: Option<RawBsonRef<'d>>,
+    renewed: Option<RawBsonRef<'d>>,
+    used: Option<RawBsonRef<'d>>,
+    expires: Option<RawBsonRef<'d>>,
+    login: Option<RawBsonRef<'d>>,
+    cookie: Option<RawBsonRef<'d>>,
+    values: Option<RawBsonRef<'d>>,
+}
+
+impl<'d> Fields<'d> {
+    fn of(&mut self, name: &str) -> Option<&mut Option<RawBsonRef<'d>>> {
+        Some(match name {
+            VERSION => &mut self.version,
+            HOLDER => &mut self.holder,
+            CREATED => &mut self.created,
+            RENEWED => &mut self.renewed,
+            USED => &mut self.used,
+            EXPIRES => &mut self.expires,
+            LOGIN => &mut self.login,
+            COOKIE => &mut self.cookie,
+            VALUES => &mut self.values,
+            _ => return None,
+        })
     }
-    let mut entries = Vec::new();
+}
+
+/// A whole number. Tools that copy databases through JavaScript change the type of numbers.
+fn whole(value: Option<RawBsonRef<'_>>) -> Option<i64> {
+    match value? {
+        RawBsonRef::Int32(number) => Some(number.into()),
+        RawBsonRef::Int64(number) => Some(number),
+        RawBsonRef::Double(number) if number.fract() == 0.0 => Some(number as i64),
+        _ => None,
+    }
+}
+
+fn decode_login(login: Option<RawBsonRef<'_>>) -> Result<Option<Box<Login>>, Error> {
+    let document = match login {
+        None | Some(RawBsonRef::Null) => return Ok(None),
+        Some(RawBsonRef::Document(document)) => document,
+        Some(_) => return Err(unreadable("its field `login` is not a document")),
+    };
+    let wrong = |_| unreadable("its field `login` has not an `owner`, an `at` and a `label`");
+    Ok(Some(Box::new(Login {
+        owner: document.get_str("owner").map_err(wrong)?.into(),
+        at: timestamp(document.get_datetime("at").map_err(wrong)?),
+        label: document.get_str("label").map_err(wrong)?.into(),
+    })))
+}
+
+/// However large the document is: the server's own limit, 16 MiB, bounds it, and whatever was stored under
+/// that limit has to be found again.
+fn decode_values(document: &RawDocument) -> Result<Values, Error> {
+    let mut entries: Vec<(Cow<'_, str>, &[u8])> = Vec::new();
     for element in document {
         let (name, value) = element.map_err(|_| unreadable("the document is damaged"))?;
         let Some(key) = field::key(name.as_str()) else { continue };

@@ -1,7 +1,6 @@
 //! What the driver's errors mean for a session.
 
 use std::fmt;
-use std::io;
 
 use mongodb::error::{Error as DriverError, ErrorKind, WriteFailure};
 use session_core::{BoxError, Error};
@@ -12,8 +11,9 @@ use crate::document::MAX_BYTES;
 const DUPLICATE_KEY: i32 = 11000;
 /// A field on the way to the one to be changed is not a document.
 const PATH_NOT_VIABLE: i32 = 28;
-/// The document would be larger than MongoDB's documents may be, as the various places say it.
-const TOO_LARGE: [i32; 3] = [10334, 17419, 17420];
+/// The document would be larger than MongoDB's documents may be, as the various places say it; the last
+/// one is DocumentDB's SQLSTATE (M003A) as a number.
+const TOO_LARGE: [i32; 4] = [10334, 17419, 17420, 285_999_133];
 
 /// Another transaction was in the way, and the server took this one back: nothing is written, and
 /// the next try may pass. MongoDB's is 112, and it tries again itself; servers on PostgreSQL answer
@@ -40,11 +40,11 @@ pub(crate) enum Fate {
     Unknown,
 }
 
-/// What became of a write that the driver reports as failed.
+/// What became of a write that the driver reports as failed. Whatever isn't known to have written nothing
+/// is [`Unknown`](Fate::Unknown).
 ///
-/// `reached` tells whether a connection was had at all. The driver's own retries keep the error of
-/// the attempt that may have written, if there was one.
-pub(crate) fn fate(error: &DriverError, reached: bool) -> Fate {
+/// The driver's own retries keep the error of the attempt that may have written, if there was one.
+pub(crate) fn fate(error: &DriverError) -> Fate {
     match &*error.kind {
         ErrorKind::ServerSelection { .. }
         | ErrorKind::Authentication { .. }
@@ -54,16 +54,10 @@ pub(crate) fn fate(error: &DriverError, reached: bool) -> Fate {
         | ErrorKind::IncompatibleServer { .. }
         | ErrorKind::SessionsNotSupported
         | ErrorKind::Shutdown => Fate::Refused,
-        ErrorKind::ConnectionPoolCleared { message, .. } => {
-            // Either no connection was had, or the one in use was cut: only the text tells.
-            if !reached || message.starts_with("Connection pool for ") {
-                Fate::Unsent
-            } else {
-                Fate::Unknown
-            }
+        // The driver labels what fails while a connection is made, before anything is sent by it.
+        ErrorKind::Io(_) if error.contains_label(mongodb::error::SYSTEM_OVERLOADED_ERROR) => {
+            Fate::Unsent
         }
-        ErrorKind::Io(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => Fate::Unsent,
-        ErrorKind::Io(_) if !reached => Fate::Unsent,
         _ if error.contains_label(mongodb::error::NO_WRITES_PERFORMED) => Fate::Refused,
         ErrorKind::Write(WriteFailure::WriteConcernError(_)) => Fate::Unknown,
         _ => match code(error) {

@@ -1,6 +1,7 @@
-//! The collection's indexes.
+//! What the collection has to be before the first operation: of this version, and indexed.
 
 use mongodb::IndexModel;
+use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Document, doc};
 use mongodb::error::Error as DriverError;
 use mongodb::options::IndexOptions;
@@ -8,26 +9,47 @@ use session_core::Error;
 use tracing::warn;
 
 use crate::MongoConfig;
-use crate::client::Sessions;
-use crate::document::{EXPIRES, KEY};
+use crate::client::Documents;
+use crate::document::{EXPIRES, HOLDER, ID};
 use crate::failure;
 
 /// An index of this key or name exists with other options.
 const CONFLICTS: [i32; 2] = [85, 86];
 /// We may not.
 const UNAUTHORIZED: [i32; 1] = [13];
+/// There is no such collection yet.
+const NOT_FOUND: [i32; 1] = [26];
 
-/// Makes the indexes as the configuration wants them.
+/// The field that unpublished versions found sessions by, which had a unique index.
+const OLD_KEY: &str = "key";
+
+/// Refuses a collection that an older version made, and makes the index as the configuration wants it.
 ///
-/// A user that may not make indexes is no error: whoever keeps that right to himself makes them by
-/// hand. A warning names them.
-pub(crate) async fn ensure(sessions: &Sessions, config: &MongoConfig) -> Result<(), Error> {
-    match ensure_all(sessions, config).await {
+/// A user that may not make indexes is no error: whoever keeps that right to himself makes it by
+/// hand. A warning names it.
+pub(crate) async fn prepare(documents: &Documents, config: &MongoConfig) -> Result<(), Error> {
+    match is_old(documents).await {
+        Ok(false) => {}
+        Ok(true) => {
+            return Err(Error::config(format_args!(
+                "the collection {:?} was made by an older version of session-mongo, whose sessions \
+                 can't be read; drop it, or name another one by the option `collection`",
+                documents.name()
+            )));
+        }
+        Err(error) => return Err(failure::of_read(&error)),
+    }
+    let expiry = match create_expiry(documents, config).await {
+        Err(error) if failure::is_code(&error, &CONFLICTS) => {
+            change_expiry(documents, config).await
+        }
+        done => done,
+    };
+    match expiry {
         Ok(()) => Ok(()),
         Err(error) if failure::is_code(&error, &UNAUTHORIZED) => {
             warn!(
-                "the database user may not create indexes; the collection needs a unique one on \
-                 `key` and one on `expires`"
+                "the database user may not create indexes; the collection needs one on `expires`"
             );
             Ok(())
         }
@@ -35,52 +57,71 @@ pub(crate) async fn ensure(sessions: &Sessions, config: &MongoConfig) -> Result<
     }
 }
 
-async fn ensure_all(sessions: &Sessions, config: &MongoConfig) -> Result<(), DriverError> {
-    let unique = IndexOptions::builder().unique(true).build();
-    sessions
-        .create_index(IndexModel::builder().keys(doc! { KEY: 1 }).options(unique).build())
-        .await?;
-    match create_expiry(sessions, config).await {
-        Err(error) if failure::is_code(&error, &CONFLICTS) => change_expiry(sessions, config).await,
-        done => done,
+/// Whether the collection has the unique index of older versions, or one of their documents, whose `_id`
+/// is an ObjectId.
+async fn is_old(documents: &Documents) -> Result<bool, DriverError> {
+    match has_old_index(documents).await {
+        Ok(false) => {}
+        Err(error) if failure::is_code(&error, &NOT_FOUND) => return Ok(false),
+        // The documents tell as well.
+        Err(error) if failure::is_code(&error, &UNAUTHORIZED) => {}
+        found => return found,
     }
+    let (first, last) = (ObjectId::from_bytes([0; 12]), ObjectId::from_bytes([0xff; 12]));
+    let old = doc! {
+        ID: { "$gte": first, "$lte": last },
+        OLD_KEY: { "$type": "binData" },
+        HOLDER: { "$exists": false },
+    };
+    Ok(documents.find_one(old).projection(doc! { ID: 1 }).await?.is_some())
+}
+
+async fn has_old_index(documents: &Documents) -> Result<bool, DriverError> {
+    let mut indexes = documents.list_indexes().await?;
+    while indexes.advance().await? {
+        let keys = indexes.deserialize_current()?.keys;
+        if keys.len() == 1 && keys.contains_key(OLD_KEY) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// By default names, so that indexes that someone made by hand are the same ones.
-async fn create_expiry(sessions: &Sessions, config: &MongoConfig) -> Result<(), DriverError> {
+async fn create_expiry(documents: &Documents, config: &MongoConfig) -> Result<(), DriverError> {
     let expire_after = config.ensure_ttl.then_some(config.ttl_margin);
     let options = IndexOptions::builder().expire_after(expire_after).build();
-    sessions
+    documents
         .create_index(IndexModel::builder().keys(doc! { EXPIRES: 1 }).options(options).build())
         .await?;
     Ok(())
 }
 
 /// The index is there with another margin, or TTL was switched on or off.
-async fn change_expiry(sessions: &Sessions, config: &MongoConfig) -> Result<(), DriverError> {
+async fn change_expiry(documents: &Documents, config: &MongoConfig) -> Result<(), DriverError> {
     if config.ensure_ttl {
         let change = doc! {
-            "collMod": sessions.name(),
+            "collMod": documents.name(),
             "index": {
                 "keyPattern": { EXPIRES: 1 },
                 "expireAfterSeconds": i64::try_from(config.ttl_margin.as_secs()).unwrap_or(i64::MAX),
             },
         };
-        match run(sessions, change).await {
+        match run(documents, change).await {
             Ok(()) => return Ok(()),
             // Servers before 5.1 can't add a TTL to an index without one.
             Err(error) if failure::is_reply(&error) => {}
             Err(error) => return Err(error),
         }
     }
-    let drop = doc! { "dropIndexes": sessions.name(), "index": { EXPIRES: 1 } };
-    let dropped = run(sessions, drop).await;
+    let drop = doc! { "dropIndexes": documents.name(), "index": { EXPIRES: 1 } };
+    let dropped = run(documents, drop).await;
     // What counts is whether there is room for the new one: FerretDB's reply to a drop is not of the
     // form that drivers want.
-    create_expiry(sessions, config).await.map_err(|error| dropped.err().unwrap_or(error))
+    create_expiry(documents, config).await.map_err(|error| dropped.err().unwrap_or(error))
 }
 
-async fn run(sessions: &Sessions, command: Document) -> Result<(), DriverError> {
-    let database = sessions.client().database(&sessions.namespace().db);
+async fn run(documents: &Documents, command: Document) -> Result<(), DriverError> {
+    let database = documents.client().database(&documents.namespace().db);
     database.run_command(command).await.map(|_| ())
 }

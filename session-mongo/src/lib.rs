@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Opening doesn't connect: a server that is down now may be up when the first request comes. What
-//! fails because of it is [`Error::Unavailable`](session_core::Error::Unavailable) within the time
-//! limit, and works again as soon as the server does.
+//! fails because of it is [`Error::Unavailable`] within the time limit, and works again as soon as the
+//! server does.
 //!
 //! # Source string
 //! A `mongodb://` or `mongodb+srv://` URI. Its database (`sessions` if it names none) and options
@@ -35,80 +35,103 @@
 //! | `maxIdleTimeMS` | none | after which an unused connection is closed; less than what firewalls on the way allow |
 //! | `maxConnecting` | 2 | connections that are made at the same time |
 //! | `wtimeoutMS` | `operation_timeout` | how long the server waits for a majority |
-//! | `retryWrites` | `true` | leave it, unless the server refuses it; sharded clusters need it |
+//! | `retryWrites` | `true` | leave it, unless the server refuses it: without it, more writes are left in doubt |
 //!
 //! `w`, `journal` and `readPreference` can't be weakened: writes are acknowledged by a majority and
 //! journaled, reads go to the primary. An unknown option is an error that names it; no error shows
 //! a user name or a password.
 //!
 //! # Documents
-//! ```json
+//! | field | type | meaning |
+//! |---|---|---|
+//! | `_id` | Binary, 12 bytes | the session's [key](session_core::SessionKey): names the session, opens nothing, never changes |
+//! | `v` | Int32 | the version of this layout: 1 |
+//! | `holder` | Binary, 32 bytes | the [digest](session_core::provider::Verifier::digest) of the client's key and secret: a leaked database opens no session |
+//! | `created` | Date | when the session was created |
+//! | `renewed` | Date | when it got its current secret |
+//! | `used` | Date | when it was last used, give or take `touch_every` |
+//! | `expires` | Date | the session is gone from here on, deleted or not |
+//! | `login` | Document | `owner` (String), `at` (Date) and `label` (String); not there while nobody is logged in |
+//! | `cookie` | Int64 | a fingerprint of the cookie's attributes, 32 bits |
+//! | `values` | Document | each key's value: one MessagePack value in a Binary |
+//!
+//! ```js
 //! {
-//!   "_id":     ObjectId,
-//!   "key":     Binary,   // SHA-256 of the session's id: a leaked database opens no session
-//!   "v":       1,        // version of this layout
-//!   "created": Date,
-//!   "expires": Date,     // the record is gone from here on, deleted or not
-//!   "owner":   "ada",    // the account; not there for nobody's
-//!   "values":  { "count": Binary, "a%2Eb": Binary }
+//!   _id: BinData(0, "AAECAwQFBgcICQoL"), v: 1,
+//!   holder: BinData(0, "Y95oPnKHHLA6iXswQFxDfxabsLLazT2XwPVcrCDRKmA="),
+//!   created: ISODate(...), renewed: ISODate(...), used: ISODate(...), expires: ISODate(...),
+//!   login: { owner: "ada", at: ISODate(...), label: "Firefox" }, cookie: 4000000000,
+//!   values: { "count": BinData(0, ...), "a%2Eb": BinData(0, ...) }
 //! }
 //! ```
-//! Each value is one MessagePack value in a Binary of subtype 0, which nothing here or at the server
-//! looks into. Its field name is its key, in which `.`, `$`, `%` and NUL are written as `%2E`,
-//! `%24`, `%25` and `%00`; the empty key is `%`. Other fields, in the document or in `values`, are
-//! left as they are. A document that is not of this form is no session.
 //!
-//! Indexes: a unique one on `key`, and one on `expires`, with `expireAfterSeconds` if the server is
-//! to delete. They are made before the first operation; a TTL index of another margin is changed,
-//! and one that is not wanted any more is replaced. All servers of one collection should have the
-//! same options. A database user that may not create indexes gets a warning in the log; create them
-//! by hand then:
+//! Binaries are of subtype 0; nothing here or at the server looks into a value's. A value's field name is
+//! its key, in which `.`, `$`, `%` and NUL are written as `%2E`, `%24`, `%25` and `%00`; the empty key is
+//! `%`. Other fields, in the document or in `values`, are left as they are, except that a login as another
+//! owner replaces all of `values`. A document that is not of this form is no session.
+//!
+//! A collection that was made by a version before this layout is refused with [`Error::Config`] by the
+//! first operation, which names the collection: drop it, or choose another by `collection`.
+//!
+//! # Indexes
+//! Sessions are found by `_id`, which needs no index of its own. There is one on `expires`, with
+//! `expireAfterSeconds` if the server is to delete. It is made before the first operation; a TTL index of
+//! another margin is changed, and one that is not wanted any more is replaced. All servers of one
+//! collection should have the same options. A database user that may not create indexes gets a warning in
+//! the log; create it by hand then:
 //! ```js
-//! db.sessions.createIndex({ key: 1 }, { unique: true })
 //! db.sessions.createIndex({ expires: 1 }, { expireAfterSeconds: 600 })
 //! ```
 //!
 //! # Operations
 //! Each is one command on one document, so MongoDB makes it atomic. A save names the changed keys
-//! alone; it costs the same beside a thousand other keys. What it sends:
+//! alone; it costs the same beside a thousand other keys. Whether the session is live, whether its holder
+//! is the one that the request loaded, and whether values are the expected ones is in the filter of the
+//! same command; a new secret, a login, values and times are in its update. What it sends:
 //!
 //! | operation | command | round trips |
 //! |---|---|---|
-//! | create | insert | 1; up to 3 more where the id is taken |
+//! | create | insert | 1; up to 3 more where the key is taken |
 //! | load | find | 1 |
 //! | save | update with `$set`, `$unset`, `$max` | 1 |
-//! | compare-and-save | the same, with the expected value in the filter | 1; 1 more to tell a conflict from a session that ended |
-//! | rename | update of `key` | 1 |
+//! | save with a new secret | the same | 1; 1 more where the session is gone or has another secret: it may be the new one, by an earlier attempt |
+//! | compare-and-save | the same, with the expected values in the filter | as above; up to 2 more to tell a conflict from a session that ended |
 //! | touch | update with `$max` | 1 |
 //! | destroy | delete | 1; 1 more where nothing was there |
 //!
+//! Listing an owner's sessions is [`Error::Unsupported`].
+//!
 //! A save can't tell what it makes of the whole document, so
 //! [`Limits`](session_core::Limits) hold for what each request sees: requests at the same time may
-//! together exceed them by what they add. A session of more than 15 MiB is refused in any case.
+//! together exceed them by what they add. More than 15 MiB of keys and values in one create or save is
+//! refused in any case; what makes a document larger than MongoDB's 16 MiB, the server refuses. Whatever
+//! was acknowledged can be loaded.
 //!
 //! # When a server fails
-//! The driver repeats a write, without doubt, where the server keeps book of them: replica sets and
-//! sharded clusters do. A standalone server doesn't. There, a create, rename, touch or destroy is
-//! repeated all the same, as that does no harm; a save whose answer is lost is
-//! [`Error::InDoubt`](session_core::Error::InDoubt), as is everything else that has not become clear
-//! when time is up. [`Error::Unavailable`](session_core::Error::Unavailable) means that nothing was
-//! written, and nothing will be; a write in doubt may still arrive after a later one, from a server
-//! that stood still meanwhile.
+//! [`Error::Unavailable`] means that nothing was written, and nothing will be. Whatever may have been
+//! written is [`Error::InDoubt`]: a connection that was lost while the command was on its way, a reply that
+//! didn't come in time, a write that a majority did not confirm. A write in doubt may still arrive after a
+//! later one, from a server that stood still meanwhile.
+//!
+//! The driver repeats a write, without doubt, where the server keeps a record of writes: replica sets and
+//! sharded clusters do. A standalone server doesn't. There, a create, touch or destroy is repeated all the
+//! same, as that does no harm, and so is a save with a new secret (a login): it changes a document whose
+//! holder is the old one, so that it is applied once, however many attempts arrive, and however late. Any
+//! other save whose reply is lost is in doubt at once; sending it again could undo what another request has
+//! saved since.
 //!
 //! An operation takes 1.05 times `operation_timeout` at most: the driver's own limit comes first, as
 //! it knows better whether anything was sent.
 //!
 //! # Sharding
-//! The shard key is `key`: every request names it, so every request goes to one shard. It is random,
-//! so sessions spread evenly by range; a hashed shard key would rule out the unique index.
+//! The shard key is `_id`: every request names it, so every request goes to one shard, and it never
+//! changes, so no session moves but by balancing. It is random, so that sessions spread evenly by range,
+//! and by hash:
 //! ```js
 //! sh.enableSharding("shop")
-//! db.sessions.createIndex({ key: 1 }, { unique: true })
-//! sh.shardCollection("shop.sessions", { key: 1 }, true)
+//! sh.shardCollection("shop.sessions", { _id: 1 })
 //! ```
-//! A rename changes the shard key's value: MongoDB 4.2 and newer do that with `retryWrites`, by a
-//! transaction if the document has to move. Only counting and the collection of expired sessions
-//! ask all shards.
+//! Only counting and the collection of expired sessions ask all shards.
 //!
 //! # Runtime
 //! The provider has a tokio runtime of its own, with two threads named `session-mongo`, so that it
@@ -120,7 +143,6 @@ mod document;
 mod failure;
 mod field;
 mod index;
-mod progress;
 mod provider;
 mod statement;
 mod write;
@@ -128,6 +150,9 @@ mod write;
 use std::sync::Arc;
 
 use once_cell::sync::OnceCell;
+
+#[cfg(doc)]
+use session_core::Error;
 
 pub use config::MongoConfig;
 /// The driver, for [`MongoConfig::with_driver_options`].
@@ -144,7 +169,7 @@ pub fn init() {
     REGISTERED.get_or_init(|| {
         let open =
             |source: &str| Ok(Arc::new(MongoProvider::new(MongoConfig::parse(source)?)?) as _);
-        if let Err(error) = session_core::register("mongo", open) {
+        if let Err(error) = session_core::provider::register("mongo", open) {
             panic!("{error}");
         }
     });

@@ -1,16 +1,15 @@
 //! The provider over the collection.
 
-use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
-use mongodb::options::ReadConcern;
-use session_core::{
-    Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token,
+use session_core::provider::{
+    Answer, Changes, Provider, ProviderFuture, Purged, Record, Token, Touch, Verifier,
 };
+use session_core::{Error, SessionId, SessionKey, Timestamp};
 
-use crate::client::{Access, Client, Sessions};
-use crate::document::{self, MAX_BYTES};
-use crate::failure::{self, Cause};
-use crate::write::{Repeat, write};
+use crate::client::{Access, Client, Documents};
+use crate::document::{self, ID, MAX_BYTES};
+use crate::failure;
+use crate::write::{Repeat, Sessions};
 use crate::{MongoConfig, statement};
 
 /// How many documents are deleted at once, whatever the caller allows.
@@ -18,15 +17,15 @@ const DELETED_AT_ONCE: usize = 1000;
 
 /// Keeps sessions in a MongoDB collection, for any number of servers.
 ///
-/// Each operation is one command on one document, found by the unique index; so MongoDB makes it
-/// atomic. Only where one fails is there a second command, to tell why.
+/// Each operation is one command on one document, found by its `_id`; so MongoDB makes it atomic. Only
+/// where one fails is there a second command, to tell why.
 #[derive(Debug)]
 pub struct MongoProvider {
     client: Client,
 }
 
 impl MongoProvider {
-    /// A provider that connects when it is first used: a server that is down now may be up then.
+    /// Makes a provider that connects when it is first used: a server that is down now may be up then.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the operating system has no threads left.
@@ -34,21 +33,26 @@ impl MongoProvider {
         Ok(Self { client: Client::new(config)? })
     }
 
-    /// What the provider was made with.
+    /// The configuration that the provider was made with.
     pub fn config(&self) -> &MongoConfig {
         self.client.config()
     }
 
-    async fn insert_new(&self, id: SessionId, record: Record, now: Timestamp) -> Result<(), Error> {
-        self.client.perform(Access::Write, move |sessions| insert(sessions, id, record, now)).await
+    async fn insert_new(
+        &self,
+        key: SessionKey,
+        record: Record,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.client.perform(Access::Write, move |sessions| insert(sessions, key, record, now)).await
     }
 
-    async fn fetch(&self, id: SessionId, now: Timestamp) -> Result<Option<Record>, Error> {
+    async fn fetch(&self, key: SessionKey, now: Timestamp) -> Result<Option<Record>, Error> {
         let found = self
             .client
             .perform(Access::Read, move |sessions| async move {
-                let find = sessions.find_one(statement::of(&id)).projection(document::projection());
-                find.await.map_err(|error| failure::of_read(&error))
+                let find = sessions.documents.find_one(statement::of(&key));
+                find.projection(document::projection()).await.map_err(|e| failure::of_read(&e))
             })
             .await?;
         // Outside of the driver's runtime: the caller's time, not that of other operations.
@@ -56,41 +60,63 @@ impl MongoProvider {
         Ok(record.filter(|record| record.is_live(now)))
     }
 
-    async fn merge(&self, id: SessionId, changes: &Changes, now: Timestamp) -> Result<(), Error> {
+    async fn merge(
+        &self,
+        key: SessionKey,
+        holder: &Verifier,
+        changes: &Changes,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         check(changes)?;
-        let filter = statement::expected(&id, changes, now);
+        let is_conditional = !changes.expected.is_empty();
+        let now_held = statement::held(&key, holder, now);
+        let filter = statement::expected(now_held.clone(), changes);
+        // A record that has the new secret of these changes already accepts them, too.
+        let then_held = changes.secret.as_ref().map(|new| statement::held(&key, &new.holder, now));
+        let then = then_held.map(|held| (statement::expected(held.clone(), changes), held));
         let update = statement::save(changes);
-        let conditional = changes.expected.is_some();
+        // With a new secret, the filter matches no document that an attempt has changed already: an
+        // attempt that arrives late, after its repetition, can't undo what was saved since.
+        let repeat = if then.is_some() { Repeat::Harmless } else { Repeat::Harmful };
         self.client
             .perform(Access::Write, move |sessions| async move {
-                let written = write(Repeat::Harmful, || async {
-                    sessions.update_one(filter.clone(), update.clone()).await
-                });
-                match written.await?.answer.matched_count {
-                    0 if conditional && is_live(&sessions, &id, now).await? => Err(Error::Conflict),
-                    0 => Err(Error::Gone),
-                    _ => Ok(()),
+                let save = |filter: &Document| {
+                    let (filter, update) = (filter.clone(), update.clone());
+                    move |documents: Documents| {
+                        let (filter, update) = (filter.clone(), update.clone());
+                        async move { documents.update_one(filter, update).await }
+                    }
+                };
+                if sessions.write(repeat, save(&filter)).await?.matched_count > 0 {
+                    return Ok(());
                 }
+                if let Some((expected, held)) = &then {
+                    // An earlier attempt of this very save has met its conditions, and has changed them.
+                    // Nobody can have saved anything since: no client has the new secret yet.
+                    let filter = if sessions.is_unsettled() { held } else { expected };
+                    if sessions.write(Repeat::Harmful, save(filter)).await?.matched_count > 0 {
+                        return Ok(());
+                    }
+                }
+                if is_conditional {
+                    for held in [Some(now_held), then.map(|(_, held)| held)].into_iter().flatten() {
+                        if sessions.has(held).await? {
+                            return Err(Error::Conflict);
+                        }
+                    }
+                }
+                Err(Error::Gone)
             })
             .await
     }
 
-    async fn move_to(&self, old: SessionId, new: SessionId, now: Timestamp) -> Result<(), Error> {
-        self.client.perform(Access::Write, move |sessions| rename(sessions, old, new, now)).await
-    }
-
-    async fn remove(&self, id: SessionId) -> Result<(), Error> {
-        self.client.perform(Access::Write, move |sessions| delete(sessions, id)).await
-    }
-
-    async fn extend(&self, id: SessionId, expires: Timestamp, now: Timestamp) -> Result<(), Error> {
+    async fn extend(&self, key: SessionKey, touch: Touch, now: Timestamp) -> Result<(), Error> {
         self.client
             .perform(Access::Write, move |sessions| async move {
-                let touch = || async {
-                    let filter = statement::live(&id, now);
-                    sessions.update_one(filter, statement::touch(expires)).await
+                let touch = |documents: Documents| async move {
+                    documents.update_one(statement::live(&key, now), statement::touch(touch)).await
                 };
-                match write(Repeat::Harmless, touch).await?.answer.matched_count {
+                match sessions.write(Repeat::Harmless, touch).await?.matched_count {
                     0 => Err(Error::Gone),
                     _ => Ok(()),
                 }
@@ -101,7 +127,7 @@ impl MongoProvider {
     async fn count_live(&self, now: Timestamp) -> Result<u64, Error> {
         self.client
             .perform(Access::Read, move |sessions| async move {
-                let count = sessions.count_documents(statement::all_live(now)).await;
+                let count = sessions.documents.count_documents(statement::all_live(now)).await;
                 count.map_err(|error| failure::of_read(&error))
             })
             .await
@@ -116,74 +142,48 @@ impl MongoProvider {
 /// Inserts, or takes the place of a session that expired.
 async fn insert(
     sessions: Sessions,
-    id: SessionId,
+    key: SessionKey,
     record: Record,
     now: Timestamp,
 ) -> Result<(), Error> {
-    // With an `_id` of ours, so that a repetition that meets the first attempt knows it.
-    let own = ObjectId::new();
-    let document = document::encode(&id, &record, Some(own))?;
-    let inserted = write(Repeat::Harmless, || async { sessions.insert_one(&document).await }).await;
-    let failure = match inserted {
+    let document = document::encode(&key, &record)?;
+    let insert = |documents: Documents| {
+        let document = &document;
+        async move { documents.insert_one(document).await }
+    };
+    let failure = match sessions.write(Repeat::Harmless, insert).await {
         Ok(_) => return Ok(()),
-        Err(failure) if failure::is_duplicate_key(&failure.error) => failure,
+        Err(failure) if failure.is_duplicate_key() => failure,
         Err(failure) => return Err(failure.into()),
     };
-    if failure.is_doubtful() {
-        let mut first_attempt = statement::of(&id);
-        first_attempt.insert("_id", own);
-        if is_there(&sessions, first_attempt.clone()).await? {
-            return confirm(&sessions, first_attempt).await;
+    if failure.is_repeated() {
+        let own = statement::created(&key, &record.holder);
+        if sessions.has(own.clone()).await? {
+            return sessions.confirm(own).await;
         }
     }
-    let replacement = document::encode(&id, &record, None)?;
-    let replace =
-        || async { sessions.replace_one(statement::expired(&id, now), &replacement).await };
-    if write(Repeat::Harmful, replace).await?.answer.matched_count > 0 {
+    let replace = |documents: Documents| {
+        let document = &document;
+        async move { documents.replace_one(statement::expired(&key, now), document).await }
+    };
+    if sessions.write(Repeat::Harmful, replace).await?.matched_count > 0 {
         return Ok(());
     }
     // A live session is in the way; or it was an expired one, and was collected just now.
-    let inserted = write(Repeat::Harmful, || async { sessions.insert_one(&document).await }).await;
+    let inserted = sessions.write(Repeat::Harmful, insert).await;
     inserted.map(|_| ()).map_err(Error::from)
-}
-
-/// Changes the key of a live record in place.
-async fn rename(
-    sessions: Sessions,
-    old: SessionId,
-    new: SessionId,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let attempt =
-        || async { sessions.update_one(statement::live(&old, now), statement::rename(&new)).await };
-    let mut renamed = write(Repeat::Harmless, attempt).await;
-    if renamed.as_ref().is_err_and(|failure| failure::is_duplicate_key(&failure.error)) {
-        // Where an expired record has the new id, it makes room.
-        let delete = || async { sessions.delete_one(statement::expired(&new, now)).await };
-        write(Repeat::Harmless, delete).await?;
-        renamed = write(Repeat::Harmless, attempt).await;
-    }
-    let renamed = renamed?;
-    if renamed.answer.matched_count > 0 {
-        return Ok(());
-    }
-    // The old id is gone for good. The new one is known to nobody else: if it is there, an earlier
-    // attempt of ours was applied after all.
-    if renamed.repeated && is_there(&sessions, statement::live(&new, now)).await? {
-        return confirm(&sessions, statement::live(&new, now)).await;
-    }
-    Err(Error::Gone)
 }
 
 /// Deletes, and makes sure where nothing seems to be there to be deleted.
 ///
 /// MongoDB's deletion meets a change of the same document by starting over. Servers on PostgreSQL
-/// answer instead that they found nothing; a session that ended would live on.
-async fn delete(sessions: Sessions, id: SessionId) -> Result<(), Error> {
+/// return instead that they found nothing; a session that ended would live on.
+async fn delete(sessions: Sessions, key: SessionKey) -> Result<(), Error> {
+    let delete =
+        |documents: Documents| async move { documents.delete_one(statement::of(&key)).await };
     loop {
-        let deleted = || async { sessions.delete_one(statement::of(&id)).await };
-        let deleted = write(Repeat::Harmless, deleted).await?.answer.deleted_count;
-        if deleted > 0 || !is_there(&sessions, statement::of(&id)).await? {
+        let deleted = sessions.write(Repeat::Harmless, delete).await?.deleted_count;
+        if deleted > 0 || !sessions.has(statement::of(&key)).await? {
             return Ok(());
         }
     }
@@ -194,12 +194,12 @@ async fn delete(sessions: Sessions, id: SessionId) -> Result<(), Error> {
 async fn purge(sessions: Sessions, now: Timestamp, limit: usize) -> Result<Purged, Error> {
     let expired = statement::all_expired(now);
     let batch = i64::try_from(limit).unwrap_or(i64::MAX);
-    let found = sessions.find(expired.clone()).projection(doc! { "_id": 1 }).limit(batch);
+    let found = sessions.documents.find(expired.clone()).projection(doc! { ID: 1 }).limit(batch);
     let found = found.batch_size(u32::try_from(limit).unwrap_or(u32::MAX)).await;
     let mut found = found.map_err(|error| failure::of_read(&error))?;
     let mut ids = Vec::with_capacity(limit);
     while found.advance().await.map_err(|error| failure::of_read(&error))? {
-        if let Ok(Some(id)) = found.current().get("_id") {
+        if let Ok(Some(id)) = found.current().get(ID) {
             ids.extend(Bson::try_from(id));
         }
     }
@@ -208,30 +208,13 @@ async fn purge(sessions: Sessions, now: Timestamp, limit: usize) -> Result<Purge
         return Ok(Purged::default());
     }
     let mut filter = expired;
-    filter.insert("_id", doc! { "$in": ids });
-    let delete = || async { sessions.delete_many(filter.clone()).await };
-    let deleted = write(Repeat::Harmless, delete).await?.answer.deleted_count;
+    filter.insert(ID, doc! { "$in": ids });
+    let delete = |documents: Documents| {
+        let filter = filter.clone();
+        async move { documents.delete_many(filter).await }
+    };
+    let deleted = sessions.write(Repeat::Harmless, delete).await?.deleted_count;
     Ok(Purged { removed: usize::try_from(deleted).unwrap_or(usize::MAX), more })
-}
-
-async fn is_live(sessions: &Sessions, id: &SessionId, now: Timestamp) -> Result<bool, Error> {
-    is_there(sessions, statement::live(id, now)).await
-}
-
-/// Asks for no more than whether a document is there.
-async fn is_there(sessions: &Sessions, filter: Document) -> Result<bool, Error> {
-    let found = sessions.find_one(filter).projection(doc! { "_id": 1 }).await;
-    Ok(found.map_err(|error| failure::of_read(&error))?.is_some())
-}
-
-/// Acknowledges what an earlier attempt of a write left, if a majority has it.
-async fn confirm(sessions: &Sessions, filter: Document) -> Result<(), Error> {
-    let find = sessions.find_one(filter).projection(doc! { "_id": 1 });
-    match find.read_concern(ReadConcern::majority()).await {
-        Ok(Some(_)) => Ok(()),
-        Ok(None) => Err(failure::in_doubt(Cause::new("not confirmed by a majority"))),
-        Err(error) => Err(failure::in_doubt(Cause::of(&error))),
-    }
 }
 
 /// Refuses what is over a limit by itself. What a save adds to stored keys it doesn't name, only
@@ -256,66 +239,55 @@ impl Provider for MongoProvider {
         id: &'a SessionId,
         record: Record,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
+    ) -> Answer<'a, Option<Token>> {
         ProviderFuture::boxed(async move {
-            self.insert_new(*id, record, now).await?;
-            Ok(Token::from(*id))
+            self.insert_new(id.key(), record, now).await?;
+            Ok(None)
         })
     }
 
-    fn load<'a>(
-        &'a self,
-        token: &'a Token,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Option<Record>, Error>> {
-        ProviderFuture::boxed(self.fetch(*token.id(), now))
+    fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>> {
+        ProviderFuture::boxed(self.fetch(token.key(), now))
     }
 
     fn save<'a>(
         &'a self,
         token: &'a Token,
+        holder: &'a Verifier,
         changes: &'a Changes,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
+    ) -> Answer<'a, Option<Token>> {
         ProviderFuture::boxed(async move {
-            self.merge(*token.id(), changes, now).await?;
-            Ok(token.clone())
+            self.merge(token.key(), holder, changes, now).await?;
+            Ok(None)
         })
-    }
-
-    fn rename<'a>(
-        &'a self,
-        token: &'a Token,
-        new_id: &'a SessionId,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        ProviderFuture::boxed(async move {
-            self.move_to(*token.id(), *new_id, now).await?;
-            Ok(Token::from(*new_id))
-        })
-    }
-
-    fn destroy<'a>(
-        &'a self,
-        token: &'a Token,
-        _now: Timestamp,
-    ) -> ProviderFuture<'a, Result<(), Error>> {
-        ProviderFuture::boxed(self.remove(*token.id()))
     }
 
     fn touch<'a>(
         &'a self,
         token: &'a Token,
-        expires: Timestamp,
+        touch: Touch,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
+    ) -> Answer<'a, Option<Token>> {
         ProviderFuture::boxed(async move {
-            self.extend(*token.id(), expires, now).await?;
-            Ok(token.clone())
+            self.extend(token.key(), touch, now).await?;
+            Ok(None)
         })
     }
 
-    fn count(&self, now: Timestamp) -> ProviderFuture<'_, Result<u64, Error>> {
+    fn destroy<'a>(
+        &'a self,
+        key: &'a SessionKey,
+        _until: Timestamp,
+        _now: Timestamp,
+    ) -> Answer<'a, ()> {
+        let key = *key;
+        ProviderFuture::boxed(
+            self.client.perform(Access::Write, move |sessions| delete(sessions, key)),
+        )
+    }
+
+    fn count(&self, now: Timestamp) -> Answer<'_, u64> {
         ProviderFuture::boxed(self.count_live(now))
     }
 

@@ -1,52 +1,77 @@
 //! What is sent to the server: filters, and changes in MongoDB's terms.
 
 use mongodb::bson::{Bson, Document, doc};
-use session_core::{Changes, ExpiryChange, SessionId, Timestamp};
+use session_core::provider::{Changes, ExpiryChange, Touch, Verifier};
+use session_core::{SessionKey, Timestamp};
 
-use crate::document::{CREATED, CURRENT, EXPIRES, KEY, OWNER, VALUES, VERSION, binary, date, key};
+use crate::document::{
+    COOKIE, CREATED, CURRENT, EXPIRES, HOLDER, ID, LOGIN, RENEWED, USED, VALUES, VERSION, binary,
+    date, holder, id, login,
+};
 use crate::field;
 
 /// The document of a session, in whatever state.
-///
-/// That the key is binary goes without saying. It is said because planners that know MongoDB's
-/// operators but not its statistics (DocumentDB's) take a lone equality on a unique index for one
-/// that many documents have, and read them all in the order of `_id` to find the first.
-pub(crate) fn of(id: &SessionId) -> Document {
-    doc! { KEY: { "$eq": key(id), "$type": "binData" } }
+pub(crate) fn of(key: &SessionKey) -> Document {
+    doc! { ID: id(key) }
 }
 
 /// The document of a session if it is live and of a form that can be changed; the types are asked
 /// for so that a damaged one is as good as gone.
-///
-/// The expiry's condition is turned around, so that no planner takes it for a reason to go through
-/// all that is live by the index on `expires`.
-pub(crate) fn live(id: &SessionId, now: Timestamp) -> Document {
+pub(crate) fn live(key: &SessionKey, now: Timestamp) -> Document {
     doc! {
-        KEY: key(id),
+        ID: id(key),
+        EXPIRES: { "$gt": date(now) },
         VERSION: CURRENT,
         CREATED: { "$type": "date" },
+        RENEWED: { "$type": "date" },
+        USED: { "$type": "date" },
         VALUES: { "$type": "object" },
-        "$nor": [{ EXPIRES: { "$lte": date(now) } }, { EXPIRES: { "$not": { "$type": "date" } } }],
     }
 }
 
-/// The document that [`live`] finds, if a save's condition holds.
-pub(crate) fn expected(id: &SessionId, changes: &Changes, now: Timestamp) -> Document {
-    let mut filter = live(id, now);
-    if let Some(expected) = &changes.expected {
+/// The document that [`live`] finds, if this is its holder.
+pub(crate) fn held(key: &SessionKey, by: &Verifier, now: Timestamp) -> Document {
+    let mut filter = live(key, now);
+    filter.insert(HOLDER, holder(by));
+    filter
+}
+
+/// The document that [`held`] finds, if the save's conditions hold.
+pub(crate) fn expected(mut held: Document, changes: &Changes) -> Document {
+    let condition = |expected: &session_core::provider::Expected| {
         let condition = match &expected.value {
             Some(value) => Bson::Binary(binary(value)),
             None => Bson::Document(doc! { "$exists": false }),
         };
-        filter.insert(path(&expected.key), condition);
+        (path(&expected.key), condition)
+    };
+    match &changes.expected[..] {
+        [] => {}
+        [only] => {
+            let (path, condition) = condition(only);
+            held.insert(path, condition);
+        }
+        // Two may be on one key.
+        several => {
+            let all: Vec<Document> =
+                several.iter().map(condition).map(|(path, value)| doc! { path: value }).collect();
+            held.insert("$and", all);
+        }
     }
-    filter
+    held
 }
 
 /// The document of a session that expired.
-pub(crate) fn expired(id: &SessionId, now: Timestamp) -> Document {
-    let mut filter = of(id);
+pub(crate) fn expired(key: &SessionKey, now: Timestamp) -> Document {
+    let mut filter = of(key);
     filter.insert(EXPIRES, doc! { "$lte": date(now) });
+    filter
+}
+
+/// The document that an earlier attempt of a creation left: no other one has the same secret.
+pub(crate) fn created(key: &SessionKey, own: &Verifier) -> Document {
+    let mut filter = of(key);
+    filter.insert(HOLDER, holder(own));
     filter
 }
 
@@ -60,32 +85,51 @@ pub(crate) fn all_live(now: Timestamp) -> Document {
     doc! { EXPIRES: { "$gt": date(now) } }
 }
 
-/// A save as one update: the changed keys and nothing else.
+/// A save as one update: the changed keys, or all of them where they are replaced, and nothing else.
 pub(crate) fn save(changes: &Changes) -> Document {
     let mut set = Document::new();
     let mut unset = Document::new();
-    let mut update = Document::new();
-    for (key, value) in changes.iter() {
-        match value {
-            Some(value) => set.insert(path(key), binary(value)),
-            None => unset.insert(path(key), ""),
-        };
+    let mut max = Document::new();
+    if changes.replace {
+        let values = changes.iter().filter_map(|(key, value)| Some((key, value?)));
+        let values: Document = values
+            .map(|(key, value)| (field::name(key).into_owned(), Bson::Binary(binary(value))))
+            .collect();
+        set.insert(VALUES, values);
+    } else {
+        for (key, value) in changes.iter() {
+            match value {
+                Some(value) => set.insert(path(key), binary(value)),
+                None => unset.insert(path(key), ""),
+            };
+        }
     }
-    match &changes.owner {
-        Some(Some(owner)) => _ = set.insert(OWNER, &**owner),
-        Some(None) => _ = unset.insert(OWNER, ""),
+    match &changes.login {
+        Some(Some(new)) => _ = set.insert(LOGIN, login(new)),
+        Some(None) => _ = unset.insert(LOGIN, ""),
         None => {}
+    }
+    if let Some(secret) = &changes.secret {
+        set.insert(HOLDER, holder(&secret.holder));
+        set.insert(RENEWED, date(secret.at));
+    }
+    if let Some(cookie) = changes.cookie {
+        set.insert(COOKIE, i64::from(cookie));
     }
     match changes.expiry {
         ExpiryChange::Keep => {}
-        ExpiryChange::Extend(expires) => _ = update.insert("$max", doc! { EXPIRES: date(expires) }),
-        ExpiryChange::Set(expires) => _ = set.insert(EXPIRES, date(expires)),
+        ExpiryChange::Extend(times) => max = later(times),
+        ExpiryChange::Set(times) => {
+            max.insert(USED, date(times.used));
+            set.insert(EXPIRES, date(times.expires));
+        }
     }
-    if set.is_empty() && unset.is_empty() && update.is_empty() {
+    if set.is_empty() && unset.is_empty() && max.is_empty() {
         // There has to be something; the filter says that this is so already.
         set.insert(VERSION, CURRENT);
     }
-    for (operator, fields) in [("$set", set), ("$unset", unset)] {
+    let mut update = Document::new();
+    for (operator, fields) in [("$set", set), ("$unset", unset), ("$max", max)] {
         if !fields.is_empty() {
             update.insert(operator, fields);
         }
@@ -94,13 +138,12 @@ pub(crate) fn save(changes: &Changes) -> Document {
 }
 
 /// A touch as an update: a late one after a newer one changes nothing.
-pub(crate) fn touch(expires: Timestamp) -> Document {
-    doc! { "$max": { EXPIRES: date(expires) } }
+pub(crate) fn touch(times: Touch) -> Document {
+    doc! { "$max": later(times) }
 }
 
-/// A rename as an update.
-pub(crate) fn rename(new_id: &SessionId) -> Document {
-    doc! { "$set": { KEY: key(new_id) } }
+fn later(times: Touch) -> Document {
+    doc! { USED: date(times.used), EXPIRES: date(times.expires) }
 }
 
 fn path(key: &str) -> String {
@@ -110,9 +153,21 @@ fn path(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use session_core::SessionId;
+    use session_core::provider::{Login, NewSecret};
+
+    const KEY: SessionKey = SessionKey::from_bytes([7; 12]);
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)
+    }
+
+    fn times(used: u64, expires: u64) -> Touch {
+        Touch { used: at(used), expires: at(expires) }
+    }
+
+    fn verifier(byte: u8) -> Verifier {
+        Verifier::from_bytes([byte; 32])
     }
 
     #[test]
@@ -120,22 +175,48 @@ mod tests {
         let mut changes = Changes::new();
         changes.set("a.b", [1]);
         changes.delete("");
-        changes.owner = Some(None);
-        changes.expiry = ExpiryChange::Extend(at(7));
+        changes.login = Some(None);
+        changes.expiry = ExpiryChange::Extend(times(5, 7));
         assert_eq!(
             save(&changes),
             doc! {
-                "$max": { "expires": date(at(7)) },
                 "$set": { "values.a%2Eb": binary(&[1]) },
-                "$unset": { "values.%": "", "owner": "" },
+                "$unset": { "values.%": "", "login": "" },
+                "$max": { "used": date(at(5)), "expires": date(at(7)) },
             }
         );
     }
 
     #[test]
     fn a_lifetime_that_was_changed_is_set_outright() {
-        let changes = Changes::new().with_expiry(ExpiryChange::Set(at(7)));
-        assert_eq!(save(&changes), doc! { "$set": { "expires": date(at(7)) } });
+        let changes = Changes::new().with_expiry(ExpiryChange::Set(times(5, 7)));
+        let wanted = doc! { "$set": { "expires": date(at(7)) }, "$max": { "used": date(at(5)) } };
+        assert_eq!(save(&changes), wanted);
+    }
+
+    /// The new secret and the new privilege are stored in the same instant.
+    #[test]
+    fn a_login_is_one_update() {
+        let id = SessionId::from_bytes([7; 32]);
+        let mut changes = Changes::new();
+        changes.replace = true;
+        changes.set("a.b", [1]);
+        changes.delete("c");
+        changes.login =
+            Some(Some(Box::new(Login { owner: "ada".into(), at: at(3), label: "".into() })));
+        changes.secret =
+            Some(Box::new(NewSecret { token: id.into(), holder: verifier(2), at: at(4) }));
+        changes.cookie = Some(u32::MAX);
+        assert_eq!(
+            save(&changes),
+            doc! { "$set": {
+                "values": { "a%2Eb": binary(&[1]) },
+                "login": { "owner": "ada", "at": date(at(3)), "label": "" },
+                "holder": binary(&[2; 32]),
+                "renewed": date(at(4)),
+                "cookie": i64::from(u32::MAX),
+            } }
+        );
     }
 
     /// MongoDB takes no empty update, and an empty replacement would be the end of the record.
@@ -145,22 +226,21 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_is_on_the_stored_value_of_its_key() {
-        let id = SessionId::from_bytes([7; 32]);
-        let filter = expected(&id, &Changes::new().expecting("$k", Some(&[1])), at(5));
-        assert_eq!(filter.get("values.%24k"), Some(&Bson::Binary(binary(&[1]))));
-        let filter = expected(&id, &Changes::new().expecting("$k", None), at(5));
-        assert_eq!(filter.get("values.%24k"), Some(&Bson::Document(doc! { "$exists": false })));
-        assert_eq!(expected(&id, &Changes::new(), at(5)), live(&id, at(5)));
-    }
-
-    #[test]
-    fn no_id_is_in_a_statement() {
-        let id = SessionId::from_bytes([7; 32]);
-        for statement in [of(&id), live(&id, at(5)), expired(&id, at(5)), rename(&id)] {
-            let bytes = statement.to_vec().unwrap();
-            assert!(bytes.windows(32).any(|window| window == id.digest()));
-            assert!(!bytes.windows(4).any(|window| window == [7; 4]));
-        }
+    fn conditions_are_on_the_stored_values_of_their_keys() {
+        let filter = held(&KEY, &verifier(1), at(5));
+        assert_eq!(filter.get("holder"), Some(&Bson::Binary(binary(&[1; 32]))));
+        assert_eq!(expected(filter.clone(), &Changes::new()), filter);
+        let changes = Changes::new().expecting("$k", Some(&[1]));
+        let one = expected(filter.clone(), &changes);
+        assert_eq!(one.get("values.%24k"), Some(&Bson::Binary(binary(&[1]))));
+        let several = expected(filter, &changes.expecting("$k", None));
+        let absent = Bson::Document(doc! { "$exists": false });
+        assert_eq!(
+            several.get_array("$and").unwrap(),
+            &[
+                Bson::Document(doc! { "values.%24k": binary(&[1]) }),
+                Bson::Document(doc! { "values.%24k": absent }),
+            ]
+        );
     }
 }

@@ -1,18 +1,30 @@
 //! Writes, and what to do when one fails.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use mongodb::bson::{Document, doc};
 use mongodb::error::Error as DriverError;
+use mongodb::options::ReadConcern;
 use session_core::Error;
 
-use crate::failure::{self, Fate};
-use crate::progress::Progress;
+use crate::client::Documents;
+use crate::failure::{self, Cause, Fate};
 
 /// How often a write is tried in all. The time limit ends it too.
 const TRIES: u32 = 4;
 
 /// The pause before the first repetition, in which a pool recovers; doubled with each one.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// The collection as one operation uses it.
+#[derive(Clone, Debug)]
+pub(crate) struct Sessions {
+    pub(crate) documents: Documents,
+    /// Whether a write of this operation may have been applied without our knowing.
+    unsettled: Arc<AtomicBool>,
+}
 
 /// Whether a write that may have been applied can be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,74 +38,106 @@ pub(crate) enum Repeat {
 /// A write that failed.
 #[derive(Debug)]
 pub(crate) struct WriteFailure {
-    pub(crate) error: DriverError,
+    error: DriverError,
     fate: Fate,
+    /// Whether an earlier attempt than the one that failed may have been applied.
+    repeated: bool,
 }
 
 impl WriteFailure {
-    /// Whether an attempt may have been applied after all.
-    pub(crate) fn is_doubtful(&self) -> bool {
-        self.fate == Fate::Unknown
+    /// Whether a document of the same `_id` is in the way.
+    pub(crate) fn is_duplicate_key(&self) -> bool {
+        failure::is_duplicate_key(&self.error)
+    }
+
+    /// Whether what is in the way may be what an earlier attempt left.
+    pub(crate) fn is_repeated(&self) -> bool {
+        self.repeated
     }
 }
 
 impl From<WriteFailure> for Error {
     fn from(failure: WriteFailure) -> Self {
-        failure::of_write(&failure.error, failure.fate)
+        // A refusal of the last attempt says nothing of the ones before.
+        let fate = if failure.repeated { Fate::Unknown } else { failure.fate };
+        failure::of_write(&failure.error, fate)
     }
 }
 
-/// A write that was answered.
-#[derive(Debug)]
-pub(crate) struct Written<T> {
-    pub(crate) answer: T,
-    /// Whether an earlier attempt may have been applied before this one.
-    pub(crate) repeated: bool,
-}
+impl Sessions {
+    /// The collection for an operation that tells by `unsettled` whether it may have written.
+    pub(crate) fn new(documents: Documents, unsettled: Arc<AtomicBool>) -> Self {
+        Self { documents, unsettled }
+    }
 
-/// Sends a write, and again if it never left, or if it may have been applied and repeating it does
-/// no harm.
-///
-/// The driver repeats writes itself, without doubt, where the server keeps book of them: a replica
-/// set or a sharded cluster does, a standalone server doesn't. This is for the latter, and for what
-/// the driver's single repetition leaves.
-pub(crate) async fn write<T, F>(
-    repeat: Repeat,
-    attempt: impl Fn() -> F,
-) -> Result<Written<T>, WriteFailure>
-where
-    F: Future<Output = Result<T, DriverError>>,
-{
-    let mut doubt = false;
-    let mut tries = 0;
-    loop {
-        Progress::begin(doubt);
-        let error = match attempt().await {
-            Ok(answer) => {
-                // After a repetition, the caller may have to look what the first attempt left.
-                if !doubt {
-                    Progress::settle();
-                }
-                return Ok(Written { answer, repeated: doubt });
-            }
-            Err(error) => error,
-        };
-        let fate = failure::fate(&error, Progress::current_reached());
-        tries += 1;
-        let again = match fate {
-            Fate::Unsent => true,
-            Fate::Unknown => repeat == Repeat::Harmless,
-            Fate::Refused => false,
-        };
-        doubt |= fate == Fate::Unknown;
-        if !again || tries == TRIES {
-            if !doubt {
-                Progress::settle();
-            }
-            let fate = if doubt { Fate::Unknown } else { fate };
-            return Err(WriteFailure { error, fate });
+    /// Whether there is a document that this filter finds; asks for no more.
+    ///
+    /// # Errors
+    /// In doubt if a write of this operation is.
+    pub(crate) async fn has(&self, filter: Document) -> Result<bool, Error> {
+        match self.documents.find_one(filter).projection(doc! { "_id": 1 }).await {
+            Ok(found) => Ok(found.is_some()),
+            Err(error) if self.is_unsettled() => Err(failure::in_doubt(Cause::of(&error))),
+            Err(error) => Err(failure::of_read(&error)),
         }
-        Progress::begin(doubt);
-        tokio::time::sleep(PAUSE * 2_u32.pow(tries - 1)).await;
+    }
+
+    /// Whether an attempt of this operation may have been applied without our knowing.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.unsettled.load(Ordering::Acquire)
+    }
+
+    /// Acknowledges what an earlier attempt of a write left, if a majority has it.
+    pub(crate) async fn confirm(&self, filter: Document) -> Result<(), Error> {
+        let find = self.documents.find_one(filter).projection(doc! { "_id": 1 });
+        match find.read_concern(ReadConcern::majority()).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(failure::in_doubt(Cause::new("not confirmed by a majority"))),
+            Err(error) => Err(failure::in_doubt(Cause::of(&error))),
+        }
+    }
+
+    /// Sends a write, and again if it was certainly not applied, or if it may have been and repeating it
+    /// does no harm.
+    ///
+    /// The driver repeats writes itself, without doubt, where the server keeps a record of them: a
+    /// replica set or a sharded cluster does, a standalone server doesn't. This is for the latter, and
+    /// for what the driver's single repetition leaves.
+    pub(crate) async fn write<T, F>(
+        &self,
+        repeat: Repeat,
+        attempt: impl Fn(Documents) -> F,
+    ) -> Result<T, WriteFailure>
+    where
+        F: Future<Output = Result<T, DriverError>>,
+    {
+        // An earlier write of the operation may have left it in doubt.
+        let mut doubt = self.is_unsettled();
+        let mut tries = 0;
+        loop {
+            self.unsettled.store(true, Ordering::Release);
+            let error = match attempt(self.documents.clone()).await {
+                Ok(done) => {
+                    // After a repetition, the caller may have to look what the first attempt left.
+                    self.unsettled.store(doubt, Ordering::Release);
+                    return Ok(done);
+                }
+                Err(error) => error,
+            };
+            let fate = failure::fate(&error);
+            tries += 1;
+            let again = match fate {
+                Fate::Unsent => true,
+                Fate::Unknown => repeat == Repeat::Harmless,
+                Fate::Refused => false,
+            };
+            let repeated = doubt;
+            doubt |= fate == Fate::Unknown;
+            self.unsettled.store(doubt, Ordering::Release);
+            if !again || tries == TRIES {
+                return Err(WriteFailure { error, fate, repeated });
+            }
+            tokio::time::sleep(PAUSE * 2_u32.pow(tries - 1)).await;
+        }
     }
 }

@@ -81,9 +81,14 @@ impl Demo {
         sessions.as_u64()
     }
 
-    /// Waits until it has printed a line with this text, and answers the line.
+    /// Waits until it has printed a line with this text, and returns the first such line.
     pub(crate) fn wait_for(&self, text: &str) -> String {
         self.printed.wait_for(text)
+    }
+
+    /// Waits until it has printed so many lines with this text.
+    pub(crate) fn wait_for_lines(&self, text: &str, count: usize) {
+        self.printed.wait_for_lines(text, count);
     }
 
     /// Sends a signal.
@@ -131,13 +136,21 @@ impl Printed {
         })
     }
 
-    /// Waits for a line with this text, and answers the line.
+    /// Waits for a line with this text, and returns the first such line.
     pub(crate) fn wait_for(&self, text: &str) -> String {
+        self.wait_for_lines(text, 1).swap_remove(0)
+    }
+
+    /// Waits for so many lines with this text, and returns all such lines.
+    fn wait_for_lines(&self, text: &str, count: usize) -> Vec<String> {
+        let found = |lines: &str| -> Vec<String> {
+            lines.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+        };
         let lines = self.lines.lock().unwrap();
-        let missing = |lines: &mut String| !lines.lines().any(|line| line.contains(text));
+        let missing = |lines: &mut String| found(lines).len() < count;
         let (lines, timeout) = self.more.wait_timeout_while(lines, PATIENCE, missing).unwrap();
-        assert!(!timeout.timed_out(), "{text:?} was never printed, only: {lines}");
-        lines.lines().find(|line| line.contains(text)).expect("is there").to_owned()
+        assert!(!timeout.timed_out(), "{text:?} was not printed {count} times, only: {lines}");
+        found(&lines)
     }
 }
 

@@ -108,11 +108,7 @@ fn ours_is_found_among_other_cookies() {
 fn nonsense_about_our_cookie_is_nobodys() {
     let demo = Demo::start(&[]);
     let (mut visitor, id) = counted(&demo);
-    let (_, other) = counted(&demo);
     for lines in [
-        format!("Cookie: {COOKIE}={id}; {COOKIE}={other}\r\n"),
-        format!("Cookie: {COOKIE}={id}\r\nCookie: {COOKIE}={other}\r\n"),
-        format!("Cookie: {COOKIE}={id}; {COOKIE}=\r\n"),
         format!("Cookie: {COOKIE}\r\n"),
         format!("Cookie: {}={id}\r\n", COOKIE.to_lowercase()),
         format!("Cookie: {COOKIE}x={id}\r\n"),
@@ -124,6 +120,68 @@ fn nonsense_about_our_cookie_is_nobodys() {
         is_anonymous(&demo, lines.as_bytes());
     }
     assert_eq!(visitor.get("/count").line(), "2");
+}
+
+/// A cookie of ours may be left from another path or time, or be planted.
+#[test]
+fn the_only_live_session_among_several_ids_is_the_visitors() {
+    let demo = Demo::start(&[]);
+    let (_, id) = counted(&demo);
+    let (mut gone, ended) = counted(&demo);
+    gone.post("/logout", "").expect(303);
+    let unknown = "A".repeat(43);
+    let mut visits = 1;
+    for other in [ended.as_str(), &unknown, "malformed", ""] {
+        for lines in [
+            format!("Cookie: {COOKIE}={id}; {COOKIE}={other}\r\n"),
+            format!("Cookie: {COOKIE}={other}; {COOKIE}={id}\r\n"),
+            format!("Cookie: {COOKIE}={other}\r\nCookie: {COOKIE}={id}\r\n"),
+        ] {
+            visits += 1;
+            let answer = demo.visitor().send_with("GET", "/count", &lines, "").expect(200);
+            assert_eq!(answer.no_cookie().line(), visits.to_string(), "{lines}");
+        }
+    }
+    assert_eq!(demo.sessions(), 1);
+}
+
+/// Which of them is the visitor's, nobody knows; a login tells.
+#[test]
+fn several_live_sessions_are_nobodys_until_a_login_ends_them() {
+    let demo = Demo::start(&[]);
+    let (mut one, two) = (counted(&demo).0, counted(&demo).1);
+    let both = format!("Cookie: {COOKIE}={}; {COOKIE}={two}\r\n", one.id());
+    let send = |method, target, body| demo.visitor().send_with(method, target, &both, body);
+    for _ in 0..3 {
+        assert_eq!(send("GET", "/whoami", "").expect(200).no_cookie().line(), "anonymous");
+        assert_eq!(send("GET", "/values", "").expect(200).no_cookie().line(), "{}");
+        assert_eq!(send("GET", "/count", "").expect(200).no_cookie().line(), "1");
+        send("PUT", "/values/x", "1").expect(409).no_cookie().line();
+    }
+    assert_eq!(demo.sessions(), 2);
+    assert_eq!(one.get("/count").line(), "2");
+
+    let answer = send("POST", "/login", "username=ada").expect(303);
+    let cookie = answer.header("set-cookie").expect("a new session");
+    let (pair, _) = cookie.split_once(';').expect("has attributes");
+    let mut visitor = demo.visitor();
+    visitor.cookie = Some(pair.to_owned());
+    assert_eq!(visitor.get("/whoami").line(), "ada");
+    assert_eq!(demo.sessions(), 1);
+    // The browser may go on to send the stale one beside the new one.
+    let stale = format!("Cookie: {COOKIE}={two}; {pair}\r\n");
+    let answer = demo.visitor().send_with("GET", "/whoami", stale, "").expect(200).no_cookie();
+    assert_eq!(answer.line(), "ada");
+}
+
+#[test]
+fn a_logout_with_several_live_sessions_ends_them() {
+    let demo = Demo::start(&[]);
+    let (one, two) = (counted(&demo).1, counted(&demo).1);
+    let both = format!("Cookie: {COOKIE}={one}; {COOKIE}={two}\r\n");
+    let answer = demo.visitor().send_with("POST", "/logout", both, "").expect(303);
+    assert!(answer.header("set-cookie").is_some_and(|set| set.starts_with("__Host-id=;")));
+    assert_eq!(demo.sessions(), 0);
 }
 
 #[test]

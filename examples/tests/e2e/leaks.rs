@@ -89,7 +89,8 @@ pub(crate) fn nothing_leaks(arguments: &[&str]) {
     let (status, printed) = demo.wait();
     assert!(status.success());
     assert!(printed.contains("session created"), "it logs: {printed}");
-    for secret in ids.iter().map(String::as_str).chain([NAME, VALUE]) {
+    let secrets = ids.iter().map(|id| secret(id));
+    for secret in secrets.chain([NAME, VALUE]) {
         assert!(!printed.contains(secret), "{secret} is in: {printed}");
     }
 }
@@ -107,5 +108,31 @@ fn the_header_transport_prints_none_either() {
     demo.signal("TERM");
     let (_, printed) = demo.wait();
     assert!(printed.contains("session created"), "it logs: {printed}");
-    assert!(!printed.contains(&id) && !printed.contains(VALUE), "{printed}");
+    assert!(!printed.contains(secret(&id)) && !printed.contains(VALUE), "{printed}");
+}
+
+/// The length of the part of an id that names the session and opens nothing.
+const KEY: usize = 16;
+
+/// The part of an id that opens the session.
+fn secret(id: &str) -> &str {
+    &id[KEY..]
+}
+
+/// So a visit can be followed through its logins.
+#[test]
+fn the_log_names_a_session_by_its_key_which_stays_the_same() {
+    let demo = Demo::start_logging("debug", &[]);
+    let mut visitor = demo.visitor();
+    visitor.get("/count");
+    let before = visitor.id();
+    visitor.post("/login", "username=ada").expect(303);
+    let after = visitor.id();
+    assert_eq!(before[..KEY], after[..KEY]);
+    assert_ne!(secret(&before), secret(&after));
+    visitor.post("/logout", "").expect(303);
+    for event in ["session created", "session has a new id", "session ended"] {
+        let line = demo.wait_for(event);
+        assert!(line.contains(&format!("session={}", &after[..KEY])), "{line}");
+    }
 }

@@ -33,6 +33,9 @@ fn a_name_that_is_no_name_is_refused_and_leaves_no_trace() {
     {
         visitor.post("/login", form).expect(400).no_cookie().line();
     }
+    for ms in ["", "-1", "60001", "x", "1.5"] {
+        visitor.post(&format!("/login?ms={ms}"), "username=ada").expect(400).no_cookie().line();
+    }
     visitor.post("/login", b"username=\xff").expect(400).no_cookie();
     assert_eq!(demo.sessions(), 0);
 }
@@ -45,19 +48,26 @@ fn a_name_over_the_limits_is_refused_and_the_session_stays() {
     visitor.post("/login", &endless).expect(413).no_cookie().line();
     assert_eq!(demo.sessions(), 0);
     visitor.get("/count");
-    visitor.post("/login", &endless).expect(413).no_cookie();
+    let id = visitor.id();
+    // An owner has 1,024 bytes at most.
+    for name in [endless, format!("username={}", "a".repeat(1_025))] {
+        visitor.post("/login", name).expect(413).no_cookie();
+    }
+    assert_eq!(visitor.id(), id);
     assert_eq!(visitor.get("/whoami").line(), "anonymous");
     assert_eq!(visitor.get("/count").line(), "2");
 }
 
-/// The welcome no longer fits beside the name: no reason to lose the session.
+/// The welcome does not fit beside the name: no reason to refuse the login.
 #[test]
 fn a_name_that_leaves_no_room_for_the_message_logs_in_all_the_same() {
     let demo = Demo::start(&[]);
     let mut visitor = demo.visitor();
-    visitor.get("/count");
-    visitor.post("/login", format!("username={}", "a".repeat(40_000))).expect(303);
-    assert_eq!(visitor.get("/whoami").line().len(), 40_000);
+    visitor.put("/values/draft", format!("\"{}\"", "x".repeat(64_000))).expect(204);
+    let old = visitor.id();
+    visitor.post("/login", format!("username={}", "a".repeat(1_000))).expect(303);
+    assert_ne!(visitor.id(), old);
+    assert_eq!(visitor.get("/whoami").line().len(), 1_000);
     assert_eq!(visitor.get("/flash").line(), "[]");
 }
 
@@ -69,17 +79,54 @@ fn logging_out_ends_the_session_and_clears_the_cookie() {
     let old = visitor.id();
     let answer = visitor.post("/logout", "").expect(303);
     assert_eq!(answer.header("location"), Some("/"));
-    assert_eq!(
-        answer.header("set-cookie"),
-        Some(
-            "__Host-id=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0; \
-             Expires=Thu, 01 Jan 1970 00:00:00 GMT"
-        )
-    );
+    assert_eq!(answer.header("set-cookie"), Some(CLEARED));
     assert_eq!(demo.sessions(), 0);
     assert_eq!(visitor.with_id(&old).get("/whoami").line(), "anonymous");
-    // Nothing is left to clear for an id that is no session's.
-    visitor.with_id(&old).post("/logout", "").expect(303).no_cookie();
+}
+
+const CLEARED: &str = "__Host-id=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0; \
+                       Expires=Thu, 01 Jan 1970 00:00:00 GMT";
+
+#[test]
+fn logging_out_clears_a_cookie_that_opens_nothing() {
+    let demo = Demo::start(&[]);
+    let mut visitor = demo.visitor();
+    visitor.post("/login", "username=ada").expect(303);
+    let ended = visitor.id();
+    visitor.post("/logout", "").expect(303);
+    let unknown = "A".repeat(43);
+    for id in [ended.as_str(), &unknown, "malformed", ""] {
+        let answer = visitor.with_id(id).post("/logout", "").expect(303);
+        assert_eq!(answer.header("set-cookie"), Some(CLEARED), "{id:?}");
+    }
+    // Without a cookie there is nothing to clear.
+    visitor.post("/logout", "").expect(303).no_cookie();
+}
+
+#[test]
+fn greeting_leaves_headers_and_sessions_alone() {
+    let demo = Demo::start(&[]);
+    let mut visitor = demo.visitor();
+    let answer = visitor.get("/hello").expect(200).no_cookie();
+    assert_eq!(answer.line(), "hello stranger");
+    assert_eq!(answer.header("content-type"), None);
+    assert_eq!(demo.sessions(), 0);
+    visitor.post("/login", "username=Ada+L%C3%B6velace").expect(303);
+    assert_eq!(visitor.get("/hello").expect(200).no_cookie().line(), "hello Ada Lövelace");
+}
+
+#[test]
+fn another_users_login_starts_empty() {
+    let demo = Demo::start(&[]);
+    let mut visitor = demo.visitor();
+    visitor.post("/login", "username=ada").expect(303);
+    visitor.put("/values/cart", "[1]").expect(204);
+    visitor.post("/login", "username=ada").expect(303);
+    assert_eq!(visitor.get("/values/cart").expect(200).line(), "[1]");
+    visitor.post("/login", "username=grace").expect(303);
+    assert_eq!(visitor.get("/values").line(), "{\"username\":\"grace\"}");
+    assert_eq!(visitor.get("/flash").line(), "[\"welcome grace\"]");
+    assert_eq!(demo.sessions(), 1);
 }
 
 #[test]

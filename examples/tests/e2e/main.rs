@@ -7,6 +7,7 @@ mod curl;
 mod demo;
 mod flags;
 mod hostile;
+mod late;
 #[cfg(unix)] // It ends the demo by a signal; so do the next two.
 mod leaks;
 mod login;

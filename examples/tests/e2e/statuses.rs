@@ -5,6 +5,7 @@ use crate::demo::Demo;
 /// Requests that leave a visitor without a session as he is.
 const UNTOUCHED: &[(&str, &str, u16)] = &[
     ("GET", "/whoami", 200),
+    ("GET", "/hello", 200),
     ("GET", "/private", 303),
     ("GET", "/login", 200),
     ("GET", "/values", 200),
@@ -13,6 +14,7 @@ const UNTOUCHED: &[(&str, &str, u16)] = &[
     ("GET", "/flash", 200),
     ("GET", "/stats", 200),
     ("HEAD", "/whoami", 200),
+    ("HEAD", "/hello", 200),
     ("HEAD", "/private", 303),
     ("HEAD", "/login", 200),
     ("HEAD", "/values", 200),
@@ -58,7 +60,7 @@ fn many_requests_leave_a_visitor_without_a_session_as_he_is() {
 fn a_wrong_method_is_told_the_right_ones() {
     let demo = Demo::start(&[]);
     for (allowed, targets) in [
-        ("GET, HEAD", &["/", "/count", "/whoami", "/private", "/values", "/stats"][..]),
+        ("GET, HEAD", &["/", "/count", "/whoami", "/hello", "/private", "/values", "/stats"][..]),
         ("GET, HEAD, POST", &["/login", "/flash"]),
         ("GET, HEAD, PUT, DELETE", &["/values/x", "/values/"]),
         ("POST", &["/logout", "/add/x", "/slow/x", "/regenerate", "/remember"]),

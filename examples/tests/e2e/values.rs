@@ -1,5 +1,6 @@
 //! Values, as JSON.
 
+use crate::client::COOKIE;
 use crate::demo::Demo;
 
 #[test]
@@ -146,6 +147,19 @@ fn messages_come_once_and_in_order_and_are_no_values() {
     let answer = visitor.get("/flash").expect(200).no_cookie();
     assert_eq!(answer.json(), serde_json::json!(["one", "<b>two</b>", "a=b&c=d", ""]));
     assert_eq!(visitor.get("/flash").line(), "[]");
+
+    // Nobody may ever see these.
+    visitor.post("/flash", "four").expect(204);
+    for target in ["/flash", "/"] {
+        visitor.send("HEAD", target, "").expect(200);
+        let cookie = format!("Cookie: {COOKIE}={}\r\n", visitor.id());
+        for purpose in ["prefetch", "prefetch;prerender"] {
+            let ahead = format!("{cookie}Sec-Purpose: {purpose}\r\n");
+            let answer = visitor.send_with("GET", target, ahead, "").expect(200);
+            assert!(!answer.body.contains("four"), "{answer:?}");
+        }
+    }
+    assert_eq!(visitor.get("/flash").line(), "[\"four\"]");
 
     visitor.post("/flash?form=message", "message=%3Ci%3Ethree+%26%3C%2Fi%3E").expect(303);
     let page = visitor.get("/").body;

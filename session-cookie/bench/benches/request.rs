@@ -70,12 +70,12 @@ fn fill(content: Content, mut set: impl FnMut(&str, &dyn Value)) {
 
 /// A value that both encoders take.
 trait Value {
-    fn ours(&self, session: &session_core::LoadedSession<'_>, key: &str);
+    fn ours(&self, session: &session_core::LoadedSession, key: &str);
     fn peers(&self, session: &PeerSession, key: &str);
 }
 
 impl<T: Serialize> Value for T {
-    fn ours(&self, session: &session_core::LoadedSession<'_>, key: &str) {
+    fn ours(&self, session: &session_core::LoadedSession, key: &str) {
         session.set(key, self).expect("fits");
     }
 

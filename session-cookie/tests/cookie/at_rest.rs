@@ -1,36 +1,52 @@
-//! What a store sees of encrypted records, and what becomes of those that are damaged.
+//! What a store sees of encrypted records, what encryption asks of the store, and what becomes of
+//! records that somebody else has written.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_lite::future::block_on;
-use parking_lot::Mutex;
-use session_cookie::{EncryptedProvider, KeyRing};
-use session_core::{
-    Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token, Values,
+use session_cookie::{EncryptedProvider, KeyRing, SignedProvider};
+use session_core::provider::{
+    Changes, ExpiryChange, Login, NewSecret, Provider, Record, Token, Touch, Values, Verifier,
 };
+use session_core::{Error, SessionId, SessionKey};
 
-use crate::rotation::Scratch;
-use crate::site::{START, Site, Visitor, key, key_option};
+use crate::shelf::Shelf;
+use crate::site::{START, Site, Visitor, key};
 
-const SECRETS: [&str; 4] =
-    ["ada.lovelace@example.org", "a very long value, easily found", "owner-4711", "another owner"];
+pub(crate) const SECRETS: [&str; 5] = [
+    "ada.lovelace@example.org",
+    "a very long value, easily found",
+    "owner-4711",
+    "another owner",
+    "the blue telephone",
+];
+
+fn ring(keys: &[u8]) -> KeyRing {
+    let keys: Vec<_> = keys.iter().map(|n| key(*n)).collect();
+    KeyRing::new(&keys).expect("the keys are right")
+}
+
+/// A site with encrypted sessions in this store.
+fn site(store: &Arc<Shelf>, keys: &[u8]) -> Site {
+    Site::over(EncryptedProvider::new(Arc::clone(store), ring(keys)))
+}
 
 /// A session that goes through everything that writes.
-fn use_it(site: &Site) -> Visitor {
+pub(crate) fn use_it(site: &Site) -> Visitor {
     let stranger = Visitor::default();
     let ((), visitor) = site
         .request(&stranger, async |session| {
             session.set("mail", SECRETS[0])?;
-            session.set_owner(Some(SECRETS[2]))
+            session.log_in(SECRETS[2])
         })
         .unwrap();
     let ((), visitor) = site
         .request(&visitor, async |session| {
+            session.log_in(SECRETS[3])?;
+            session.label(SECRETS[4])?;
+            session.set("mail", SECRETS[0])?;
             session.set("text", SECRETS[1])?;
-            session.set_owner(Some(SECRETS[3]))?;
-            session.regenerate().await?;
             session
                 .update("mails", |mails: Option<Vec<String>>| {
                     let mut mails = mails.unwrap_or_default();
@@ -44,7 +60,7 @@ fn use_it(site: &Site) -> Visitor {
     visitor
 }
 
-fn is_whole(site: &Site, visitor: &Visitor) {
+pub(crate) fn is_whole(site: &Site, visitor: &Visitor) {
     let read = site.request(visitor, async |session| {
         assert_eq!(session.get::<String>("mail")?.as_deref(), Some(SECRETS[0]));
         assert_eq!(session.get::<String>("text")?.as_deref(), Some(SECRETS[1]));
@@ -55,136 +71,284 @@ fn is_whole(site: &Site, visitor: &Visitor) {
     read.unwrap();
 }
 
-fn contains(bytes: &[u8], text: &str) -> bool {
-    bytes.windows(text.len()).any(|window| window == text.as_bytes())
-}
-
-/// The bytes of all files below a directory, with their paths.
-fn files(directory: &Path, found: &mut BTreeMap<std::path::PathBuf, Vec<u8>>) {
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => files(&path, found),
-            false => drop(found.insert(path.clone(), std::fs::read(&path).unwrap())),
-        }
+#[test]
+fn the_store_has_no_value_no_owner_and_no_label() {
+    let store = Arc::new(Shelf::default());
+    let plain = Site::over(Arc::clone(&store));
+    let visitor = use_it(&plain);
+    is_whole(&plain, &visitor);
+    for secret in [SECRETS[0], SECRETS[1], SECRETS[3], SECRETS[4]] {
+        assert!(store.contains(secret), "without encryption it is there: {secret}");
     }
+
+    let store = Arc::new(Shelf::default());
+    let encrypted = site(&store, &[1]);
+    let visitor = use_it(&encrypted);
+    is_whole(&encrypted, &visitor);
+    assert_eq!(store.records.lock().len(), 1);
+    for secret in SECRETS {
+        assert!(!store.contains(secret), "{secret}");
+    }
+    assert!(store.contains("mails"), "keys are readable, as documented");
 }
 
 #[test]
-fn no_file_has_a_value_or_an_owner() {
-    for (provider, readable) in [("file", true), ("encrypted+file", false)] {
-        let directory = Scratch::new();
-        let path = directory.0.display();
-        let source = match readable {
-            true => format!("path={path}"),
-            false => format!("path={path}&{}", key_option(1)),
-        };
-        let site = Site::open(provider, &source);
-        let visitor = use_it(&site);
-        is_whole(&site, &visitor);
-        let mut found = BTreeMap::new();
-        files(&directory.0, &mut found);
-        assert!(!found.is_empty());
-        for secret in &SECRETS[..2] {
-            let there = found.iter().any(|(path, bytes)| {
-                contains(bytes, secret) || contains(path.as_os_str().as_encoded_bytes(), secret)
-            });
-            assert_eq!(there, readable, "{provider}: {secret}");
-        }
-        let owner = found.values().any(|bytes| contains(bytes, SECRETS[3]));
-        assert_eq!(owner, readable, "{provider}: the owner");
-        let old_owner = found.values().any(|bytes| contains(bytes, SECRETS[2]));
-        assert!(readable || !old_owner, "{provider}: the owner before");
+fn equal_owners_are_equal_in_the_store_and_different_ones_are_not() {
+    let store = Arc::new(Shelf::default());
+    let site = site(&store, &[1]);
+    for owner in ["ada", "ada", "bob"] {
+        site.request(&Visitor::default(), async |session| session.log_in(owner)).unwrap();
     }
+    let records = store.records.lock();
+    let mut owners: Vec<&str> = records.values().filter_map(Record::owner).collect();
+    owners.sort_unstable();
+    owners.dedup();
+    assert_eq!(owners.len(), 2);
 }
 
 #[test]
-fn another_key_is_a_clear_error_and_the_key_behind_it_is_enough() {
-    let directory = Scratch::new();
-    let site = |keys: &str| {
-        Site::open("encrypted+file", &format!("path={}&{keys}", directory.0.display()))
+fn a_key_that_was_taken_out_makes_an_anonymous_visitor_who_can_log_out() {
+    let store = Arc::new(Shelf::default());
+    let visitor = use_it(&site(&store, &[1]));
+    let wrong = site(&store, &[2]);
+    let (mail, after) =
+        wrong.request(&visitor, async |session| session.get::<String>("mail")).unwrap();
+    assert_eq!(mail, None);
+    assert_eq!(after, visitor, "nothing is announced");
+    assert_eq!(wrong.manager.stats().unreadable, 1);
+    is_whole(&site(&store, &[1]), &visitor);
+
+    let ((), after) = wrong.request(&visitor, async |session| session.destroy().await).unwrap();
+    assert_eq!(after, Visitor::default(), "the cookie is cleared");
+    let ((), fresh) = wrong.request(&visitor, async |session| session.log_in("ada")).unwrap();
+    assert_ne!(fresh, visitor);
+}
+
+/// Whoever ends sessions by their keys can end one that can't be read.
+#[test]
+fn a_record_under_an_unknown_key_can_be_destroyed() {
+    let store = Arc::new(Shelf::default());
+    use_it(&site(&store, &[1]));
+    let (key, _) = store.only();
+    let wrong = EncryptedProvider::new(Arc::clone(&store), ring(&[2]));
+    let token = Token::from(SessionId::new(key, *SessionId::generate().unwrap().secret()));
+    let loaded = block_on(wrong.load(&token, START)).unwrap_err();
+    assert!(loaded.to_string().contains("not in the key ring"), "{loaded}");
+    block_on(wrong.destroy(&key, START, START)).unwrap();
+    assert!(store.records.lock().is_empty());
+}
+
+#[test]
+fn each_operation_is_one_of_the_store() {
+    let store = Arc::new(Shelf::default());
+    let site = site(&store, &[1]);
+    let count = |n: Option<u64>| n.unwrap_or(0) + 1;
+    let ((), visitor) =
+        site.request(&Visitor::default(), async |session| session.set("user", "ada")).unwrap();
+    assert_eq!(store.calls(), ["create"]);
+    site.request(&visitor, async |session| session.get::<String>("user")).unwrap();
+    assert_eq!(store.calls(), ["load"]);
+    site.request(&visitor, async |session| session.set("cart", &1)).unwrap();
+    assert_eq!(store.calls(), ["load", "save"]);
+    let update = async |session: session_core::LoadedSession| session.update("n", count).await;
+    assert_eq!(site.request(&visitor, update).unwrap().0, 1);
+    assert_eq!(store.calls(), ["load", "save"]);
+    let twice = async |session: session_core::LoadedSession| {
+        session.update("n", count).await?;
+        session.set("n2", &1)?;
+        session.save().await?;
+        session.update("n", count).await
     };
-    let visitor = use_it(&site(&key_option(1)));
-    let wrong = site(&key_option(2));
-    for result in [
-        wrong.request(&visitor, async |session| session.set("a", &1)),
-        wrong.request(&visitor, async |_| Ok(())),
-    ] {
-        let error = result.unwrap_err();
-        assert!(error.to_string().contains("not in the key ring"), "{error}");
-        assert!(matches!(error, Error::Config(_)));
-    }
-    let both = site(&format!("{}&{}", key_option(2), key_option(1)));
+    assert_eq!(site.request(&visitor, twice).unwrap().0, 3);
+    assert_eq!(store.calls(), ["load", "save", "save", "save"], "each builds on the one before");
+    let login = async |session: session_core::LoadedSession| {
+        session.log_in("ada")?;
+        session.label("telephone")?;
+        session.set("cart", &2)
+    };
+    let ((), visitor) = site.request(&visitor, login).unwrap();
+    assert_eq!(store.calls(), ["load", "save"]);
+    let ((), visitor) = site.request(&visitor, async |session| session.regenerate()).unwrap();
+    assert_eq!(store.calls(), ["load", "save"]);
+    let other = async |session: session_core::LoadedSession| session.log_in("bob");
+    let ((), visitor) = site.request(&visitor, other).unwrap();
+    assert_eq!(store.calls(), ["load", "save"]);
+    assert_eq!(store.only().1.values.len(), 1, "another owner's values are gone, but for the seal");
+    site.clock.advance(Duration::from_secs(600));
+    site.request(&visitor, async |session| session.get::<u64>("n")).unwrap();
+    assert_eq!(store.calls(), ["load", "touch"]);
+    site.request(&visitor, async |session| session.destroy().await).unwrap();
+    assert_eq!(store.calls(), ["load", "destroy"]);
+}
+
+/// A session of key 1, after which key 2 was put before it.
+fn rotated() -> (Arc<Shelf>, Site, Visitor) {
+    let store = Arc::new(Shelf::default());
+    let visitor = use_it(&site(&store, &[1]));
+    let both = site(&store, &[2, 1]);
     is_whole(&both, &visitor);
-    // A touch encrypts it anew: then the new key alone will do.
-    both.clock.advance(std::time::Duration::from_secs(600));
-    is_whole(&both, &visitor);
-    let new = site(&key_option(2));
-    new.clock.advance(std::time::Duration::from_secs(600));
-    is_whole(&new, &visitor);
-    let old = site(&key_option(1));
-    assert!(old.request(&visitor, async |_| Ok(())).is_err(), "and the old one will not");
+    store.calls();
+    (store, both, visitor)
 }
 
 #[test]
-fn both_wrappers_share_one_ring_around_one_store() {
-    let directory = Scratch::new();
-    let source = format!("path={}&{}", directory.0.display(), key_option(1));
-    let site = Site::open("signed+encrypted+file", &source);
+fn after_a_rotation_one_save_moves_everything_to_the_new_key() {
+    let (store, both, visitor) = rotated();
+    let ((), visitor) = both.request(&visitor, async |session| session.set("new", &1)).unwrap();
+    assert_eq!(store.calls(), ["load", "save"]);
+    is_whole(&site(&store, &[2]), &visitor);
+    let old = site(&store, &[1]);
+    assert_eq!(old.request(&visitor, async |session| session.get::<u64>("new")).unwrap().0, None);
+    store.calls();
+    both.request(&visitor, async |session| session.set("new", &2)).unwrap();
+    assert_eq!(store.calls(), ["load", "save"], "once");
+}
+
+#[test]
+fn after_a_rotation_one_touch_moves_everything_to_the_new_key() {
+    let (store, both, visitor) = rotated();
+    both.clock.advance(Duration::from_secs(600));
+    is_whole(&both, &visitor);
+    assert_eq!(store.calls(), ["load", "save"]);
+    let new = site(&store, &[2]);
+    new.clock.advance(Duration::from_secs(600));
+    is_whole(&new, &visitor);
+    let (_, record) = store.only();
+    assert_eq!(record.used, START.saturating_add(Duration::from_secs(600)), "it was touched, too");
+    both.clock.advance(Duration::from_secs(600));
+    store.calls();
+    is_whole(&both, &visitor);
+    assert_eq!(store.calls(), ["load", "touch"], "once");
+}
+
+#[test]
+fn after_a_rotation_a_login_and_an_update_are_one_save_each() {
+    let (store, both, visitor) = rotated();
+    let update = async |session: session_core::LoadedSession| {
+        session.update("n", |n: Option<u64>| n.unwrap_or(0) + 1).await
+    };
+    let (n, visitor) = both.request(&visitor, update).unwrap();
+    assert_eq!((n, store.calls()), (1, vec!["load", "save"]));
+    is_whole(&site(&store, &[2]), &visitor);
+
+    let (store, both, visitor) = rotated();
+    let ((), visitor) = both.request(&visitor, async |session| session.log_in(SECRETS[3])).unwrap();
+    assert_eq!(store.calls(), ["load", "save"]);
+    is_whole(&site(&store, &[2]), &visitor);
+}
+
+/// A request that had loaded the record before another one moved it or changed it.
+#[test]
+fn moving_to_the_new_key_undoes_nothing_that_happens_meanwhile() {
+    let (store, both, visitor) = rotated();
+    let slow = both.request(&visitor, async |session| {
+        session.set("slow", &1)?;
+        let other = site(&store, &[1]);
+        other.request_async(&visitor, async |session| session.set("text", "changed")).await
+    });
+    let (_, visitor) = slow.unwrap();
+    let read = async |session: session_core::LoadedSession| {
+        Ok((session.get::<u64>("slow")?, session.get::<String>("text")?))
+    };
+    let (read, _) = site(&store, &[2]).request(&visitor, read).unwrap();
+    assert_eq!(read, (Some(1), Some("changed".to_owned())));
+}
+
+/// The touch that moves a record to the new key loses to a login: the request learns of it as from any
+/// other, and the new id is not overwritten.
+#[test]
+fn a_touch_that_moves_a_record_leaves_a_new_id_alone() {
+    let (store, both, visitor) = rotated();
+    both.clock.advance(Duration::from_secs(600));
+    let (_, before) = store.only();
+    let stranger = Verifier::from_bytes([7; 32]);
+    store.before_the_next_save(move |record| record.holder = stranger);
+    let ((), after) = both.request(&visitor, async |_| Ok(())).unwrap();
+    assert_eq!(after, visitor, "nothing is announced");
+    let (_, record) = store.only();
+    assert!(record.holder == stranger);
+    assert_eq!(record.values, before.values);
+    assert_eq!(store.calls(), ["load", "save", "touch"]);
+}
+
+/// A new id repeats the login as it was loaded; a login that came meanwhile stays.
+#[test]
+fn a_new_id_and_a_login_at_once_leave_a_record_that_can_be_read() {
+    let (_store, provider) = encrypted();
+    let (id, token) = stored(&provider);
+    let holder = provider.verifier(&token, "");
+    let [seen, stale] =
+        [(); 2].map(|()| block_on(provider.load(&token, START)).unwrap().unwrap().note);
+    let mut labelled = Changes::new();
+    let login = Login { owner: "ada".into(), at: START, label: "telephone".into() };
+    labelled.login = Some(Some(Box::new(login.clone())));
+    labelled.seen = seen;
+    block_on(provider.save(&token, &holder, &labelled, START)).unwrap();
+    // Another process had loaded the record before that.
+    let new = Token::from(provider.renewed_id(&id).unwrap());
+    let mut renewed = Changes::new();
+    let new_holder = provider.verifier(&new, "");
+    renewed.secret =
+        Some(Box::new(NewSecret { token: new.clone(), holder: new_holder, at: START }));
+    renewed.seen = stale;
+    block_on(provider.save(&token, &holder, &renewed, START)).unwrap();
+    let record = block_on(provider.load(&new, START)).unwrap().expect("is there");
+    assert!(record.holder == new_holder);
+    assert_eq!(record.login.as_deref(), Some(&login));
+}
+
+#[test]
+fn both_wrappers_share_one_store() {
+    let store = Arc::new(Shelf::default());
+    let encrypted = EncryptedProvider::new(Arc::clone(&store), ring(&[1]));
+    let site = Site::over(SignedProvider::new(encrypted, ring(&[1])));
     let visitor = use_it(&site);
     is_whole(&site, &visitor);
     assert_eq!(visitor.text().len(), 67);
-    let mut found = BTreeMap::new();
-    files(&directory.0, &mut found);
-    assert!(!found.values().any(|bytes| SECRETS.iter().any(|secret| contains(bytes, secret))));
+    assert!(!SECRETS.iter().any(|secret| store.contains(secret)));
 }
 
-/// A store that anybody can write to.
-#[derive(Debug, Default)]
-struct Open(Mutex<BTreeMap<SessionId, Record>>);
-
-fn encrypted() -> (Arc<Open>, EncryptedProvider<Arc<Open>>) {
-    let store = Arc::new(Open::default());
-    (store.clone(), EncryptedProvider::new(store, KeyRing::new(&[key(1)]).unwrap()))
+fn encrypted() -> (Arc<Shelf>, EncryptedProvider<Arc<Shelf>>) {
+    let store = Arc::new(Shelf::default());
+    (Arc::clone(&store), EncryptedProvider::new(store, ring(&[1])))
 }
 
-fn record() -> Record {
-    Record {
-        created: START,
-        expires: START.saturating_add(std::time::Duration::from_secs(60)),
-        owner: Some("ada".into()),
-        values: [("a", &b"\xa3one"[..]), ("b", b"\xa3two")].into_iter().collect(),
-    }
+fn record(holder: Verifier) -> Record {
+    let mut record = Record::new(holder, START, START.saturating_add(Duration::from_secs(60)));
+    let login = Login { owner: "ada".into(), at: START, label: "laptop".into() };
+    record.login = Some(Box::new(login));
+    record.values = [("a", &b"\xa3one"[..]), ("b", b"\xa3two")].into_iter().collect();
+    record
 }
 
-fn stored(provider: &impl Provider) -> Token {
+fn stored(provider: &impl Provider) -> (SessionId, Token) {
     let id = SessionId::generate().unwrap();
-    block_on(provider.create(&id, record(), START)).unwrap()
+    let token = Token::from(id);
+    let holder = provider.verifier(&token, "");
+    block_on(provider.create(&id, record(holder), START)).unwrap();
+    (id, token)
 }
 
 /// Absent, as the manager takes it: unreadable to load, gone for everything that writes.
 fn is_absent(provider: &impl Provider, token: &Token, what: &str) {
     let loaded = block_on(provider.load(token, START));
     assert!(matches!(loaded, Err(Error::Unreadable { .. })), "{what}: {loaded:?}");
-    let saved = block_on(provider.save(token, &Changes::new(), START));
+    let holder = provider.verifier(token, "");
+    let saved = block_on(provider.save(token, &holder, &Changes::new(), START));
     assert!(matches!(saved, Err(Error::Gone)), "{what}: {saved:?}");
-    let new = SessionId::generate().unwrap();
-    let renamed = block_on(provider.rename(token, &new, START));
-    assert!(matches!(renamed, Err(Error::Gone)), "{what}: {renamed:?}");
 }
 
 #[test]
 fn every_flipped_bit_and_every_cut_of_a_stored_value_makes_it_absent() {
     let (store, provider) = encrypted();
-    let token = stored(&provider);
-    let good = store.0.lock()[token.id()].clone();
+    let (id, token) = stored(&provider);
+    let good = store.only().1;
     let entries: Vec<(String, Vec<u8>)> =
         good.values.iter().map(|(key, value)| (key.to_owned(), value.to_vec())).collect();
-    assert_eq!(entries.len(), 4, "two values, the owner, and the bond");
+    assert_eq!(entries.len(), 3, "two values and the seal");
     let put = |entries: &[(String, Vec<u8>)]| {
         let values = entries.iter().map(|(key, value)| (key.clone(), value.clone()));
-        let record = Record { values: values.collect::<Values>(), ..good.clone() };
-        store.0.lock().insert(*token.id(), record);
+        store.put(id.key(), Record { values: values.collect::<Values>(), ..good.clone() });
     };
     for at in 0..entries.len() {
         for bit in 0..entries[at].1.len() * 8 {
@@ -201,116 +365,139 @@ fn every_flipped_bit_and_every_cut_of_a_stored_value_makes_it_absent() {
         }
     }
     put(&entries);
-    assert_eq!(block_on(provider.load(&token, START)).unwrap(), Some(record()));
+    let loaded = block_on(provider.load(&token, START)).unwrap();
+    assert_eq!(loaded, Some(record(good.holder)));
 }
 
 #[test]
 fn what_was_moved_or_never_encrypted_is_absent() {
     let (store, provider) = encrypted();
-    let (one, two) = (stored(&provider), stored(&provider));
+    let ((id, token), (other_id, other_token)) = (stored(&provider), stored(&provider));
     let (first, second) = {
-        let records = store.0.lock();
-        (records[one.id()].clone(), records[two.id()].clone())
+        let records = store.records.lock();
+        (records[&id.key()].clone(), records[&other_id.key()].clone())
     };
-    let mut swapped = Changes::new();
-    swapped.set("a", first.values.get("b").unwrap());
-    swapped.set("b", first.values.get("a").unwrap());
-    let mut others = Changes::new();
-    others.set("a", second.values.get("a").unwrap());
-    let with = |changes: &Changes| {
+    let value = |record: &Record, key: &str| record.values.get(key).unwrap().to_vec();
+    let with = |values: &[(&str, Vec<u8>)]| {
+        let mut changes = Changes::new();
+        for (key, value) in values {
+            changes.set(key, value.clone());
+        }
         let mut record = first.clone();
-        record.values.apply(changes, &changes.limits).unwrap();
+        record.values.apply(&changes, &changes.limits).unwrap();
         record
     };
-    let mut owned = first.clone();
-    owned.owner = None;
+    let with_login = |edit: &dyn Fn(&mut Login)| {
+        let mut record = first.clone();
+        edit(record.login.as_deref_mut().unwrap());
+        record
+    };
+    let other_holder = provider.verifier(&other_token, "");
+    let seal = "\0@seal";
     for (what, put) in [
-        ("two values of a record", with(&swapped)),
-        ("another record's value", with(&others)),
-        ("another session's record", second),
-        ("a plain record", record()),
-        ("an empty record", Record { values: Values::new(), owner: None, ..record() }),
-        ("a record whose owner was taken off", owned),
+        ("two values of a record", with(&[("a", value(&first, "b")), ("b", value(&first, "a"))])),
+        ("another record's value", with(&[("a", value(&second, "a"))])),
+        ("another record's seal", with(&[(seal, value(&second, seal))])),
+        ("a value in place of the seal", with(&[(seal, value(&first, "a"))])),
+        ("another session's record", second.clone()),
+        (
+            "another session's record for this holder",
+            Record { holder: first.holder, ..second.clone() },
+        ),
+        ("another holder", Record { holder: other_holder, ..first.clone() }),
+        ("a plain record", record(first.holder)),
+        ("a record without values", Record { values: Values::new(), ..first.clone() }),
+        ("a record whose login was taken off", Record { login: None, ..first.clone() }),
+        ("a record of another owner", with_login(&|login| login.owner = "eve".into())),
+        ("another label", with_login(&|login| login.label = "desktop".into())),
+        ("no label", with_login(&|login| login.label = "".into())),
     ] {
-        store.0.lock().insert(*one.id(), put);
-        is_absent(&provider, &one, what);
+        store.put(id.key(), put);
+        is_absent(&provider, &token, what);
     }
+    store.put(id.key(), first.clone());
+    assert_eq!(block_on(provider.load(&token, START)).unwrap(), Some(record(first.holder)));
 }
 
-impl Provider for Open {
-    fn create<'a>(
-        &'a self,
-        id: &'a SessionId,
-        record: Record,
-        _now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        self.0.lock().insert(*id, record);
-        ProviderFuture::ready(Ok(Token::from(*id)))
-    }
+/// Somebody who can write in the database, and knows an id of his own, wants to see a visitor's session.
+#[test]
+fn hostile_rows_open_nothing() {
+    let store = Arc::new(Shelf::default());
+    let site = site(&store, &[1]);
+    let victim = use_it(&site);
+    let (victims_key, row) = store.only();
+    let mine = site.enter("mallory");
+    let my_id = SessionId::parse(mine.text()).expect("is an id");
+    let my_row = store.records.lock()[&my_id.key()].clone();
+    let plain = Shelf::default();
+    let guess = SessionId::new(victims_key, *my_id.secret());
+    let my_holder = plain.verifier(&Token::from(guess), "");
 
-    fn load<'a>(
-        &'a self,
-        token: &'a Token,
-        _now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Option<Record>, Error>> {
-        ProviderFuture::ready(Ok(self.0.lock().get(token.id()).cloned()))
-    }
+    let sees_nothing = |what: &str, id: SessionId| {
+        let visitor = mine.carrying(&id.text());
+        let look = async |session: session_core::LoadedSession| {
+            Ok((session.keys()?, session.owner(), session.is_new()))
+        };
+        let (seen, after) = site.request(&visitor, look).unwrap();
+        assert_eq!(seen, (vec![], None, true), "{what}");
+        assert_eq!(after, visitor, "{what}: announced");
+    };
+    store.put(victims_key, Record { holder: my_holder, ..row.clone() });
+    sees_nothing("my secret's digest in the victim's row", guess);
+    let mut sealed = Record { holder: my_holder, ..row.clone() };
+    let mut changes = Changes::new();
+    changes.set("\0@seal", my_row.values.get("\0@seal").unwrap());
+    sealed.values.apply(&changes, &changes.limits).unwrap();
+    store.put(victims_key, sealed);
+    sees_nothing("my digest and my seal in the victim's row", guess);
+    store.put(victims_key, row.clone());
+    is_whole(&site, &victim);
 
-    fn save<'a>(
-        &'a self,
-        token: &'a Token,
-        changes: &'a Changes,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        let mut records = self.0.lock();
-        let applied = records.get_mut(token.id()).ok_or(Error::Gone);
-        let applied = applied.and_then(|record| record.apply(changes, now));
-        ProviderFuture::ready(applied.map(|()| token.clone()))
-    }
+    store.put(my_id.key(), row.clone());
+    sees_nothing("the victim's row under my key", my_id);
+    store.put(my_id.key(), Record { holder: my_row.holder, ..row.clone() });
+    sees_nothing("the victim's row under my key, with my digest", my_id);
+    let mut mixed = my_row.clone();
+    let mut changes = Changes::new();
+    changes.set("mail", row.values.get("mail").unwrap());
+    mixed.values.apply(&changes, &changes.limits).unwrap();
+    store.put(my_id.key(), mixed);
+    sees_nothing("the victim's value in my row", my_id);
+    store.put(my_id.key(), Record { login: row.login.clone(), ..my_row.clone() });
+    sees_nothing("the victim's login in my row", my_id);
+    let id = SessionId::new(SessionKey::from_bytes([9; 12]), *my_id.secret());
+    let holder = plain.verifier(&Token::from(id), "");
+    store.put(id.key(), record(holder));
+    sees_nothing("a row of my own making", id);
 
-    fn rename<'a>(
-        &'a self,
-        token: &'a Token,
-        new_id: &'a SessionId,
-        _now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        let mut records = self.0.lock();
-        let moved = records.remove(token.id()).ok_or(Error::Gone).map(|record| {
-            records.insert(*new_id, record);
-            Token::from(*new_id)
-        });
-        ProviderFuture::ready(moved)
-    }
+    store.put(my_id.key(), my_row);
+    assert_eq!(site.user(&mine).0.as_deref(), Some("mallory"));
+    is_whole(&site, &victim);
+}
 
-    fn destroy<'a>(
-        &'a self,
-        token: &'a Token,
-        _now: Timestamp,
-    ) -> ProviderFuture<'a, Result<(), Error>> {
-        self.0.lock().remove(token.id());
-        ProviderFuture::ready(Ok(()))
+/// A save that the store may have made already is repeated word for word.
+#[test]
+fn a_new_id_that_is_saved_twice_is_saved_once() {
+    let (store, provider) = encrypted();
+    let (id, token) = stored(&provider);
+    let holder = provider.verifier(&token, "");
+    let new = Token::from(provider.renewed_id(&id).unwrap());
+    let new_holder = provider.verifier(&new, "");
+    let touch = Touch { used: START, expires: START.saturating_add(Duration::from_secs(90)) };
+    let mut changes = Changes::new().with_expiry(ExpiryChange::Extend(touch));
+    changes.set("a", *b"\xa5three");
+    changes.secret =
+        Some(Box::new(NewSecret { token: new.clone(), holder: new_holder, at: START }));
+    // Each time from what was loaded at first: the answer to the first save was lost.
+    for seen in [(); 2].map(|()| block_on(provider.load(&token, START)).unwrap().unwrap().note) {
+        changes.seen = seen;
+        block_on(provider.save(&token, &holder, &changes, START)).unwrap();
     }
-
-    fn touch<'a>(
-        &'a self,
-        token: &'a Token,
-        expires: Timestamp,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        let mut records = self.0.lock();
-        let touched = records.get_mut(token.id()).filter(|record| record.is_live(now));
-        let touched = touched.ok_or(Error::Gone).map(|record| {
-            record.expires = record.expires.max(expires);
-            token.clone()
-        });
-        ProviderFuture::ready(touched)
-    }
-
-    fn count(&self, _now: Timestamp) -> ProviderFuture<'_, Result<u64, Error>> {
-        ProviderFuture::ready(Ok(self.0.lock().len() as u64))
-    }
-
-    fn purge(&self, _now: Timestamp, _limit: usize) -> Result<Purged, Error> {
-        Ok(Purged::default())
-    }
+    let record = block_on(provider.load(&new, START)).unwrap().expect("is there");
+    assert!(record.holder == new_holder);
+    assert_eq!(record.values.get("a"), Some(&b"\xa5three"[..]));
+    assert_eq!(record.owner(), Some("ada"));
+    assert!(!store.contains("three"));
+    let old = block_on(provider.save(&token, &holder, &Changes::new(), START));
+    assert!(matches!(old, Err(Error::Gone)), "{old:?}");
 }

@@ -1,5 +1,7 @@
 //! Source strings, right and wrong.
 
+use std::path::Path;
+
 use session_core::{Config, Error, Manager, TransportKind};
 
 use crate::rotation::Scratch;
@@ -62,7 +64,7 @@ fn keys_are_read_from_files() {
     let directory = Scratch::new();
     let file = directory.0.join("keys");
     let lines = format!("# the newest first\n\n{}\n  {}  \n", *key(2).text(), *key(1).text());
-    std::fs::write(&file, lines).unwrap();
+    write_keys(&file, &lines);
     let old = Site::open("cookie", &key_option(1)).enter("ada");
     let site = Site::open("cookie", &format!("key_file={}", file.display()));
     let (user, newer) = site.user(&old);
@@ -73,26 +75,54 @@ fn keys_are_read_from_files() {
     let sealed = Site::open("cookie", &source).enter("bob");
     assert_eq!(Site::open("cookie", &key_option(3)).user(&sealed).0.as_deref(), Some("bob"));
 
-    std::fs::write(&file, "not a key\n").unwrap();
+    write_keys(&file, "not a key\n");
     let message = error("cookie", &format!("key_file={}", file.display()));
     assert!(message.contains("key_file") && !message.contains("not a key\n"), "{message}");
-    std::fs::write(&file, "# nothing but words\n").unwrap();
+    write_keys(&file, "# nothing but words\n");
     assert!(error("cookie", &format!("key_file={}", file.display())).contains("there is no key"));
 }
 
 #[cfg(unix)]
 #[test]
-fn a_file_of_keys_that_others_can_write_is_refused() {
-    use std::os::unix::fs::PermissionsExt;
+fn a_file_of_keys_that_others_can_read_or_write_is_refused() {
     let directory = Scratch::new();
     let file = directory.0.join("keys");
-    std::fs::write(&file, &*key(1).text()).unwrap();
-    for (mode, fine) in [(0o600, true), (0o644, true), (0o620, false), (0o602, false)] {
-        std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
-        let source = format!("key_file={}", file.display());
+    for provider in ["cookie", "signed+memory", "encrypted+memory"] {
         session_cookie::init();
-        assert_eq!(Manager::open("cookie", &source).is_ok(), fine, "{mode:o}");
+        session_memory::init();
+        for (mode, fine) in [
+            (0o600, true),
+            (0o400, true),
+            (0o644, false),
+            (0o640, false),
+            (0o620, false),
+            (0o602, false),
+        ] {
+            let _ = std::fs::remove_file(&file);
+            write_keys(&file, &key(1).text());
+            set_mode(&file, mode);
+            let opened = Manager::open(provider, &format!("key_file={}", file.display()));
+            assert_eq!(opened.is_ok(), fine, "{mode:o}");
+            if let Err(error) = opened {
+                assert!(error.to_string().contains("chmod 600"), "{error}");
+            }
+        }
     }
+}
+
+#[cfg(unix)]
+fn set_mode(file: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(file, PermissionsExt::from_mode(mode)).unwrap();
+}
+
+#[cfg(not(unix))]
+fn set_mode(_file: &Path, _mode: u32) {}
+
+/// Writes a file that its owner alone can read.
+fn write_keys(file: &Path, text: &str) {
+    std::fs::write(file, text).unwrap();
+    set_mode(file, 0o600);
 }
 
 #[test]

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use session_cookie::{
     CookieConfig, CookieProvider, EncryptedProvider, KeyRing, Mode, SignedProvider,
 };
+use session_core::Config;
 use session_core::conformance::{Capabilities, Harness};
+use session_core::provider::{Binding, Provider};
 use session_core::transport::CookieOptions;
-use session_core::{Binding, Config, Provider};
 use session_file::{Durability, FileConfig, FileProvider};
 use session_memory::{MemoryConfig, MemoryProvider};
 
@@ -17,41 +18,39 @@ use crate::rotation::Scratch;
 fn at_the_client() -> Capabilities {
     Capabilities {
         count: false,
-        shared_store: false,
+        merges: false,
+        checks_holder: false,
+        by_key: false,
+        notices_taken_keys: false,
+        stable_token: false,
         revokes: false,
         purges: false,
-        from_the_future: false,
         max_bytes: 2_700,
         ..Capabilities::default()
     }
 }
 
 struct Sealed {
-    keys: KeyRing,
     provider: Arc<CookieProvider>,
     config: CookieConfig,
 }
 
 impl Sealed {
     fn new(mode: Mode, revokes: bool) -> Self {
-        let keys = KeyRing::ephemeral().expect("the system has random numbers");
-        let mut config = CookieConfig::new(keys.clone());
+        let mut config = CookieConfig::new(keys());
         config.mode = mode;
         if revokes {
-            config.revocations = Some(Arc::new(MemoryProvider::new(MemoryConfig::default())));
+            config.revocations = Some(Arc::new(memory()));
         }
-        Self { keys, provider: Arc::new(opened(config.clone())), config }
+        Self { provider: Arc::new(opened(config.clone())), config }
     }
 }
 
 /// A provider as managers of the default configuration bind it, before the first manager does.
 fn opened(config: CookieConfig) -> CookieProvider {
     let provider = CookieProvider::new(config);
-    // Longer than any case goes ahead, which stores records by itself.
-    let mut lifetime = Config::default().lifetime();
-    lifetime.absolute = std::time::Duration::MAX;
     provider
-        .bind(&Binding::new(&CookieOptions::default().name, lifetime))
+        .bind(&Binding::new(&CookieOptions::default().name, Config::default().lifetime()))
         .expect("a cookie's name is fine");
     provider
 }
@@ -61,16 +60,14 @@ impl Harness for Sealed {
         Arc::<CookieProvider>::clone(&self.provider)
     }
 
-    /// Another process has the keys and the store of ended sessions in common.
+    /// Another process has the keys and the store of revocations in common.
     fn another(&self) -> Arc<dyn Provider> {
-        let mut config = CookieConfig::new(self.keys.clone());
-        config.mode = self.config.mode;
-        config.revocations.clone_from(&self.config.revocations);
-        Arc::new(opened(config))
+        Arc::new(opened(self.config.clone()))
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { revokes: self.config.revocations.is_some(), ..at_the_client() }
+        let revokes = self.config.revocations.is_some();
+        Capabilities { revokes, checks_holder: revokes, ..at_the_client() }
     }
 }
 
@@ -100,8 +97,7 @@ mod signed_ids {
     session_core::conformance_tests!(Arc::new(SignedProvider::new(memory(), keys())));
 }
 
-/// Each operation is several of the store, under encryption that a debug build does not optimize:
-/// fewer rounds take as long.
+/// Encryption is slow in a debug build: fewer rounds take as long.
 struct AtRest<P>(Arc<EncryptedProvider<P>>, usize);
 
 impl<P: Provider> AtRest<P> {

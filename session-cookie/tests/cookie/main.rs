@@ -3,8 +3,11 @@
 mod at_rest;
 mod config;
 mod conformance;
+#[cfg(unix)]
+mod files;
 mod hostile;
 mod revocation;
 mod rotation;
 mod several;
+mod shelf;
 mod site;

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use session_cookie::{KeyRing, SignedProvider};
 use session_core::{Error, Manager, TestClock};
 
-use crate::site::{START, Site, Visitor, key_option};
+use crate::shelf::Shelf;
+use crate::site::{START, Site, Visitor, key, key_option};
 
 fn source(keys: &[u8]) -> String {
     keys.iter().map(|key| key_option(*key)).collect::<Vec<_>>().join("&")
@@ -18,15 +20,15 @@ fn key_of(visitor: &Visitor) -> String {
 
 #[test]
 fn an_old_keys_session_is_sealed_anew_at_its_next_response() {
-    for provider in ["cookie", "signed+memory"] {
-        // One store for all: memory's would be each manager's own.
-        let directory = Scratch::new();
-        let (provider, store) = match provider {
-            "cookie" => (provider, String::new()),
-            _ => ("signed+file", format!("&path={}", directory.0.display())),
-        };
-        let site = |keys: &[u8]| Site::open(provider, &format!("{}{store}", source(keys)));
-        let (before, during, after) = (site(&[1]), site(&[2, 1]), site(&[2]));
+    let shelf = Arc::new(Shelf::default());
+    let sealed = |keys: &[u8]| Site::open("cookie", &source(keys));
+    let signed = |keys: &[u8]| {
+        let keys: Vec<_> = keys.iter().map(|n| key(*n)).collect();
+        Site::over(SignedProvider::new(Arc::clone(&shelf), KeyRing::new(&keys).unwrap()))
+    };
+    let rings: [&[u8]; 3] = [&[1], &[2, 1], &[2]];
+    for (provider, sites) in [("cookie", rings.map(sealed)), ("signed", rings.map(signed))] {
+        let [before, during, after] = sites;
         let old = before.enter("ada");
         assert_eq!(after.user(&old).0, None, "{provider}: the new key alone doesn't open it");
         let (user, newer) = during.user(&old);
@@ -37,6 +39,8 @@ fn an_old_keys_session_is_sealed_anew_at_its_next_response() {
         assert_eq!(user.as_deref(), Some("ada"), "{provider}: which the new key opens");
         assert_eq!(same, newer, "{provider}: once");
         assert_eq!(before.user(&newer).0, None, "{provider}: and the old one does not");
+        let ((), newest) = during.request(&old, async |session| session.log_in("ada")).unwrap();
+        assert_eq!(after.user(&newest).0.as_deref(), Some("ada"), "{provider}: a login, too");
     }
 }
 

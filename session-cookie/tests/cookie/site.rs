@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use futures_lite::future::block_on;
 use http::header::{COOKIE, SET_COOKIE};
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use session_cookie::SecretKey;
-use session_core::{Config, Error, LoadedSession, Manager, Provider, TestClock, Timestamp};
+use session_core::provider::Provider;
+use session_core::{Config, Error, LoadedSession, Manager, TestClock, Timestamp};
 
 /// The time at which everything begins.
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -38,8 +39,8 @@ impl Site {
 
     pub(crate) fn with_config(edit: impl FnOnce(&mut Config)) -> Self {
         session_cookie::init();
-        session_memory::init();
         session_file::init();
+        session_memory::init();
         let mut config = Config::default();
         config.gc_every = Duration::ZERO;
         edit(&mut config);
@@ -64,7 +65,7 @@ impl Site {
     pub(crate) fn request<T>(
         &self,
         visitor: &Visitor,
-        handler: impl AsyncFnOnce(LoadedSession<'_>) -> Result<T, Error>,
+        handler: impl AsyncFnOnce(LoadedSession) -> Result<T, Error>,
     ) -> Result<(T, Visitor), Error> {
         block_on(self.request_async(visitor, handler))
     }
@@ -73,7 +74,7 @@ impl Site {
     pub(crate) async fn request_async<T>(
         &self,
         visitor: &Visitor,
-        handler: impl AsyncFnOnce(LoadedSession<'_>) -> Result<T, Error>,
+        handler: impl AsyncFnOnce(LoadedSession) -> Result<T, Error>,
     ) -> Result<(T, Visitor), Error> {
         let handle = self.manager.start(&visitor.request());
         let answer = handler(handle.load().await?).await?;
@@ -118,6 +119,8 @@ impl Visitor {
 
     pub(crate) fn request(&self) -> Request<()> {
         let mut request = Request::new(());
+        // What a request that may change something can't store is an error.
+        *request.method_mut() = Method::POST;
         if let Some((name, text)) = &self.0 {
             let cookie = format!("{name}={text}").parse().expect("fits a header");
             request.headers_mut().insert(COOKIE, cookie);

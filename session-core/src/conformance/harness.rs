@@ -4,7 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::{Limits, Provider, Timestamp};
+use crate::provider::Provider;
+use crate::{Limits, Timestamp};
 
 /// A future that [`Harness::block_on`] runs to its end.
 pub type HarnessFuture<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
@@ -59,16 +60,26 @@ impl<P: Provider> Harness for Arc<P> {
 /// that need it are not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// `count` knows the number of live sessions; otherwise it answers
+    /// `count` knows the number of live sessions; otherwise it returns
     /// [`Unsupported`](crate::Error::Unsupported). Defaults to true.
     pub count: bool,
-    /// The record is at the server, under its id: saves by one token merge, an id that is taken is
-    /// noticed, a token never has to be replaced. False where the token is the record. Defaults to
-    /// true.
-    pub shared_store: bool,
-    /// A destroyed or renamed session's tokens are dead at once. False where a copy of an old
-    /// token works until it expires. Defaults to true.
+    /// Saves by one token merge, as the record is at the server. False where the token is the record.
+    /// Defaults to true.
+    pub merges: bool,
+    /// A save by a client that is not the holder any more is refused at the store. Defaults to true.
+    pub checks_holder: bool,
+    /// `touch` and `destroy` find the record by its key, whoever holds it. Defaults to true.
+    pub by_key: bool,
+    /// `create` refuses a key that a live record has. Defaults to true.
+    pub notices_taken_keys: bool,
+    /// Saves and touches never replace the client's token. Defaults to true.
+    pub stable_token: bool,
+    /// A destroyed session's tokens, and those of a replaced secret, are dead at once. False where a
+    /// copy of an old token works until it expires. Defaults to true.
     pub revokes: bool,
+    /// `list` knows an owner's sessions; otherwise it returns
+    /// [`Unsupported`](crate::Error::Unsupported). Defaults to false.
+    pub lists: bool,
     /// A save notices that the merged record is over [`Limits`]. Defaults to true.
     pub limits: bool,
     /// `purge` itself removes what expired. False where there is nothing to remove, or where the
@@ -88,8 +99,13 @@ impl Default for Capabilities {
         let Limits { bytes, keys, .. } = Limits::default();
         Self {
             count: true,
-            shared_store: true,
+            merges: true,
+            checks_holder: true,
+            by_key: true,
+            notices_taken_keys: true,
+            stable_token: true,
             revokes: true,
+            lists: false,
             limits: true,
             purges: true,
             from_the_future: true,

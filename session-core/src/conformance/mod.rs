@@ -1,4 +1,4 @@
-//! The contract of [`Provider`](crate::Provider), as tests that every provider runs.
+//! The contract of [`Provider`](crate::provider::Provider), as tests that every provider runs.
 //!
 //! What the suite asks is what the library's promises rest on; where it and other documentation
 //! differ, the suite is right. A provider's crate needs a [`Harness`], which opens a store for a
@@ -6,10 +6,10 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use session_core::Provider;
+//! use session_core::provider::Provider;
 //! use session_core::conformance::{Capabilities, Harness};
 //!
-//! # mod my_store { pub fn open() -> std::sync::Arc<dyn session_core::Provider> { unimplemented!() } }
+//! # mod my_store { pub fn open() -> std::sync::Arc<dyn session_core::provider::Provider> { unimplemented!() } }
 //! struct MyStore(Arc<dyn Provider>);
 //!
 //! impl Harness for MyStore {
@@ -32,6 +32,7 @@
 //! Nothing in the suite sleeps or looks at the clock: time is the [`Harness::now`] that it was
 //! given, and later instants that it makes from it.
 
+#[doc(hidden)]
 pub mod cases;
 mod harness;
 mod interleave;
@@ -41,9 +42,14 @@ mod sample;
 mod site;
 mod store;
 
-pub use cases::{Case, cases};
 pub use harness::{Capabilities, Harness, HarnessFuture};
+
+// For the tests of this workspace. Not a stable part of the API: it changes in any release.
+#[doc(hidden)]
+pub use cases::{Case, cases};
+#[doc(hidden)]
 pub use interleave::{Task, abandon_after, interleave};
+#[doc(hidden)]
 pub use layers::{Counting, Delayed, Fault, Faulty, Operation};
 
 /// Makes a `#[test]` of each case, named as the case, in the current module.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::{Changes, Limits, Record, SessionId, Timestamp, Values, value};
+use crate::provider::{Changes, Login, Record, Touch, Values, Verifier};
+use crate::{Limits, SessionId, Timestamp, value};
 
 /// How long sample records live.
 pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -15,7 +16,7 @@ pub(crate) fn id() -> SessionId {
 }
 
 /// A number as stores see it.
-pub(crate) fn number(n: u64) -> Box<[u8]> {
+pub(crate) fn number(n: u64) -> std::sync::Arc<[u8]> {
     value::encode("", &n, &Limits::default()).expect("a number is a value")
 }
 
@@ -27,16 +28,34 @@ pub(crate) fn to_number(bytes: &[u8]) -> u64 {
 /// A record from now on for an hour, with a few values and an owner.
 pub(crate) fn record(now: Timestamp) -> Record {
     Record {
-        created: now,
-        expires: now.saturating_add(HOUR),
-        owner: Some("ada".into()),
+        login: login("ada", now),
+        cookie: 0xfeed_beef,
         values: [("a", number(1)), ("b", number(2)), ("c", number(3))].into_iter().collect(),
+        ..empty(now, HOUR)
     }
 }
 
-/// A record that lives so long and holds nothing.
+/// A record that lives so long and holds nothing. [`Store`](super::store::Store) makes it the record of
+/// the id that it is stored under.
 pub(crate) fn empty(now: Timestamp, lives: Duration) -> Record {
-    Record { created: now, expires: now.saturating_add(lives), ..Record::default() }
+    let record = Record::new(Verifier::NOBODY, now, now.saturating_add(lives));
+    Record { used: whole_second(now), ..record }
+}
+
+/// A login of this owner.
+pub(crate) fn login(owner: &str, at: Timestamp) -> Option<Box<Login>> {
+    let label = "Firefox on Linux".into();
+    Some(Box::new(Login { owner: owner.into(), at, label }))
+}
+
+/// The second of an instant: stores may keep the last use in whole seconds, rounded up.
+pub(crate) fn whole_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_millis(time.as_secs() * 1000)
+}
+
+/// A touch that moves the expiry only.
+pub(crate) fn until(expires: Timestamp) -> Touch {
+    Touch { used: Timestamp::default(), expires }
 }
 
 /// Changes that set one key to a number.

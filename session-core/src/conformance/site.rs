@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{COOKIE, SET_COOKIE};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request};
 
 use super::{Delayed, Harness};
-use crate::{Config, Error, LoadedSession, Manager, ManagerBuilder, Provider, TestClock, Token};
+use crate::provider::{Provider, Token};
+use crate::{Config, Error, LoadedSession, Manager, ManagerBuilder, TestClock};
 
 /// One process: a manager over a provider.
 pub(crate) struct Site {
@@ -43,20 +44,38 @@ impl Site {
         [delayed(harness.provider(), seed), delayed(harness.another(), !seed)]
     }
 
-    /// A request, from its arrival to the response.
+    /// A request of a form, from its arrival to the response.
     pub(crate) async fn request(
         &self,
         visitor: &Visitor,
-        handler: impl AsyncFnOnce(LoadedSession<'_>) -> Result<(), Error>,
-    ) -> Result<Answer, Error> {
-        let handle = self.manager.start(&visitor.request());
+        handler: impl AsyncFnOnce(LoadedSession) -> Result<(), Error>,
+    ) -> Result<Reply, Error> {
+        self.serve(visitor.request(Method::POST), handler).await
+    }
+
+    /// A request of a page, from its arrival to the response.
+    pub(crate) async fn page(
+        &self,
+        visitor: &Visitor,
+        handler: impl AsyncFnOnce(LoadedSession) -> Result<(), Error>,
+    ) -> Result<Reply, Error> {
+        self.serve(visitor.request(Method::GET), handler).await
+    }
+
+    /// A request, from its arrival to the response.
+    pub(crate) async fn serve(
+        &self,
+        request: Request<()>,
+        handler: impl AsyncFnOnce(LoadedSession) -> Result<(), Error>,
+    ) -> Result<Reply, Error> {
+        let handle = self.manager.start(&request);
         handler(handle.load().await?).await?;
-        let mut response = Response::new(());
+        let mut response = http::Response::new(());
         let finished = handle.finish(&mut response).await;
         if finished.is_err() {
             assert!(response.headers().is_empty(), "a failed request announces something");
         }
-        finished.map(|()| Answer::of(response.headers()))
+        finished.map(|()| Reply::of(response.headers()))
     }
 
     /// A visitor whose session has these numbers.
@@ -66,15 +85,15 @@ impl Site {
             values.iter().try_for_each(|(key, value)| session.set(key, value))
         });
         match entered.await {
-            Ok(Answer::Issued(visitor)) => visitor,
-            other => panic!("a first visit answers {other:?}"),
+            Ok(Reply::Issued(visitor)) => visitor,
+            other => panic!("a first visit returns {other:?}"),
         }
     }
 
     /// What a visitor's session has.
     pub(crate) async fn values(&self, visitor: &Visitor) -> BTreeMap<String, u64> {
         let mut values = BTreeMap::new();
-        let read = self.request(visitor, async |session| {
+        let read = self.page(visitor, async |session| {
             for key in session.keys()? {
                 let value = session.get(&key)?.expect("listed keys have values");
                 values.insert(key, value);
@@ -82,7 +101,7 @@ impl Site {
             Ok(())
         });
         let answer = read.await.expect("reading works");
-        assert!(matches!(answer, Answer::Nothing), "reading announces {answer:?}");
+        assert!(matches!(answer, Reply::Nothing), "reading announces {answer:?}");
         values
     }
 
@@ -94,7 +113,7 @@ impl Site {
     }
 }
 
-/// Numbers by key, as [`Site::values`] answers them.
+/// Numbers by key, as [`Site::values`] returns them.
 pub(crate) fn numbers(values: &[(&str, u64)]) -> BTreeMap<String, u64> {
     values.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect()
 }
@@ -113,8 +132,9 @@ impl Visitor {
         Self(Some(format!("{}={text}", crate::transport::CookieOptions::default().name)))
     }
 
-    pub(crate) fn request(&self) -> Request<()> {
+    pub(crate) fn request(&self, method: Method) -> Request<()> {
         let mut request = Request::new(());
+        *request.method_mut() = method;
         if let Some(cookie) = &self.0 {
             let value = cookie.as_str().try_into().expect("a cookie fits a header");
             request.headers_mut().insert(COOKIE, value);
@@ -131,7 +151,7 @@ impl std::fmt::Debug for Visitor {
 
 /// What a response tells the client.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum Reply {
     /// Nothing new.
     Nothing,
     /// A session to carry from now on.
@@ -140,7 +160,7 @@ pub(crate) enum Answer {
     Removed,
 }
 
-impl Answer {
+impl Reply {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let cookies: Vec<_> = headers.get_all(SET_COOKIE).iter().collect();
         assert!(cookies.len() <= 1, "{} cookies for one session", cookies.len());
@@ -153,7 +173,7 @@ impl Answer {
         }
     }
 
-    /// The visitor after this answer.
+    /// The visitor after this response.
     pub(crate) fn reaches(self, visitor: Visitor) -> Visitor {
         match self {
             Self::Nothing => visitor,

@@ -4,11 +4,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::sample::HOUR;
+use super::sample::{HOUR, until};
 use super::{Capabilities, Harness};
-use crate::{Changes, Error, Provider, Purged, Record, SessionId, Timestamp, Token};
+use crate::provider::{Changes, NewSecret, Provider, Purged, Record, Token, Touch, Verifier};
+use crate::{Error, SessionId, Timestamp};
 
-/// Runs a future to its end, as the harness does, and answers its outcome.
+/// Runs a future to its end, as the harness does, and returns its outcome.
 pub(crate) fn wait<T>(harness: &dyn Harness, future: impl Future<Output = T>) -> T {
     let mut outcome = None;
     harness.block_on(Box::pin(async { outcome = Some(future.await) }));
@@ -57,68 +58,124 @@ impl<'h> Store<'h> {
         wait(self.harness, future)
     }
 
+    /// Which client a token's is, as records keep it.
+    pub(crate) fn holder(&self, token: &Token) -> Verifier {
+        self.provider.verifier(token, "")
+    }
+
+    /// Stores a record under an id, whose client holds it.
     pub(crate) fn create(
         &self,
         id: &SessionId,
         record: &Record,
         now: Timestamp,
     ) -> Result<Token, Error> {
-        self.wait(self.provider.create(id, record.clone(), now))
+        let issued = self.provider.issue(*id);
+        let record = Record { holder: self.holder(&issued), ..record.clone() };
+        let created = self.wait(self.provider.create(id, record, now));
+        created.map(|token| token.unwrap_or(issued))
     }
 
     /// Stores a record under a new id.
     pub(crate) fn stored(&self, record: &Record) -> Token {
-        let token = self.create(&super::sample::id(), record, self.now);
+        let token = self.create(&self.new_id(), record, self.now);
         token.expect("a record of a new id is stored")
     }
 
+    /// An id that nobody has.
+    pub(crate) fn new_id(&self) -> SessionId {
+        self.provider.new_id().expect("the system has random numbers")
+    }
+
+    /// The record under the token's key, whoever holds it.
     pub(crate) fn load(&self, token: &Token, now: Timestamp) -> Result<Option<Record>, Error> {
         self.wait(self.provider.load(token, now))
     }
 
-    /// The record, if it is live at the beginning of the case.
+    /// The record that the token's client holds, if it is live at the beginning of the case.
     pub(crate) fn found(&self, token: &Token) -> Option<Record> {
         self.found_at(token, self.now)
     }
 
+    /// The record that the token's client holds, as [`sample`](super::sample) records are compared:
+    /// without the holder.
     pub(crate) fn found_at(&self, token: &Token, now: Timestamp) -> Option<Record> {
-        self.load(token, now).expect("loading works")
+        let loaded = self.load(token, now).expect("loading works");
+        let held = loaded.filter(|record| record.holder == self.holder(token));
+        held.map(|record| Record { holder: Verifier::NOBODY, ..record })
     }
 
+    /// Saves changes for the token's client. Returns the token to use from then on.
     pub(crate) fn save(
         &self,
         token: &Token,
         changes: &Changes,
         now: Timestamp,
     ) -> Result<Token, Error> {
-        self.wait(self.provider.save(token, changes, now))
+        self.save_as(&self.holder(token), token, changes, now)
     }
 
-    /// Saves changes that are bound to succeed; answers the token to use from then on.
+    /// Saves changes for a client.
+    pub(crate) fn save_as(
+        &self,
+        holder: &Verifier,
+        token: &Token,
+        changes: &Changes,
+        now: Timestamp,
+    ) -> Result<Token, Error> {
+        let saved = self.wait(self.provider.save(token, holder, changes, now))?;
+        Ok(saved.unwrap_or_else(|| match &changes.secret {
+            Some(secret) => secret.token.clone(),
+            None => token.clone(),
+        }))
+    }
+
+    /// Saves changes that are bound to succeed; returns the token to use from then on.
     pub(crate) fn saved(&self, token: &Token, changes: &Changes) -> Token {
         self.save(token, changes, self.now).expect("a live record is saved")
     }
 
-    pub(crate) fn rename(
-        &self,
-        token: &Token,
-        new_id: &SessionId,
-        now: Timestamp,
-    ) -> Result<Token, Error> {
-        self.wait(self.provider.rename(token, new_id, now))
+    /// A new secret for a token's session.
+    pub(crate) fn secret(&self, token: &Token, at: Timestamp) -> NewSecret {
+        let id = self.provider.renewed_id(token.id()).expect("the system has random numbers");
+        let token = self.provider.issue(id);
+        NewSecret { holder: self.holder(&token), token, at }
     }
 
+    /// These changes with a new secret.
+    pub(crate) fn with_secret(&self, token: &Token, changes: Changes, now: Timestamp) -> Changes {
+        changes.with_secret(self.secret(token, now))
+    }
+
+    /// Gives a session a new secret and changes nothing else. Returns the token to use from then on.
+    pub(crate) fn renew(&self, token: &Token, now: Timestamp) -> Result<Token, Error> {
+        self.save(token, &self.with_secret(token, Changes::new(), now), now)
+    }
+
+    /// Destroys the session of the token's key.
     pub(crate) fn destroy(&self, token: &Token, now: Timestamp) -> Result<(), Error> {
-        self.wait(self.provider.destroy(token, now))
+        let until = self.after(100 * HOUR);
+        self.wait(self.provider.destroy(&token.key(), until, now))
     }
 
+    /// Moves the expiry.
     pub(crate) fn touch(
         &self,
         token: &Token,
         expires: Timestamp,
         now: Timestamp,
     ) -> Result<Token, Error> {
-        self.wait(self.provider.touch(token, expires, now))
+        self.touch_as(token, until(expires), now)
+    }
+
+    pub(crate) fn touch_as(
+        &self,
+        token: &Token,
+        touch: Touch,
+        now: Timestamp,
+    ) -> Result<Token, Error> {
+        let touched = self.wait(self.provider.touch(token, touch, now));
+        touched.map(|renewed| renewed.unwrap_or_else(|| token.clone()))
     }
 
     pub(crate) fn count(&self, now: Timestamp) -> Result<u64, Error> {
@@ -129,7 +186,7 @@ impl<'h> Store<'h> {
         self.provider.purge(now, limit).expect("collection works")
     }
 
-    /// Purges until nothing more is said to remain; answers how many records were removed.
+    /// Purges until nothing more is said to remain; returns how many records were removed.
     pub(crate) fn drain(&self, now: Timestamp, limit: usize) -> usize {
         let mut removed = 0;
         for _ in 0..100_000 {

@@ -28,10 +28,8 @@ impl Transport for AutoTransport {
 
     /// The cookie has the last word: a client that returns one needs no URL.
     fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
-        match self.cookie.find(request) {
-            Found::Nothing => self.url.find(request),
-            found => found,
-        }
+        let found = self.cookie.find(request);
+        if found.carrier().is_some() { found } else { self.url.find(request) }
     }
 
     fn announce(

@@ -81,7 +81,7 @@ impl Transport for HeaderTransport {
     }
 
     fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
-        let mut found = Found::Nothing;
+        let mut found = Found::nothing();
         for value in request.headers.get_all(&self.0) {
             found.add(value.as_bytes().trim_ascii(), Carrier::Header);
         }
@@ -115,10 +115,12 @@ mod tests {
     fn the_header_carries_both_ways() {
         let transport = HeaderTransport::new(&HeaderOptions::default()).unwrap();
         let request = Request::builder().header("X-Session-Id", " S ").body(()).unwrap();
-        assert_eq!(transport.find((&request).into()), Found::Text(b"S".into(), Carrier::Header));
+        assert_eq!(transport.find((&request).into()).shown(), Some(vec!["S".to_owned()]));
         let two = Request::builder().header("x-session-id", "S").header("x-session-id", "T");
         let two = two.body(()).unwrap();
-        assert_eq!(transport.find((&two).into()), Found::Malformed(Carrier::Header));
+        let found = transport.find((&two).into());
+        assert_eq!(found.shown(), Some(vec!["S".to_owned(), "T".to_owned()]));
+        assert_eq!(found.carrier(), Some(Carrier::Header));
         let mut headers = HeaderMap::new();
         transport.announce(Announcement::Issue { text: "S", max_age: None }, &mut headers).unwrap();
         assert_eq!(headers["x-session-id"], "S");

@@ -17,6 +17,7 @@ use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Uri};
+use smallvec::SmallVec;
 
 use crate::Error;
 
@@ -62,43 +63,65 @@ pub enum Carrier {
     Header,
 }
 
-/// What a transport finds in a request.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Found<'r> {
-    /// Nothing.
-    Nothing,
-    /// One text, in the bytes that came. Whether it is well formed, the provider tells.
-    Text(Cow<'r, [u8]>, Carrier),
-    /// Something that can't be one id: several different texts.
-    Malformed(Carrier),
+/// What a transport finds in a request: the different texts under its name, in order.
+///
+/// Whether a text is well formed, the provider tells. A request whose texts can't be read, because they
+/// are doubled where nobody doubles them by accident or lie beyond a limit, has a carrier and no text.
+#[derive(Clone, Default)]
+pub struct Found<'r> {
+    carrier: Option<Carrier>,
+    texts: SmallVec<[Cow<'r, [u8]>; 1]>,
 }
 
 impl<'r> Found<'r> {
-    /// Adds a text that came under our name: all of a request must be the same.
-    fn add(&mut self, text: &'r [u8], carrier: Carrier) {
-        match self {
-            Self::Nothing => *self = Self::Text(text.into(), carrier),
-            Self::Text(other, _) if **other == *text => {}
-            Self::Text(..) | Self::Malformed(_) => *self = Self::Malformed(carrier),
+    /// Nothing under the transport's name.
+    pub fn nothing() -> Self {
+        Self::default()
+    }
+
+    /// Something under the transport's name that can't be read.
+    pub fn unreadable(carrier: Carrier) -> Self {
+        Self { carrier: Some(carrier), texts: SmallVec::new() }
+    }
+
+    /// Adds a text, in the bytes that came, unless it is there already.
+    #[must_use]
+    pub fn with(mut self, text: impl Into<Cow<'r, [u8]>>, carrier: Carrier) -> Self {
+        self.add(text, carrier);
+        self
+    }
+
+    fn add(&mut self, text: impl Into<Cow<'r, [u8]>>, carrier: Carrier) {
+        self.carrier = Some(carrier);
+        let text = text.into();
+        if !self.texts.contains(&text) {
+            self.texts.push(text);
         }
     }
 
-    /// What carried it.
+    /// The different texts, in order.
+    pub fn texts(&self) -> &[Cow<'r, [u8]>] {
+        &self.texts
+    }
+
+    /// What carried them; `None` if there was nothing.
     pub fn carrier(&self) -> Option<Carrier> {
-        match self {
-            Self::Nothing => None,
-            Self::Text(_, carrier) | Self::Malformed(carrier) => Some(*carrier),
-        }
+        self.carrier
     }
 }
 
 impl fmt::Debug for Found<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Nothing => "Nothing",
-            Self::Text(..) => "Text(redacted)",
-            Self::Malformed(_) => "Malformed",
-        })
+        write!(f, "Found({:?}, {} texts)", self.carrier, self.texts.len())
+    }
+}
+
+#[cfg(test)]
+impl Found<'_> {
+    /// The texts as a test compares them; `None` for nothing.
+    pub(crate) fn shown(&self) -> Option<Vec<String>> {
+        self.carrier?;
+        Some(self.texts.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect())
     }
 }
 

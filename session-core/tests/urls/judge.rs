@@ -1,7 +1,7 @@
 //! What a browser makes of a URL, told by the `url` crate, which implements the same standard
 //! (WHATWG URL).
 
-use session_core::Transport as _;
+use session_core::transport::Transport as _;
 use session_core::transport::{UrlOptions, UrlTransport};
 use url::Url;
 

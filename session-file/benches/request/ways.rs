@@ -116,11 +116,11 @@ fn replace(folder: &OwnedFd, durable: bool) -> rustix::io::Result<()> {
 }
 
 fn name_value() -> Box<[u8]> {
-    value::encode("name", "ada lovelace", &Default::default()).expect("is a value")
+    (*value::encode("name", "ada lovelace", &Default::default()).expect("is a value")).into()
 }
 
 fn number_value(n: u64) -> Box<[u8]> {
-    value::encode("count", &n, &Default::default()).expect("is a value")
+    (*value::encode("count", &n, &Default::default()).expect("is a value")).into()
 }
 
 fn decoded_number(bytes: &[u8]) -> u64 {

@@ -2,21 +2,36 @@ use proptest::prelude::*;
 
 use super::*;
 
-const DIGEST: [u8; 32] = [0xd1; 32];
-const NEXT: [u8; 32] = [0x4e; 32];
+/// The session that the corpus was written for.
+const KEY: SessionKey = SessionKey::from_bytes([0xd1; SessionKey::BYTES]);
+const OTHER: SessionKey = SessionKey::from_bytes([9; SessionKey::BYTES]);
 const EXPIRES: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-fn record(owner: Option<&str>, values: &[(&str, &[u8])]) -> Record {
+const fn at(millis: u64) -> Timestamp {
+    Timestamp::from_millis(0x0102_0304_0506_0700 + millis)
+}
+
+/// A record in which no two things are alike.
+fn record(login: Option<(&str, &str)>, values: &[(&str, &[u8])]) -> Record {
     Record {
-        created: Timestamp::from_millis(0x0102_0304_0506_0708),
+        holder: Verifier::from_bytes(std::array::from_fn(|byte| 0x20 + byte as u8)),
+        created: at(8),
+        renewed: at(9),
+        used: at(10),
         expires: EXPIRES,
-        owner: owner.map(Into::into),
+        login: login.map(|(owner, label)| {
+            Box::new(Login { owner: owner.into(), at: at(11), label: label.into() })
+        }),
+        cookie: 0,
         values: values.iter().copied().collect(),
+        note: None,
     }
 }
 
 fn sample() -> Record {
-    record(Some("ada"), &[("", &[0xc0]), ("count", &[0x07]), ("name", &[0xa2, b'h', b'i'])])
+    let values: [(&str, &[u8]); 3] =
+        [("", &[0xc0]), ("count", &[0x07]), ("name", &[0xa2, b'h', b'i'])];
+    Record { cookie: 0xfeed_beef, ..record(Some(("ada", "phone")), &values) }
 }
 
 /// Sets length and checksum of a file that was tampered with, as malice would.
@@ -35,94 +50,115 @@ fn hex(file: &[u8]) -> String {
 /// Fixed vectors: files on disk must stay readable.
 #[test]
 fn files_are_written_as_documented() {
+    let key = SessionKey::from_bytes(std::array::from_fn(|byte| 0x10 + byte as u8));
     let empty = "73657373696f6e01".to_owned()
-        + "81cee450"
-        + "00000060"
-        + &"d1".repeat(32)
-        + &"00".repeat(32)
+        + "11d80349"
+        + "0000006c"
+        + "101112131415161718191a1b"
+        + "00000000"
+        + "202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f"
         + "0102030405060708"
+        + "0102030405060709"
+        + "010203040506070a"
+        + "0000000000000000"
         + "ffffffff"
+        + "00000000"
         + "00000000";
-    assert_eq!(hex(&encode(&record(None, &[]), &DIGEST, None)), empty);
+    assert_eq!(hex(&encode(&record(None, &[]), key)), empty);
     let full = "73657373696f6e01".to_owned()
-        + "16c54cbd"
-        + "00000089"
-        + &"d1".repeat(32)
-        + &"4e".repeat(32)
+        + "4ef93fb1"
+        + "0000009a"
+        + "101112131415161718191a1b"
+        + "feedbeef"
+        + "202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f"
         + "0102030405060708"
+        + "0102030405060709"
+        + "010203040506070a"
+        + "010203040506070b"
         + "00000003"
+        + "00000005"
         + "00000003"
         + "616461"
+        + "70686f6e65"
         + "0000000000000001c0"
         + "0000000500000001636f756e7407"
         + "00000004000000036e616d65a26869";
-    assert_eq!(hex(&encode(&sample(), &DIGEST, Some(&NEXT))), full);
+    assert_eq!(hex(&encode(&sample(), key)), full);
 }
 
 #[test]
-fn a_file_is_read_back_under_its_id_and_the_one_it_moves_to() {
-    let file = encode(&sample(), &DIGEST, Some(&NEXT));
-    assert_eq!(file.len(), encoded_len(&sample()));
-    assert_eq!(decode(&file, &DIGEST, EXPIRES), Ok(sample()));
-    assert_eq!(decode(&file, &NEXT, EXPIRES), Ok(sample()));
-    assert_eq!(decode(&file, &[9; 32], EXPIRES), Err("it was written for another session"));
-    let file = encode(&sample(), &DIGEST, None);
-    assert_eq!(decode(&file, &NEXT, EXPIRES), Err("it was written for another session"));
+fn a_file_is_read_back_under_its_key_alone() {
+    for record in [sample(), record(None, &[]), record(Some(("", "")), &[])] {
+        let file = encode(&record, KEY);
+        assert_eq!(file.len(), encoded_len(&record));
+        assert_eq!(decode(&file, KEY, EXPIRES), Ok(record));
+        assert_eq!(decode(&file, OTHER, EXPIRES), Err("it was written for another session"));
+    }
 }
 
 #[test]
 fn a_file_cut_anywhere_or_with_a_byte_more_is_refused() {
-    let file = encode(&sample(), &DIGEST, None);
+    let file = encode(&sample(), KEY);
     for length in 0..file.len() {
-        assert!(decode(&file[..length], &DIGEST, EXPIRES).is_err(), "cut at {length}");
+        assert!(decode(&file[..length], KEY, EXPIRES).is_err(), "cut at {length}");
     }
     let longer = [&file[..], &[0xc0]].concat();
-    assert!(decode(&longer, &DIGEST, EXPIRES).is_err());
+    assert!(decode(&longer, KEY, EXPIRES).is_err());
     // Even where length and checksum say that it is so.
     for length in HEADER..file.len() {
-        assert!(decode(&resealed(file[..length].into()), &DIGEST, EXPIRES).is_err(), "{length}");
+        assert!(decode(&resealed(file[..length].into()), KEY, EXPIRES).is_err(), "{length}");
     }
-    assert_eq!(decode(&resealed(longer), &DIGEST, EXPIRES), Err("bytes follow its last value"));
+    assert_eq!(decode(&resealed(longer), KEY, EXPIRES), Err("bytes follow its last value"));
 }
 
 #[test]
 fn any_flipped_bit_is_found() {
-    let file = encode(&sample(), &DIGEST, None);
+    let file = encode(&sample(), KEY);
     for bit in 0..file.len() * 8 {
         let mut file = file.clone();
         file[bit / 8] ^= 1 << (bit % 8);
-        assert!(decode(&file, &DIGEST, EXPIRES).is_err(), "bit {bit}");
+        assert!(decode(&file, KEY, EXPIRES).is_err(), "bit {bit}");
     }
 }
 
 #[test]
 fn valid_checksums_are_not_trusted() {
-    let file = encode(&sample(), &DIGEST, None);
+    let file = encode(&sample(), KEY);
     let tampered = |at: usize, bytes: &[u8]| {
         let mut file = file.clone();
         file[at..at + bytes.len()].copy_from_slice(bytes);
-        decode(&resealed(file), &DIGEST, EXPIRES)
+        decode(&resealed(file), KEY, EXPIRES)
     };
-    let first_key = HEADER + 3;
-    for lengths_at in [88, 92, first_key, first_key + 4] {
+    let first_key = HEADER + "adaphone".len();
+    for lengths_at in [96, 100, 104, first_key, first_key + 4] {
         for length in [u32::MAX, u32::MAX - 1, 1 << 31, 1 << 16, 100] {
             let result = tampered(lengths_at, &length.to_be_bytes());
             assert!(result.is_err(), "a length of {length} at {lengths_at}");
         }
     }
     assert_eq!(tampered(HEADER, &[0xff]), Err("a text is not UTF-8"), "the owner");
+    assert_eq!(tampered(HEADER + 3, &[0xff]), Err("a text is not UTF-8"), "the label");
     assert_eq!(tampered(first_key + 8, &[0xc1]), Err("a value is not MessagePack"));
     assert_eq!(tampered(7, &[2]), Err("its version is unknown"));
     assert_eq!(tampered(7, &[0]), Err("its version is unknown"));
 
+    // Who logged in is there as a whole or not at all.
+    let nobodys = encode(&record(None, &[]), KEY);
+    for (at, bytes) in [(88, &[1; 8][..]), (100, &[0, 0, 0, 1])] {
+        let mut file = nobodys.clone();
+        file[at..at + bytes.len()].copy_from_slice(bytes);
+        let result = decode(&resealed(file), KEY, EXPIRES);
+        assert_eq!(result, Err("it has a login without an owner"), "at {at}");
+    }
+
     // A whole key in the place of another: in no order, or twice.
     let twice = record(None, &[("a", &[1]), ("b", &[2])]);
-    let file = encode(&twice, &DIGEST, None);
+    let file = encode(&twice, KEY);
     for (second, wanted) in [(b'a', Err("its keys are not in order")), (b'c', Ok(()))] {
         let mut file = file.clone();
         let at = file.len() - 2;
         file[at] = second;
-        assert_eq!(decode(&resealed(file), &DIGEST, EXPIRES).map(drop), wanted);
+        assert_eq!(decode(&resealed(file), KEY, EXPIRES).map(drop), wanted);
     }
 }
 
@@ -131,8 +167,8 @@ fn values_deeper_than_any_limit_are_refused() {
     for (depth, wanted) in [(512, Ok(())), (1000, Err("a value nests too deep"))] {
         let mut value = vec![0x91; depth];
         value.push(0xc0);
-        let file = encode(&record(None, &[("deep", &value)]), &DIGEST, None);
-        assert_eq!(decode(&file, &DIGEST, EXPIRES).map(drop), wanted, "depth {depth}");
+        let file = encode(&record(None, &[("deep", &value)]), KEY);
+        assert_eq!(decode(&file, KEY, EXPIRES).map(drop), wanted, "depth {depth}");
     }
 }
 
@@ -153,7 +189,7 @@ fn corpus() -> Vec<(String, Vec<u8>)> {
 #[test]
 fn the_corpus_is_read_as_its_names_say() {
     for (name, file) in corpus() {
-        match decode(&file, &DIGEST, EXPIRES) {
+        match decode(&file, KEY, EXPIRES) {
             Ok(_) => assert!(name.starts_with("good-"), "{name} can be read"),
             Err(reason) => assert!(name.starts_with("bad-"), "{name}: {reason}"),
         }
@@ -163,10 +199,8 @@ fn the_corpus_is_read_as_its_names_say() {
 /// What can be read is what would be written: damage under a valid checksum is either refused, or
 /// makes another record, never something in between.
 fn check_refused_or_canonical(file: &[u8]) -> Result<(), TestCaseError> {
-    if let Ok(read) = decode(file, &DIGEST, EXPIRES) {
-        let next: [u8; 32] = file[48..80].try_into().unwrap();
-        let digest: [u8; 32] = file[16..48].try_into().unwrap();
-        prop_assert_eq!(encode(&read, &digest, Some(&next)), file);
+    if let Ok(read) = decode(file, KEY, EXPIRES) {
+        prop_assert_eq!(encode(&read, KEY), file);
     }
     Ok(())
 }
@@ -182,25 +216,39 @@ fn any_record() -> impl Strategy<Value = Record> {
         .concat()),
     ];
     let values = prop::collection::btree_map(".{0,6}", value, 0..6);
-    (any::<u64>(), prop::option::of(".{0,6}"), values).prop_map(|(created, owner, values)| Record {
-        created: Timestamp::from_millis(created),
-        expires: EXPIRES,
-        owner: owner.map(Into::into),
-        values: values.into_iter().collect(),
-    })
+    let login = (".{0,6}", any::<u64>(), ".{0,6}").prop_map(|(owner, at, label)| {
+        let at = Timestamp::from_millis(at);
+        Box::new(Login { owner: owner.into(), at, label: label.into() })
+    });
+    let times = any::<[u64; 3]>().prop_map(|times| times.map(Timestamp::from_millis));
+    let head = (any::<[u8; 32]>(), times, any::<u32>());
+    (head, prop::option::of(login), values).prop_map(
+        |((holder, [created, renewed, used], cookie), login, values)| Record {
+            holder: Verifier::from_bytes(holder),
+            created,
+            renewed,
+            used,
+            expires: EXPIRES,
+            login,
+            cookie,
+            values: values.into_iter().collect(),
+            note: None,
+        },
+    )
 }
 
 proptest! {
     #[test]
-    fn records_round_trip(record in any_record(), renamed: bool) {
-        let file = encode(&record, &DIGEST, renamed.then_some(&NEXT));
+    fn records_round_trip(record in any_record(), key: [u8; SessionKey::BYTES]) {
+        let key = SessionKey::from_bytes(key);
+        let file = encode(&record, key);
         prop_assert_eq!(file.len(), encoded_len(&record));
-        prop_assert_eq!(decode(&file, &DIGEST, EXPIRES), Ok(record));
+        prop_assert_eq!(decode(&file, key, EXPIRES), Ok(record));
     }
 
     #[test]
     fn reading_anything_never_panics(file: Vec<u8>) {
-        let _ = decode(&file, &DIGEST, EXPIRES);
+        let _ = decode(&file, KEY, EXPIRES);
     }
 
     #[test]
@@ -209,7 +257,7 @@ proptest! {
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {
-        let mut file = encode(&record, &DIGEST, None);
+        let mut file = encode(&record, KEY);
         for (at, byte) in changes {
             let at = at.index(file.len());
             file[at] = byte;

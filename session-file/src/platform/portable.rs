@@ -12,6 +12,10 @@ use crate::faults::Operation;
 /// How reading could leave the time of access alone.
 pub(crate) const READ: OFlags = OFlags::empty();
 
+/// Whether a touch can be the file's times. Each read moves the time of access, and a session that is read
+/// often would look as if it had just been touched, and never be: the file is written anew.
+pub(crate) const TOUCHES_IN_PLACE: bool = false;
+
 /// Waits until a file or directory is on the disk.
 pub(crate) fn sync(file: impl AsFd) -> Result<(), Errno> {
     // On Apple's systems fsync waits until the disk has what was written, not until it would keep
@@ -38,9 +42,9 @@ pub(crate) fn exchange(_dir: impl AsFd, _one: &[u8], _two: &[u8]) -> Result<bool
 }
 
 /// How the files begin whose locks keep the changes of a stripe apart.
-const STRIPE: &str = "format-1.stripe-";
+const STRIPE: &str = "store-1.stripe-";
 /// How the files begin whose locks show that an opening of the store lives.
-const LIFE: &str = "format-1.life-";
+const LIFE: &str = "store-1.life-";
 
 /// The locks of an opening of the store: each on a file of its own beside the lock file, made when
 /// it is wanted first.

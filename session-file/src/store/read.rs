@@ -4,7 +4,8 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::Stat;
 use rustix::io::Errno;
-use session_core::{Error, Record, Timestamp};
+use session_core::provider::Record;
+use session_core::{Error, Timestamp};
 
 use super::Store;
 use crate::directory::is_file;
@@ -67,7 +68,7 @@ impl Store {
         if disk::mode(stat) != FILE_MODE {
             return Err(unreadable("its mode is not 600"));
         }
-        let Some(expires) = self.expiries.of_file(stat) else {
+        let Some(expires) = self.times.expires(stat) else {
             return Err(unreadable("its expiry is out of range"));
         };
         if expires <= now {
@@ -105,8 +106,12 @@ impl Store {
     }
 
     fn decode(&self, bytes: &[u8], name: &Name, stat: &Stat) -> Result<Record, Error> {
-        let expires = self.expiries.of_file(stat).unwrap_or_default();
-        format::decode(bytes, name.digest(), expires).map_err(unreadable)
+        let expires = self.times.expires(stat).unwrap_or_default();
+        let mut record = format::decode(bytes, name.key(), expires).map_err(unreadable)?;
+        if platform::TOUCHES_IN_PLACE {
+            record.used = record.used.max(self.times.used(stat));
+        }
+        Ok(record)
     }
 
     /// The record that a change builds on.
@@ -135,7 +140,7 @@ impl Store {
             Err(errno) => Err(failed("looking at a session's file")(errno)),
             Ok(stat) => match self.check(&stat, now) {
                 Ok(None) => Ok(true),
-                // What can't be read is somebody's, and ids that meet by chance don't exist.
+                // What can't be read is somebody's, and keys don't meet by chance.
                 Ok(Some(_)) | Err(_) => Err(Error::Exists),
             },
         }

@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
-use session_core::{Error, Record};
+use session_core::Error;
+use session_core::provider::Record;
 
 use super::Store;
 use crate::disk;
@@ -39,7 +40,6 @@ impl Store {
         folder: &'t OwnedFd,
         record: &Record,
         name: &Name,
-        next: Option<&Name>,
     ) -> Result<Temporary<'t>, Error> {
         if format::encoded_len(record) > self.config.max_bytes {
             return Err(Error::TooLarge {
@@ -49,8 +49,8 @@ impl Store {
         }
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let temporary = Temporary::create(folder, self.token, serial)?;
-        let bytes = format::encode(record, name.digest(), next.map(Name::digest));
-        let times = self.expiries.to_file(record.expires);
+        let bytes = format::encode(record, name.key());
+        let times = self.times.to_file(record.used, record.expires);
         temporary.fill(&bytes, &times, self.config.sync == Durability::Full)?;
         Ok(temporary)
     }

@@ -8,7 +8,7 @@ use session_core::Error;
 use session_file::{Durability, FileConfig, FileProvider};
 
 use crate::scratch::Scratch;
-use crate::store::{Store, id};
+use crate::store::{Store, new_secret};
 
 fn open(path: impl AsRef<Path>) -> Result<FileProvider, Error> {
     FileProvider::open(FileConfig::new(path.as_ref()).with_sync(Durability::None))
@@ -97,7 +97,7 @@ fn a_directory_for_sessions_alone_is_closed_to_others() {
 
 #[test]
 fn what_stands_in_the_way_is_refused() {
-    let lock = "format-1.lock";
+    let lock = "store-1.lock";
     let refused = |prepare: &dyn Fn(&Path), why: &str| {
         let scratch = Scratch::new();
         prepare(scratch.path());
@@ -116,6 +116,28 @@ fn what_stands_in_the_way_is_refused() {
     );
 }
 
+/// A store of the layout before this one, whose sessions had other ids: none of them could be found.
+#[test]
+fn a_store_of_an_earlier_version_is_refused_and_left() {
+    let scratch = Scratch::new();
+    let path = |name: &str| scratch.path().join(name);
+    for folder in 0..256 {
+        fs::create_dir(path(&format!("{folder:02x}"))).unwrap();
+        fs::set_permissions(path(&format!("{folder:02x}")), Permissions::from_mode(0o700)).unwrap();
+    }
+    fs::write(path("00").join("a".repeat(62)), "session\x01").unwrap();
+    fs::write(path("format-1.lock"), "").unwrap();
+    for mode in [0o700, 0o755] {
+        fs::set_permissions(scratch.path(), Permissions::from_mode(mode)).unwrap();
+        check_refused(scratch.path(), "in a format of an earlier version, which is not read");
+    }
+    assert!(!path("store-1.lock").exists(), "it is not made a store of ours");
+    fs::remove_file(path("format-1.lock")).unwrap();
+    fs::remove_dir_all(path("00")).unwrap();
+    fs::set_permissions(scratch.path(), Permissions::from_mode(0o700)).unwrap();
+    open(scratch.path()).expect("opens when what is in it was removed");
+}
+
 /// Of a process that was killed before it set the mode, under a strict umask.
 #[test]
 fn a_folder_with_fewer_rights_is_put_right() {
@@ -132,8 +154,8 @@ fn a_folder_with_fewer_rights_is_put_right() {
 fn without_its_lock_file_an_open_store_changes_nothing() {
     let store = Store::new();
     let token = store.stored();
-    fs::remove_file(store.scratch.path().join("format-1.lock")).unwrap();
-    for change in [store.save(&token, "n", 1), store.rename(&token, &id())] {
+    fs::remove_file(store.scratch.path().join("store-1.lock")).unwrap();
+    for change in [store.save(&token, "n", 1), store.save_all(&token, &new_secret(&token))] {
         assert!(matches!(change, Err(Error::Unavailable { .. })), "{change:?}");
     }
     assert!(matches!(store.destroy(&token), Err(Error::Unavailable { .. })));
@@ -146,7 +168,7 @@ fn without_its_lock_file_an_open_store_changes_nothing() {
 fn sources_are_checked_at_open() {
     session_file::init();
     session_file::init();
-    assert!(session_core::providers().contains(&"file".to_owned()));
+    assert!(session_core::provider::providers().contains(&"file".to_owned()));
     let scratch = Scratch::new();
     let path = scratch.path().display();
     for source in [
@@ -158,9 +180,10 @@ fn sources_are_checked_at_open() {
         format!("path={path}&fsync=full"),
         format!("path={path}&max_bytes=-1"),
     ] {
-        let opened = session_core::open("file", &source);
+        let opened = session_core::provider::open("file", &source);
         assert!(matches!(opened, Err(Error::Config(_))), "{source:?}: {opened:?}");
     }
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
-    session_core::open("file", &format!("path={path}&sync=none&max_bytes=4096")).expect("opens");
+    session_core::provider::open("file", &format!("path={path}&sync=none&max_bytes=4096"))
+        .expect("opens");
 }

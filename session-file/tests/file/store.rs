@@ -1,18 +1,23 @@
 //! A store in a scratch directory, seen from both sides.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future::block_on;
-use session_core::{
-    Changes, Error, Provider as _, Purged, Record, SessionId, Timestamp, Token, value,
+use session_core::provider::{
+    Changes, Login, NewSecret, Provider as _, Purged, Record, Token, Touch, Verifier,
 };
+use session_core::{Error, SessionId, Timestamp, value};
 use session_file::{Durability, FileConfig, FileProvider};
 
 use crate::scratch::Scratch;
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_123);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+
+/// Who holds sample records.
+pub(crate) const HOLDER: Verifier = Verifier::from_bytes([1; 32]);
 
 pub(crate) struct Store {
     pub(crate) provider: FileProvider,
@@ -28,11 +33,14 @@ impl Store {
 
     /// Stores a sample record under a new id.
     pub(crate) fn stored(&self) -> Token {
-        self.create(&id(), record()).expect("is stored")
+        let id = id();
+        self.create(&id, record()).expect("is stored");
+        id.into()
     }
 
-    pub(crate) fn create(&self, id: &SessionId, record: Record) -> Result<Token, Error> {
-        block_on(self.provider.create(id, record, NOW))
+    /// Stores a record under an id, whatever the record's holder.
+    pub(crate) fn create(&self, id: &SessionId, record: Record) -> Result<(), Error> {
+        block_on(self.provider.create(id, record, NOW)).map(drop)
     }
 
     pub(crate) fn load(&self, token: &Token) -> Result<Option<Record>, Error> {
@@ -43,20 +51,22 @@ impl Store {
         block_on(self.provider.load(token, now))
     }
 
-    pub(crate) fn save(&self, token: &Token, key: &str, n: u64) -> Result<Token, Error> {
-        block_on(self.provider.save(token, &set(key, n), NOW))
+    /// Saves a number under a key, as the client who holds sample records.
+    pub(crate) fn save(&self, token: &Token, key: &str, n: u64) -> Result<(), Error> {
+        self.save_all(token, &set(key, n))
     }
 
-    pub(crate) fn touch(&self, token: &Token, expires: Timestamp) -> Result<Token, Error> {
-        block_on(self.provider.touch(token, expires, NOW))
+    pub(crate) fn save_all(&self, token: &Token, changes: &Changes) -> Result<(), Error> {
+        block_on(self.provider.save(token, &HOLDER, changes, NOW)).map(drop)
     }
 
-    pub(crate) fn rename(&self, token: &Token, new_id: &SessionId) -> Result<Token, Error> {
-        block_on(self.provider.rename(token, new_id, NOW))
+    /// Moves the expiry forward.
+    pub(crate) fn touch(&self, token: &Token, expires: Timestamp) -> Result<(), Error> {
+        block_on(self.provider.touch(token, Touch { used: NOW, expires }, NOW)).map(drop)
     }
 
     pub(crate) fn destroy(&self, token: &Token) -> Result<(), Error> {
-        block_on(self.provider.destroy(token, NOW))
+        block_on(self.provider.destroy(&token.key(), Timestamp::MAX, NOW))
     }
 
     pub(crate) fn count(&self) -> u64 {
@@ -77,14 +87,15 @@ impl Store {
     }
 
     /// Where a session's file is.
-    pub(crate) fn path(&self, id: &SessionId) -> PathBuf {
-        let hex: String = id.digest().iter().map(|byte| format!("{byte:02x}")).collect();
+    pub(crate) fn path(&self, token: &Token) -> PathBuf {
+        let key = token.key();
+        let hex: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         self.scratch.path().join(&hex[..2]).join(&hex[2..])
     }
 
     /// The names in a session's folder.
-    pub(crate) fn beside(&self, id: &SessionId) -> Vec<String> {
-        let path = self.path(id);
+    pub(crate) fn beside(&self, token: &Token) -> Vec<String> {
+        let path = self.path(token);
         let folder = std::fs::read_dir(path.parent().expect("is in a folder")).expect("is listed");
         let name = |entry: std::io::Result<std::fs::DirEntry>| {
             entry.expect("is listed").file_name().into_string().expect("is text")
@@ -102,15 +113,15 @@ pub(crate) fn id() -> SessionId {
 }
 
 pub(crate) fn record() -> Record {
+    let login = Login { owner: "ada".into(), at: NOW, label: "phone".into() };
     Record {
-        created: NOW,
-        expires: NOW.saturating_add(HOUR),
-        owner: Some("ada".into()),
+        login: Some(Box::new(login)),
         values: [("count", number(1)), ("name", number(2))].into_iter().collect(),
+        ..Record::new(HOLDER, NOW, NOW.saturating_add(HOUR))
     }
 }
 
-pub(crate) fn number(n: u64) -> Box<[u8]> {
+pub(crate) fn number(n: u64) -> Arc<[u8]> {
     value::encode("", &n, &Default::default()).expect("is a value")
 }
 
@@ -118,4 +129,11 @@ pub(crate) fn set(key: &str, n: u64) -> Changes {
     let mut changes = Changes::new();
     changes.set(key, number(n));
     changes
+}
+
+/// Changes that give a token's session a new secret.
+pub(crate) fn new_secret(token: &Token) -> Changes {
+    let id = token.id().with_new_secret().expect("the system has random numbers");
+    let holder = Verifier::digest(&id, "");
+    Changes::new().with_secret(NewSecret { token: id.into(), holder, at: NOW })
 }

@@ -3,7 +3,8 @@
 //! A victim changes sessions on several threads. Before each change it writes a line that says what
 //! it is about to do, and after it a line that acknowledges it. The parent kills it with SIGKILL,
 //! reads what it wrote to the end, and looks at the store: what was acknowledged is there, what was
-//! begun is there or not, and nothing else.
+//! begun is there or not, and nothing else. A login's new secret, owner and values arrive together: its
+//! old id never opens what the new one got.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -14,60 +15,124 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
-use session_core::{Changes, Error, Provider as _, Record, SessionId, Timestamp, Token, value};
+use session_core::provider::{
+    Changes, Login, NewSecret, Provider as _, Record, Token, Touch, Verifier,
+};
+use session_core::{Error, Secret, SessionId, SessionKey, Timestamp, value};
 use session_file::{Durability, FileConfig, FileProvider};
 
 use crate::scratch::Scratch;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_123);
+const LATER: Timestamp = Timestamp::from_millis(1_800_003_600_123);
+/// When logins happen, and touches.
+const SOON: Timestamp = Timestamp::from_millis(1_800_000_060_000);
+const TOUCH: Touch = Touch { used: SOON, expires: Timestamp::from_millis(1_800_003_660_000) };
 const THREADS: usize = 3;
 /// Victims at a time; they share one session, whose number they count up.
 const VICTIMS: usize = 2;
 /// The most sessions that are kept from one round to the next.
 const SESSIONS: usize = 100;
 
-/// A change of one session. `n` stands for the values that it has before, or gets.
+/// A session as its client knows it.
+#[derive(Clone, Copy, Debug)]
+struct Session {
+    id: SessionId,
+    /// Stands for its values.
+    n: u64,
+    /// Whether somebody logged in to it.
+    logged_in: bool,
+}
+
+impl Session {
+    fn to_words(self) -> String {
+        format!("{} {} {}", &*self.id.text(), self.n, self.logged_in)
+    }
+
+    fn of_words(words: &[&str]) -> Self {
+        let [id, n, logged_in] = words else { panic!("no session: {words:?}") };
+        Self { id: parsed(id), n: number(n), logged_in: logged_in.parse().expect("is a bool") }
+    }
+
+    fn key(self) -> SessionKey {
+        self.id.key()
+    }
+
+    /// What the store holds of it, if it was not touched.
+    fn record(self) -> Record {
+        let mut record = Record::new(holder(&self.id), NOW, LATER);
+        let mut changes = values(self.n);
+        if self.logged_in {
+            record.renewed = SOON;
+            record.login = login(&self.id);
+            changes.set(GRANTED, granted(&self.id));
+        }
+        let holder = record.holder;
+        record.apply(&holder, &changes, NOW).expect("fits");
+        record
+    }
+}
+
+/// A change of one session: what it is before, and what it gets.
 #[derive(Clone, Copy, Debug)]
 enum Change {
-    Create { id: SessionId, n: u64 },
-    Save { id: SessionId, n: u64 },
-    Rename { id: SessionId, new_id: SessionId },
-    Destroy { id: SessionId },
+    Create(Session),
+    Save { old: Session, n: u64 },
+    Login { old: Session, new_id: SessionId, n: u64 },
+    Touch(Session),
+    Destroy(Session),
     Increment,
 }
 
 impl Change {
     fn to_words(self) -> String {
         match self {
-            Self::Create { id, n } => format!("create {} {n}", id_to_hex(&id)),
-            Self::Save { id, n } => format!("save {} {n}", id_to_hex(&id)),
-            Self::Rename { id, new_id } => {
-                format!("rename {} {}", id_to_hex(&id), id_to_hex(&new_id))
+            Self::Create(new) => format!("create {}", new.to_words()),
+            Self::Save { old, n } => format!("save {} {n}", old.to_words()),
+            Self::Login { old, new_id, n } => {
+                format!("login {} {} {n}", old.to_words(), &*new_id.text())
             }
-            Self::Destroy { id } => format!("destroy {}", id_to_hex(&id)),
+            Self::Touch(session) => format!("touch {}", session.to_words()),
+            Self::Destroy(old) => format!("destroy {}", old.to_words()),
             Self::Increment => "increment".to_owned(),
         }
     }
 
     fn of_words(words: &[&str]) -> Self {
         match words {
-            ["create", id, n] => Self::Create { id: id_of_hex(id), n: number(n) },
-            ["save", id, n] => Self::Save { id: id_of_hex(id), n: number(n) },
-            ["rename", id, new] => Self::Rename { id: id_of_hex(id), new_id: id_of_hex(new) },
-            ["destroy", id] => Self::Destroy { id: id_of_hex(id) },
+            ["create", new @ ..] => Self::Create(Session::of_words(new)),
+            ["save", old @ .., n] => Self::Save { old: Session::of_words(old), n: number(n) },
+            ["login", old @ .., new_id, n] => {
+                Self::Login { old: Session::of_words(old), new_id: parsed(new_id), n: number(n) }
+            }
+            ["touch", session @ ..] => Self::Touch(Session::of_words(session)),
+            ["destroy", old @ ..] => Self::Destroy(Session::of_words(old)),
             ["increment"] => Self::Increment,
             _ => panic!("a victim wrote {words:?}"),
         }
     }
+
+    /// The session before and after the change; `None` for the counter's.
+    fn outcome(self) -> Option<(Option<Session>, Option<Session>)> {
+        match self {
+            Self::Create(new) => Some((None, Some(new))),
+            Self::Save { old, n } => Some((Some(old), Some(Session { n, ..old }))),
+            Self::Login { old, new_id, n } => {
+                Some((Some(old), Some(Session { id: new_id, n, logged_in: true })))
+            }
+            Self::Touch(session) => Some((Some(session), Some(session))),
+            Self::Destroy(old) => Some((Some(old), None)),
+            Self::Increment => None,
+        }
+    }
 }
 
-fn id_to_hex(id: &SessionId) -> String {
-    id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+fn parsed(text: &str) -> SessionId {
+    SessionId::parse(text).expect("is an id")
 }
 
-fn id_of_hex(text: &str) -> SessionId {
-    let byte = |at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).expect("is hexadecimal");
-    SessionId::from_bytes(std::array::from_fn(byte))
+fn holder(id: &SessionId) -> Verifier {
+    Verifier::digest(id, "")
 }
 
 fn number(text: &str) -> u64 {
@@ -87,12 +152,12 @@ impl Random {
     }
 }
 
-fn encoded(n: u64) -> Box<[u8]> {
+fn encoded(n: u64) -> std::sync::Arc<[u8]> {
     value::encode("", &n, &Default::default()).expect("is a value")
 }
 
 /// Values that belong together: of a torn record they would not.
-fn changes(n: u64) -> Changes {
+fn values(n: u64) -> Changes {
     let length = (n * 7919 % 9000) as usize;
     let text: String = std::iter::repeat_n((b'a' + (n % 26) as u8) as char, length).collect();
     let mut changes = Changes::new();
@@ -101,14 +166,26 @@ fn changes(n: u64) -> Changes {
     changes
 }
 
-fn record(n: u64) -> Record {
-    let mut record =
-        Record { created: NOW, expires: NOW.saturating_add(HOUR), ..Record::default() };
-    record.apply(&changes(n), NOW).expect("fits");
-    record
+/// The key of what a login grants.
+const GRANTED: &str = "granted";
+
+/// The value that only the client with this id is to have.
+fn granted(id: &SessionId) -> std::sync::Arc<[u8]> {
+    value::encode("", &*id.text(), &Default::default()).expect("is a value")
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
+fn login(new_id: &SessionId) -> Option<Box<Login>> {
+    let owner = format!("owner {}", &*new_id.text()).into();
+    Some(Box::new(Login { owner, at: SOON, label: "phone".into() }))
+}
+
+/// Everything of a login, in one save.
+fn login_changes(new_id: SessionId, n: u64) -> Changes {
+    let secret = NewSecret { token: new_id.into(), holder: holder(&new_id), at: SOON };
+    let mut changes = values(n).with_login(login(&new_id)).with_secret(secret);
+    changes.set(GRANTED, granted(&new_id));
+    changes
+}
 
 fn open(directory: &Path, sync: Durability) -> FileProvider {
     let config = FileConfig::new(directory).with_sync(sync);
@@ -120,11 +197,11 @@ pub(crate) fn victim(directory: &str, sync: &str, seed: u64, sessions: &str) -> 
     let sync = if sync == "full" { Durability::Full } else { Durability::None };
     let provider = open(Path::new(directory), sync);
     let (counter, sessions) = sessions.split_once(';').expect("the counter comes first");
-    let counter = Token::from(id_of_hex(counter));
+    let counter = parsed(counter);
     let mut shares = vec![Vec::new(); THREADS];
     for (at, session) in sessions.split(',').filter(|session| !session.is_empty()).enumerate() {
-        let (id, n) = session.split_once(':').expect("an id and a number");
-        shares[at % THREADS].push((id_of_hex(id), number(n)));
+        let words: Vec<_> = session.split(' ').collect();
+        shares[at % THREADS].push(Session::of_words(&words));
     }
     thread::scope(|scope| {
         for (number, share) in shares.into_iter().enumerate() {
@@ -143,32 +220,37 @@ pub(crate) fn victim(directory: &str, sync: &str, seed: u64, sessions: &str) -> 
 
 struct Worker<'w> {
     provider: &'w FileProvider,
-    counter: &'w Token,
+    counter: &'w SessionId,
     number: usize,
-    sessions: Vec<(SessionId, u64)>,
+    sessions: Vec<Session>,
 }
 
 impl Worker<'_> {
     fn step(&mut self, random: &mut Random) {
-        let new_id = || SessionId::generate().expect("has random numbers");
         let at = random.below(self.sessions.len().max(1) as u64) as usize;
         let old = self.sessions.get(at).copied();
-        let change = match (random.below(10), old) {
-            (0, Some((id, _))) => Change::Destroy { id },
-            (1 | 2, Some((id, _))) => Change::Rename { id, new_id: new_id() },
-            (3..=6, Some((id, n))) => Change::Save { id, n: n + 1 },
-            (7, Some(_)) => Change::Increment,
-            _ => Change::Create { id: new_id(), n: random.below(1 << 40) },
+        let change = match (random.below(12), old) {
+            (0, Some(old)) => Change::Destroy(old),
+            (1..=3, Some(old)) => {
+                let new_id = old.id.with_new_secret().expect("has random numbers");
+                Change::Login { old, new_id, n: old.n + 1 }
+            }
+            (4..=7, Some(old)) => Change::Save { old, n: old.n + 1 },
+            (8, Some(old)) => Change::Touch(old),
+            (9, Some(_)) => Change::Increment,
+            _ => {
+                let id = SessionId::generate().expect("has random numbers");
+                Change::Create(Session { id, n: random.below(1 << 40), logged_in: false })
+            }
         };
         self.say("begin", change);
         self.apply(change).unwrap_or_else(|error| panic!("{change:?}: {error:?}"));
         self.say("done", change);
-        match change {
-            Change::Create { id, n } => self.sessions.push((id, n)),
-            Change::Save { n, .. } => self.sessions[at].1 = n,
-            Change::Rename { new_id, .. } => self.sessions[at].0 = new_id,
-            Change::Destroy { .. } => drop(self.sessions.swap_remove(at)),
-            Change::Increment => {}
+        match change.outcome() {
+            Some((None, Some(new))) => self.sessions.push(new),
+            Some((_, Some(new))) => self.sessions[at] = new,
+            Some((_, None)) => drop(self.sessions.swap_remove(at)),
+            None => {}
         }
     }
 
@@ -181,22 +263,26 @@ impl Worker<'_> {
 
     fn apply(&self, change: Change) -> Result<(), Error> {
         let provider = self.provider;
+        let save = |session: Session, changes: &Changes| {
+            let (token, holder) = (Token::from(session.id), holder(&session.id));
+            block_on(provider.save(&token, &holder, changes, NOW)).map(drop)
+        };
         match change {
-            Change::Create { id, n } => block_on(provider.create(&id, record(n), NOW)).map(drop),
-            Change::Save { id, n } => {
-                block_on(provider.save(&id.into(), &changes(n), NOW)).map(drop)
+            Change::Create(new) => block_on(provider.create(&new.id, new.record(), NOW)).map(drop),
+            Change::Save { old, n } => save(old, &values(n)),
+            Change::Login { old, new_id, n } => save(old, &login_changes(new_id, n)),
+            Change::Touch(session) => {
+                block_on(provider.touch(&session.id.into(), TOUCH, NOW)).map(drop)
             }
-            Change::Rename { id, new_id } => {
-                block_on(provider.rename(&id.into(), &new_id, NOW)).map(drop)
-            }
-            Change::Destroy { id } => block_on(provider.destroy(&id.into(), NOW)),
+            Change::Destroy(old) => block_on(provider.destroy(&old.key(), LATER, NOW)),
             Change::Increment => loop {
-                let found = block_on(provider.load(self.counter, NOW))?.ok_or(Error::Gone)?;
+                let counter = Token::from(*self.counter);
+                let found = block_on(provider.load(&counter, NOW))?.ok_or(Error::Gone)?;
                 let old = found.values.get("n").expect("the counter counts");
                 let n: u64 = value::decode("n", old, &Default::default())?;
                 let mut changes = Changes::new().expecting("n", Some(old));
                 changes.set("n", encoded(n + 1));
-                match block_on(provider.save(self.counter, &changes, NOW)) {
+                match block_on(provider.save(&counter, &found.holder, &changes, NOW)) {
                     Err(Error::Conflict) => {}
                     result => return result.map(drop),
                 }
@@ -207,10 +293,11 @@ impl Worker<'_> {
 
 /// What the store should hold.
 struct Model {
-    /// Living sessions.
-    live: BTreeMap<SessionId, u64>,
-    /// Sessions that were destroyed or renamed.
+    live: BTreeMap<SessionKey, Session>,
+    /// Sessions that were destroyed.
     dead: Vec<SessionId>,
+    /// Ids that were replaced, some of sessions that were destroyed since.
+    old: Vec<SessionId>,
     counter: SessionId,
     counted: u64,
 }
@@ -221,6 +308,8 @@ struct Report {
     kills: usize,
     acknowledged: usize,
     begun_only: usize,
+    /// Of these, logins.
+    begun_logins: usize,
     checked: usize,
     strays: usize,
     /// Acknowledged changes that are not there.
@@ -229,6 +318,8 @@ struct Report {
     torn: Vec<String>,
     /// Destroyed sessions that are there again.
     back: Vec<String>,
+    /// Old ids that open a session, or what a new id got under an old one.
+    half_done: Vec<String>,
 }
 
 /// Kills this many processes.
@@ -236,8 +327,10 @@ pub(crate) fn run(kills: usize, seed: u64) {
     let scratch = Scratch::new();
     let provider = open(scratch.path(), Durability::None);
     let counter = SessionId::generate().expect("has random numbers");
-    block_on(provider.create(&counter, record(0), NOW)).expect("is new");
-    let mut model = Model { live: BTreeMap::new(), dead: Vec::new(), counter, counted: 0 };
+    let first = Session { id: counter, n: 0, logged_in: false };
+    block_on(provider.create(&counter, first.record(), NOW)).expect("is new");
+    let mut model =
+        Model { live: BTreeMap::new(), dead: Vec::new(), old: Vec::new(), counter, counted: 0 };
     let mut report = Report::default();
     let mut random = Random(seed);
     let start = Instant::now();
@@ -252,18 +345,21 @@ pub(crate) fn run(kills: usize, seed: u64) {
     assert_eq!(strays(scratch.path()), 0, "strays stay");
     let live = block_on(provider.count(NOW)).expect("counts");
     assert_eq!(live, model.live.len() as u64 + 1, "sessions in the end");
-    let Report { kills, acknowledged, begun_only, checked, strays, lost, torn, back } = report;
+    let Report { kills, acknowledged, begun_only, begun_logins, checked, strays, .. } = report;
+    let Report { lost, torn, back, half_done, .. } = report;
     println!(
         "{kills} processes killed in {:.0?} (seed {seed}): {acknowledged} changes acknowledged, \
-         {begun_only} begun only, {checked} sessions checked, {strays} stray temporaries; \
-         {} acknowledged lost, {} torn, {} back from the dead",
+         {begun_only} begun only, {begun_logins} of them logins; {checked} sessions checked, {strays} \
+         stray temporaries; {} acknowledged lost, {} torn, {} back from the dead, {} logins half done",
         start.elapsed(),
         lost.len(),
         torn.len(),
         back.len(),
+        half_done.len(),
     );
     assert!(acknowledged > 2 * kills, "the victims were killed before they did anything");
-    assert!(lost.is_empty() && torn.is_empty() && back.is_empty(), "{lost:?} {torn:?} {back:?}");
+    assert!(lost.is_empty() && torn.is_empty(), "lost: {lost:?}, torn: {torn:?}");
+    assert!(back.is_empty() && half_done.is_empty(), "back: {back:?}, half done: {half_done:?}");
 }
 
 fn round(
@@ -274,15 +370,15 @@ fn round(
     random: &mut Random,
 ) {
     let mut shares = vec![Vec::new(); VICTIMS];
-    for (at, (id, n)) in model.live.iter().enumerate() {
-        shares[at % VICTIMS].push(format!("{}:{n}", id_to_hex(id)));
+    for (at, session) in model.live.values().enumerate() {
+        shares[at % VICTIMS].push(session.to_words());
     }
     let program = std::env::current_exe().expect("this program has a file");
     let victims: Vec<_> = shares
         .iter()
         .map(|share| {
             let sync = if random.below(2) == 0 { "none" } else { "full" };
-            let sessions = format!("{};{}", id_to_hex(&model.counter), share.join(","));
+            let sessions = format!("{};{}", &*model.counter.text(), share.join(","));
             let mut command = Command::new(&program);
             command.arg("--victim").arg(scratch.path()).arg(sync);
             command.arg(random.below(u64::MAX).to_string()).arg(sessions);
@@ -325,6 +421,8 @@ fn round(
         begun_only.extend(begun.into_iter().flatten());
     }
     report.begun_only += begun_only.len();
+    report.begun_logins +=
+        begun_only.iter().filter(|change| matches!(change, Change::Login { .. })).count();
     model.check(provider, report, &begun_only, touched, random);
     report.strays += strays(scratch.path());
     if random.below(10) == 0 {
@@ -332,31 +430,35 @@ fn round(
         assert_eq!(strays(scratch.path()), 0, "all who could have made them are dead");
     }
     while model.live.len() > SESSIONS {
-        let id = *model.live.keys().next().expect("there are some");
-        block_on(provider.destroy(&id.into(), NOW)).expect("is removed");
-        model.acknowledge(Change::Destroy { id }, &mut BTreeSet::new());
+        let old = *model.live.values().next().expect("there are some");
+        block_on(provider.destroy(&old.key(), LATER, NOW)).expect("is removed");
+        model.acknowledge(Change::Destroy(old), &mut BTreeSet::new());
     }
 }
 
 impl Model {
-    fn acknowledge(&mut self, change: Change, touched: &mut BTreeSet<SessionId>) {
-        match change {
-            Change::Create { id, n } | Change::Save { id, n } => {
-                self.live.insert(id, n);
-                touched.insert(id);
+    fn acknowledge(&mut self, change: Change, touched: &mut BTreeSet<SessionKey>) {
+        match change.outcome() {
+            Some(outcome) => touched.extend(self.happened(outcome)),
+            None => self.counted += 1,
+        }
+    }
+
+    /// Notes a change of a session. Returns the session's key.
+    fn happened(&mut self, outcome: (Option<Session>, Option<Session>)) -> Option<SessionKey> {
+        match outcome {
+            (old, Some(new)) => {
+                let replaced = old.map(|old| old.id);
+                self.old.extend(replaced.filter(|old| old.text()[..] != new.id.text()[..]));
+                self.live.insert(new.key(), new);
+                Some(new.key())
             }
-            Change::Rename { id, new_id } => {
-                let n = self.live.remove(&id).expect("what is renamed was there");
-                self.live.insert(new_id, n);
-                self.dead.push(id);
-                touched.extend([id, new_id]);
+            (Some(old), None) => {
+                self.live.remove(&old.key());
+                self.dead.push(old.id);
+                Some(old.key())
             }
-            Change::Destroy { id } => {
-                self.live.remove(&id);
-                self.dead.push(id);
-                touched.insert(id);
-            }
-            Change::Increment => self.counted += 1,
+            (None, None) => None,
         }
     }
 
@@ -366,62 +468,47 @@ impl Model {
         provider: &FileProvider,
         report: &mut Report,
         begun: &[Change],
-        mut touched: BTreeSet<SessionId>,
+        mut touched: BTreeSet<SessionKey>,
         random: &mut Random,
     ) {
         let mut increments = 0;
         for change in begun {
             report.checked += 1;
-            let mut found = |id: &SessionId| {
-                touched.remove(id);
-                self.found(provider, report, id)
+            let Some((old, new)) = change.outcome() else {
+                increments += 1;
+                continue;
             };
-            match *change {
-                Change::Create { id, n } | Change::Save { id, n } => {
-                    let found = found(&id);
-                    if found == Some(n) {
-                        self.live.insert(id, n);
-                    } else if found != self.live.get(&id).copied() {
-                        report.lost.push(format!("{change:?}: found {found:?}"));
-                    }
-                }
-                Change::Rename { id, new_id } => {
-                    let (old, new) = (found(&id), found(&new_id));
-                    let before = self.live.get(&id).copied();
-                    match (old, new) {
-                        (Some(_), None) if old == before => {}
-                        (None, Some(n)) if new == before => {
-                            self.live.remove(&id);
-                            self.live.insert(new_id, n);
-                            self.dead.push(id);
-                        }
-                        _ => report.torn.push(format!("{change:?}: found {old:?} and {new:?}")),
-                    }
-                }
-                Change::Destroy { id } => match found(&id) {
-                    None => {
-                        self.live.remove(&id);
-                        self.dead.push(id);
-                    }
-                    found if found == self.live.get(&id).copied() => {}
-                    found => report.torn.push(format!("{change:?}: found {found:?}")),
-                },
-                Change::Increment => increments += 1,
+            let id = old.or(new).expect("one of both is there").id;
+            touched.remove(&id.key());
+            let found = found(provider, report, &id);
+            let is = |session: Option<Session>| found == session.map(Session::record);
+            if is(new) {
+                self.happened((old, new));
+            } else if !is(old) {
+                report.torn.push(format!("{change:?}: found {found:?}"));
+            } else if let (Change::Login { old, new_id, n }, Some(_)) = (*change, old) {
+                // The one that was not to be.
+                check_refused(provider, report, Session { id: new_id, n, ..old });
             }
         }
         // All that the victims touched, and some that they did not.
         let mut wanted = touched;
         wanted.extend(self.live.keys().filter(|_| random.below(4) == 0));
-        for _ in 0..self.dead.len().min(20) {
-            wanted.insert(self.dead[random.below(self.dead.len() as u64) as usize]);
-        }
-        for id in wanted {
+        let ids = wanted.iter().map(|key| SessionId::new(*key, Secret::from_bytes([0; 20])));
+        let mut ids: Vec<_> = ids.collect();
+        ids.extend(some_of(&self.dead, random));
+        for id in ids {
             report.checked += 1;
-            let (found, wanted) = (self.found(provider, report, &id), self.live.get(&id).copied());
+            let found = found(provider, report, &id);
+            let wanted = self.live.get(&id.key()).copied().map(Session::record);
             if found != wanted {
                 let list = if wanted.is_none() { &mut report.back } else { &mut report.lost };
                 list.push(format!("wanted {wanted:?}, found {found:?}"));
             }
+        }
+        for id in some_of(&self.old, random) {
+            report.checked += 1;
+            check_refused(provider, report, Session { id, n: 0, logged_in: false });
         }
         let found = block_on(provider.load(&self.counter.into(), NOW)).expect("can be read");
         let record = found.expect("the counter is there");
@@ -432,26 +519,47 @@ impl Model {
         }
         self.counted = n;
     }
+}
 
-    /// The number that stands for a session's values; none if it is not there.
-    fn found(&self, provider: &FileProvider, report: &mut Report, id: &SessionId) -> Option<u64> {
-        match block_on(provider.load(&Token::from(*id), NOW)) {
-            Ok(None) => None,
-            Ok(Some(found)) => {
-                let n = found
-                    .values
-                    .get("n")
-                    .and_then(|n| value::decode::<u64>("n", n, &Default::default()).ok());
-                if n.map(record) != Some(found) {
-                    report.torn.push(format!("values that do not belong together, n = {n:?}"));
-                }
-                n
-            }
-            Err(error) => {
-                report.torn.push(format!("{error:?}"));
-                None
-            }
+/// The last one, and some of the others.
+fn some_of(ids: &[SessionId], random: &mut Random) -> Vec<SessionId> {
+    let some = (0..ids.len().min(20)).map(|_| ids[random.below(ids.len() as u64) as usize]);
+    some.chain(ids.last().copied()).collect()
+}
+
+/// The record under the id's key, whoever holds it, as if it had not been touched.
+fn found(provider: &FileProvider, report: &mut Report, id: &SessionId) -> Option<Record> {
+    let mut record = match block_on(provider.load(&Token::from(*id), NOW)) {
+        Ok(found) => found?,
+        Err(error) => {
+            report.torn.push(format!("{error:?}"));
+            return None;
         }
+    };
+    // Both times move in one step.
+    if (record.used, record.expires) == (TOUCH.used, TOUCH.expires) {
+        (record.used, record.expires) = (NOW, LATER);
+    }
+    let got = record.values.get(GRANTED).map(|text| value::decode("", text, &Default::default()));
+    let got: Option<String> = got.transpose().expect("is a text");
+    if let Some(new_id) = got.as_deref().map(parsed)
+        && (record.holder != holder(&new_id) || record.login != login(&new_id))
+    {
+        report.half_done.push(format!("a login to {:?}: {record:?}", id.key()));
+    } else if got.is_none() && record.login.is_some() {
+        report.half_done.push(format!("an owner without values in {:?}: {record:?}", id.key()));
+    }
+    Some(record)
+}
+
+/// Checks that an id that is not the session's, or not any more, opens nothing and saves nothing.
+fn check_refused(provider: &FileProvider, report: &mut Report, session: Session) {
+    let (token, holder) = (Token::from(session.id), holder(&session.id));
+    let loaded = block_on(provider.load(&token, NOW)).expect("can be read");
+    let opens = loaded.is_some_and(|record| record.holder == holder);
+    let saved = block_on(provider.save(&token, &holder, &values(session.n), NOW));
+    if opens || !matches!(saved, Err(Error::Gone)) {
+        report.half_done.push(format!("{:?} opens: {opens}, saves: {saved:?}", session.id));
     }
 }
 

@@ -10,31 +10,31 @@ use futures_lite::future::block_on;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use session_core::conformance::Harness;
-use session_core::{
-    Changes, Error, Expected, ExpiryChange, Limits, Provider, ProviderFuture, Purged, Record,
-    SessionId, Timestamp, Token,
+use session_core::provider::{
+    Answer, Changes, Expected, ExpiryChange, Login, NewSecret, Provider, ProviderFuture, Purged,
+    Record, Token, Touch, Verifier,
 };
+use session_core::{Error, Limits, Secret, SessionId, SessionKey, Timestamp};
 use session_file::{Durability, FileConfig, FileProvider};
 
 use crate::scratch::Scratch;
 
-type Id = [u8; SessionId::BYTES];
+type Key = [u8; SessionKey::BYTES];
 
-/// An operation, as it travels.
+/// An operation, as it travels. Files are found by the key alone.
 #[derive(Serialize, Deserialize)]
 enum Call {
-    Create(Id, Sent, u64),
-    Load(Id, u64),
-    Save(Id, SentChanges, u64),
-    Rename(Id, Id, u64),
-    Destroy(Id, u64),
-    Touch(Id, u64, u64),
+    Create(Key, Sent, u64),
+    Load(Key, u64),
+    Save(Key, [u8; 32], SentChanges, u64),
+    Destroy(Key, u64, u64),
+    Touch(Key, SentTouch, u64),
     Count(u64),
     Purge(u64, usize),
 }
 
 #[derive(Serialize, Deserialize)]
-enum Answer {
+enum Reply {
     Done,
     Found(Option<Sent>),
     Count(u64),
@@ -54,35 +54,89 @@ enum Failure {
 
 #[derive(Serialize, Deserialize)]
 struct Sent {
+    holder: [u8; 32],
     created: u64,
+    renewed: u64,
+    used: u64,
     expires: u64,
-    owner: Option<String>,
+    login: Option<SentLogin>,
+    cookie: u32,
     values: Vec<(String, Vec<u8>)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SentLogin {
+    owner: String,
+    at: u64,
+    label: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SentTouch {
+    used: u64,
+    expires: u64,
 }
 
 #[derive(Serialize, Deserialize)]
 struct SentChanges {
     entries: Vec<(String, Option<Vec<u8>>)>,
-    expected: Option<(String, Option<Vec<u8>>)>,
+    replace: bool,
+    expected: Vec<(String, Option<Vec<u8>>)>,
     expiry: SentExpiry,
     /// The inner one in brackets: MessagePack has one `nil` only.
-    owner: Option<(Option<String>,)>,
+    login: Option<(Option<SentLogin>,)>,
+    /// The bytes of the new holder, and when its secret was made.
+    secret: Option<([u8; 32], u64)>,
+    cookie: Option<u32>,
     limits: Limits,
 }
 
 #[derive(Serialize, Deserialize)]
 enum SentExpiry {
     Keep,
-    Extend(u64),
-    Set(u64),
+    Extend(SentTouch),
+    Set(SentTouch),
+}
+
+const fn time(millis: u64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+impl From<&Login> for SentLogin {
+    fn from(login: &Login) -> Self {
+        let Login { owner, at, label } = login;
+        Self { owner: (**owner).into(), at: at.as_millis(), label: (**label).into() }
+    }
+}
+
+impl From<SentLogin> for Login {
+    fn from(sent: SentLogin) -> Self {
+        Self { owner: sent.owner.into(), at: time(sent.at), label: sent.label.into() }
+    }
+}
+
+impl From<Touch> for SentTouch {
+    fn from(touch: Touch) -> Self {
+        Self { used: touch.used.as_millis(), expires: touch.expires.as_millis() }
+    }
+}
+
+impl From<SentTouch> for Touch {
+    fn from(sent: SentTouch) -> Self {
+        Self { used: time(sent.used), expires: time(sent.expires) }
+    }
 }
 
 impl From<&Record> for Sent {
     fn from(record: &Record) -> Self {
         Self {
+            holder: *record.holder.as_bytes(),
             created: record.created.as_millis(),
+            renewed: record.renewed.as_millis(),
+            used: record.used.as_millis(),
             expires: record.expires.as_millis(),
-            owner: record.owner.as_deref().map(Into::into),
+            login: record.login.as_deref().map(SentLogin::from),
+            cookie: record.cookie,
             values: record.values.iter().map(|(key, value)| (key.into(), value.into())).collect(),
         }
     }
@@ -91,10 +145,15 @@ impl From<&Record> for Sent {
 impl From<Sent> for Record {
     fn from(sent: Sent) -> Self {
         Self {
-            created: Timestamp::from_millis(sent.created),
-            expires: Timestamp::from_millis(sent.expires),
-            owner: sent.owner.map(Into::into),
+            holder: Verifier::from_bytes(sent.holder),
+            created: time(sent.created),
+            renewed: time(sent.renewed),
+            used: time(sent.used),
+            expires: time(sent.expires),
+            login: sent.login.map(|login| Box::new(login.into())),
+            cookie: sent.cookie,
             values: sent.values.into_iter().collect(),
+            note: None,
         }
     }
 }
@@ -102,42 +161,60 @@ impl From<Sent> for Record {
 impl From<&Changes> for SentChanges {
     fn from(changes: &Changes) -> Self {
         let bytes = |value: Option<&[u8]>| value.map(<[u8]>::to_vec);
+        let expected =
+            |expected: &Expected| (expected.key.to_string(), bytes(expected.value.as_deref()));
         Self {
             entries: changes.iter().map(|(key, value)| (key.into(), bytes(value))).collect(),
-            expected: (changes.expected.as_ref())
-                .map(|expected| (expected.key.to_string(), bytes(expected.value.as_deref()))),
+            replace: changes.replace,
+            expected: changes.expected.iter().map(expected).collect(),
             expiry: match changes.expiry {
                 ExpiryChange::Keep => SentExpiry::Keep,
-                ExpiryChange::Extend(expires) => SentExpiry::Extend(expires.as_millis()),
-                ExpiryChange::Set(expires) => SentExpiry::Set(expires.as_millis()),
+                ExpiryChange::Extend(touch) => SentExpiry::Extend(touch.into()),
+                ExpiryChange::Set(touch) => SentExpiry::Set(touch.into()),
             },
-            owner: (changes.owner.as_ref()).map(|owner| (owner.as_deref().map(Into::into),)),
+            login: (changes.login.as_ref()).map(|login| (login.as_deref().map(SentLogin::from),)),
+            secret: (changes.secret.as_deref())
+                .map(|secret| (*secret.holder.as_bytes(), secret.at.as_millis())),
+            cookie: changes.cookie,
             limits: changes.limits,
         }
     }
 }
 
-impl From<SentChanges> for Changes {
-    fn from(sent: SentChanges) -> Self {
-        let mut changes = Self::new();
-        for (key, value) in sent.entries {
+impl SentChanges {
+    fn into_changes(self, key: SessionKey) -> Changes {
+        let mut changes = Changes::new();
+        for (key, value) in self.entries {
             match value {
                 Some(value) => changes.set(&key, value),
                 None => changes.delete(&key),
             }
         }
-        changes.expected = sent
-            .expected
-            .map(|(key, value)| Expected { key: key.into(), value: value.map(Into::into) });
-        changes.expiry = match sent.expiry {
-            SentExpiry::Keep => ExpiryChange::Keep,
-            SentExpiry::Extend(expires) => ExpiryChange::Extend(Timestamp::from_millis(expires)),
-            SentExpiry::Set(expires) => ExpiryChange::Set(Timestamp::from_millis(expires)),
+        changes.replace = self.replace;
+        let expected = |(key, value): (String, Option<Vec<u8>>)| Expected {
+            key: key.into(),
+            value: value.map(Into::into),
         };
-        changes.owner = sent.owner.map(|(owner,)| owner.map(Into::into));
-        changes.limits = sent.limits;
+        changes.expected = self.expected.into_iter().map(expected).collect();
+        changes.expiry = match self.expiry {
+            SentExpiry::Keep => ExpiryChange::Keep,
+            SentExpiry::Extend(touch) => ExpiryChange::Extend(touch.into()),
+            SentExpiry::Set(touch) => ExpiryChange::Set(touch.into()),
+        };
+        changes.login = self.login.map(|(login,)| login.map(|login| Box::new(login.into())));
+        changes.secret = self.secret.map(|(holder, at)| {
+            let holder = Verifier::from_bytes(holder);
+            Box::new(NewSecret { token: id(key).into(), holder, at: time(at) })
+        });
+        changes.cookie = self.cookie;
+        changes.limits = self.limits;
         changes
     }
+}
+
+/// An id with this key. The provider never looks at the secret.
+fn id(key: SessionKey) -> SessionId {
+    SessionId::new(key, Secret::from_bytes([0; Secret::BYTES]))
 }
 
 impl From<Error> for Failure {
@@ -186,45 +263,42 @@ pub(crate) fn serve(socket: &str, directory: &str) -> ExitCode {
     let config = FileConfig::new(directory).with_sync(Durability::None);
     let provider = FileProvider::open(config).expect("the store opens");
     while let Ok(call) = receive(&stream) {
-        let answer = answer(&provider, call).unwrap_or_else(|error| Answer::Failed(error.into()));
-        send(&stream, &answer).expect("the parent waits for the answer");
+        let reply = reply(&provider, call).unwrap_or_else(|error| Reply::Failed(error.into()));
+        send(&stream, &reply).expect("the parent waits for the reply");
     }
     ExitCode::SUCCESS
 }
 
-fn answer(provider: &FileProvider, call: Call) -> Result<Answer, Error> {
-    let token = |id| Token::from(SessionId::from_bytes(id));
-    let time = Timestamp::from_millis;
-    let id = SessionId::from_bytes;
+fn reply(provider: &FileProvider, call: Call) -> Result<Reply, Error> {
+    let key = SessionKey::from_bytes;
+    let token = |bytes| Token::from(id(key(bytes)));
     Ok(match call {
         Call::Create(new, record, now) => {
-            block_on(provider.create(&id(new), record.into(), time(now)))?;
-            Answer::Done
+            block_on(provider.create(&id(key(new)), record.into(), time(now)))?;
+            Reply::Done
         }
-        Call::Load(id, now) => {
-            let found = block_on(provider.load(&token(id), time(now)))?;
-            Answer::Found(found.as_ref().map(Sent::from))
+        Call::Load(key, now) => {
+            let found = block_on(provider.load(&token(key), time(now)))?;
+            Reply::Found(found.as_ref().map(Sent::from))
         }
-        Call::Save(id, changes, now) => {
-            block_on(provider.save(&token(id), &changes.into(), time(now)))?;
-            Answer::Done
+        Call::Save(saved, holder, changes, now) => {
+            let (holder, changes) =
+                (Verifier::from_bytes(holder), changes.into_changes(key(saved)));
+            block_on(provider.save(&token(saved), &holder, &changes, time(now)))?;
+            Reply::Done
         }
-        Call::Rename(old, new, now) => {
-            block_on(provider.rename(&token(old), &id(new), time(now)))?;
-            Answer::Done
+        Call::Destroy(destroyed, until, now) => {
+            block_on(provider.destroy(&key(destroyed), time(until), time(now)))?;
+            Reply::Done
         }
-        Call::Destroy(id, now) => {
-            block_on(provider.destroy(&token(id), time(now)))?;
-            Answer::Done
+        Call::Touch(key, touch, now) => {
+            block_on(provider.touch(&token(key), touch.into(), time(now)))?;
+            Reply::Done
         }
-        Call::Touch(id, expires, now) => {
-            block_on(provider.touch(&token(id), time(expires), time(now)))?;
-            Answer::Done
-        }
-        Call::Count(now) => Answer::Count(block_on(provider.count(time(now)))?),
+        Call::Count(now) => Reply::Count(block_on(provider.count(time(now)))?),
         Call::Purge(now, limit) => {
             let Purged { removed, more } = provider.purge(time(now), limit)?;
-            Answer::Purged(removed, more)
+            Reply::Purged(removed, more)
         }
     })
 }
@@ -286,18 +360,18 @@ impl Harness for Processes {
 }
 
 impl Remote {
-    fn ask(&self, call: &Call) -> Result<Answer, Error> {
+    fn ask(&self, call: &Call) -> Result<Reply, Error> {
         let number = self.next.fetch_add(1, Ordering::Relaxed) % self.processes.len();
         let process = self.processes[number].lock();
         send(&process.stream, call).expect("the process listens");
-        match receive(&process.stream).expect("the process answers") {
-            Answer::Failed(failure) => Err(failure.into()),
-            answer => Ok(answer),
+        match receive(&process.stream).expect("the process replies") {
+            Reply::Failed(failure) => Err(failure.into()),
+            reply => Ok(reply),
         }
     }
 
-    fn done<'a>(&self, call: &Call, token: Token) -> ProviderFuture<'a, Result<Token, Error>> {
-        ProviderFuture::ready(self.ask(call).map(|_| token))
+    fn done<'a>(&self, call: &Call) -> Answer<'a, Option<Token>> {
+        ProviderFuture::ready(self.ask(call).map(|_| None))
     }
 }
 
@@ -307,74 +381,60 @@ impl Provider for Remote {
         id: &'a SessionId,
         record: Record,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        let call = Call::Create(*id.as_bytes(), Sent::from(&record), now.as_millis());
-        self.done(&call, Token::from(*id))
+    ) -> Answer<'a, Option<Token>> {
+        self.done(&Call::Create(*id.key().as_bytes(), Sent::from(&record), now.as_millis()))
     }
 
-    fn load<'a>(
-        &'a self,
-        token: &'a Token,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Option<Record>, Error>> {
-        let answer = self.ask(&Call::Load(*token.id().as_bytes(), now.as_millis()));
-        ProviderFuture::ready(answer.map(|answer| match answer {
-            Answer::Found(found) => found.map(Record::from),
-            _ => panic!("not an answer to a load"),
+    fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>> {
+        let reply = self.ask(&Call::Load(*token.key().as_bytes(), now.as_millis()));
+        ProviderFuture::ready(reply.map(|reply| match reply {
+            Reply::Found(found) => found.map(Record::from),
+            _ => panic!("no reply to a load"),
         }))
     }
 
     fn save<'a>(
         &'a self,
         token: &'a Token,
+        holder: &'a Verifier,
         changes: &'a Changes,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        let call = Call::Save(*token.id().as_bytes(), changes.into(), now.as_millis());
-        self.done(&call, token.clone())
-    }
-
-    fn rename<'a>(
-        &'a self,
-        token: &'a Token,
-        new_id: &'a SessionId,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        let (old, new) = (*token.id().as_bytes(), *new_id.as_bytes());
-        self.done(&Call::Rename(old, new, now.as_millis()), Token::from(*new_id))
-    }
-
-    fn destroy<'a>(
-        &'a self,
-        token: &'a Token,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<(), Error>> {
-        let call = Call::Destroy(*token.id().as_bytes(), now.as_millis());
-        ProviderFuture::ready(self.ask(&call).map(|_| ()))
+    ) -> Answer<'a, Option<Token>> {
+        let (key, holder) = (*token.key().as_bytes(), *holder.as_bytes());
+        self.done(&Call::Save(key, holder, changes.into(), now.as_millis()))
     }
 
     fn touch<'a>(
         &'a self,
         token: &'a Token,
-        expires: Timestamp,
+        touch: Touch,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        let id = *token.id().as_bytes();
-        self.done(&Call::Touch(id, expires.as_millis(), now.as_millis()), token.clone())
+    ) -> Answer<'a, Option<Token>> {
+        self.done(&Call::Touch(*token.key().as_bytes(), touch.into(), now.as_millis()))
     }
 
-    fn count(&self, now: Timestamp) -> ProviderFuture<'_, Result<u64, Error>> {
-        let answer = self.ask(&Call::Count(now.as_millis()));
-        ProviderFuture::ready(answer.map(|answer| match answer {
-            Answer::Count(count) => count,
-            _ => panic!("not an answer to a count"),
+    fn destroy<'a>(
+        &'a self,
+        key: &'a SessionKey,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Answer<'a, ()> {
+        let call = Call::Destroy(*key.as_bytes(), until.as_millis(), now.as_millis());
+        ProviderFuture::ready(self.ask(&call).map(|_| ()))
+    }
+
+    fn count(&self, now: Timestamp) -> Answer<'_, u64> {
+        let reply = self.ask(&Call::Count(now.as_millis()));
+        ProviderFuture::ready(reply.map(|reply| match reply {
+            Reply::Count(count) => count,
+            _ => panic!("no reply to a count"),
         }))
     }
 
     fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error> {
         match self.ask(&Call::Purge(now.as_millis(), limit))? {
-            Answer::Purged(removed, more) => Ok(Purged { removed, more }),
-            _ => panic!("not an answer to a purge"),
+            Reply::Purged(removed, more) => Ok(Purged { removed, more }),
+            _ => panic!("no reply to a purge"),
         }
     }
 }

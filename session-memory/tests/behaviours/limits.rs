@@ -76,9 +76,11 @@ fn an_owner_has_1024_bytes_at_most() {
     let visitor = site.visitor();
     visitor.visit(async |handle| {
         let session = handle.load().await.unwrap();
-        session.set_owner(Some(&"x".repeat(1024))).unwrap();
-        let error = session.set_owner(Some(&"y".repeat(1025))).unwrap_err();
+        session.log_in(&"x".repeat(1024)).unwrap();
+        let error = session.log_in(&"y".repeat(1025)).unwrap_err();
         assert_eq!(too_large(error), ("owner bytes", 1024));
+        let error = session.label(&"y".repeat(1025)).unwrap_err();
+        assert_eq!(too_large(error), ("label bytes", 1024));
         assert_eq!(session.owner(), Some("x".repeat(1024)));
     });
 }

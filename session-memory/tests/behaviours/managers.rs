@@ -19,7 +19,7 @@ fn two_managers_of_one_request_are_independent() {
         let (a, b) = (shop.manager.start(&request), admin.manager.start(&request));
         a.load().await.unwrap().set("n", &1u64).unwrap();
         b.load().await.unwrap().set("n", &2u64).unwrap();
-        assert_ne!(a.load().await.unwrap().id().unwrap(), b.load().await.unwrap().id().unwrap());
+        assert_ne!(a.load().await.unwrap().key().unwrap(), b.load().await.unwrap().key().unwrap());
         finish_all([&a, &b], &mut response).await.unwrap();
     });
     let cookies: Vec<_> = response.headers().get_all(SET_COOKIE).iter().collect();

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::thread;
 
 use once_cell::sync::Lazy;
-use session_core::{Config, Error, Manager, Provider, Registry};
+use session_core::provider::{Provider, Registry};
+use session_core::{Config, Error, Manager};
 use session_memory::{MemoryConfig, MemoryProvider};
 
 use crate::support::*;
@@ -17,7 +18,7 @@ fn a_provider_registers_itself_as_often_as_it_is_told_to() {
         }
     });
     session_memory::init();
-    assert_eq!(session_core::providers(), ["memory"]);
+    assert_eq!(session_core::provider::providers(), ["memory"]);
     let manager = Manager::open("memory", "max_sessions=10").unwrap();
     assert_eq!((manager.provider_name(), manager.name()), ("memory", "__Host-id"));
     let manager = Manager::from_config(&Config::default()).unwrap();
@@ -27,7 +28,7 @@ fn a_provider_registers_itself_as_often_as_it_is_told_to() {
 #[test]
 fn a_duplicate_name_is_an_error_that_names_it() {
     session_memory::init();
-    let error = session_core::register("memory", |_| Err(Error::config("never opened")));
+    let error = session_core::provider::register("memory", |_| Err(Error::config("never opened")));
     let error = error.unwrap_err();
     assert!(matches!(&error, Error::DuplicateProvider { name } if &**name == "memory"));
     assert!(error.to_string().contains("\"memory\""), "{error}");

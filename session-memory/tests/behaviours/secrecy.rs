@@ -1,16 +1,19 @@
-//! No id, cookie, value or password appears in `Debug` output, error texts, or logs, at any level.
+//! No secret of an id, cookie, value, owner or password appears in `Debug` output, error texts, or logs, at
+//! any level; the key of an id may.
 //!
-//! Every visitor of this suite checks at its end that none of its ids was logged. Here are the
+//! Every visitor of this suite checks at its end that none of its secrets was logged. Here are the
 //! journeys that log most, and everything that can be printed.
 
 use std::fmt::{Debug, Write as _};
 
 use http::header::{COOKIE, LOCATION, SET_COOKIE};
 use http::{Request, Response};
-use session_core::transport::{Announcement, Found, RequestHead};
+use session_core::provider::Provider as _;
+use session_core::provider::{Changes, Login, Record, Source, Token, Values, Verifier};
+use session_core::transport::{Announcement, Carrier, Found, RequestHead};
 use session_core::{
-    Carrier, Changes, Config, Error, Manager, Provider as _, Record, SessionId, SessionService,
-    Sessions, Source, Token, TransportKind, Values,
+    Config, Error, Manager, SessionId, SessionKey, SessionService, Sessions, Timestamp,
+    TransportKind,
 };
 
 use crate::support::*;
@@ -19,17 +22,19 @@ const VALUE: &str = "value-that-nobody-may-see";
 const OWNER: &str = "owner-that-nobody-may-see";
 const PASSWORD: &str = "hunter2-hunter2";
 
-/// All the ways in which an id could be recognized.
+/// All the ways in which an id's secret could be recognized.
 fn traces(id: &SessionId) -> Vec<String> {
     let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let secret = id.secret().as_bytes();
+    let holder = Verifier::digest(id, "");
     vec![
         id.text().to_string(),
-        id.text()[..10].to_owned(),
+        id.text()[SessionKey::TEXT_LEN..][..8].to_owned(),
         id.text()[33..].to_owned(),
-        hex(id.as_bytes()),
-        hex(&id.as_bytes()[..8]),
-        hex(&id.digest()[..8]),
-        format!("{:?}", &id.as_bytes()[..8]).trim_matches(['[', ']']).to_owned(),
+        hex(secret),
+        hex(&secret[..8]),
+        hex(&holder.as_bytes()[..8]),
+        format!("{:?}", &secret[..8]).trim_matches(['[', ']']).to_owned(),
     ]
 }
 
@@ -41,7 +46,7 @@ fn assert_nothing_in(text: &str, ids: &[SessionId]) {
 }
 
 #[test]
-fn logs_of_every_event_show_hashes_only() {
+fn logs_of_every_event_show_keys_only() {
     let log = Log::open();
     let mut ids = Vec::new();
     for kind in
@@ -68,24 +73,30 @@ fn logs_of_every_event_show_hashes_only() {
             let handle = site.manager.start_owned(&request(None));
             let session = handle.load().await.unwrap();
             session.set("k", VALUE).unwrap();
-            session.set_owner(Some(OWNER)).unwrap();
+            session.log_in(OWNER).unwrap();
+            session.label(OWNER).unwrap();
             session.add_flash("info", VALUE).await.unwrap();
             handle.encode_url("/a");
             handle.finish(&mut response).await.unwrap();
             let first = handle.load().await.unwrap().id().unwrap();
+            let post = |id| {
+                let mut request = request(id);
+                *request.method_mut() = http::Method::POST;
+                request
+            };
             // Regenerated, updated, then gone for a second request.
             let (one, two) = (
-                site.manager.start_owned(&request(Some(first))),
-                site.manager.start_owned(&request(Some(first))),
+                site.manager.start_owned(&post(Some(first))),
+                site.manager.start_owned(&post(Some(first))),
             );
             let (a, b) = (one.load().await.unwrap(), two.load().await.unwrap());
             a.update("k", |value: Option<String>| value.unwrap() + VALUE).await.unwrap();
             b.update("k", |value: Option<String>| value.unwrap() + VALUE).await.unwrap();
-            a.regenerate().await.unwrap();
+            a.regenerate().unwrap();
             let second = a.id().unwrap();
             b.set("k", VALUE).unwrap();
-            assert!(matches!(two.finish(&mut response).await, Err(Error::Gone)));
             one.finish(&mut response).await.unwrap();
+            assert!(matches!(two.finish(&mut response).await, Err(Error::Gone)));
             // Errors of values, limits and stores.
             let third = site.manager.start_owned(&request(Some(second)));
             let session = third.load().await.unwrap();
@@ -113,7 +124,9 @@ fn logs_of_every_event_show_hashes_only() {
         site.manager.collect().unwrap();
     }
     let text = log.text();
-    for event in ["created", "regenerated", "destroyed", "unreadable", "collected", "meanwhile"] {
+    for event in
+        ["created", "new id", "ended by its client", "unreadable", "collected", "meanwhile"]
+    {
         assert!(text.contains(event), "{event} was not logged");
     }
     assert_nothing_in(&text, &ids);
@@ -128,19 +141,25 @@ fn debug_output_shows_nothing() {
 
     show(&id);
     show(&text);
-    show(&id.log_hash());
+    show(id.secret());
+    show(&Verifier::digest(&id, ""));
     show(&Token::from(id));
     let token = Token::with_text(id, format!("{VALUE}{}", &*text));
     show(&token);
 
     let mut changes = Changes::new().expecting("k", Some(VALUE.as_bytes()));
     changes.set("k", VALUE.as_bytes());
-    changes.owner = Some(Some(OWNER.into()));
+    let login = Login { owner: OWNER.into(), at: Timestamp::MAX, label: OWNER.into() };
+    changes.login = Some(Some(Box::new(login.clone())));
     show(&changes);
     show(&changes.expected);
     let values: Values = [("k", VALUE)].into_iter().collect();
     show(&values);
-    show(&Record { owner: Some(OWNER.into()), values, ..Record::default() });
+    show(&login);
+    let mut record = Record::new(Verifier::digest(&id, ""), Timestamp::MAX, Timestamp::MAX);
+    record.login = Some(Box::new(login));
+    record.values = values;
+    show(&record);
 
     let source = format!("user=ada&password={PASSWORD}");
     show(&Source::parse(&source).unwrap());
@@ -156,16 +175,14 @@ fn debug_output_shows_nothing() {
         .body(())
         .unwrap();
     show(&RequestHead::from(&request));
-    show(&Found::Text(text.as_bytes().into(), Carrier::Url));
+    show(&Found::nothing().with(text.as_bytes(), Carrier::Url));
     show(&Announcement::Issue { text: &text, max_age: None });
 
     let site = Site::new();
-    let record = Record {
-        expires: site.manager.now().saturating_add(secs(60)),
-        created: site.manager.now(),
-        values: [("k", [0xa0])].into_iter().collect(),
-        ..Record::default()
-    };
+    let now = site.manager.now();
+    let holder = site.store.verifier(&Token::from(id), "");
+    let mut record = Record::new(holder, now, now.saturating_add(secs(60)));
+    record.values = [("k", [0xa0])].into_iter().collect();
     block_on(site.store.create(&id, record, site.manager.now())).unwrap();
     show(&site.store);
     show(&site.manager);
@@ -178,10 +195,10 @@ fn debug_output_shows_nothing() {
         let session = handle.load().await.unwrap();
         assert!(!session.is_new());
         session.set("k", VALUE).unwrap();
-        session.set_owner(Some(OWNER)).unwrap();
+        session.log_in(OWNER).unwrap();
         show(&session);
         show(handle);
-        session.regenerate().await.unwrap();
+        session.regenerate().unwrap();
         let new = session.id().unwrap();
         let mut response = Response::new(());
         handle.finish(&mut response).await.unwrap();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use session_core::provider::*;
 use session_core::transport::*;
 use session_core::*;
 
@@ -16,7 +17,7 @@ fn public_types_are_send_and_sync() {
     shared::<ManagerBuilder>();
     shared::<SessionHandle<'static>>();
     shared::<SessionHandle<'_>>();
-    shared::<LoadedSession<'_>>();
+    shared::<LoadedSession>();
     shared::<Sessions>();
     shared::<FinishErrors>();
     shared::<Registry>();
@@ -29,7 +30,12 @@ fn public_types_are_send_and_sync() {
     shared::<Error>();
     shared::<SessionId>();
     shared::<IdText>();
-    shared::<LogHash>();
+    shared::<SessionKey>();
+    shared::<Secret>();
+    shared::<Verifier>();
+    shared::<Login>();
+    shared::<NewSecret>();
+    shared::<Summary>();
     shared::<Token>();
     shared::<Record>();
     shared::<Values>();
@@ -90,7 +96,6 @@ fn futures_are_send() {
     sendable(handle.finish(&mut response));
     sendable(session.update("n", |n: Option<u64>| n.unwrap_or(0)));
     sendable(session.try_update("n", |n: Option<u64>| Ok::<_, Error>(n)));
-    sendable(session.regenerate());
     sendable(session.destroy());
     sendable(session.save());
     sendable(session.add_flash("info", "text"));

@@ -5,10 +5,10 @@ use std::thread;
 
 use http::Request;
 use parking_lot::Mutex;
-use session_core::{
-    Changes, Config, Error, Manager, Provider, ProviderFuture, Purged, Record, SessionId,
-    Timestamp, Token,
+use session_core::provider::{
+    Answer, Changes, Provider, ProviderFuture, Purged, Record, Token, Touch, Verifier,
 };
+use session_core::{Config, Error, Manager, SessionId, SessionKey, Timestamp};
 
 use crate::support::*;
 
@@ -44,8 +44,8 @@ impl Watched {
         let _ = self.events.lock().send(event);
     }
 
-    fn no<'a, T>() -> ProviderFuture<'a, Result<T, Error>> {
-        ProviderFuture::ready(Err(Error::Unsupported { operation: "anything" }))
+    fn no<'a, T>() -> Answer<'a, T> {
+        ProviderFuture::ready(Err(Error::Unsupported { what: "anything" }))
     }
 }
 
@@ -61,50 +61,33 @@ impl Provider for Watched {
         _: &'a SessionId,
         _: Record,
         _: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
+    ) -> Answer<'a, Option<Token>> {
         Self::no()
     }
 
-    fn load<'a>(
-        &'a self,
-        _: &'a Token,
-        _: Timestamp,
-    ) -> ProviderFuture<'a, Result<Option<Record>, Error>> {
+    fn load<'a>(&'a self, _: &'a Token, _: Timestamp) -> Answer<'a, Option<Record>> {
         Self::no()
     }
 
     fn save<'a>(
         &'a self,
         _: &'a Token,
+        _: &'a Verifier,
         _: &'a Changes,
         _: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
+    ) -> Answer<'a, Option<Token>> {
         Self::no()
     }
 
-    fn rename<'a>(
-        &'a self,
-        _: &'a Token,
-        _: &'a SessionId,
-        _: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
+    fn touch<'a>(&'a self, _: &'a Token, _: Touch, _: Timestamp) -> Answer<'a, Option<Token>> {
         Self::no()
     }
 
-    fn destroy<'a>(&'a self, _: &'a Token, _: Timestamp) -> ProviderFuture<'a, Result<(), Error>> {
+    fn destroy<'a>(&'a self, _: &'a SessionKey, _: Timestamp, _: Timestamp) -> Answer<'a, ()> {
         Self::no()
     }
 
-    fn touch<'a>(
-        &'a self,
-        _: &'a Token,
-        _: Timestamp,
-        _: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        Self::no()
-    }
-
-    fn count(&self, _: Timestamp) -> ProviderFuture<'_, Result<u64, Error>> {
+    fn count(&self, _: Timestamp) -> Answer<'_, u64> {
         Self::no()
     }
 

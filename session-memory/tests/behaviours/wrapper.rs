@@ -16,8 +16,9 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::service::Service;
+use session_core::transport::Transport;
 use session_core::transport::{Announcement, Found, RequestHead};
-use session_core::{BoxError, Error, SessionBody, SessionService, Sessions, Transport};
+use session_core::{BoxError, Error, SessionBody, SessionService, Sessions};
 
 use crate::support::*;
 
@@ -243,7 +244,8 @@ fn what_a_handler_did_before_it_failed_is_announced() {
     let response = call(&[&site], visitor.request(), async |request| {
         let sessions = sessions(&request);
         let session = sessions.only().load().await?;
-        session.regenerate().await?;
+        session.regenerate()?;
+        session.save().await?;
         session.set("n", &2)?;
         Err(Error::Conflict.into())
     })
@@ -348,7 +350,7 @@ impl Transport for Mute {
     }
 
     fn find<'r>(&self, _: RequestHead<'r>) -> Found<'r> {
-        Found::Nothing
+        Found::nothing()
     }
 
     fn announce(&self, _: Announcement<'_>, _: &mut HeaderMap) -> Result<(), Error> {

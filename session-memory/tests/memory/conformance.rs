@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use session_core::Provider;
+use session_core::provider::Provider;
 use session_memory::{MemoryConfig, MemoryProvider};
 
 fn memory() -> Arc<MemoryProvider> {

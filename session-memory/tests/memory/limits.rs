@@ -5,7 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use futures_lite::future::block_on;
-use session_core::{Changes, Error, Provider, Record, SessionId, Timestamp, Token};
+use session_core::provider::{Changes, Login, NewSecret, Provider, Record, Token, Verifier};
+use session_core::{Error, SessionId, Timestamp};
 use session_memory::{MemoryConfig, MemoryProvider};
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000_000);
@@ -17,18 +18,65 @@ fn provider(source: &str) -> MemoryProvider {
 
 fn record(lives: Duration, bytes: usize) -> Record {
     let values = [("key", vec![0; bytes])].into_iter().collect();
-    Record { created: NOW, expires: NOW.saturating_add(lives), owner: None, values }
+    Record { values, ..Record::new(Verifier::NOBODY, NOW, NOW.saturating_add(lives)) }
 }
 
+/// Stores a record under a new id, whose client holds it.
 fn create(provider: &MemoryProvider, record: &Record, now: Timestamp) -> Result<Token, Error> {
-    let id = SessionId::generate().expect("the system has random numbers");
-    block_on(provider.create(&id, record.clone(), now))
+    create_as(provider, SessionId::generate().expect("the system has random numbers"), record, now)
+}
+
+fn create_as(
+    provider: &MemoryProvider,
+    id: SessionId,
+    record: &Record,
+    now: Timestamp,
+) -> Result<Token, Error> {
+    let token = Token::from(id);
+    let record = Record { holder: provider.verifier(&token, ""), ..record.clone() };
+    block_on(provider.create(&id, record, now)).map(|_| token)
+}
+
+/// Saves changes for the client of a token. Returns the token to use from then on.
+fn save(
+    provider: &MemoryProvider,
+    token: &Token,
+    changes: &Changes,
+    now: Timestamp,
+) -> Result<Token, Error> {
+    let holder = provider.verifier(token, "");
+    block_on(provider.save(token, &holder, changes, now))?;
+    let renewed = changes.secret.as_ref().map(|secret| secret.token.clone());
+    Ok(renewed.unwrap_or_else(|| token.clone()))
+}
+
+/// Loads what a token's client holds, but for the holder.
+fn load(provider: &MemoryProvider, token: &Token, now: Timestamp) -> Option<Record> {
+    let found = block_on(provider.load(token, now)).expect("loading works");
+    let held = found.filter(|record| record.holder == provider.verifier(token, ""));
+    held.map(|record| Record { holder: Verifier::NOBODY, ..record })
+}
+
+/// Changes that give a token's session a new secret.
+fn new_secret(provider: &MemoryProvider, token: &Token) -> Changes {
+    let token =
+        Token::from(provider.renewed_id(token.id()).expect("the system has random numbers"));
+    let holder = provider.verifier(&token, "");
+    Changes::new().with_secret(NewSecret { token, holder, at: NOW })
+}
+
+fn login(owner: &str) -> Option<Box<Login>> {
+    Some(Box::new(Login { owner: owner.into(), at: NOW, label: "a device".into() }))
 }
 
 fn set(value: Vec<u8>) -> Changes {
     let mut changes = Changes::new();
     changes.set("key", value);
     changes
+}
+
+fn destroy(provider: &MemoryProvider, token: &Token, now: Timestamp) -> Result<(), Error> {
+    block_on(provider.destroy(&token.key(), Timestamp::MAX, now))
 }
 
 /// Sessions and bytes held, as `Debug` shows them.
@@ -45,7 +93,7 @@ fn held(provider: &MemoryProvider) -> (usize, usize) {
 /// Destroys all and checks that nothing is held any more.
 fn empties(provider: &MemoryProvider, tokens: &[Token]) {
     for token in tokens {
-        block_on(provider.destroy(token, NOW)).expect("destroying works");
+        destroy(provider, token, NOW).expect("destroying works");
     }
     while provider.purge(Timestamp::MAX, 1000).expect("purging works").more {}
     assert_eq!(held(provider), (0, 0));
@@ -62,18 +110,16 @@ fn a_store_with_no_more_sessions_says_so_and_loses_nothing() {
         assert!(matches!(result, Err(Error::Full { what: "max_sessions" })), "{result:?}");
     }
     let all = |tokens: &[Token]| {
-        tokens
-            .iter()
-            .all(|token| block_on(provider.load(token, NOW)).unwrap().as_ref() == Some(&record))
+        tokens.iter().all(|token| load(&provider, token, NOW).as_ref() == Some(&record))
     };
     assert!(all(&tokens), "a stored session is lost");
 
-    let id = SessionId::generate().expect("the system has random numbers");
-    tokens[0] = block_on(provider.rename(&tokens[0], &id, NOW)).expect("a rename needs no room");
-    block_on(provider.save(&tokens[1], &set(vec![0; 10]), NOW)).expect("nor does a save");
+    let renewal = new_secret(&provider, &tokens[0]);
+    tokens[0] = save(&provider, &tokens[0], &renewal, NOW).expect("a new secret needs no room");
+    save(&provider, &tokens[1], &set(vec![0; 10]), NOW).expect("nor does a save");
     assert!(all(&tokens));
 
-    block_on(provider.destroy(&tokens[2], NOW)).expect("destroying works");
+    destroy(&provider, &tokens[2], NOW).expect("destroying works");
     tokens[2] = create(&provider, &record, NOW).expect("there is room again");
     empties(&provider, &tokens);
 }
@@ -94,18 +140,17 @@ fn a_store_with_no_more_bytes_says_so_and_loses_nothing() {
     assert!(held(&provider).1 <= 100_000);
 
     let token = &tokens[0];
-    let result = block_on(provider.save(token, &set(vec![0; 10_000]), NOW));
+    let result = save(&provider, token, &set(vec![0; 10_000]), NOW);
     assert!(matches!(result, Err(Error::Full { what: "max_bytes" })), "{result:?}");
     let mut changes = set(vec![0; 1000]);
-    changes.owner = Some(Some("x".repeat(10_000).into()));
-    let result = block_on(provider.save(token, &changes, NOW));
+    changes.login = Some(login(&"x".repeat(10_000)));
+    let result = save(&provider, token, &changes, NOW);
     assert!(matches!(result, Err(Error::Full { what: "max_bytes" })), "an owner: {result:?}");
-    let found = block_on(provider.load(token, NOW)).expect("loading works");
-    assert_eq!(found.as_ref(), Some(&record), "the record is as it was");
+    assert_eq!(load(&provider, token, NOW).as_ref(), Some(&record), "the record is as it was");
 
-    block_on(provider.save(token, &set(vec![1; 1000]), NOW)).expect("as many bytes fit");
-    block_on(provider.save(token, &set(vec![0; 10]), NOW)).expect("fewer bytes fit");
-    block_on(provider.save(token, &set(vec![0; 900]), NOW)).expect("and make room for others");
+    save(&provider, token, &set(vec![1; 1000]), NOW).expect("as many bytes fit");
+    save(&provider, token, &set(vec![0; 10]), NOW).expect("fewer bytes fit");
+    save(&provider, token, &set(vec![0; 900]), NOW).expect("and make room for others");
     empties(&provider, &tokens);
 }
 
@@ -126,7 +171,7 @@ fn what_expired_makes_room() {
     let result = create(&provider, &long, later);
     assert!(matches!(result, Err(Error::Full { .. })), "the living don't: {result:?}");
     for token in &tokens {
-        assert!(block_on(provider.load(token, later)).expect("loading works").is_some());
+        assert!(load(&provider, token, later).is_some());
     }
     empties(&provider, &tokens);
 }
@@ -137,10 +182,10 @@ fn what_expired_makes_room_for_what_grows() {
     let token = create(&provider, &record(24 * HOUR, 10), NOW).expect("there is room");
     while create(&provider, &record(HOUR, 1000), NOW).is_ok() {}
     let grown = set(vec![0; 50_000]);
-    let result = block_on(provider.save(&token, &grown, NOW));
+    let result = save(&provider, &token, &grown, NOW);
     assert!(matches!(result, Err(Error::Full { .. })), "the living don't: {result:?}");
     let later = NOW.saturating_add(2 * HOUR);
-    block_on(provider.save(&token, &grown, later)).expect("the expired make room");
+    save(&provider, &token, &grown, later).expect("the expired make room");
     empties(&provider, &[token]);
 }
 
@@ -151,36 +196,36 @@ fn the_books_balance() {
     let mut tokens = Vec::new();
     for n in 0..300 {
         let mut record = record(HOUR, n * 7 % 400);
-        record.owner = (n % 3 == 0).then(|| "ada".into());
+        record.login = login("ada").filter(|_| n % 3 == 0);
         let mut token = create(&provider, &record, NOW).expect("there is room");
         for (key, bytes) in [("key", n * 5 % 300), ("other", n % 90), ("key", 1)] {
             let mut changes = set(vec![0; bytes]);
             changes.set(key, vec![1; bytes]);
-            changes.owner = (n % 2 == 0).then(|| Some("somebody else".into()));
-            token = block_on(provider.save(&token, &changes, NOW)).expect("there is room");
+            changes.login = (n % 2 == 0).then(|| login("somebody else"));
+            token = save(&provider, &token, &changes, NOW).expect("there is room");
         }
         let mut changes = Changes::new();
         changes.delete("other");
-        changes.owner = (n % 4 == 0).then_some(None);
-        token = block_on(provider.save(&token, &changes, NOW)).expect("there is room");
+        changes.login = (n % 4 == 0).then_some(None);
+        changes.replace = n % 7 == 0;
+        token = save(&provider, &token, &changes, NOW).expect("there is room");
         if n % 5 == 0 {
-            let id = SessionId::generate().expect("the system has random numbers");
-            token = block_on(provider.rename(&token, &id, NOW)).expect("it is live");
+            let renewal = new_secret(&provider, &token);
+            token = save(&provider, &token, &renewal, NOW).expect("it is live");
         }
-        let refused = block_on(provider.create(token.id(), record, NOW));
+        let refused = create_as(&provider, *token.id(), &record, NOW);
         assert!(matches!(refused, Err(Error::Exists)), "{refused:?}");
         tokens.push(token);
     }
     assert_eq!(held(&provider).0, 300);
     let (dead, expiring) = tokens.split_at(150);
-    // Taken over while expired: by a new record, and by a renamed one.
+    // Taken over while expired, by new records.
     let later = NOW.saturating_add(2 * HOUR);
     let long = record(24 * HOUR, 100);
-    let new = block_on(provider.create(expiring[0].id(), long.clone(), later)).expect("it is free");
-    let other = create(&provider, &long, later).expect("there is room");
-    block_on(provider.rename(&other, expiring[1].id(), later)).expect("it is free");
+    let new = create_as(&provider, *expiring[0].id(), &long, later).expect("it is free");
+    create_as(&provider, *expiring[1].id(), &long, later).expect("it is free");
     assert_eq!(held(&provider).0, 300);
-    block_on(provider.destroy(&new, later)).expect("destroying works");
+    destroy(&provider, &new, later).expect("destroying works");
     empties(&provider, dead);
 }
 
@@ -210,10 +255,9 @@ fn a_million_living_cost_the_collection_of_a_million_expired_nothing() {
     const EACH: u64 = 1_000_000;
     let provider = provider("max_sessions=2000000&max_bytes=1000000000");
     let create = |n: u64, lives| {
-        let mut bytes = [0; SessionId::BYTES];
+        let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&n.to_be_bytes());
-        let record =
-            Record { created: NOW, expires: NOW.saturating_add(lives), ..Record::default() };
+        let record = Record::new(Verifier::NOBODY, NOW, NOW.saturating_add(lives));
         block_on(provider.create(&SessionId::from_bytes(bytes), record, NOW)).map(|_| ())
     };
     for n in 0..EACH {

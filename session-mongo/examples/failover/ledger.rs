@@ -21,20 +21,48 @@ pub(crate) struct Shared {
     pub(crate) doubtful: u64,
 }
 
-/// How a session of one visitor ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// It must be there.
-    Live,
-    /// It must not be there.
-    Dead,
+/// What a visitor was told about a session of its own, in the order in which it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// Stored: the first id opens it, and nobody is logged in.
+    New,
+    /// Logged in: the second id opens it.
+    LoggedIn,
+    /// With a new id afterwards: the third one opens it.
+    Renewed,
+    /// Logged out: it must not be there.
+    Ended,
+}
+
+impl Stage {
+    pub(crate) const ALL: [Self; 4] = [Self::New, Self::LoggedIn, Self::Renewed, Self::Ended];
+
+    /// Which of the session's ids opens it.
+    pub(crate) fn opened_by(self) -> Option<usize> {
+        Self::ALL[..3].iter().position(|stage| *stage == self)
+    }
+}
+
+/// A session of one visitor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own {
+    /// The ids that it has one after the other.
+    pub(crate) ids: [SessionId; 3],
+    /// What was acknowledged.
+    pub(crate) least: Stage,
+    /// What may have been applied: the same, or the next one, which is in doubt.
+    pub(crate) most: Stage,
+    /// The stage after which a value was saved last by itself, as far as it was acknowledged.
+    pub(crate) kept: Stage,
+    /// The same, with the saves that are in doubt.
+    pub(crate) perhaps_kept: Stage,
 }
 
 /// A worker's books.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) shared: Vec<Shared>,
-    pub(crate) own: Vec<(SessionId, Fate)>,
+    pub(crate) own: Vec<Own>,
     pub(crate) outcomes: Outcomes,
 }
 
@@ -69,8 +97,13 @@ impl Ledger {
             let created = u8::from(*created);
             let _ = writeln!(text, "s {task} {number} {created} {saved} {counted} {doubtful}");
         }
-        for (id, fate) in &self.own {
-            let _ = writeln!(text, "o {} {}", &*id.text(), u8::from(*fate == Fate::Live));
+        for own in &self.own {
+            let [first, second, third] = own.ids.map(|id| id.text());
+            let _ = write!(text, "o {} {} {}", &*first, &*second, &*third);
+            for stage in [own.least, own.most, own.kept, own.perhaps_kept] {
+                let _ = write!(text, " {}", stage as u8);
+            }
+            text.push('\n');
         }
         let Outcomes { acknowledged, conflicts, unavailable, doubtful, vanished } = self.outcomes;
         let _ = writeln!(text, "x {acknowledged} {conflicts} {unavailable} {doubtful} {vanished}");
@@ -92,8 +125,15 @@ impl Ledger {
                     doubtful: number(6),
                 }),
                 "o" => {
-                    let id = SessionId::parse(words[1]).expect("an id");
-                    ledger.own.push((id, if number(2) == 1 { Fate::Live } else { Fate::Dead }));
+                    let id = |at: usize| SessionId::parse(words[at]).expect("an id");
+                    let stage = |at| Stage::ALL[number(at) as usize];
+                    ledger.own.push(Own {
+                        ids: [id(1), id(2), id(3)],
+                        least: stage(4),
+                        most: stage(5),
+                        kept: stage(6),
+                        perhaps_kept: stage(7),
+                    });
                 }
                 _ => {
                     ledger.outcomes = Outcomes {

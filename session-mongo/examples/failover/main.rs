@@ -6,10 +6,11 @@
 //! ```
 //!
 //! `scripts/mongo-server` sets up a primary and a synchronous standby behind the protocol's front.
-//! Two processes save, update, log in and log out through a proxy, while each round kills the
-//! primary and promotes the standby, freezes the primary and fences it, kills the front, freezes
-//! it, and cuts the clients off in two ways. In the end everything that was acknowledged is looked
-//! up. The exit code is 1 if anything was lost or came back, and 3 if no server can be had here.
+//! Two processes save, update, log in, regenerate ids and log out through a proxy, while each round
+//! kills the primary and promotes the standby, freezes the primary and fences it, kills the front,
+//! freezes it, and cuts the clients off in two ways. In the end everything that was acknowledged is
+//! looked up. The exit code is 1 if anything was lost, came back or was done by half, and 3 if no server
+//! can be had here.
 
 mod cluster;
 mod ledger;
@@ -22,7 +23,8 @@ mod worker;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use session_core::{Changes, Error, Provider, Record, SessionId, Timestamp};
+use session_core::provider::{Changes, Provider, Record, Verifier};
+use session_core::{Error, SessionId, Timestamp};
 use session_mongo::{MongoConfig, MongoProvider};
 
 use cluster::Cluster;
@@ -50,6 +52,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// A record without values that this id opens.
+pub(crate) fn record(id: &SessionId) -> Record {
+    Record::new(holder(id), NOW, EXPIRES)
+}
+
+/// What the store keeps to recognize who has this id.
+pub(crate) fn holder(id: &SessionId) -> Verifier {
+    Verifier::digest(id, "")
+}
+
 /// A way to break the store.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
@@ -71,7 +83,7 @@ const FAULTS: [Fault; 6] = [
 ];
 
 impl Fault {
-    /// Breaks and repairs; answers when the repair was done.
+    /// Breaks and repairs; returns when the repair was done.
     fn happen(self, cluster: &Cluster, proxy: &Proxy, round: usize) -> Instant {
         // Within the time limit of an operation, and beyond it, by turns.
         let pause = Duration::from_millis(if round.is_multiple_of(2) { 700 } else { 3500 });
@@ -187,18 +199,18 @@ impl Probe {
     }
 
     fn first(&self) {
-        let record = Record { created: NOW, expires: EXPIRES, ..Record::default() };
-        let created = self.provider.create(&self.id, record, NOW);
+        let created = self.provider.create(&self.id, record(&self.id), NOW);
         futures_lite::future::block_on(created).expect("the store works at first");
     }
 
-    /// Saves until a save is acknowledged; answers when.
+    /// Saves until a save is acknowledged; returns when.
     fn until_it_works(&self) -> Instant {
-        let token = self.id.into();
+        let (token, holder) = (self.id.into(), holder(&self.id));
         let mut changes = Changes::new();
         changes.set("n", [1]);
         loop {
-            match futures_lite::future::block_on(self.provider.save(&token, &changes, NOW)) {
+            match futures_lite::future::block_on(self.provider.save(&token, &holder, &changes, NOW))
+            {
                 Ok(_) => return Instant::now(),
                 Err(Error::Unavailable { .. } | Error::InDoubt { .. }) => {
                     std::thread::sleep(Duration::from_millis(5));

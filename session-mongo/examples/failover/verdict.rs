@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use session_core::{Provider, Record, SessionId};
+use session_core::SessionId;
+use session_core::provider::{Provider, Record};
 
-use crate::ledger::{Fate, KEYS, Ledger, Outcomes};
+use crate::ledger::{KEYS, Ledger, Outcomes, Own, Stage};
 use crate::worker::{key, shared_id};
-use crate::{NOW, Probe};
+use crate::{NOW, Probe, holder};
 
 /// Prints what is as it should be and what isn't.
 pub(crate) fn pronounce(books: &[Ledger], store: &Probe, lasted: Duration) -> ExitCode {
@@ -45,8 +46,6 @@ pub(crate) fn pronounce(books: &[Ledger], store: &Probe, lasted: Duration) -> Ex
             lost += missing.count();
         }
     }
-    println!("{saves} acknowledged saves: {lost} lost");
-
     let (mut counted, mut uncounted, mut overcounted, mut settled) = (0, 0, 0, 0);
     for ((task, number), (created, acknowledged, doubtful)) in sessions {
         let Some(record) = load(store, shared_id(task, number)) else {
@@ -60,35 +59,58 @@ pub(crate) fn pronounce(books: &[Ledger], store: &Probe, lasted: Duration) -> Ex
         overcounted += stored.saturating_sub(acknowledged + doubtful);
         settled += stored.saturating_sub(acknowledged).min(doubtful);
     }
+    println!("{saves} acknowledged saves of two processes in one session: {lost} lost");
     println!(
         "{counted} acknowledged increments: {uncounted} lost, {overcounted} counted twice; \
          {settled} of the doubtful ones had been applied"
     );
 
-    let (mut live, mut dead, mut gone, mut back) = (0, 0, 0, 0);
-    for (id, fate) in &total.own {
-        let there = load(store, *id).is_some();
-        match fate {
-            Fate::Live => {
-                live += 1;
-                gone += usize::from(!there);
-            }
-            Fate::Dead => {
-                dead += 1;
-                back += usize::from(there);
-            }
+    let (mut live, mut dead, mut gone, mut back, mut halves) = (0, 0, 0, 0, 0);
+    let (mut logins, mut undone) = (0, 0);
+    let (mut kept, mut unkept) = (0, 0);
+    for own in &total.own {
+        let record = load(store, own.ids[0]);
+        logins += usize::from(own.least >= Stage::LoggedIn);
+        dead += usize::from(own.least == Stage::Ended);
+        live += usize::from(own.most != Stage::Ended);
+        kept += usize::from(own.kept > Stage::New);
+        if let Some(record) = record.as_ref().filter(|_| own.most != Stage::Ended) {
+            let value = record.values.get("kept").map_or(0, |value| value[0]);
+            unkept += usize::from(!(own.kept as u8..=own.perhaps_kept as u8).contains(&value));
+        }
+        match stage(own, record.as_ref()) {
+            None => halves += 1,
+            Some(Stage::Ended) => gone += usize::from(own.most != Stage::Ended),
+            Some(_) if own.least == Stage::Ended => back += 1,
+            Some(stage) => undone += usize::from(stage < own.least || stage > own.most),
         }
     }
+    println!("{kept} sessions with acknowledged saves after a new id: {unkept} lost one");
     println!("{live} sessions that should be there: {gone} lost");
-    println!("{dead} destroyed sessions and old ids: {back} back");
+    println!("{dead} sessions that were destroyed: {back} back");
+    println!(
+        "{logins} acknowledged logins, each with a new id: {halves} half done, {undone} undone or \
+         done without being told"
+    );
     println!("{vanished} operations on a session that should have been there found none");
-    let wrong = lost + gone + back;
+    let wrong = lost + unkept + gone + back + halves + undone;
     if wrong == 0 && uncounted == 0 && overcounted == 0 && vanished == 0 {
         println!("nothing was lost, and nothing came back");
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// The stage of a session by what is stored of it; `None` if its parts belong to several: an id that opens
+/// what a later one got, or the other way round.
+fn stage(own: &Own, record: Option<&Record>) -> Option<Stage> {
+    let Some(record) = record else { return Some(Stage::Ended) };
+    let opened_by = own.ids.iter().position(|id| holder(id) == record.holder)?;
+    let stage = Stage::ALL[opened_by];
+    let is_logged_in = record.owner() == Some("ada");
+    let value = record.values.get("stage").map_or(0, |value| value[0]);
+    (is_logged_in == (stage >= Stage::LoggedIn) && value == stage as u8).then_some(stage)
 }
 
 fn load(store: &Probe, id: SessionId) -> Option<Record> {

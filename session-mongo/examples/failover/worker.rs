@@ -5,11 +5,12 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use session_core::{Changes, Error, Provider, Record, SessionId, Token};
+use session_core::provider::{Changes, Login, NewSecret, Provider};
+use session_core::{Error, SessionId};
 use session_mongo::{MongoConfig, MongoProvider};
 
-use crate::ledger::{Fate, KEYS, Ledger, Outcomes, Shared};
-use crate::{EXPIRES, NOW};
+use crate::ledger::{KEYS, Ledger, Outcomes, Own, Shared, Stage};
+use crate::{EXPIRES, NOW, holder, record};
 
 /// Visitors at once in each process.
 const TASKS: usize = 8;
@@ -28,7 +29,7 @@ impl Worker {
         Self(child.expect("a worker starts"))
     }
 
-    /// Ends the work and answers its books.
+    /// Ends the work and returns its books.
     pub(crate) fn stop(mut self) -> Ledger {
         drop(self.0.stdin.take());
         let output = self.0.wait_with_output().expect("a worker ends");
@@ -111,22 +112,20 @@ impl Visitor {
 
     /// Saves and increments in a session that the other process works on, too.
     async fn share(&mut self, number: usize) {
-        let token: Token = shared_id(self.task, number).into();
+        let id = shared_id(self.task, number);
         let mut shared = Shared { task: self.task, number, ..Shared::default() };
-        let record = Record { created: NOW, expires: EXPIRES, ..Record::default() };
-        let created = self.provider.create(token.id(), record, NOW).await;
+        let created = self.provider.create(&id, record(&id), NOW).await;
         shared.created = matches!(self.told(created), Told::Done | Told::Exists);
         for at in 0..KEYS {
             let mut changes = Changes::new();
             changes.set(&key(self.process, at), [7]);
-            let saved = self.provider.save(&token, &changes, NOW).await;
-            match self.told(saved) {
+            match self.save(&id, &changes).await {
                 Told::Done => shared.saved |= 1 << at,
                 Told::Gone if shared.created => self.ledger.outcomes.vanished += 1,
                 _ => {}
             }
             if at % 4 == 0 {
-                match self.increment(&token).await {
+                match self.increment(&id).await {
                     Told::Done => shared.counted += 1,
                     Told::Doubt => shared.doubtful += 1,
                     _ => {}
@@ -137,9 +136,9 @@ impl Visitor {
     }
 
     /// Reads, adds one and writes, until nobody comes between.
-    async fn increment(&mut self, token: &Token) -> Told {
+    async fn increment(&mut self, id: &SessionId) -> Told {
         loop {
-            let loaded = self.provider.load(token, NOW).await;
+            let loaded = self.provider.load(&(*id).into(), NOW).await;
             let record = match loaded {
                 Ok(Some(record)) => record,
                 // Its creation failed at both processes, or at the other one so far.
@@ -150,43 +149,87 @@ impl Visitor {
             let number = old.map_or(0, |n| u64::from_le_bytes(n.try_into().expect("8 bytes")));
             let mut changes = Changes::new().expecting("n", old);
             changes.set("n", (number + 1).to_le_bytes());
-            let saved = self.provider.save(token, &changes, NOW).await;
-            match self.told(saved) {
+            match self.save(id, &changes).await {
                 Told::Conflict => {}
                 told => return told,
             }
         }
     }
 
-    /// A login with its change of id, and every other time a logout.
+    /// A login, a new id after it, a save by itself after each, and every other time a logout.
     async fn log_in_and_out(&mut self, number: usize) {
-        let id = SessionId::generate().expect("an id");
-        let record = Record { created: NOW, expires: EXPIRES, ..Record::default() };
-        let created = self.provider.create(&id, record, NOW).await;
+        let first = SessionId::generate().expect("an id");
+        let renewed = || first.with_new_secret().expect("an id");
+        let mut own = Own {
+            ids: [first, renewed(), renewed()],
+            least: Stage::New,
+            most: Stage::New,
+            kept: Stage::New,
+            perhaps_kept: Stage::New,
+        };
+        let created = self.provider.create(&first, record(&first), NOW).await;
         if self.told(created) != Told::Done {
             return;
         }
-        let new_id = SessionId::generate().expect("an id");
-        let renamed = self.provider.rename(&id.into(), &new_id, NOW).await;
-        match self.told(renamed) {
-            Told::Done => self.ledger.own.push((id, Fate::Dead)),
-            Told::Gone => {
-                self.ledger.outcomes.vanished += 1;
-                return;
+        for stage in Stage::ALL.into_iter().skip(1) {
+            if stage == Stage::Ended && number.is_multiple_of(2) {
+                break;
             }
-            // Under either id.
-            Told::Doubt => return,
-            _ => return self.ledger.own.push((id, Fate::Live)),
+            match self.go_on(&own.ids, stage).await {
+                Told::Done => {
+                    (own.least, own.most) = (stage, stage);
+                    self.keep(&mut own, stage).await;
+                }
+                Told::Nothing => break,
+                // One or the other: the verdict looks that it isn't a bit of both.
+                Told::Doubt => {
+                    own.most = stage;
+                    break;
+                }
+                _ => {
+                    self.ledger.outcomes.vanished += 1;
+                    break;
+                }
+            }
         }
-        if number.is_multiple_of(2) {
-            return self.ledger.own.push((new_id, Fate::Live));
+        self.ledger.own.push(own);
+    }
+
+    /// Saves by itself what a late attempt of the login would undo.
+    async fn keep(&mut self, own: &mut Own, stage: Stage) {
+        let Some(at) = stage.opened_by() else { return };
+        let mut changes = Changes::new();
+        changes.set("kept", [stage as u8]);
+        match self.save(&own.ids[at], &changes).await {
+            Told::Done => (own.kept, own.perhaps_kept) = (stage, stage),
+            Told::Nothing => {}
+            Told::Doubt => own.perhaps_kept = stage,
+            _ => self.ledger.outcomes.vanished += 1,
         }
-        let destroyed = self.provider.destroy(&new_id.into(), NOW).await;
-        match self.told(destroyed) {
-            Told::Done => self.ledger.own.push((new_id, Fate::Dead)),
-            Told::Nothing => self.ledger.own.push((new_id, Fate::Live)),
-            _ => {}
+    }
+
+    /// Brings a session of one's own to the next stage.
+    async fn go_on(&mut self, ids: &[SessionId; 3], stage: Stage) -> Told {
+        let Some(at) = stage.opened_by() else {
+            let destroyed = self.provider.destroy(&ids[0].key(), EXPIRES, NOW).await;
+            return self.told(destroyed);
+        };
+        let new_id = ids[at];
+        let mut changes = Changes::new();
+        changes.set("stage", [stage as u8]);
+        changes.secret =
+            Some(Box::new(NewSecret { token: new_id.into(), holder: holder(&new_id), at: NOW }));
+        if stage == Stage::LoggedIn {
+            let login = Login { owner: "ada".into(), at: NOW, label: "".into() };
+            changes.login = Some(Some(Box::new(login)));
+            changes.set("kept", [Stage::New as u8]);
         }
+        self.save(&ids[at - 1], &changes).await
+    }
+
+    async fn save(&mut self, id: &SessionId, changes: &Changes) -> Told {
+        let saved = self.provider.save(&(*id).into(), &holder(id), changes, NOW).await;
+        self.told(saved)
     }
 
     fn told<T>(&mut self, result: Result<T, Error>) -> Told {

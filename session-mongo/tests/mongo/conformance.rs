@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use session_cookie::EncryptedProvider;
 use session_core::conformance::{Capabilities, Harness};
-use session_core::{Clock as _, Provider, SystemClock, Timestamp};
+use session_core::provider::Provider;
+use session_core::{Clock as _, SystemClock, Timestamp};
 
 use crate::encrypted;
 use crate::server::Server;

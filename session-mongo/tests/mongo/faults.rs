@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use mongodb::bson::{Document, doc};
-use session_core::{
-    Changes, Error, ExpiryChange, Provider, Record, SessionId, Timestamp, Token, Values,
+use session_core::provider::{
+    Changes, ExpiryChange, Login, NewSecret, Provider, Record, Touch, Values, Verifier,
 };
+use session_core::{Error, SessionId, Timestamp};
 use session_mongo::mongodb;
 
 use crate::proxy::{Fault, Link, Pose, Proxy};
@@ -13,14 +14,17 @@ use crate::server::Server;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_123);
 const EXPIRES: Timestamp = Timestamp::from_millis(1_800_003_600_123);
-const LATER: Timestamp = Timestamp::from_millis(1_800_007_200_123);
+const LATER: Touch = Touch {
+    used: Timestamp::from_millis(1_800_000_300_123),
+    expires: Timestamp::from_millis(1_800_007_200_123),
+};
 
 /// A server behind a proxy, and a session on it.
 struct Scene {
     server: Server,
     proxy: Proxy,
     provider: Arc<dyn Provider>,
-    token: Token,
+    id: SessionId,
 }
 
 impl Scene {
@@ -34,40 +38,43 @@ impl Scene {
         let options = format!("ensure_ttl=false&{options}");
         let provider = server.provider_at(&server.uri_through(&proxy), &options);
         let id = SessionId::generate().unwrap();
-        let token = server.block_on(provider.create(&id, record(), NOW)).unwrap();
-        Self { server, proxy, provider, token }
+        server.block_on(provider.create(&id, record(id), NOW)).unwrap();
+        Self { server, proxy, provider, id }
     }
 
-    fn save(&self, changes: &Changes) -> Result<Token, Error> {
-        self.server.block_on(self.provider.save(&self.token, changes, NOW))
+    fn save(&self, changes: &Changes) -> Result<(), Error> {
+        self.save_as(self.id, changes)
     }
 
-    fn create(&self) -> (Token, Result<Token, Error>) {
+    /// A save of a request that came with this id.
+    fn save_as(&self, id: SessionId, changes: &Changes) -> Result<(), Error> {
+        let (token, holder) = (id.into(), Verifier::digest(&id, ""));
+        self.server.block_on(self.provider.save(&token, &holder, changes, NOW)).map(|_| ())
+    }
+
+    fn create(&self) -> (SessionId, Result<(), Error>) {
         let id = SessionId::generate().unwrap();
-        (id.into(), self.server.block_on(self.provider.create(&id, record(), NOW)))
+        let created = self.server.block_on(self.provider.create(&id, record(id), NOW));
+        (id, created.map(|_| ()))
     }
 
-    fn rename(&self) -> (Token, Result<Token, Error>) {
-        let id = SessionId::generate().unwrap();
-        (id.into(), self.server.block_on(self.provider.rename(&self.token, &id, NOW)))
-    }
-
-    fn touch(&self) -> Result<Token, Error> {
-        self.server.block_on(self.provider.touch(&self.token, LATER, NOW))
+    fn touch(&self) -> Result<(), Error> {
+        let token = self.id.into();
+        self.server.block_on(self.provider.touch(&token, LATER, NOW)).map(|_| ())
     }
 
     fn destroy(&self) -> Result<(), Error> {
-        self.server.block_on(self.provider.destroy(&self.token, NOW))
+        self.server.block_on(self.provider.destroy(&self.id.key(), EXPIRES, NOW))
     }
 
     /// What is stored, asked directly.
-    fn stored(&self, token: &Token) -> Option<Record> {
+    fn stored(&self, id: SessionId) -> Option<Record> {
         let direct = self.server.provider("ensure_ttl=false");
-        self.server.block_on(direct.load(token, NOW)).unwrap()
+        self.server.block_on(direct.load(&id.into(), NOW)).unwrap()
     }
 
     fn stored_number(&self) -> u8 {
-        self.stored(&self.token).unwrap().values.get("n").unwrap()[0]
+        self.stored(self.id).unwrap().values.get("n").unwrap()[0]
     }
 
     /// All faults that were ordered have happened.
@@ -76,9 +83,28 @@ impl Scene {
     }
 }
 
-fn record() -> Record {
+fn record(id: SessionId) -> Record {
     let values: Values = [("n", [1]), ("other", [7])].into_iter().collect();
-    Record { created: NOW, expires: EXPIRES, owner: None, values }
+    Record { values, ..Record::new(Verifier::digest(&id, ""), NOW, EXPIRES) }
+}
+
+/// What a login saves, and the id that opens the session afterwards.
+fn login(id: SessionId) -> (Changes, SessionId) {
+    let new_id = id.with_new_secret().unwrap();
+    let mut changes = set(3);
+    changes.login = Some(Some(Box::new(Login { owner: "ada".into(), at: NOW, label: "".into() })));
+    let holder = Verifier::digest(&new_id, "");
+    changes.secret = Some(Box::new(NewSecret { token: new_id.into(), holder, at: NOW }));
+    (changes, new_id)
+}
+
+/// Whether the stored session is as before the login, or as after it; never between.
+fn is_logged_in(scene: &Scene, new_id: SessionId) -> bool {
+    let stored = scene.stored(new_id).expect("the session lives");
+    let logged_in = stored.holder == Verifier::digest(&new_id, "");
+    assert_eq!(stored.owner().is_some(), logged_in);
+    assert_eq!(stored.values.get("n"), Some(if logged_in { &[3][..] } else { &[1] }));
+    logged_in
 }
 
 /// The counter from 1 to 2, if it is still 1.
@@ -158,41 +184,132 @@ fn what_can_be_repeated_without_harm_is() {
             let what = format!("{fault:?} {pose:?}");
             let scene = Scene::new(pose);
             scene.proxy.fail("insert", 1, fault.clone());
-            let (token, result) = scene.create();
+            let (id, result) = scene.create();
             assert!(result.is_ok(), "create, {what}: {result:?}");
-            assert_eq!(scene.stored(&token), Some(record()), "created, {what}");
+            assert_eq!(scene.stored(id), Some(record(id)), "created, {what}");
 
             scene.proxy.fail("update", 1, fault.clone());
             let result = scene.touch();
             assert!(result.is_ok(), "touch, {what}: {result:?}");
-            assert_eq!(scene.stored(&scene.token).unwrap().expires, LATER, "touched, {what}");
+            let stored = scene.stored(scene.id).unwrap();
+            assert_eq!((stored.used, stored.expires), (LATER.used, LATER.expires), "{what}");
 
             scene.proxy.fail("update", 1, fault.clone());
-            let (token, result) = scene.rename();
-            assert!(result.is_ok(), "rename, {what}: {result:?}");
-            assert_eq!(scene.stored(&scene.token), None, "the old id is dead, {what}");
-            assert!(scene.stored(&token).is_some(), "the new one lives, {what}");
+            let (changes, new_id) = login(scene.id);
+            let result = scene.save(&changes);
+            assert!(result.is_ok(), "login, {what}: {result:?}");
+            assert!(is_logged_in(&scene, new_id), "{what}");
+            let result = scene.save(&set(9));
+            assert!(matches!(result, Err(Error::Gone)), "the old id is dead, {what}: {result:?}");
+            scene.save_as(new_id, &set(4)).expect("the new one lives");
 
             let scene = Scene::new(pose);
             scene.proxy.fail("delete", 1, fault.clone());
             let result = scene.destroy();
             assert!(result.is_ok(), "destroy, {what}: {result:?}");
-            assert_eq!(scene.stored(&scene.token), None, "destroyed, {what}");
+            assert_eq!(scene.stored(scene.id), None, "destroyed, {what}");
             scene.done();
         }
     }
 }
 
-/// A rename of a session that ended is `Gone`, lost reply or not.
+/// A login whose outcome stays unknown was applied as a whole or not at all, and the same save settles
+/// it.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
-fn a_repeated_rename_does_not_take_a_dead_session_for_a_moved_one() {
+fn a_login_in_doubt_is_settled_by_the_same_save() {
+    for (fault, applied) in
+        [(Fault::LoseReply, true), (Fault::CutReply, true), (Fault::CutRequest, false)]
+    {
+        let scene = Scene::new(Pose::Standalone);
+        let (changes, new_id) = login(scene.id);
+        scene.proxy.fail("update", 4, fault.clone());
+        let result = scene.save(&changes);
+        assert!(is_in_doubt(&result), "{fault:?}: {result:?}");
+        scene.done();
+        assert_eq!(is_logged_in(&scene, new_id), applied, "{fault:?}");
+        scene.save(&changes).expect("the save is repeatable");
+        assert!(is_logged_in(&scene, new_id), "{fault:?}");
+    }
+}
+
+/// A repetition doesn't take its own first attempt for somebody else's save.
+#[test]
+#[ignore = "needs a MongoDB server: run scripts/test"]
+fn a_conditional_login_whose_reply_is_lost_is_no_conflict() {
+    for fault in [Fault::LoseReply, Fault::CutReply, Fault::CutRequest] {
+        let scene = Scene::new(Pose::Standalone);
+        let (changes, new_id) = login(scene.id);
+        let changes = changes.expecting("n", Some(&[1]));
+        scene.proxy.fail("update", 1, fault.clone());
+        let result = scene.save(&changes);
+        assert!(result.is_ok(), "{fault:?}: {result:?}");
+        assert!(is_logged_in(&scene, new_id), "{fault:?}");
+        scene.done();
+
+        let scene = Scene::new(Pose::Standalone);
+        let (changes, new_id) = login(scene.id);
+        scene.proxy.fail("update", 1, fault.clone());
+        let result = scene.save(&changes.expecting("n", Some(&[9])));
+        assert!(matches!(result, Err(Error::Conflict)), "{fault:?}: {result:?}");
+        assert!(!is_logged_in(&scene, new_id), "{fault:?}");
+        scene.done();
+    }
+}
+
+/// The first attempt of a login that was repeated, and acknowledged, may be somewhere still. When it
+/// arrives, it undoes nothing that was saved since.
+#[test]
+#[ignore = "needs a MongoDB server: run scripts/test"]
+fn a_login_that_arrives_late_undoes_no_later_save() {
+    for is_conditional in [false, true] {
+        let scene = Scene::new(Pose::Standalone);
+        let (mut changes, new_id) = login(scene.id);
+        if is_conditional {
+            changes = changes.expecting("n", Some(&[1]));
+        }
+        scene.proxy.fail("update", 1, Fault::Delay);
+        scene.save(&changes).expect("the repetition is acknowledged");
+        assert!(is_logged_in(&scene, new_id));
+        scene.save_as(new_id, &set(1)).expect("the new id lives");
+        scene.server.block_on(scene.proxy.deliver());
+        assert_eq!(scene.stored_number(), 1);
+        assert_eq!(scene.stored(scene.id).unwrap().holder, Verifier::digest(&new_id, ""));
+        scene.done();
+    }
+}
+
+/// After a first attempt of unknown outcome, a refusal of what follows tells nothing about it.
+#[test]
+#[ignore = "needs a MongoDB server: run scripts/test"]
+fn a_login_whose_repetition_is_refused_is_in_doubt() {
+    let refusal = error(10107, "NotWritablePrimary", &[]);
+    for matched in [true, false] {
+        let scene = Scene::new(Pose::Standalone);
+        let (changes, new_id) = login(scene.id);
+        scene.proxy.fail("update", 1, Fault::LoseReply);
+        if matched {
+            scene.proxy.fail("update", 1, Fault::Amend(doc! {}));
+        }
+        scene.proxy.fail("update", 1, Fault::Answer(refusal.clone()));
+        let result = scene.save(&changes);
+        assert!(is_in_doubt(&result), "{result:?}");
+        assert!(is_logged_in(&scene, new_id));
+        scene.done();
+    }
+}
+
+/// A login into a session that ended is `Gone`, lost reply or not.
+#[test]
+#[ignore = "needs a MongoDB server: run scripts/test"]
+fn a_repeated_login_revives_nothing() {
     let scene = Scene::new(Pose::Standalone);
     scene.destroy().unwrap();
     scene.proxy.fail("update", 1, Fault::LoseReply);
-    let (token, result) = scene.rename();
+    let (changes, new_id) = login(scene.id);
+    let result = scene.save(&changes);
     assert!(matches!(result, Err(Error::Gone)), "{result:?}");
-    assert_eq!(scene.stored(&token), None);
+    assert_eq!(scene.stored(new_id), None);
     scene.done();
 }
 
@@ -202,11 +319,23 @@ fn a_repeated_rename_does_not_take_a_dead_session_for_a_moved_one() {
 fn a_repeated_creation_does_not_take_anothers_record_for_its_own() {
     let scene = Scene::new(Pose::Standalone);
     scene.proxy.fail("insert", 1, Fault::LoseReply);
-    let other = Record { owner: Some("other".into()), ..record() };
-    let created = scene.provider.create(scene.token.id(), other, NOW);
-    let result = scene.server.block_on(created);
+    let other = scene.id.with_new_secret().unwrap();
+    let result = scene.server.block_on(scene.provider.create(&other, record(other), NOW));
     assert!(matches!(result, Err(Error::Exists)), "{result:?}");
-    assert_eq!(scene.stored(&scene.token), Some(record()));
+    assert_eq!(scene.stored(scene.id), Some(record(scene.id)));
+    scene.done();
+}
+
+/// Whether the first attempt is there can't be told: it may be.
+#[test]
+#[ignore = "needs a MongoDB server: run scripts/test"]
+fn a_repeated_creation_that_can_not_be_looked_up_is_in_doubt() {
+    let scene = Scene::with(Pose::Standalone, "operation_timeout=1s");
+    scene.proxy.fail("insert", 1, Fault::LoseReply);
+    scene.proxy.fail("find", 1, Fault::Hang);
+    let (id, result) = scene.create();
+    assert!(is_in_doubt(&result), "{result:?}");
+    assert_eq!(scene.stored(id), Some(record(id)));
     scene.done();
 }
 
@@ -273,8 +402,10 @@ fn a_write_without_a_majority_is_not_acknowledged() {
 
             let scene = Scene::new(pose);
             scene.proxy.fail("update", 20, Fault::Amend(concern.clone()));
-            let (_, result) = scene.rename();
-            assert!(is_in_doubt(&result), "rename, {name} {pose:?}: {result:?}");
+            let (changes, new_id) = login(scene.id);
+            let result = scene.save(&changes);
+            assert!(is_in_doubt(&result), "login, {name} {pose:?}: {result:?}");
+            assert!(is_logged_in(&scene, new_id));
             scene.proxy.fail("delete", 20, Fault::Amend(concern.clone()));
             let result = scene.destroy();
             assert!(is_in_doubt(&result), "destroy, {name} {pose:?}: {result:?}");
@@ -295,17 +426,10 @@ fn a_repeated_write_is_acknowledged_when_a_majority_has_it() {
         let answer = if known { Fault::Amend(doc! {}) } else { Fault::Answer(nothing.clone()) };
         let scene = Scene::new(Pose::Standalone);
         scene.proxy.fail("insert", 1, Fault::Amend(concern.clone()));
-        scene.proxy.fail("find majority", 1, answer.clone());
+        scene.proxy.fail("find majority", 1, answer);
         let (_, result) = scene.create();
         assert_eq!(result.is_ok(), known, "create: {result:?}");
         assert_eq!(is_in_doubt(&result), !known, "create: {result:?}");
-        scene.done();
-
-        scene.proxy.fail("update", 1, Fault::Amend(concern.clone()));
-        scene.proxy.fail("find majority", 1, answer.clone());
-        let (_, result) = scene.rename();
-        assert_eq!(result.is_ok(), known, "rename: {result:?}");
-        assert_eq!(is_in_doubt(&result), !known, "rename: {result:?}");
         scene.done();
     }
 }
@@ -337,7 +461,7 @@ fn a_write_that_is_never_answered_is_in_doubt_and_a_read_is_unavailable() {
     assert!(is_in_doubt(&result), "{result:?}");
     assert_eq!(scene.stored_number(), 2);
     scene.proxy.fail("find", 1, Fault::Hang);
-    let loaded = scene.server.block_on(scene.provider.load(&scene.token, NOW));
+    let loaded = scene.server.block_on(scene.provider.load(&scene.id.into(), NOW));
     assert!(is_unavailable(&loaded), "{loaded:?}");
     scene.done();
     scene.save(&set(9)).expect("and then all is well");
@@ -365,8 +489,8 @@ fn a_load_whose_reply_is_lost_is_repeated() {
         for pose in [Pose::Standalone, Pose::Primary] {
             let scene = Scene::new(pose);
             scene.proxy.fail("find", 1, fault.clone());
-            let loaded = scene.server.block_on(scene.provider.load(&scene.token, NOW));
-            assert_eq!(loaded.unwrap(), Some(record()), "{fault:?} {pose:?}");
+            let loaded = scene.server.block_on(scene.provider.load(&scene.id.into(), NOW));
+            assert_eq!(loaded.unwrap(), Some(record(scene.id)), "{fault:?} {pose:?}");
             scene.done();
         }
     }
@@ -383,11 +507,14 @@ fn a_server_that_is_cut_off_is_unavailable_and_comes_back() {
             let result = scene.touch();
             assert!(is_unavailable(&result) || is_in_doubt(&result), "{link:?}: {result:?}");
         }
-        let loaded = scene.server.block_on(scene.provider.load(&scene.token, NOW));
+        let loaded = scene.server.block_on(scene.provider.load(&scene.id.into(), NOW));
         assert!(is_unavailable(&loaded), "{link:?}: {loaded:?}");
-        let (_, result) = scene.create();
-        assert!(is_unavailable(&result), "{link:?}: no connection, no doubt: {result:?}");
+        let (id, result) = scene.create();
+        // No connection, no doubt; but when time is up, the driver tells nobody how far it came.
+        let is_told = is_unavailable(&result);
+        assert!(is_told || link == Link::Silent && is_in_doubt(&result), "{link:?}: {result:?}");
         scene.proxy.set_link(Link::Open);
+        assert_eq!(scene.stored(id), None, "{link:?}");
         let back = (0..100).any(|_| scene.save(&set(4)).is_ok());
         assert!(back, "{link:?}: it recovers by itself");
         assert_eq!(scene.stored_number(), 4);
@@ -403,15 +530,14 @@ fn a_server_that_is_down_at_the_start_is_found_later() {
     proxy.set_link(Link::Closed);
     let provider = server.provider_at(&server.uri_through(&proxy), "operation_timeout=300ms");
     let id = SessionId::generate().unwrap();
-    let result = server.block_on(provider.create(&id, record(), NOW));
+    let result = server.block_on(provider.create(&id, record(id), NOW));
     assert!(is_unavailable(&result), "{result:?}");
     // The first thing it does then, making indexes, fails too.
     proxy.fail("createIndexes", 1, Fault::LoseReply);
     proxy.set_link(Link::Open);
-    let mut results = (0..100).map(|_| server.block_on(provider.create(&id, record(), NOW)));
+    let mut results = (0..100).map(|_| server.block_on(provider.create(&id, record(id), NOW)));
     assert!(results.any(|result| result.is_ok()), "it recovers by itself");
     let names = server.block_on(server.documents().list_index_names().into_future()).unwrap();
-    assert!(names.iter().any(|name| name == "key_1"), "{names:?}");
     assert!(names.iter().any(|name| name == "expires_1"), "{names:?}");
     assert!(proxy.is_done());
 }
@@ -440,8 +566,9 @@ fn a_shortened_lifetime_survives_a_lost_reply_where_the_server_keeps_book() {
     let scene = Scene::new(Pose::Primary);
     scene.proxy.fail("update", 1, Fault::LoseReply);
     let soon = Timestamp::from_millis(NOW.as_millis() + 1000);
-    let result = scene.save(&Changes::new().with_expiry(ExpiryChange::Set(soon)));
+    let times = Touch { used: NOW, expires: soon };
+    let result = scene.save(&Changes::new().with_expiry(ExpiryChange::Set(times)));
     assert!(result.is_ok(), "{result:?}");
-    assert_eq!(scene.stored(&scene.token).unwrap().expires, soon);
+    assert_eq!(scene.stored(scene.id).unwrap().expires, soon);
     scene.done();
 }

@@ -1,9 +1,12 @@
 //! The collection's indexes, and what depends on them.
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::oid::ObjectId;
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Document, doc};
 use mongodb::options::IndexOptions;
 use mongodb::{IndexModel, bson};
-use session_core::{Clock as _, Provider, Purged, Record, SessionId, SystemClock, Timestamp};
+use session_core::provider::{Provider, Purged, Record, Verifier};
+use session_core::{Clock as _, Error, SessionId, SystemClock, Timestamp};
 use session_mongo::mongodb;
 
 use crate::server::Server;
@@ -32,7 +35,7 @@ fn open(server: &Server, options: &str) -> std::sync::Arc<dyn Provider> {
 }
 
 fn wanted(expires: Option<u64>) -> Vec<(Document, bool, Option<u64>)> {
-    vec![(doc! { "key": 1 }, true, None), (doc! { "expires": 1 }, false, expires)]
+    vec![(doc! { "expires": 1 }, false, expires)]
 }
 
 #[test]
@@ -58,14 +61,12 @@ fn a_changed_setting_changes_the_index() {
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn indexes_made_by_hand_are_taken() {
     let server = Server::new();
-    let unique = IndexOptions::builder().unique(true).build();
-    let ttl = IndexOptions::builder().expire_after(std::time::Duration::from_secs(60)).build();
-    server.block_on(async {
-        for (keys, options) in [(doc! { "key": 1 }, unique), (doc! { "expires": 1 }, ttl)] {
-            let model = IndexModel::builder().keys(keys).options(options).build();
-            server.documents().create_index(model).await.unwrap();
-        }
-    });
+    let ttl = IndexOptions::builder()
+        .name("by_hand".to_owned())
+        .expire_after(std::time::Duration::from_secs(60))
+        .build();
+    let model = IndexModel::builder().keys(doc! { "expires": 1 }).options(ttl).build();
+    server.block_on(server.documents().create_index(model).into_future()).unwrap();
     open(&server, "ttl_margin=1m");
     assert_eq!(indexes(&server), wanted(Some(60)));
 }
@@ -78,7 +79,7 @@ fn the_timer_thread_collects_only_where_the_server_does_not() {
     let now = SystemClock.now();
     let id = SessionId::generate().unwrap();
     let expires = now.saturating_add(std::time::Duration::from_secs(3600));
-    let record = Record { created: now, expires, ..Record::default() };
+    let record = Record::new(Verifier::digest(&id, ""), now, expires);
     let with_ttl = open(&server, "ttl_margin=10m");
     server.block_on(with_ttl.create(&id, record, now)).unwrap();
     assert_eq!(with_ttl.purge(Timestamp::MAX, 10).unwrap(), Purged::default());
@@ -94,7 +95,7 @@ fn collection_comes_in_batches() {
     let server = Server::new();
     let provider = open(&server, "ensure_ttl=false");
     let documents: Vec<Document> = (0..250_i64)
-        .map(|n| doc! { "key": n, "expires": bson::DateTime::from_millis(n) })
+        .map(|n| doc! { "_id": n, "expires": bson::DateTime::from_millis(n) })
         .collect();
     server.block_on(server.documents().insert_many(documents).into_future()).unwrap();
     let now = Timestamp::from_millis(199);
@@ -103,4 +104,66 @@ fn collection_comes_in_batches() {
     }
     let left = server.block_on(server.documents().count_documents(doc! {}).into_future());
     assert_eq!(left.unwrap(), 50);
+}
+
+/// What every operation on a collection of an older version says, and nothing is changed in it.
+fn is_refused(server: &Server) {
+    let provider = server.provider("");
+    let id = SessionId::generate().unwrap();
+    let now = SystemClock.now();
+    let before = indexes(server);
+    let record = Record::new(Verifier::digest(&id, ""), now, Timestamp::MAX);
+    let results = server.block_on(async {
+        [
+            provider.load(&id.into(), now).await.map(|_| ()),
+            provider.create(&id, record, now).await.map(|_| ()),
+            provider.count(now).await.map(|_| ()),
+        ]
+    });
+    for result in results {
+        let Err(Error::Config(message)) = result else { panic!("{result:?}") };
+        assert!(message.contains("older version"), "{message}");
+        assert!(message.contains("drop it"), "{message}");
+        assert!(message.contains(&server.collection), "{message}");
+    }
+    assert_eq!(indexes(server), before);
+}
+
+fn old_document() -> Document {
+    let key = Binary { subtype: BinarySubtype::Generic, bytes: vec![7; 32] };
+    let time = bson::DateTime::now();
+    doc! {
+        "_id": ObjectId::new(), "key": key, "v": 1, "created": time, "expires": time, "values": {},
+    }
+}
+
+#[test]
+#[ignore = "needs a MongoDB server: run scripts/test"]
+fn a_collection_of_an_older_version_is_refused() {
+    let server = Server::new();
+    let unique = IndexOptions::builder().unique(true).build();
+    let model = IndexModel::builder().keys(doc! { "key": 1 }).options(unique).build();
+    server.block_on(server.documents().create_index(model).into_future()).unwrap();
+    is_refused(&server);
+
+    let server = Server::new();
+    server.block_on(server.documents().insert_one(old_document()).into_future()).unwrap();
+    is_refused(&server);
+    // The way out.
+    server.block_on(server.documents().drop().into_future()).unwrap();
+    open(&server, "");
+}
+
+/// Something else's documents are no reason to refuse.
+#[test]
+#[ignore = "needs a MongoDB server: run scripts/test"]
+fn a_collection_with_documents_of_others_is_taken() {
+    let server = Server::new();
+    let documents = [
+        doc! { "_id": ObjectId::new(), "note": "ours" },
+        doc! { "_id": ObjectId::new(), "key": "text" },
+        doc! { "_id": "text", "key": 1 },
+    ];
+    server.block_on(server.documents().insert_many(documents).into_future()).unwrap();
+    open(&server, "");
 }

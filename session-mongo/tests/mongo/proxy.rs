@@ -13,7 +13,7 @@ use mongodb::bson::{Document, doc};
 use session_mongo::mongodb;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// What happens to a command.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub(crate) enum Fault {
     Amend(Document),
     /// The server performs it, and the reply is never passed on.
     Hang,
+    /// The connection is lost, and the server gets it later: by [`Proxy::deliver`].
+    Delay,
 }
 
 /// The way to the server.
@@ -69,6 +71,9 @@ struct Shared {
     faults: Mutex<Vec<(&'static str, usize, Fault)>>,
     /// Replies to numbered writes.
     book: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
+    /// One for each delayed command that may go on, and for each that the server has performed.
+    released: Semaphore,
+    performed: Semaphore,
 }
 
 impl Proxy {
@@ -82,6 +87,8 @@ impl Proxy {
             link: watch::Sender::new(Link::Open),
             faults: Mutex::default(),
             book: Mutex::default(),
+            released: Semaphore::new(0),
+            performed: Semaphore::new(0),
         });
         let accepting = Arc::clone(&shared);
         tokio::spawn(async move {
@@ -104,6 +111,12 @@ impl Proxy {
     /// Whether all that was to happen has happened.
     pub(crate) fn is_done(&self) -> bool {
         self.shared.faults.lock().unwrap().is_empty()
+    }
+
+    /// Passes on one command that was delayed; returns when the server has performed it.
+    pub(crate) async fn deliver(&self) {
+        self.shared.released.add_permits(1);
+        self.shared.performed.acquire().await.expect("it is never closed").forget();
     }
 
     pub(crate) fn set_link(&self, link: Link) {
@@ -161,6 +174,14 @@ impl Shared {
         }
         if matches!(fault, Some(Fault::CutRequest)) {
             server.write_all(&request[..request.len() / 2]).await?;
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if matches!(fault, Some(Fault::Delay)) {
+            client.shutdown().await?;
+            self.released.acquire().await.expect("it is never closed").forget();
+            server.write_all(&request).await?;
+            read(server).await?;
+            self.performed.add_permits(1);
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         let number = match (self.pose, &command) {

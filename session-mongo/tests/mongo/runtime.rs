@@ -1,6 +1,16 @@
 //! The provider works wherever it is used from.
 
-use session_core::{Manager, Provider, Record, SessionId, Timestamp};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
+
+use mongodb::event::EventHandler;
+use mongodb::event::cmap::CmapEvent;
+use mongodb::event::command::CommandEvent;
+use session_core::provider::{Changes, Provider, Record, Verifier};
+use session_core::{Error, Manager, SessionId, Timestamp};
+use session_mongo::{MongoProvider, mongodb};
 
 use crate::server::Server;
 
@@ -9,15 +19,15 @@ const EXPIRES: Timestamp = Timestamp::from_millis(1_800_003_600_123);
 
 fn record() -> Record {
     let values = [("a", [1])].into_iter().collect();
-    Record { created: NOW, expires: EXPIRES, owner: None, values }
+    Record { values, ..Record::new(Verifier::from_bytes([7; 32]), NOW, EXPIRES) }
 }
 
 /// Everything that a handler does.
 async fn journey(provider: &dyn Provider) {
     let id = SessionId::generate().unwrap();
-    let token = provider.create(&id, record(), NOW).await.unwrap();
-    assert_eq!(provider.load(&token, NOW).await.unwrap(), Some(record()));
-    provider.destroy(&token, NOW).await.unwrap();
+    assert!(provider.create(&id, record(), NOW).await.unwrap().is_none());
+    assert_eq!(provider.load(&id.into(), NOW).await.unwrap(), Some(record()));
+    provider.destroy(&id.key(), EXPIRES, NOW).await.unwrap();
     assert_eq!(provider.count(NOW).await.unwrap(), 0);
 }
 
@@ -83,6 +93,89 @@ fn a_dropped_request_leaves_a_whole_operation() {
         loaded == Some(record())
     });
     assert!(arrived, "the record was stored");
+}
+
+/// Wherever a request is dropped, what it began is completed on the connection that it began on.
+#[test]
+#[ignore = "needs a MongoDB server: run scripts/test"]
+fn a_dropped_request_costs_no_connection() {
+    let server = Server::new();
+    let (opened, closed) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let counters = (Arc::clone(&opened), Arc::clone(&closed));
+    let config = server.config("ensure_ttl=false&maxPoolSize=1");
+    let config = config.with_driver_options(move |options| {
+        let (opened, closed) = counters.clone();
+        options.cmap_event_handler = Some(EventHandler::callback(move |event| match event {
+            CmapEvent::ConnectionCreated(_) => _ = opened.fetch_add(1, Ordering::SeqCst),
+            CmapEvent::ConnectionClosed(_) => _ = closed.fetch_add(1, Ordering::SeqCst),
+            _ => {}
+        }));
+    });
+    let provider = MongoProvider::new(config).unwrap();
+    let id = SessionId::generate().unwrap();
+    let (token, holder) = (id.into(), record().holder);
+    futures_lite::future::block_on(provider.create(&id, record(), NOW)).unwrap();
+    let mut dropped = 0;
+    for (number, polls) in (1..=6).cycle().take(120).enumerate() {
+        let value = number.to_le_bytes();
+        let mut changes = Changes::new();
+        changes.set("a", value);
+        let mut left = polls;
+        let mut save = Box::pin(provider.save(&token, &holder, &changes, NOW));
+        let saved = poll_fn(|context| {
+            left -= 1;
+            match save.as_mut().poll(context) {
+                Poll::Pending if left == 0 => Poll::Ready(None),
+                pending_or_not => pending_or_not.map(Some),
+            }
+        });
+        let saved = futures_lite::future::block_on(saved);
+        dropped += usize::from(saved.is_none());
+        assert!(saved.is_none_or(|saved| saved.is_ok()));
+        drop(save);
+        let arrived = (0..1000).any(|_| {
+            let loaded = futures_lite::future::block_on(provider.load(&token, NOW)).unwrap();
+            loaded.unwrap().values.get("a") == Some(&value)
+        });
+        assert!(arrived, "the save was completed after {polls} polls");
+    }
+    assert!(dropped >= 10, "{dropped} were dropped half-way");
+    assert_eq!((opened.load(Ordering::SeqCst), closed.load(Ordering::SeqCst)), (1, 0));
+}
+
+/// A panic within the driver is an error of the one operation, and nothing of it goes on elsewhere.
+#[test]
+#[ignore = "needs a MongoDB server: run scripts/test"]
+fn a_panic_in_the_driver_fails_the_operation_alone() {
+    let server = Server::new();
+    let panics = Arc::<AtomicBool>::default();
+    let panicking = Arc::clone(&panics);
+    let config = server.config("ensure_ttl=false").with_driver_options(move |options| {
+        let panics = Arc::clone(&panicking);
+        options.command_event_handler = Some(EventHandler::callback(move |event| {
+            if let CommandEvent::Started(_) = event
+                && panics.swap(false, Ordering::SeqCst)
+            {
+                panic!("as the test wants it");
+            }
+        }));
+    });
+    let provider = MongoProvider::new(config).unwrap();
+    let block_on = futures_lite::future::block_on::<Result<_, Error>>;
+    let id = SessionId::generate().unwrap();
+    let token = id.into();
+    // The first operation, and later ones.
+    for _ in 0..2 {
+        panics.store(true, Ordering::SeqCst);
+        let loaded = block_on(provider.load(&token, NOW));
+        assert!(matches!(loaded, Err(Error::Unavailable { .. })), "{loaded:?}");
+        assert_eq!(block_on(provider.load(&token, NOW)).unwrap(), None);
+    }
+    panics.store(true, Ordering::SeqCst);
+    let created = futures_lite::future::block_on(provider.create(&id, record(), NOW));
+    assert!(matches!(created, Err(Error::InDoubt { .. })), "{created:?}");
+    assert_eq!(block_on(provider.load(&token, NOW)).unwrap(), None);
+    futures_lite::future::block_on(journey(&provider));
 }
 
 /// By name, as a program does it; on the manager's timer thread too.

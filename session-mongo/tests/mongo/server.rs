@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mongodb::bson::Document;
 use mongodb::options::ClientOptions;
-use session_core::Provider;
+use session_core::provider::Provider;
 use session_mongo::mongodb::{self, Client, Collection};
 use session_mongo::{MongoConfig, MongoProvider};
 use tokio::runtime::Runtime;

@@ -1,6 +1,10 @@
 //! Who the visitor is.
 
+use std::time::Duration;
+
+use hyper::HeaderMap;
 use hyper::body::Incoming;
+use hyper::header::USER_AGENT;
 use session_core::{Error, LoadedSession, SessionHandle};
 
 use crate::reply::{Failure, Outcome};
@@ -9,9 +13,12 @@ use crate::{input, messages, reply};
 /// The key that holds the name of who is logged in.
 const USERNAME: &str = "username";
 
+/// The longest label of a session, in characters.
+const LONGEST_LABEL: usize = 100;
+
 /// Who is logged in. A value of another type, which anyone can put there through `/values`, is
 /// nobody's name.
-pub(crate) fn username(session: &LoadedSession<'_>) -> Result<Option<String>, Error> {
+pub(crate) fn username(session: &LoadedSession) -> Result<Option<String>, Error> {
     match session.get(USERNAME) {
         Err(Error::Decode { .. }) => Ok(None),
         name => name,
@@ -20,23 +27,38 @@ pub(crate) fn username(session: &LoadedSession<'_>) -> Result<Option<String>, Er
 
 /// `POST /login`. Requests from other sites don't carry the cookie (`SameSite=Lax`), so they can
 /// log nobody in or out here.
-pub(crate) async fn login(handle: &SessionHandle<'static>, body: Incoming) -> Outcome {
+pub(crate) async fn login(
+    handle: &SessionHandle<'static>,
+    query: &str,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Outcome {
+    let wait = input::milliseconds(query)?.unwrap_or(Duration::ZERO);
     let form = input::text(body, None).await?;
     let name = input::argument(&form, USERNAME)?.unwrap_or_default();
     if name.trim().is_empty() {
         return Err(Failure::bad_request("username must not be empty"));
     }
     let session = handle.load().await?;
-    // A name too long is refused here, while the session is as it was. It is stored only after the
-    // new id: under the old one, which others may know, nobody is ever logged in.
+    // As long as it takes to hash a password.
+    input::wait(wait).await;
+    // Nothing of this is stored before the message is, and then all of it at once: name, owner, new id
+    // and message.
+    session.log_in(&name)?;
+    session.label(&label(headers))?;
     session.set(USERNAME, &name)?;
-    session.regenerate().await?;
-    session.save().await?;
     match session.add_flash(messages::CATEGORY, &format!("welcome {name}")).await {
-        // Logged in all the same; the client must get the new id.
+        // Logged in all the same, with the save at the end of the request.
         Ok(()) | Err(Error::TooLarge { .. }) => Ok(reply::see_other("/")),
         Err(error) => Err(error.into()),
     }
+}
+
+/// What a list of a user's sessions calls one that begins with this request: the browser's name for
+/// itself.
+fn label(headers: &HeaderMap) -> String {
+    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+    agent.unwrap_or_default().chars().take(LONGEST_LABEL).collect()
 }
 
 /// `POST /logout`.
@@ -51,6 +73,13 @@ pub(crate) async fn whoami(handle: &SessionHandle<'static>) -> Outcome {
     Ok(reply::text(name.as_deref().unwrap_or("anonymous")))
 }
 
+/// `GET /hello`: what caches may do with it is left to the library.
+pub(crate) async fn hello(handle: &SessionHandle<'static>) -> Outcome {
+    let name = username(&handle.load().await?)?;
+    let name = name.as_deref().unwrap_or("stranger");
+    Ok(reply::bare(format!("hello {name}\n")))
+}
+
 /// `GET /private`.
 pub(crate) async fn private(handle: &SessionHandle<'static>) -> Outcome {
     Ok(match username(&handle.load().await?)? {
@@ -61,7 +90,7 @@ pub(crate) async fn private(handle: &SessionHandle<'static>) -> Outcome {
 
 /// `POST /regenerate`.
 pub(crate) async fn regenerate(handle: &SessionHandle<'static>) -> Outcome {
-    handle.load().await?.regenerate().await?;
+    handle.load().await?.regenerate()?;
     Ok(reply::no_content())
 }
 

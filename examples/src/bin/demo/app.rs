@@ -11,6 +11,7 @@ use hyper::{Method, Request, StatusCode};
 use session_core::{Error, Manager, Sessions};
 use tracing::debug;
 
+use crate::messages::Audience;
 use crate::reply::{Failure, Outcome, Reply};
 use crate::route::{self, Route};
 use crate::{account, input, messages, page, reply, values, visit};
@@ -55,16 +56,18 @@ impl App {
         let sessions = parts.extensions.get::<Sessions>().expect("the wrapper puts them there");
         let handle = sessions.get(self.manager.name()).expect("the wrapper has the same manager");
         let query = parts.uri.query().unwrap_or_default();
+        let audience = Audience::of(&parts.method, &parts.headers);
         match parts.method {
             Method::GET | Method::HEAD => match route {
-                Route::Home => page::home(handle, &self.manager, self.address).await,
+                Route::Home => page::home(handle, &self.manager, self.address, audience).await,
                 Route::Count => visit::count(handle, &self.manager).await,
                 Route::Login => page::login(handle).await,
                 Route::WhoAmI => account::whoami(handle).await,
+                Route::Hello => account::hello(handle).await,
                 Route::Private => account::private(handle).await,
                 Route::Values => values::list(handle).await,
                 Route::Value(key) => values::read(handle, &route::key(key)?).await,
-                Route::Flash => messages::take(handle).await,
+                Route::Flash => messages::list(handle, audience).await,
                 Route::Stats => visit::stats(&self.manager).await,
                 _ => Err(Failure::not_found()),
             },
@@ -79,7 +82,7 @@ impl App {
             _ => {
                 let form = input::argument(query, "form")?;
                 let done = match route {
-                    Route::Login => account::login(handle, body).await,
+                    Route::Login => account::login(handle, query, &parts.headers, body).await,
                     Route::Logout => account::logout(handle).await,
                     Route::Add(key) => values::add(handle, &route::key(key)?, query).await,
                     Route::Slow(key) => {

@@ -7,6 +7,7 @@ use hyper::StatusCode;
 use hyper::body::Incoming;
 use serde::de::IgnoredAny;
 use serde_json::Value;
+use tracing::debug;
 
 use crate::reply::Failure;
 
@@ -118,6 +119,25 @@ pub(crate) fn argument(encoded: &str, name: &str) -> Result<Option<String>, Fail
         found = Some(decoded(value).ok_or(refused(name, "is not percent-encoded UTF-8"))?);
     }
     Ok(found)
+}
+
+/// The longest wait that a request may ask for, in milliseconds.
+const LONGEST_WAIT: u64 = 60_000;
+
+/// The argument `ms`: how long a handler waits after it has loaded the session.
+pub(crate) fn milliseconds(query: &str) -> Result<Option<Duration>, Failure> {
+    let Some(ms) = argument(query, "ms")? else { return Ok(None) };
+    let ms = ms.parse().ok().filter(|ms| *ms <= LONGEST_WAIT);
+    let ms = ms.ok_or(refused("ms", "must be a whole number up to 60000"))?;
+    Ok(Some(Duration::from_millis(ms)))
+}
+
+/// Waits, and lets whoever reads the log know that the session is loaded.
+pub(crate) async fn wait(duration: Duration) {
+    if !duration.is_zero() {
+        debug!("loaded, waiting");
+        tokio::time::sleep(duration).await;
+    }
 }
 
 /// A refusal of an argument or field.

@@ -8,19 +8,31 @@ use crate::reply::Failure;
 const NOT_WHOLE: Failure = Failure::conflict("the stored value is not a whole number");
 
 /// A key's value as a whole number.
-pub(crate) fn get(session: &LoadedSession<'_>, key: &str) -> Result<Option<i128>, Failure> {
+pub(crate) fn get(session: &LoadedSession, key: &str) -> Result<Option<i128>, Failure> {
     let number = session.get::<Number>(key)?;
     number.map(|number| value(&number).ok_or(NOT_WHOLE)).transpose()
 }
 
 /// Adds to a key's value, atomically at the store. What is not there is zero.
-pub(crate) async fn add(session: &LoadedSession<'_>, key: &str, n: i64) -> Result<Number, Failure> {
+pub(crate) async fn add(session: &LoadedSession, key: &str, n: i64) -> Result<Number, Failure> {
+    let mut refused = None;
+    // Not `try_update`, which fails in a request that may store nothing: a visitor whose GET was
+    // overtaken by his login is to see a page, not an error. The value stays as it is when `n` can't be
+    // added to it.
     let plus_n = |old: Option<Number>| {
-        let old = old.map_or(Some(0), |old| value(&old)).ok_or(NOT_WHOLE)?;
-        let sum = number(old + i128::from(n));
-        sum.map(Some).ok_or(Failure::conflict("the sum is out of range"))
+        refused = None;
+        sum(old.as_ref(), n).unwrap_or_else(|failure| {
+            refused = Some(failure);
+            old.unwrap_or_else(|| 0.into())
+        })
     };
-    Ok(session.try_update(key, plus_n).await?.expect("the closure answers a number"))
+    let number = session.update(key, plus_n).await?;
+    refused.map_or(Ok(number), Err)
+}
+
+fn sum(old: Option<&Number>, n: i64) -> Result<Number, Failure> {
+    let old = old.map_or(Some(0), value).ok_or(NOT_WHOLE)?;
+    number(old + i128::from(n)).ok_or(Failure::conflict("the sum is out of range"))
 }
 
 /// The value, if it is a whole number from the lowest `i64` to the highest `u64`.

@@ -73,7 +73,7 @@ fn init_providers() {
 /// Says how to get the provider that is left out because its driver is large.
 #[cfg(not(feature = "mongo"))]
 fn without_mongo() {
-    let refused = session_core::register("mongo", |_| {
+    let refused = session_core::provider::register("mongo", |_| {
         Err(session_core::Error::config(
             "this demo was built without the mongo provider; build it with \
              `cargo run --release -p examples --features mongo --bin demo`",

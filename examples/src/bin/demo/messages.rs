@@ -1,7 +1,8 @@
 //! Messages that are shown once.
 
 use hyper::body::Incoming;
-use session_core::SessionHandle;
+use hyper::{HeaderMap, Method};
+use session_core::{Error, LoadedSession, SessionHandle};
 
 use crate::reply::Outcome;
 use crate::{input, reply};
@@ -21,7 +22,35 @@ pub(crate) async fn add(
 }
 
 /// `GET /flash`.
-pub(crate) async fn take(handle: &SessionHandle<'static>) -> Outcome {
-    let messages: Vec<String> = handle.load().await?.take_flash(CATEGORY).await?;
-    Ok(reply::json(&messages))
+pub(crate) async fn list(handle: &SessionHandle<'static>, audience: Audience) -> Outcome {
+    let session = handle.load().await?;
+    Ok(reply::json(&take(&session, audience).await?))
+}
+
+/// Takes the messages, if somebody will read them.
+pub(crate) async fn take(
+    session: &LoadedSession,
+    audience: Audience,
+) -> Result<Vec<String>, Error> {
+    match audience {
+        Audience::Reader => session.take_flash(CATEGORY).await,
+        Audience::Nobody => Ok(Vec::new()),
+    }
+}
+
+/// Who sees the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    Reader,
+    /// The client asks for the headers alone, or for a page that nobody may ever look at.
+    Nobody,
+}
+
+impl Audience {
+    /// A browser that fetches ahead says so in `Sec-Purpose` (Fetch).
+    pub(crate) fn of(method: &Method, headers: &HeaderMap) -> Self {
+        let purpose = headers.get("sec-purpose").and_then(|purpose| purpose.to_str().ok());
+        let is_prefetch = purpose.is_some_and(|purpose| purpose.starts_with("prefetch"));
+        if *method == Method::HEAD || is_prefetch { Self::Nobody } else { Self::Reader }
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use session_core::{Manager, SessionHandle};
 
+use crate::messages::Audience;
 use crate::reply::Outcome;
 use crate::{account, messages, reply, visit};
 
@@ -14,13 +15,14 @@ pub(crate) async fn home(
     handle: &SessionHandle<'static>,
     manager: &Manager,
     address: SocketAddr,
+    audience: Audience,
 ) -> Outcome {
     let session = handle.load().await?;
     // First of all: a new session has an id for the links once it has a value.
     let visits = visit::next(&session, manager.now()).await?;
     let name = account::username(&session)?;
     // Last: once taken, messages are gone, and must be shown.
-    let messages: Vec<String> = session.take_flash(messages::CATEGORY).await?;
+    let messages = messages::take(&session, audience).await?;
 
     let mut shown = String::new();
     for message in &messages {
@@ -48,6 +50,7 @@ pub(crate) async fn home(
 <a href="/">This page</a>
 <a href="/count">Count</a>
 <a href="/whoami">Who am I</a>
+<a href="/hello">Hello</a>
 <a href="/private">Private page</a>
 <a href="/login">Login page</a>
 <a href="/values">All values</a>

@@ -10,7 +10,7 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-/// What every handler answers with.
+/// What every handler returns.
 pub(crate) type Reply = Response<Full<Bytes>>;
 
 /// Why a handler gives no ordinary response.
@@ -57,6 +57,11 @@ impl From<session_core::Error> for Failure {
 /// A line of text.
 pub(crate) fn text(line: &str) -> Reply {
     body("text/plain; charset=utf-8", format!("{line}\n"))
+}
+
+/// Text without any header of the handler's own.
+pub(crate) fn bare(text: String) -> Reply {
+    Response::new(Full::new(text.into()))
 }
 
 /// A line of text that is not what was asked for.

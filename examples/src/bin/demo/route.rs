@@ -12,6 +12,7 @@ pub(crate) enum Route<'p> {
     Login,
     Logout,
     WhoAmI,
+    Hello,
     Private,
     Values,
     Value(&'p str),
@@ -32,6 +33,7 @@ impl<'p> Route<'p> {
             "/login" => Self::Login,
             "/logout" => Self::Logout,
             "/whoami" => Self::WhoAmI,
+            "/hello" => Self::Hello,
             "/private" => Self::Private,
             "/values" => Self::Values,
             "/flash" => Self::Flash,
@@ -61,6 +63,7 @@ impl<'p> Route<'p> {
             Self::Login => "/login",
             Self::Logout => "/logout",
             Self::WhoAmI => "/whoami",
+            Self::Hello => "/hello",
             Self::Private => "/private",
             Self::Values => "/values",
             Self::Value(_) => "/values/{key}",
@@ -79,6 +82,7 @@ impl<'p> Route<'p> {
             Self::Home
             | Self::Count
             | Self::WhoAmI
+            | Self::Hello
             | Self::Private
             | Self::Values
             | Self::Stats => "GET, HEAD",

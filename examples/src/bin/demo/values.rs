@@ -5,13 +5,9 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use serde_json::{Map, Value};
 use session_core::SessionHandle;
-use tracing::debug;
 
 use crate::reply::{Failure, Outcome};
 use crate::{input, integer, reply};
-
-/// The longest wait of `/slow`, in milliseconds.
-const LONGEST_WAIT: u64 = 60_000;
 
 /// `GET /values`.
 pub(crate) async fn list(handle: &SessionHandle<'static>) -> Outcome {
@@ -64,15 +60,10 @@ pub(crate) async fn slow(
     form: Option<&str>,
     body: Incoming,
 ) -> Outcome {
-    let wait = match input::argument(query, "ms")? {
-        Some(ms) => ms.parse().ok().filter(|ms| *ms <= LONGEST_WAIT),
-        None => Some(200),
-    };
-    let wait = wait.ok_or(input::refused("ms", "must be a whole number up to 60000"))?;
+    let wait = input::milliseconds(query)?.unwrap_or(Duration::from_millis(200));
     let value = input::json(input::text(body, form).await?.as_bytes())?;
     let session = handle.load().await?;
-    debug!("loaded, waiting");
-    tokio::time::sleep(Duration::from_millis(wait)).await;
+    input::wait(wait).await;
     if session.get::<Value>(key)?.as_ref() == Some(&value) {
         // An equal value is no change, so nothing would be saved, and the store not asked whether
         // the session is still there. An update asks.

@@ -16,9 +16,9 @@ pub(crate) async fn count(handle: &SessionHandle<'static>, manager: &Manager) ->
     Ok(reply::text(&next(&session, manager.now()).await?.to_string()))
 }
 
-/// Counts a visit, and answers its number. A session that was begun too long ago is destroyed, and
-/// a new one started within the same request.
-pub(crate) async fn next(session: &LoadedSession<'_>, now: Timestamp) -> Result<Number, Failure> {
+/// Counts a visit and returns its number. A session that was begun too long ago is destroyed, and a
+/// new one started within the same request.
+pub(crate) async fn next(session: &LoadedSession, now: Timestamp) -> Result<Number, Failure> {
     let mut begun = integer::get(session, "createtime")?;
     if begun.is_some_and(|begun| begun + COUNT_FOR < i128::from(now.as_secs())) {
         session.destroy().await?;

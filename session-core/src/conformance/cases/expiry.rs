@@ -1,9 +1,10 @@
 //! Time.
 
 use crate::conformance::Harness;
-use crate::conformance::sample::{HOUR, MILLI, empty, id, record, set};
+use crate::conformance::sample::{HOUR, MILLI, empty, record, set, until, whole_second};
 use crate::conformance::store::Store;
-use crate::{Changes, Error, ExpiryChange, Record, Timestamp, Token};
+use crate::provider::{Changes, ExpiryChange, Record, Touch};
+use crate::{Error, Timestamp};
 
 /// A record is there a millisecond before its expiry, and not at it.
 pub fn a_record_lives_up_to_its_expiry_and_no_longer(harness: &dyn Harness) {
@@ -19,19 +20,23 @@ pub fn a_record_lives_up_to_its_expiry_and_no_longer(harness: &dyn Harness) {
     assert!(saved.is_ok(), "saved a millisecond before: {saved:?}");
     let touched = store.touch(&store.stored(&record), store.after(2 * HOUR), last);
     assert!(touched.is_ok(), "touched a millisecond before: {touched:?}");
-    let renamed = store.rename(&store.stored(&record), &id(), last);
-    assert!(renamed.is_ok(), "renamed a millisecond before: {renamed:?}");
+    let renewed = store.renew(&store.stored(&record), last);
+    assert!(renewed.is_ok(), "a new secret a millisecond before: {renewed:?}");
 }
 
-/// Without any collection, an expired record is not there: not to load, save, touch, rename or
-/// count; and none of them brings it back.
+/// Without any collection, an expired record is not there: not to load, save, touch or count, nor for a
+/// new secret; and none of them brings it back.
 pub fn an_expired_record_is_gone_for_every_operation(harness: &dyn Harness) {
     let store = Store::open(harness);
     let token = store.stored(&record(store.now));
     for time in [HOUR, HOUR + MILLI, 24 * HOUR] {
         let now = store.after(time);
         let later = store.after(48 * HOUR);
-        for expiry in [ExpiryChange::Keep, ExpiryChange::Extend(later), ExpiryChange::Set(later)] {
+        for expiry in [
+            ExpiryChange::Keep,
+            ExpiryChange::Extend(until(later)),
+            ExpiryChange::Set(until(later)),
+        ] {
             let result = store.save(&token, &set("a", 5).with_expiry(expiry), now);
             assert!(matches!(result, Err(Error::Gone)), "saved after {time:?}: {result:?}");
         }
@@ -39,13 +44,12 @@ pub fn an_expired_record_is_gone_for_every_operation(harness: &dyn Harness) {
         assert!(matches!(result, Err(Error::Gone)), "compared after {time:?}: {result:?}");
         let result = store.touch(&token, later, now);
         assert!(matches!(result, Err(Error::Gone)), "touched after {time:?}: {result:?}");
-        let result = store.rename(&token, &id(), now);
-        assert!(matches!(result, Err(Error::Gone)), "renamed after {time:?}: {result:?}");
+        let result = store.renew(&token, now);
+        assert!(matches!(result, Err(Error::Gone)), "a new secret after {time:?}: {result:?}");
         assert_eq!(store.found_at(&token, now), None, "loaded after {time:?}");
         if store.can.count {
             assert_eq!(store.count(now).expect("counting works"), 0, "counted after {time:?}");
         }
-        store.destroy(&Token::from(id()), now).expect("destroying works");
     }
     store.destroy(&token, store.much_later()).expect("an expired record can be destroyed");
 }
@@ -74,7 +78,7 @@ pub fn an_expiry_beyond_all_calendars_is_kept(harness: &dyn Harness) {
     assert!(store.found(&token).is_some(), "never collected");
 
     let token = store.stored(&empty(store.now, HOUR));
-    let changes = Changes::new().with_expiry(ExpiryChange::Extend(Timestamp::MAX));
+    let changes = Changes::new().with_expiry(ExpiryChange::Extend(until(Timestamp::MAX)));
     let token = store.saved(&token, &changes);
     assert!(store.found_at(&token, store.after(1000 * HOUR)).is_some(), "saved so");
 
@@ -117,7 +121,38 @@ pub fn a_late_touch_changes_nothing(harness: &dyn Harness) {
     let newest = store.after(3 * HOUR);
     store.touch(&token, newest, store.now).expect("a live record is touched");
     store.another().touch(&token, store.after(2 * HOUR), store.now).expect("and again");
-    let changes = Changes::new().with_expiry(ExpiryChange::Extend(store.after(2 * HOUR)));
+    let changes = Changes::new().with_expiry(ExpiryChange::Extend(until(store.after(2 * HOUR))));
     store.saved(&token, &changes);
     assert_eq!(store.found(&token), Some(Record { expires: newest, ..record }));
+}
+
+/// A touch moves the last use forward, and never back.
+pub fn a_touch_moves_the_last_use_forward(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = record(store.now);
+    let mut token = store.stored(&record);
+    let used = |time| whole_second(store.after(time));
+    for (touched, wanted) in [
+        (used(HOUR / 2), used(HOUR / 2)),
+        (used(HOUR / 4), used(HOUR / 2)),
+        (used(HOUR), used(HOUR)),
+    ] {
+        let touch = Touch { used: touched, expires: record.expires };
+        token = store.touch_as(&token, touch, store.now).expect("a live record is touched");
+        let found = store.found(&token).expect("the record is there");
+        assert_eq!(found, Record { used: wanted, ..record.clone() }, "touched at {touched:?}");
+    }
+}
+
+/// A touch doesn't look at the secret, and gives the client of an old one nothing: it extends the session
+/// of whoever holds it, by no more than it says.
+pub fn a_touch_goes_by_the_key(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = record(store.now);
+    let old = store.stored(&record);
+    let new = store.renew(&old, store.now).expect("a live session gets a new secret");
+    let expires = store.after(2 * HOUR);
+    store.touch(&old, expires, store.now).expect("the key is the session's");
+    assert_eq!(store.found(&old), None, "the old secret opens something");
+    assert_eq!(store.found(&new), Some(Record { expires, ..record }));
 }

@@ -1,97 +1,132 @@
-//! Renaming and destroying.
+//! New secrets, and the end of sessions.
+
+use std::time::Duration;
 
 use crate::conformance::Harness;
-use crate::conformance::sample::{HOUR, empty, id, number, record, set};
+use crate::conformance::sample::{HOUR, empty, login, number, record, set, until};
 use crate::conformance::store::Store;
-use crate::{Error, Record, Token};
+use crate::provider::{Changes, ExpiryChange, Record, Token};
+use crate::{Error, SessionId};
 
-/// The new id has everything that the old one had.
-pub fn a_rename_moves_everything(harness: &dyn Harness) {
-    let store = Store::open(harness);
-    let record = record(store.now);
-    let new_id = id();
-    let token = store.rename(&store.stored(&record), &new_id, store.now).expect("renaming works");
-    assert_eq!(*token.id(), new_id);
-    assert_eq!(store.found(&token), Some(record.clone()));
-    let token = store.saved(&token, &set("a", 10));
-    let found = store.found(&token).expect("the record is there");
-    assert_eq!(found.values.get("a"), Some(&number(10)[..]), "saved under the new id");
-    assert_eq!(store.found_at(&token, record.expires), None, "with the old expiry");
-}
-
-/// After a rename the old id is gone for every operation, and destroying it does no harm.
-pub fn the_old_id_is_dead_after_a_rename(harness: &dyn Harness) {
+/// A new secret opens what the old one opened, under the same key.
+pub fn a_new_secret_opens_the_same_record(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = record(store.now);
     let old = store.stored(&record);
-    let new = store.rename(&old, &id(), store.now).expect("renaming works");
+    let at = store.after(HOUR / 2);
+    let new = store.save(&old, &store.with_secret(&old, Changes::new(), at), store.now);
+    let new = new.expect("a live session gets a new secret");
+    assert_eq!(new.key(), old.key(), "the key is the session's for life");
+    let renewed = Record { renewed: at, ..record.clone() };
+    assert_eq!(store.found(&new), Some(renewed), "it is noted when that was");
+    let token = store.saved(&new, &set("a", 10));
+    let found = store.found(&token).expect("the record is there");
+    assert_eq!(found.values.get("a"), Some(&number(10)[..]), "saved by the new holder");
+    assert_eq!(store.found_at(&token, record.expires), None, "with the old expiry");
+}
+
+/// After a new secret, the old one opens nothing and saves nothing; the record is as it was.
+pub fn an_old_secret_is_dead(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = record(store.now);
+    let old = store.stored(&record);
+    let new = store.renew(&old, store.now).expect("a live session gets a new secret");
     for view in [&store, &store.another()] {
         assert_eq!(view.found(&old), None, "loaded");
-        let result = view.save(&old, &set("a", 5), store.now);
-        assert!(matches!(result, Err(Error::Gone)), "saved: {result:?}");
-        let result = view.touch(&old, store.after(2 * HOUR), store.now);
-        assert!(matches!(result, Err(Error::Gone)), "touched: {result:?}");
-        let result = view.rename(&old, &id(), store.now);
-        assert!(matches!(result, Err(Error::Gone)), "renamed: {result:?}");
+        let extended = ExpiryChange::Extend(until(store.after(2 * HOUR)));
+        for changes in [
+            Changes::new(),
+            set("a", 5),
+            set("a", 5).with_expiry(extended),
+            set("a", 5).expecting("a", Some(&number(1))),
+            Changes::new().with_login(None),
+            Changes::new().replacing(),
+            store.with_secret(&old, set("a", 5), store.now),
+        ] {
+            let result = view.save(&old, &changes, store.now);
+            assert!(matches!(result, Err(Error::Gone)), "saved {changes:?}: {result:?}");
+        }
+        assert_eq!(view.found(&new), Some(record.clone()), "the record is as it was");
     }
-    store.destroy(&old, store.now).expect("destroying what is gone is no error");
-    assert_eq!(store.found(&new), Some(record), "the new id is as it was");
     if store.can.count {
         assert_eq!(store.count(store.now).expect("counting works"), 1);
     }
 }
 
-/// A rename to a live record's id is [`Error::Exists`], and both records stay as they are.
-pub fn a_taken_id_refuses_a_rename(harness: &dyn Harness) {
+/// Whoever knows a live session's key and not its secret saves nothing and replaces nothing.
+pub fn a_wrong_secret_changes_nothing(harness: &dyn Harness) {
     let store = Store::open(harness);
-    let first = record(store.now);
-    let second = Record { owner: Some("grace".into()), ..empty(store.now, HOUR) };
-    let (one, two) = (store.stored(&first), store.stored(&second));
-    let result = store.rename(&one, two.id(), store.now);
-    assert!(matches!(result, Err(Error::Exists)), "{result:?}");
-    assert_eq!((store.found(&one), store.found(&two)), (Some(first), Some(second)));
-}
-
-/// A rename to an expired record's id works and leaves nothing of that record.
-pub fn an_expired_record_does_not_refuse_a_rename(harness: &dyn Harness) {
-    let store = Store::open(harness);
-    let short = store.stored(&record(store.now));
-    let record = Record { owner: None, ..empty(store.now, 10 * HOUR) };
-    let later = store.much_later();
-    let token = store.rename(&store.stored(&record), short.id(), later);
-    let token = token.expect("an expired record is no record");
-    assert_eq!(store.found_at(&token, later), Some(record.clone()));
-    store.drain(later, 10);
-    assert_eq!(store.found_at(&token, later), Some(record), "after a collection");
-}
-
-/// Renaming what was never there, or is no more, is [`Error::Gone`] and stores nothing.
-pub fn a_rename_never_creates(harness: &dyn Harness) {
-    let store = Store::open(harness);
-    let destroyed = store.stored(&record(store.now));
-    store.destroy(&destroyed, store.now).expect("destroying works");
-    for (what, token) in [("unknown", Token::from(id())), ("destroyed", destroyed)] {
-        let new_id = id();
-        let result = store.rename(&token, &new_id, store.now);
-        assert!(matches!(result, Err(Error::Gone)), "{what}: {result:?}");
-        assert_eq!(store.found(&new_id.into()), None, "{what}");
-        let result = store.touch(&token, store.after(2 * HOUR), store.now);
-        assert!(matches!(result, Err(Error::Gone)), "{what}, touched: {result:?}");
-        assert_eq!(store.found(&token), None, "{what}");
+    let record = record(store.now);
+    let token = store.stored(&record);
+    let guesses = [
+        store.provider().issue(SessionId::new(token.key(), crate::Secret::from_bytes([0; 20]))),
+        store.secret(&token, store.now).token,
+    ];
+    for guess in &guesses {
+        assert_eq!(store.found(guess), None, "it opens something");
+        for changes in [set("a", 5), store.with_secret(guess, set("a", 5), store.now)] {
+            let result = store.save(guess, &changes, store.now);
+            assert!(matches!(result, Err(Error::Gone)), "saved: {result:?}");
+        }
+        let result = store.create(guess.id(), &empty(store.now, HOUR), store.now);
+        assert!(matches!(result, Err(Error::Exists)), "created: {result:?}");
     }
+    assert_eq!(store.found(&token), Some(record));
 }
 
-/// An id that a rename left is free, and a record may go back to it.
-pub fn an_old_id_can_be_used_again(harness: &dyn Harness) {
+/// A login is one save: new secret, login, values and times are stored in the same instant.
+pub fn a_login_is_stored_in_one_step(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let stranger = Record { login: None, ..record(store.now) };
+    let old = store.stored(&stranger);
+    let mut changes = set("user", 7);
+    changes.delete("c");
+    changes.login = Some(login("grace", store.after(HOUR / 4)));
+    let changes = store.with_secret(&old, changes, store.after(HOUR / 4));
+    let changes = changes.with_expiry(ExpiryChange::Set(until(store.after(3 * HOUR))));
+    let new = store.saved(&old, &changes);
+    let mut wanted = stranger;
+    wanted.login = login("grace", store.after(HOUR / 4));
+    wanted.renewed = store.after(HOUR / 4);
+    wanted.expires = store.after(3 * HOUR);
+    wanted.values = [("a", number(1)), ("b", number(2)), ("user", number(7))].into_iter().collect();
+    assert_eq!(store.found(&new), Some(wanted.clone()));
+    assert_eq!(store.another().found(&new), Some(wanted), "as another handle sees it");
+    assert!(!store.can.checks_holder || store.found(&old).is_none(), "the old secret opens it");
+}
+
+/// A save with a new secret may be repeated when its answer was lost: it succeeds again, and nothing
+/// changes by it.
+pub fn a_save_with_a_new_secret_can_be_repeated(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let old = store.stored(&record(store.now));
+    let mut changes = set("user", 7);
+    changes.login = Some(login("grace", store.now));
+    let changes = store.with_secret(&old, changes, store.now);
+    let new = store.saved(&old, &changes);
+    let found = store.found(&new);
+    let again = store.another().save(&old, &changes, store.now);
+    assert!(again.is_ok(), "the same save again: {again:?}");
+    assert_eq!(store.found(&new), found);
+    let result = store.save(&old, &store.with_secret(&old, set("a", 9), store.now), store.now);
+    assert!(matches!(result, Err(Error::Gone)), "another new secret: {result:?}");
+    assert_eq!(store.found(&new), found, "and changes nothing");
+}
+
+/// A save with a new secret that is refused changes nothing: the old secret is as good as before.
+pub fn a_refused_new_secret_leaves_the_old_one(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = record(store.now);
     let old = store.stored(&record);
-    let new = store.rename(&old, &id(), store.now).expect("renaming works");
-    let back = store.rename(&new, old.id(), store.now).expect("renaming back works");
-    assert_eq!((store.found(&back), store.found(&new)), (Some(record.clone()), None));
-    let again = store.create(new.id(), &empty(store.now, HOUR), store.now).expect("the id is free");
-    assert_eq!(store.found(&again), Some(empty(store.now, HOUR)));
-    assert_eq!(store.found(&back), Some(record));
+    let mut changes = set("user", 7).expecting("a", Some(&number(9)));
+    changes.login = Some(login("grace", store.now));
+    let changes = store.with_secret(&old, changes, store.now);
+    let result = store.save(&old, &changes, store.now);
+    assert!(matches!(result, Err(Error::Conflict)), "{result:?}");
+    assert_eq!(store.found(&old), Some(record));
+    let new = &changes.secret.as_ref().expect("there is one").token;
+    assert_eq!(store.found(new), None, "the new secret opens it");
+    assert!(store.save(&old, &set("a", 5), store.now).is_ok(), "the old one saves");
 }
 
 /// A destroyed session is gone for every operation, through every handle.
@@ -105,12 +140,25 @@ pub fn destroying_is_final(harness: &dyn Harness) {
         assert!(matches!(result, Err(Error::Gone)), "saved: {result:?}");
         let result = view.touch(&token, store.after(2 * HOUR), store.now);
         assert!(matches!(result, Err(Error::Gone)), "touched: {result:?}");
-        let result = view.rename(&token, &id(), store.now);
-        assert!(matches!(result, Err(Error::Gone)), "renamed: {result:?}");
+        let result = view.renew(&token, store.now);
+        assert!(matches!(result, Err(Error::Gone)), "a new secret: {result:?}");
         assert_eq!(view.found(&token), None, "brought back");
     }
     if store.can.count {
         assert_eq!(store.count(store.now).expect("counting works"), 0);
+    }
+}
+
+/// Destroying goes by the key: it ends the session whatever its secret is by now.
+pub fn destroying_goes_by_the_key(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let old = store.stored(&record(store.now));
+    let new = store.renew(&old, store.now).expect("a live session gets a new secret");
+    store.destroy(&old, store.now).expect("destroying works");
+    for view in [&store, &store.another()] {
+        assert_eq!((view.found(&old), view.found(&new)), (None, None), "loaded");
+        let result = view.save(&new, &set("a", 5), store.now);
+        assert!(matches!(result, Err(Error::Gone)), "saved by the holder: {result:?}");
     }
 }
 
@@ -122,7 +170,8 @@ pub fn destroying_is_idempotent(harness: &dyn Harness) {
         store.destroy(&token, store.now).expect("destroying works");
         store.another().destroy(&token, store.now).expect("destroying works");
     }
-    store.destroy(&id().into(), store.now).expect("what was never there is no error");
+    let unknown = store.provider().issue(store.new_id());
+    store.destroy(&unknown, store.now).expect("what was never there is no error");
     assert!(!store.can.revokes || store.found(&token).is_none());
 }
 
@@ -139,28 +188,51 @@ pub fn destroying_ends_one_session_only(harness: &dyn Harness) {
     }
 }
 
-/// A new record under a destroyed one's id has nothing of that.
-pub fn a_destroyed_id_starts_from_nothing(harness: &dyn Harness) {
+/// A new record under a destroyed one's key has nothing of that.
+pub fn a_destroyed_key_starts_from_nothing(harness: &dyn Harness) {
     let store = Store::open(harness);
     let old = store.stored(&record(store.now));
     store.destroy(&old, store.now).expect("destroying works");
     let new = empty(store.now, 2 * HOUR);
-    let token = store.create(old.id(), &new, store.now).expect("the id is free");
+    let token = store.create(old.id(), &new, store.now).expect("the key is free");
     assert_eq!(store.found(&token), Some(new));
+}
+
+/// An owner's sessions can't be listed where the provider says so.
+pub fn list_is_unsupported_or_declared(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let page = crate::provider::Page { after: None, limit: 10 };
+    match store.wait(store.provider().list("ada", page, store.now)) {
+        Ok(listed) => {
+            assert!(store.can.lists, "declared not to list");
+            assert!(listed.sessions.is_empty(), "an empty store lists {:?}", listed.sessions);
+        }
+        Err(Error::Unsupported { .. }) => assert!(!store.can.lists, "declared to list"),
+        Err(error) => panic!("listing returns {error:?}"),
+    }
 }
 
 /// A provider that declares a limit has it; one that can do more says so.
 pub fn declared_limits_are_real(harness: &dyn Harness) {
     let store = Store::open(harness);
     let token = store.stored(&record(store.now));
-    if !store.can.shared_store {
+    if !store.can.merges {
         store.saved(&token, &set("a", 10));
         let token = store.saved(&token, &set("b", 20));
         let found = store.found(&token).expect("the record is there");
         assert_eq!(found.values.get("a"), Some(&number(1)[..]), "saves by one token merge");
     }
+    if !store.can.stable_token {
+        let text = |token: &Token| token.with_client_text(str::to_owned);
+        assert_ne!(text(&token), text(&store.saved(&token, &set("a", 10))), "the token is stable");
+    }
+    if !store.can.checks_holder {
+        store.renew(&token, store.now).expect("a live session gets a new secret");
+        assert!(store.save(&token, &set("a", 5), store.now).is_ok(), "an old secret is refused");
+    }
     if !store.can.revokes {
-        store.destroy(&token, store.now).expect("destroying works");
-        assert!(store.found(&token).is_some(), "a destroyed session is dead at once");
+        let later = store.after(Duration::from_secs(1));
+        store.destroy(&token, later).expect("destroying works");
+        assert!(store.found_at(&token, later).is_some(), "a destroyed session is dead at once");
     }
 }

@@ -12,6 +12,7 @@ mod requests;
 mod saves;
 mod threads;
 mod tokens;
+mod visits;
 
 use super::{Capabilities, Harness};
 
@@ -27,6 +28,7 @@ pub use requests::*;
 pub use saves::*;
 pub use threads::*;
 pub use tokens::*;
+pub use visits::*;
 
 /// A promise of the contract, and its test.
 #[derive(Clone, Copy)]
@@ -89,11 +91,13 @@ macro_rules! __conformance_cases {
         an_empty_record_is_a_record
         every_key_is_kept_as_it_is
         every_value_is_kept_byte_for_byte
+        every_owner_and_label_is_kept_as_it_is
+        the_last_use_is_kept_to_the_second
         a_record_as_large_as_the_limit_is_kept
         as_many_keys_as_the_limit_are_kept
-        creating_inserts_only [shared_store]
-        an_expired_record_does_not_take_its_id
-        an_unknown_id_loads_nothing
+        creating_inserts_only [notices_taken_keys]
+        an_expired_record_does_not_take_its_key
+        an_unknown_key_loads_nothing
         sessions_do_not_mix
         another_handle_sees_the_same_records
         the_clients_text_is_read_back
@@ -102,17 +106,20 @@ macro_rules! __conformance_cases {
         nothing_prints_a_token
 
         a_save_merges_its_keys
-        saves_by_one_token_merge [shared_store]
+        saves_by_one_token_merge [merges]
         a_save_without_keys_changes_no_value
         a_save_of_awkward_keys_and_values_is_exact
         a_save_moves_the_expiry_as_told
-        a_save_moves_the_owner_as_told
-        a_save_never_creates [shared_store]
+        a_save_moves_the_last_use_forward
+        a_save_moves_login_and_cookie_as_told
+        a_save_that_replaces_leaves_its_own_keys_only
+        a_save_never_creates [merges]
         a_save_over_a_limit_changes_nothing [limits]
         an_expected_value_that_holds_lets_the_save_pass
         an_expected_value_that_does_not_hold_is_a_conflict
+        several_expectations_hold_together
         expectations_compare_bytes
-        other_keys_never_conflict [shared_store]
+        other_keys_never_conflict [merges]
 
         a_record_lives_up_to_its_expiry_and_no_longer
         an_expired_record_is_gone_for_every_operation
@@ -120,18 +127,22 @@ macro_rules! __conformance_cases {
         an_expiry_beyond_all_calendars_is_kept
         a_touch_extends
         a_touch_never_shortens
-        a_late_touch_changes_nothing [shared_store]
+        a_late_touch_changes_nothing [merges]
+        a_touch_moves_the_last_use_forward
+        a_touch_goes_by_the_key [by_key checks_holder]
 
-        a_rename_moves_everything
-        the_old_id_is_dead_after_a_rename [revokes]
-        a_taken_id_refuses_a_rename [shared_store]
-        an_expired_record_does_not_refuse_a_rename
-        a_rename_never_creates [shared_store]
-        an_old_id_can_be_used_again [shared_store]
+        a_new_secret_opens_the_same_record
+        an_old_secret_is_dead [checks_holder revokes]
+        a_wrong_secret_changes_nothing [checks_holder notices_taken_keys]
+        a_login_is_stored_in_one_step
+        a_save_with_a_new_secret_can_be_repeated [merges checks_holder]
+        a_refused_new_secret_leaves_the_old_one
         destroying_is_final [revokes]
+        destroying_goes_by_the_key [by_key revokes]
         destroying_is_idempotent
         destroying_ends_one_session_only
-        a_destroyed_id_starts_from_nothing [shared_store]
+        a_destroyed_key_starts_from_nothing [merges]
+        list_is_unsupported_or_declared
         declared_limits_are_real
 
         count_knows_the_live_sessions [count]
@@ -140,46 +151,54 @@ macro_rules! __conformance_cases {
         purging_leaves_the_living [purges]
         purging_goes_by_the_newest_expiry [purges]
         purging_comes_in_slices [purges]
-        a_purged_id_can_be_created_again
+        a_purged_key_can_be_created_again
         purging_an_empty_store_does_nothing
 
-        racing_saves_of_different_keys_all_survive [shared_store]
-        racing_increments_lose_none [shared_store]
-        racing_creates_have_one_winner [shared_store]
-        racing_renames_have_one_winner [shared_store revokes]
-        racing_renames_to_one_id_have_one_winner [shared_store]
-        a_save_that_races_a_destroy_brings_nothing_back [shared_store revokes]
-        a_save_that_races_a_rename_is_whole_or_gone [shared_store revokes]
-        a_touch_that_races_a_destroy_brings_nothing_back [shared_store revokes]
-        a_rename_that_races_a_destroy_is_whole_or_gone [shared_store revokes]
-        a_save_that_races_a_purge_is_whole_or_gone [shared_store purges]
-        a_create_that_races_a_purge_stays [shared_store purges]
-        a_crowd_leaves_a_store_that_adds_up [shared_store revokes count purges]
+        racing_saves_of_different_keys_all_survive [merges]
+        racing_increments_lose_none [merges]
+        racing_creates_have_one_winner [notices_taken_keys]
+        racing_new_secrets_have_one_winner [checks_holder]
+        a_save_that_races_a_destroy_brings_nothing_back [merges revokes]
+        a_save_that_races_a_login_is_whole_or_gone [merges revokes]
+        a_touch_that_races_a_destroy_brings_nothing_back [merges revokes]
+        a_new_secret_that_races_a_destroy_brings_nothing_back [merges revokes]
+        a_save_that_races_a_purge_is_whole_or_gone [merges purges]
+        a_create_that_races_a_purge_stays [merges purges]
+        a_crowd_leaves_a_store_that_adds_up [merges revokes count purges]
 
-        any_sequence_of_operations_agrees_with_a_map [shared_store revokes]
+        any_sequence_of_operations_agrees_with_a_map [merges revokes]
 
-        a_dropped_create_is_whole_or_nothing [shared_store]
+        a_dropped_create_is_whole_or_nothing [merges]
         a_dropped_save_is_whole_or_nothing
-        a_dropped_rename_is_whole_or_nothing [shared_store revokes]
+        a_dropped_new_secret_is_whole_or_nothing [merges revokes]
         a_dropped_touch_or_destroy_is_whole_or_nothing [revokes]
 
-        requests_that_set_different_keys_lose_nothing [shared_store]
-        parallel_updates_lose_none [shared_store]
-        a_request_slower_than_a_logout_brings_nothing_back [shared_store revokes]
-        a_request_slower_than_a_login_is_gone [shared_store revokes]
-        racing_regenerations_leave_one_session [shared_store revokes]
-        of_logouts_at_once_one_wins [revokes]
+        requests_that_set_different_keys_lose_nothing [merges]
+        parallel_updates_lose_none [merges]
+        a_request_slower_than_a_logout_brings_nothing_back [merges revokes]
+        a_request_slower_than_a_login_leaves_the_login_alone [merges revokes]
+        racing_regenerations_leave_one_session [merges revokes]
+        logins_at_once_all_succeed [merges revokes]
+        logouts_at_once_all_succeed [revokes]
         a_logout_does_not_miss_a_session_that_gets_a_new_id [revokes]
-        a_taken_id_is_never_overwritten [shared_store]
+        a_wrong_secret_is_a_stranger [checks_holder]
+        a_taken_key_is_never_overwritten [notices_taken_keys]
+        a_late_touch_undoes_no_shortened_lifetime [by_key stable_token]
 
-        a_dropped_request_leaves_the_old_or_the_new [shared_store]
-        a_dropped_login_leaves_one_session [shared_store revokes]
-        a_dropped_first_visit_leaves_one_session_at_most [shared_store]
+        a_visit_with_logins_ends_logged_in [merges checks_holder by_key revokes]
+        a_visit_of_any_kind_ends_one_login_away [merges checks_holder by_key revokes]
+        a_login_that_loses_to_a_logout_starts_empty [merges checks_holder by_key revokes]
+        a_login_after_a_lost_response_succeeds_at_once [checks_holder revokes]
+        a_login_as_another_owner_starts_empty [merges]
+
+        a_dropped_request_leaves_the_old_or_the_new [merges]
+        a_dropped_login_is_whole_or_nothing [merges revokes]
+        a_dropped_first_visit_leaves_one_session_at_most [merges]
         a_failing_store_is_an_error_and_a_retry_succeeds
         a_failed_first_visit_gets_no_cookie
-        a_failed_save_after_a_login_announces_nothing
-        a_failed_update_counts_once_at_most [shared_store]
-        a_failed_login_leaves_one_session [shared_store revokes]
+        a_failed_login_leaves_the_old_id_good [merges]
+        a_login_of_an_unknown_outcome_can_be_tried_again [checks_holder revokes]
+        a_failed_update_counts_once_at_most [merges]
         a_store_that_is_down_makes_nobody_a_stranger
         an_untouched_session_costs_nothing
     } };

@@ -4,49 +4,42 @@ use std::collections::BTreeMap;
 
 use crate::conformance::Harness;
 use crate::conformance::random::Random;
-use crate::conformance::sample::{HOUR, MILLI, id, number};
+use crate::conformance::sample::{HOUR, MILLI, empty, login, number, until};
 use crate::conformance::store::Store;
-use crate::{Changes, Error, ExpiryChange, Record, SessionId, Timestamp, Token};
+use crate::provider::{Changes, ExpiryChange, Record, Token, Verifier};
+use crate::{Error, SessionKey, Timestamp};
 
 /// How many operations a sequence has.
 const STEPS: usize = 60;
 
 /// What the store is compared with. Expired records stay, and are as good as gone.
-struct Model(BTreeMap<SessionId, Record>);
+struct Model(BTreeMap<SessionKey, Record>);
 
 impl Model {
-    fn live(&mut self, id: &SessionId, now: Timestamp) -> Option<&mut Record> {
-        self.0.get_mut(id).filter(|record| record.is_live(now))
+    fn live(&mut self, key: SessionKey, now: Timestamp) -> Option<&mut Record> {
+        self.0.get_mut(&key).filter(|record| record.is_live(now))
     }
 
-    fn create(&mut self, id: SessionId, record: Record, now: Timestamp) -> Result<(), Error> {
-        if self.live(&id, now).is_some() {
+    fn create(&mut self, key: SessionKey, record: Record, now: Timestamp) -> Result<(), Error> {
+        if self.live(key, now).is_some() {
             return Err(Error::Exists);
         }
-        self.0.insert(id, record);
+        self.0.insert(key, record);
         Ok(())
     }
 
-    fn save(&mut self, id: &SessionId, changes: &Changes, now: Timestamp) -> Result<(), Error> {
-        self.live(id, now).ok_or(Error::Gone)?.apply(changes, now)
+    fn save(
+        &mut self,
+        key: SessionKey,
+        holder: &Verifier,
+        changes: &Changes,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.live(key, now).ok_or(Error::Gone)?.apply(holder, changes, now)
     }
 
-    fn rename(&mut self, old: &SessionId, new: SessionId, now: Timestamp) -> Result<(), Error> {
-        if self.live(old, now).is_none() {
-            return Err(Error::Gone);
-        }
-        if self.live(&new, now).is_some() {
-            return Err(Error::Exists);
-        }
-        let record = self.0.remove(old).ok_or(Error::Gone)?;
-        self.0.insert(new, record);
-        Ok(())
-    }
-
-    fn touch(&mut self, id: &SessionId, expires: Timestamp, now: Timestamp) -> Result<(), Error> {
-        let record = self.live(id, now).ok_or(Error::Gone)?;
-        record.expires = record.expires.max(expires);
-        Ok(())
+    fn touch(&mut self, key: SessionKey, expires: Timestamp, now: Timestamp) -> Result<(), Error> {
+        self.live(key, now).ok_or(Error::Gone)?.touch(until(expires), now)
     }
 }
 
@@ -62,10 +55,13 @@ fn changes(random: &Random, now: Timestamp) -> Changes {
         }
     }
     if random.below(4) == 0 {
-        let owner = random.below(3);
-        changes.owner = Some((owner > 0).then(|| format!("owner {owner}").into()));
+        changes.login = Some(match random.below(3) {
+            0 => None,
+            n => login(&format!("owner {n}"), now),
+        });
     }
-    let expires = now.saturating_add(HOUR / 4 * random.below(6) as u32);
+    changes.replace = random.below(12) == 0;
+    let expires = until(now.saturating_add(HOUR / 4 * random.below(6) as u32));
     changes.expiry = match random.below(3) {
         0 => ExpiryChange::Keep,
         1 => ExpiryChange::Extend(expires),
@@ -87,48 +83,65 @@ fn outcome<T>(result: Result<T, Error>) -> &'static str {
         Err(Error::Gone) => "gone",
         Err(Error::Conflict) => "conflict",
         Err(Error::Exists) => "exists",
-        Err(error) => panic!("an operation answers {error:?}"),
+        Err(error) => panic!("an operation returns {error:?}"),
     }
 }
 
-/// After any sequence of operations, at any times, the store answers as a map would.
+/// After any sequence of operations, at any times and by old and new secrets, the store is as a map would be.
 pub fn any_sequence_of_operations_agrees_with_a_map(harness: &dyn Harness) {
     let store = Store::open(harness);
     let views = [&store, &store.another()];
     for seed in 0..harness.rounds().div_ceil(10) as u64 {
         let random = Random::new(seed);
-        let ids: Vec<SessionId> = (0..4).map(|_| id()).collect();
+        let now = store.now;
+        // The tokens that clients have: three secrets for each of four keys.
+        let tokens: Vec<[Token; 3]> = (0..4)
+            .map(|_| {
+                let first = store.provider().issue(store.new_id());
+                let (second, third) = (store.secret(&first, now), store.secret(&first, now));
+                [first, second.token, third.token]
+            })
+            .collect();
         let mut model = Model(BTreeMap::new());
         let mut log = Vec::new();
         let mut now = store.now;
         for _ in 0..STEPS {
             let view = random.pick(&views);
-            let (at, to) = (random.below(ids.len()), random.below(ids.len()));
-            let (id, token) = (ids[at], Token::from(ids[at]));
+            let (at, to) = (random.below(tokens.len()), random.below(3));
+            let token = &tokens[at][random.below(3)];
+            let (key, holder) = (token.key(), view.holder(token));
             let expires = now.saturating_add(HOUR / 4 * random.below(6) as u32);
             let (what, wanted, got) = match random.below(9) {
                 0 | 1 => {
                     let values = [("a", number(1)), ("b", number(2))].into_iter().collect();
-                    let record = Record { created: now, expires, owner: None, values };
-                    let got = outcome(view.create(&id, &record, now));
-                    ("create", outcome(model.create(id, record, now)), got)
+                    let record = Record { expires, values, ..empty(now, HOUR) };
+                    let got = outcome(view.create(token.id(), &record, now));
+                    let record = Record { holder, ..record };
+                    ("create", outcome(model.create(key, record, now)), got)
                 }
                 2 | 3 => {
                     let changes = changes(&random, now);
-                    let got = outcome(view.save(&token, &changes, now));
-                    ("save", outcome(model.save(&id, &changes, now)), got)
+                    let got = outcome(view.save(token, &changes, now));
+                    ("save", outcome(model.save(key, &holder, &changes, now)), got)
                 }
-                4 if at != to => {
-                    let got = outcome(view.rename(&token, &ids[to], now));
-                    ("rename", outcome(model.rename(&id, ids[to], now)), got)
+                4 => {
+                    let new = tokens[at][to].clone();
+                    let secret = crate::provider::NewSecret {
+                        holder: view.holder(&new),
+                        token: new,
+                        at: now,
+                    };
+                    let changes = changes(&random, now).with_secret(secret);
+                    let got = outcome(view.save(token, &changes, now));
+                    ("renew", outcome(model.save(key, &holder, &changes, now)), got)
                 }
                 5 => {
-                    let got = outcome(view.touch(&token, expires, now));
-                    ("touch", outcome(model.touch(&id, expires, now)), got)
+                    let got = outcome(view.touch(token, expires, now));
+                    ("touch", outcome(model.touch(key, expires, now)), got)
                 }
                 6 => {
-                    model.0.remove(&id);
-                    ("destroy", "done", outcome(view.destroy(&token, now)))
+                    model.0.remove(&key);
+                    ("destroy", "done", outcome(view.destroy(token, now)))
                 }
                 7 => {
                     view.purge(now, 1 + random.below(3));
@@ -141,9 +154,9 @@ pub fn any_sequence_of_operations_agrees_with_a_map(harness: &dyn Harness) {
             };
             log.push(format!("{now:?} {what} {at} {to}: {wanted}"));
             assert_eq!(got, wanted, "seed {seed}:\n{}", log.join("\n"));
-            for id in &ids {
-                let wanted = model.live(id, now).cloned();
-                let got = view.found_at(&Token::from(*id), now);
+            for [token, ..] in &tokens {
+                let wanted = model.live(token.key(), now).cloned();
+                let got = view.load(token, now).expect("loading works");
                 assert!(
                     got == wanted,
                     "seed {seed}: {got:?} in place of {wanted:?}\n{}",
@@ -151,12 +164,14 @@ pub fn any_sequence_of_operations_agrees_with_a_map(harness: &dyn Harness) {
                 );
             }
             if store.can.count {
-                let live = ids.iter().filter(|id| model.live(id, now).is_some()).count();
-                assert_eq!(view.count(now).expect("counting works"), live as u64, "seed {seed}");
+                let live =
+                    tokens.iter().filter(|[token, ..]| model.live(token.key(), now).is_some());
+                let count = view.count(now).expect("counting works");
+                assert_eq!(count, live.count() as u64, "seed {seed}");
             }
         }
-        for id in &ids {
-            store.destroy(&Token::from(*id), now).expect("destroying works");
+        for [token, ..] in &tokens {
+            store.destroy(token, now).expect("destroying works");
         }
     }
 }

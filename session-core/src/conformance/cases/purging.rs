@@ -1,9 +1,10 @@
 //! Counting and collecting.
 
+use crate::Error;
 use crate::conformance::Harness;
-use crate::conformance::sample::{HOUR, empty, id, record, set};
+use crate::conformance::sample::{HOUR, empty, record, set, until};
 use crate::conformance::store::Store;
-use crate::{Changes, Error, ExpiryChange, Token};
+use crate::provider::{Changes, ExpiryChange, Token};
 
 /// The count is of sessions that live at that instant, whatever happened to the others.
 pub fn count_knows_the_live_sessions(harness: &dyn Harness) {
@@ -16,7 +17,7 @@ pub fn count_knows_the_live_sessions(harness: &dyn Harness) {
     assert_eq!(store.another().count(store.now).expect("counting works"), 12);
     assert_eq!((count(store.after(HOUR)), count(store.after(2 * HOUR))), (7, 0));
     store.destroy(&short[0], store.now).expect("destroying works");
-    store.rename(&long[0], &id(), store.now).expect("renaming works");
+    store.renew(&long[0], store.now).expect("a live session gets a new secret");
     store.saved(&long[1], &set("a", 1));
     store.touch(&short[1], store.after(3 * HOUR), store.now).expect("touching works");
     assert_eq!(count(store.now), 11);
@@ -29,7 +30,7 @@ pub fn count_is_unsupported_or_right(harness: &dyn Harness) {
     match store.count(store.now) {
         Ok(count) => assert!(store.can.count && count == 0, "{count} sessions"),
         Err(Error::Unsupported { .. }) => assert!(!store.can.count, "declared to count"),
-        Err(error) => panic!("counting answers {error:?}"),
+        Err(error) => panic!("counting returns {error:?}"),
     }
 }
 
@@ -59,23 +60,23 @@ pub fn purging_leaves_the_living(harness: &dyn Harness) {
     }
 }
 
-/// A collection goes by the expiry that touches, saves and renames left.
+/// A collection goes by the expiry that touches, saves and new secrets left.
 pub fn purging_goes_by_the_newest_expiry(harness: &dyn Harness) {
     let store = Store::open(harness);
     let (late, later) = (store.after(10 * HOUR), store.after(24 * HOUR));
-    let set = |expires| Changes::new().with_expiry(ExpiryChange::Set(expires));
+    let set = |expires| Changes::new().with_expiry(ExpiryChange::Set(until(expires)));
     let touched = store.touch(&store.stored(&record(store.now)), later, store.now);
-    let renamed = store.stored(&record(store.now));
-    let renamed = store.touch(&renamed, later, store.now).expect("touching works");
+    let renewed = store.stored(&record(store.now));
+    let renewed = store.touch(&renewed, later, store.now).expect("touching works");
     let living = [
         touched.expect("touching works"),
-        store.rename(&renamed, &id(), store.now).expect("renaming works"),
+        store.renew(&renewed, store.now).expect("a live session gets a new secret"),
         store.saved(&store.stored(&record(store.now)), &set(later)),
         store.saved(&store.stored(&empty(store.now, 24 * HOUR)), &Changes::new()),
     ];
     let dead = [
         store.saved(&store.stored(&empty(store.now, 24 * HOUR)), &set(store.after(HOUR))),
-        store.rename(&store.stored(&record(store.now)), &id(), store.now).expect("renaming works"),
+        store.renew(&store.stored(&record(store.now)), store.now).expect("it is live still"),
     ];
     assert_eq!(store.drain(late, 1), dead.len());
     assert!(
@@ -102,14 +103,14 @@ pub fn purging_comes_in_slices(harness: &dyn Harness) {
     assert_eq!(removed, tokens.len());
 }
 
-/// The id of a record that was collected is free.
-pub fn a_purged_id_can_be_created_again(harness: &dyn Harness) {
+/// The key of a record that was collected is free.
+pub fn a_purged_key_can_be_created_again(harness: &dyn Harness) {
     let store = Store::open(harness);
     let token = store.stored(&record(store.now));
     let later = store.much_later();
     store.drain(later, 10);
     let new = empty(later, HOUR);
-    let token = store.create(token.id(), &new, later).expect("the id is free");
+    let token = store.create(token.id(), &new, later).expect("the key is free");
     store.drain(later, 10);
     assert_eq!(store.found_at(&token, later), Some(new));
 }

@@ -6,10 +6,11 @@
 use std::sync::Barrier;
 use std::thread;
 
+use crate::Error;
 use crate::conformance::Harness;
-use crate::conformance::sample::{HOUR, empty, id, number, record, set};
+use crate::conformance::sample::{HOUR, empty, login, number, record, set, until};
 use crate::conformance::store::Store;
-use crate::{Error, ExpiryChange, Record, Token};
+use crate::provider::{ExpiryChange, Record};
 
 /// Runs two closures at the same time, each with a handle onto the store.
 fn race<A: Send, B: Send>(
@@ -34,11 +35,11 @@ pub(crate) fn passed<T>(result: &Result<T, Error>) -> bool {
     match result {
         Ok(_) => true,
         Err(Error::Gone | Error::Exists) => false,
-        Err(error) => panic!("a race answers {error:?}"),
+        Err(error) => panic!("a race returns {error:?}"),
     }
 }
 
-/// Of racing creations under one id, one succeeds, and its record is the stored one.
+/// Of racing creations under one key, one succeeds, and its record is the stored one.
 pub fn racing_creates_have_one_winner(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = |n: u64| Record {
@@ -46,7 +47,7 @@ pub fn racing_creates_have_one_winner(harness: &dyn Harness) {
         ..empty(store.now, HOUR)
     };
     for round in 0..harness.rounds() {
-        let id = id();
+        let id = store.new_id();
         let (one, two) = race(
             &store,
             |store| passed(&store.create(&id, &record(1), store.now)),
@@ -54,53 +55,46 @@ pub fn racing_creates_have_one_winner(harness: &dyn Harness) {
         );
         assert!(one != two, "round {round}: {} winners", usize::from(one) + usize::from(two));
         let winner = if one { record(1) } else { record(2) };
-        assert_eq!(store.found(&id.into()), Some(winner), "round {round}");
+        assert_eq!(store.found(&store.provider().issue(id)), Some(winner), "round {round}");
     }
 }
 
-/// Of racing renames of one session one succeeds, the other finds it gone, and one record is live.
-pub fn racing_renames_have_one_winner(harness: &dyn Harness) {
+/// Of racing new secrets one wins, the other finds the session gone, and the winner's client holds it.
+pub fn racing_new_secrets_have_one_winner(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = record(store.now);
     for round in 0..harness.rounds() {
         let old = store.stored(&record);
-        let ids = (id(), id());
+        let changes = |n| store.with_secret(&old, set("n", n), store.now);
+        let (first, second) = (changes(1), changes(2));
         let (one, two) = race(
             &store,
-            |store| passed(&store.rename(&old, &ids.0, store.now)),
-            |store| passed(&store.rename(&old, &ids.1, store.now)),
+            |store| store.save(&old, &first, store.now),
+            |store| store.save(&old, &second, store.now),
         );
-        assert!(one != two, "round {round}: {} winners", usize::from(one) + usize::from(two));
-        let found = [old, ids.0.into(), ids.1.into()].map(|token| store.found(&token));
-        let live = one.then(|| record.clone());
-        assert_eq!(found, [None, live, two.then(|| record.clone())], "round {round}");
-    }
-}
-
-/// Of racing renames of two sessions to one id one succeeds, and the other session stays.
-pub fn racing_renames_to_one_id_have_one_winner(harness: &dyn Harness) {
-    let store = Store::open(harness);
-    let grace = Record { owner: Some("grace".into()), ..record(store.now) };
-    for round in 0..harness.rounds() {
-        let (a, b) = (store.stored(&record(store.now)), store.stored(&grace));
-        let id = id();
-        let (one, two) = race(
-            &store,
-            |store| passed(&store.rename(&a, &id, store.now)),
-            |store| passed(&store.rename(&b, &id, store.now)),
+        let (first_won, second_won) = (passed(&one), passed(&two));
+        assert!(
+            first_won != second_won,
+            "round {round}: {} winners",
+            usize::from(first_won) + usize::from(second_won)
         );
-        assert!(one != two, "round {round}: {} winners", usize::from(one) + usize::from(two));
-        let found = [&a, &b, &Token::from(id)].map(|token| store.found(token));
-        let (ada, grace) = (Some(record(store.now)), Some(grace.clone()));
-        let wanted = if one { [None, grace, ada] } else { [ada, None, grace] };
-        assert_eq!(found, wanted, "round {round}");
+        let token = |changes: &crate::provider::Changes| {
+            changes.secret.as_ref().expect("there is one").token.clone()
+        };
+        let (winner, loser, n) = match (one, two) {
+            (Ok(winner), _) => (winner, token(&second), 1),
+            (_, two) => (two.expect("one of them wins"), token(&first), 2),
+        };
+        let found = store.found(&winner).expect("the winner holds the session");
+        assert_eq!(found.values.get("n"), Some(&number(n)[..]), "round {round}: its value");
+        assert_eq!((store.found(&loser), store.found(&old)), (None, None), "round {round}");
     }
 }
 
 /// Whichever comes first, a save and a destroy end without a record.
 pub fn a_save_that_races_a_destroy_brings_nothing_back(harness: &dyn Harness) {
     let store = Store::open(harness);
-    let changes = set("a", 5).with_expiry(ExpiryChange::Extend(store.after(2 * HOUR)));
+    let changes = set("a", 5).with_expiry(ExpiryChange::Extend(until(store.after(2 * HOUR))));
     for round in 0..harness.rounds() {
         let token = store.stored(&record(store.now));
         race(
@@ -126,41 +120,48 @@ pub fn a_touch_that_races_a_destroy_brings_nothing_back(harness: &dyn Harness) {
     }
 }
 
-/// A save either precedes the rename and moves with it, or is gone and writes nothing.
-pub fn a_save_that_races_a_rename_is_whole_or_gone(harness: &dyn Harness) {
+/// A save either precedes the login and is kept, or is gone and writes nothing.
+pub fn a_save_that_races_a_login_is_whole_or_gone(harness: &dyn Harness) {
     let store = Store::open(harness);
-    let record = record(store.now);
+    let record = Record { login: None, ..record(store.now) };
     let mut changes = set("a", 5);
     changes.set("new", number(6));
     for round in 0..harness.rounds() {
-        let (old, new_id) = (store.stored(&record), id());
-        let (saved, renamed) = race(
+        let old = store.stored(&record);
+        let mut entry = set("user", 7);
+        entry.login = Some(login("grace", store.now));
+        let entry = store.with_secret(&old, entry, store.now);
+        let (saved, new) = race(
             &store,
             |store| passed(&store.save(&old, &changes, store.now)),
-            |store| store.rename(&old, &new_id, store.now).expect("nothing else moves it"),
+            |store| store.save(&old, &entry, store.now).expect("nothing else renews it"),
         );
-        assert_eq!(store.found(&old), None, "round {round}: the old id");
+        assert_eq!(store.found(&old), None, "round {round}: the old secret");
         let mut wanted = record.clone();
         if saved {
-            wanted.apply(&changes, store.now).expect("it fits");
+            wanted.apply(&wanted.holder.clone(), &changes, store.now).expect("it fits");
         }
-        assert_eq!(store.found(&renamed), Some(wanted), "round {round}: saved is {saved}");
+        let holder = wanted.holder;
+        wanted.apply(&holder, &entry, store.now).expect("it fits");
+        let wanted = Record { holder, ..wanted };
+        assert_eq!(store.found(&new), Some(wanted), "round {round}: saved is {saved}");
     }
 }
 
-/// A rename either precedes the destruction of its old id, and the session lives on, or is gone.
-pub fn a_rename_that_races_a_destroy_is_whole_or_gone(harness: &dyn Harness) {
+/// Whichever comes first, a new secret and a destroy end without a record: the destroy goes by the key.
+pub fn a_new_secret_that_races_a_destroy_brings_nothing_back(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = record(store.now);
     for round in 0..harness.rounds() {
-        let (old, new_id) = (store.stored(&record), id());
-        let (renamed, ()) = race(
+        let old = store.stored(&record);
+        let changes = store.with_secret(&old, set("a", 5), store.now);
+        race(
             &store,
-            |store| passed(&store.rename(&old, &new_id, store.now)),
+            |store| passed(&store.save(&old, &changes, store.now)),
             |store| store.destroy(&old, store.now).expect("destroying works"),
         );
-        let found = (store.found(&old), store.found(&new_id.into()));
-        assert_eq!(found, (None, renamed.then(|| record.clone())), "round {round}");
+        let left = store.load(&old, store.now).expect("loading works");
+        assert_eq!(left, None, "round {round}");
     }
 }
 
@@ -178,7 +179,7 @@ pub fn a_save_that_races_a_purge_is_whole_or_gone(harness: &dyn Harness) {
             |store| match by_touch {
                 true => passed(&store.touch(&token, later, behind)),
                 false => {
-                    let changes = set("a", 5).with_expiry(ExpiryChange::Extend(later));
+                    let changes = set("a", 5).with_expiry(ExpiryChange::Extend(until(later)));
                     passed(&store.save(&token, &changes, behind))
                 }
             },
@@ -194,7 +195,7 @@ pub fn a_save_that_races_a_purge_is_whole_or_gone(harness: &dyn Harness) {
     }
 }
 
-/// A new record is not taken for the expired one that had its id.
+/// A new record is not taken for the expired one that had its key.
 pub fn a_create_that_races_a_purge_stays(harness: &dyn Harness) {
     let store = Store::open(harness);
     let later = store.much_later();

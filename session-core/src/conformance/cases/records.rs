@@ -1,24 +1,55 @@
 //! Creating and loading.
 
+use crate::Error;
 use crate::conformance::Harness;
 use crate::conformance::sample::{
-    HOUR, awkward_keys, awkward_values, empty, filled, id, number, record,
+    HOUR, awkward_keys, awkward_values, empty, filled, login, number, record,
 };
 use crate::conformance::store::Store;
-use crate::{Error, Record, Token};
+use crate::provider::{Login, Record};
 
-/// A record has its creation, expiry, owner and values when it is loaded.
+/// A record has its times, login, cookie's fingerprint and values when it is loaded, and the holder that
+/// created it.
 pub fn a_created_record_is_loaded_as_it_was(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = record(store.now);
-    let id = id();
+    let id = store.new_id();
     let token = store.create(&id, &record, store.now).expect("a record of a new id is stored");
-    assert_eq!(*token.id(), id, "the token has the id that was asked for");
+    assert_eq!(token.key(), id.key(), "the token has the key that was asked for");
     let found = store.found(&token).expect("the record is there");
     assert_eq!(found, record);
     assert!(found.values.iter().eq(record.values.iter()), "value by value");
-    let nobodys = Record { owner: None, ..record };
+    let nobodys = Record { login: None, ..record.clone() };
     assert_eq!(store.found(&store.stored(&nobodys)), Some(nobodys), "without an owner");
+    let times = Record { renewed: store.after(HOUR / 3), created: store.after(HOUR / 4), ..record };
+    assert_eq!(store.found(&store.stored(&times)), Some(times), "with other times");
+}
+
+/// The last use is kept to the second: it is never taken for earlier than it was, nor for a second later.
+pub fn the_last_use_is_kept_to_the_second(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    for millis in [0, 1, 500, 877, 999] {
+        let used = store.after(std::time::Duration::from_millis(millis));
+        let record = Record { used, ..record(store.now) };
+        let found = store.found(&store.stored(&record)).expect("the record is there");
+        let late = found.used.since(used).as_millis();
+        assert!(found.used >= used && late < 1000, "used at {used:?}, kept as {:?}", found.used);
+    }
+}
+
+/// Owners and labels are any text of up to 1,024 bytes, the empty one included.
+pub fn every_owner_and_label_is_kept_as_it_is(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let long = "x".repeat(1024);
+    let room = store.can.max_bytes > 4 * long.len();
+    let texts = ["", " ", "ada", "日本\0 $a.b é🦀\n", "a/b", "{\"$gt\":\"\"}", "\u{202e}", &long];
+    for text in texts.into_iter().filter(|text| room || text.len() < 100) {
+        for (owner, label) in [(text, "label"), ("owner", text)] {
+            let login = Login { owner: owner.into(), at: store.now, label: label.into() };
+            let record = Record { login: Some(Box::new(login)), ..empty(store.now, HOUR) };
+            assert_eq!(store.found(&store.stored(&record)), Some(record), "{text:?}");
+        }
+    }
 }
 
 /// A record without values and owner is there all the same.
@@ -59,11 +90,6 @@ pub fn every_value_is_kept_byte_for_byte(harness: &dyn Harness) {
         assert_eq!(found.values.get(key), Some(value), "value {key}");
     }
     assert_eq!(found, record);
-    for (key, value) in [("owner", "x".repeat(200)), ("text", "日本\0 $a.b é🦀\n".to_owned())]
-    {
-        let record = Record { owner: Some(value.into()), ..empty(store.now, HOUR) };
-        assert_eq!(store.found(&store.stored(&record)), Some(record), "an owner: {key}");
-    }
 }
 
 /// A record of [`max_bytes`](crate::conformance::Capabilities::max_bytes) is stored and loaded.
@@ -85,22 +111,26 @@ pub fn as_many_keys_as_the_limit_are_kept(harness: &dyn Harness) {
     assert!(store.found(&store.stored(&record)) == Some(record), "the record is as it was");
 }
 
-/// Creating under the id of a live record is [`Error::Exists`] and leaves that record alone.
+/// Creating under the key of a live record is [`Error::Exists`] and leaves that record alone, whatever the
+/// secret.
 pub fn creating_inserts_only(harness: &dyn Harness) {
     let store = Store::open(harness);
     let first = record(store.now);
     let token = store.stored(&first);
     let second = empty(store.now, 2 * HOUR);
     for view in [&store, &store.another()] {
-        let result = view.create(token.id(), &second, store.now);
-        assert!(matches!(result, Err(Error::Exists)), "created twice: {result:?}");
+        let other = store.secret(&token, store.now);
+        for id in [token.id(), other.token.id()] {
+            let result = view.create(id, &second, store.now);
+            assert!(matches!(result, Err(Error::Exists)), "created twice: {result:?}");
+        }
     }
     assert_eq!(store.found(&token), Some(first));
 }
 
 /// An expired record that was not collected yet is not in the way of a new one, and leaves nothing
 /// in it.
-pub fn an_expired_record_does_not_take_its_id(harness: &dyn Harness) {
+pub fn an_expired_record_does_not_take_its_key(harness: &dyn Harness) {
     let store = Store::open(harness);
     let old = store.stored(&record(store.now));
     let later = store.much_later();
@@ -112,10 +142,10 @@ pub fn an_expired_record_does_not_take_its_id(harness: &dyn Harness) {
     assert_eq!(store.found_at(&token, later), Some(new), "after a collection");
 }
 
-/// An id that was never stored loads nothing, and loading it stores nothing.
-pub fn an_unknown_id_loads_nothing(harness: &dyn Harness) {
+/// A key that was never stored loads nothing, and loading it stores nothing.
+pub fn an_unknown_key_loads_nothing(harness: &dyn Harness) {
     let store = Store::open(harness);
-    let token = Token::from(id());
+    let token = store.provider().issue(store.new_id());
     for _ in 0..2 {
         assert_eq!(store.found(&token), None);
     }
@@ -126,7 +156,7 @@ pub fn sessions_do_not_mix(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = |n| Record {
         values: [("n", number(n))].into_iter().collect(),
-        owner: Some(format!("owner {n}").into()),
+        login: login(&format!("owner {n}"), store.now),
         ..empty(store.now, HOUR)
     };
     let tokens: Vec<_> = (0..200).map(|n| store.stored(&record(n))).collect();

@@ -3,11 +3,14 @@
 //! Each case runs many seeds; a seed decides how long each store operation takes and which request
 //! is polled next. There are two managers over the store, as two processes have them.
 
+use std::sync::Arc;
+
 use crate::conformance::sample::record;
-use crate::conformance::site::{Answer, Site, numbers};
+use crate::conformance::site::{Reply, Site, Visitor, numbers};
 use crate::conformance::store::{Store, wait};
 use crate::conformance::{Harness, Task, interleave};
-use crate::{Error, LoadedSession, SessionId};
+use crate::provider::{Record, Token};
+use crate::{Error, LoadedSession, SessionId, TestClock};
 
 fn seeds(harness: &dyn Harness) -> impl Iterator<Item = u64> {
     0..harness.rounds().div_ceil(4) as u64
@@ -20,11 +23,11 @@ pub fn requests_that_set_different_keys_lose_nothing(harness: &dyn Harness) {
         wait(harness, async {
             let visitor = sites[0].enter(&[("a", 0), ("b", 0), ("x", 9)]).await;
             let tasks = ["a", "b", "c", "d"].iter().enumerate().map(|(n, key)| {
-                let handler = async |session: LoadedSession<'_>| session.set(key, &1);
+                let handler = async |session: LoadedSession| session.set(key, &1);
                 Box::pin(sites[n % 2].request(&visitor, handler)) as Task<'_, _>
             });
             for answer in interleave(seed, tasks.collect()).await {
-                assert!(matches!(answer, Ok(Answer::Nothing)), "seed {seed}: {answer:?}");
+                assert!(matches!(answer, Ok(Reply::Nothing)), "seed {seed}: {answer:?}");
             }
             let wanted = numbers(&[("a", 1), ("b", 1), ("c", 1), ("d", 1), ("x", 9)]);
             assert_eq!(sites[1].values(&visitor).await, wanted, "seed {seed}");
@@ -66,20 +69,28 @@ pub fn parallel_updates_lose_none(harness: &dyn Harness) {
     }
 }
 
-/// A request that loaded its session before it was destroyed elsewhere can't save it: it is
-/// [`Error::Gone`], announces nothing, and the store has no record.
+/// A request that loaded its session before it was destroyed elsewhere can't save it: a form is told
+/// [`Error::Gone`], a page goes out as it is, neither announces anything, and the store has no record.
 pub fn a_request_slower_than_a_logout_brings_nothing_back(harness: &dyn Harness) {
     let store = Store::open(harness);
+    let destroy = async |session: LoadedSession| session.destroy().await;
     let sites = Site::two(harness, 0);
     wait(harness, async {
         let visitor = sites[0].enter(&[("user", 1)]).await;
         let slow = sites[0].request(&visitor, async |session| {
-            let logout = sites[1].request(&visitor, async |session| session.destroy().await);
-            assert!(matches!(logout.await, Ok(Answer::Removed)), "the logout itself");
+            let logout = sites[1].request(&visitor, destroy).await;
+            assert!(matches!(logout, Ok(Reply::Removed)), "the logout itself: {logout:?}");
             session.set("late", &1)
         });
         let result = slow.await;
-        assert!(matches!(result, Err(Error::Gone)), "one after the other: {result:?}");
+        assert!(matches!(result, Err(Error::Gone)), "a form: {result:?}");
+        let visitor = sites[0].enter(&[("user", 1)]).await;
+        let slow = sites[0].page(&visitor, async |session| {
+            sites[1].request(&visitor, destroy).await?;
+            session.set("late", &1)
+        });
+        let result = slow.await;
+        assert!(matches!(result, Ok(Reply::Nothing)), "a page: {result:?}");
         assert!(sites[0].values(&visitor).await.is_empty(), "the visitor is anonymous");
     });
     for seed in seeds(harness) {
@@ -90,30 +101,33 @@ pub fn a_request_slower_than_a_logout_brings_nothing_back(harness: &dyn Harness)
             let tasks = vec![
                 Box::pin(sites[0].request(&visitor, async |session| session.set("late", &1)))
                     as Task<'_, _>,
-                Box::pin(sites[1].request(&visitor, async |session| session.destroy().await)),
+                Box::pin(sites[1].request(&visitor, destroy)),
             ];
             match &interleave(seed, tasks).await[..] {
-                [Ok(Answer::Nothing) | Err(Error::Gone), Ok(Answer::Removed)] => {}
+                [Ok(Reply::Nothing) | Err(Error::Gone), Ok(Reply::Removed)] => {}
                 // It came after the logout, anonymous, and began a session of its own.
-                [Ok(Answer::Issued(new)), Ok(Answer::Removed)] => {
-                    assert!(sites[0].token(new).id() != dead.id(), "seed {seed}: an adopted id");
+                [Ok(Reply::Issued(new)), Ok(Reply::Removed)] => {
+                    assert!(sites[0].token(new).key() != dead.key(), "seed {seed}: an adopted key");
                 }
                 other => panic!("seed {seed}: {other:?}"),
             }
             dead
         });
-        assert_eq!(store.found(&dead), None, "seed {seed}: brought back");
+        let left = store.load(&dead, store.now).expect("loading works");
+        assert_eq!(left, None, "seed {seed}: brought back");
     }
 }
 
-/// A request that loaded its session before its id changed elsewhere can't save it: it is
-/// [`Error::Gone`], and the session lives on under the new id with what it had.
-pub fn a_request_slower_than_a_login_is_gone(harness: &dyn Harness) {
+/// A request with the id from before a login, on this server or another, before or while the login runs:
+/// what it saved is kept whole or refused whole; a late page announces nothing, so that the client keeps the
+/// login's cookie; and the old id opens nothing.
+pub fn a_request_slower_than_a_login_leaves_the_login_alone(harness: &dyn Harness) {
     let store = Store::open(harness);
-    let login = async |session: LoadedSession<'_>| {
+    let login = async |session: LoadedSession| {
         session.set("user", &7)?;
-        session.regenerate().await
+        session.log_in("ada")
     };
+    let late = async |session: LoadedSession| session.set("late", &1);
     let sites = Site::two(harness, 0);
     wait(harness, async {
         let visitor = sites[0].enter(&[("cart", 3)]).await;
@@ -123,36 +137,48 @@ pub fn a_request_slower_than_a_login_is_gone(harness: &dyn Harness) {
             session.set("late", &1)
         });
         let result = slow.await;
-        assert!(matches!(result, Err(Error::Gone)), "one after the other: {result:?}");
-        let after = after.expect("the login answers").reaches(visitor);
+        assert!(matches!(result, Err(Error::Gone)), "a form under way: {result:?}");
+        let after = after.expect("the login returns").reaches(visitor.clone());
+        let result = sites[0].request(&visitor, late).await;
+        assert!(matches!(result, Err(Error::Gone)), "a form afterwards: {result:?}");
+        let result = sites[0].page(&visitor, late).await;
+        assert!(matches!(result, Ok(Reply::Nothing)), "a page afterwards: {result:?}");
+        assert_eq!(sites[0].values(&visitor).await, numbers(&[]), "and sees nothing");
         assert_eq!(sites[0].values(&after).await, numbers(&[("cart", 3), ("user", 7)]));
     });
     for seed in seeds(harness) {
+        let is_page = seed % 2 == 0;
         let sites = Site::two(harness, seed);
         let old = wait(harness, async {
             let visitor = sites[0].enter(&[("cart", 3)]).await;
-            let late = async |session: LoadedSession<'_>| session.set("late", &1);
-            let tasks = vec![
-                Box::pin(sites[0].request(&visitor, late)) as Task<'_, _>,
-                Box::pin(sites[1].request(&visitor, login)),
-            ];
-            let mut answers = interleave(seed, tasks).await;
-            let (login, slow) = (answers.pop(), answers.pop());
-            let Some(Ok(Answer::Issued(after))) = login else { panic!("seed {seed}: {login:?}") };
-            let mut wanted = numbers(&[("cart", 3), ("user", 7)]);
+            let slow: Task<'_, _> = match is_page {
+                true => Box::pin(sites[0].page(&visitor, late)),
+                false => Box::pin(sites[0].request(&visitor, late)),
+            };
+            let tasks = vec![slow, Box::pin(sites[1].request(&visitor, login))];
+            let mut replies = interleave(seed, tasks).await;
+            let (login, slow) = (replies.pop(), replies.pop());
+            let Some(Ok(Reply::Issued(after))) = login else { panic!("seed {seed}: {login:?}") };
+            let old = numbers(&[("cart", 3), ("user", 7)]);
+            let new = numbers(&[("cart", 3), ("late", 1), ("user", 7)]);
+            let values = sites[0].values(&after).await;
             match slow {
-                Some(Ok(Answer::Nothing)) => wanted.extend(numbers(&[("late", 1)])),
-                Some(Err(Error::Gone) | Ok(Answer::Issued(_))) => {}
+                Some(Ok(Reply::Nothing)) if is_page => {
+                    assert!(values == old || values == new, "seed {seed}: {values:?}");
+                }
+                Some(Ok(Reply::Nothing)) => assert_eq!(values, new, "seed {seed}"),
+                // It may have loaded the session, and stored nothing.
+                Some(Err(Error::Gone)) if !is_page => assert_eq!(values, old, "seed {seed}"),
                 other => panic!("seed {seed}: {other:?}"),
             }
-            assert_eq!(sites[0].values(&after).await, wanted, "seed {seed}");
             sites[0].token(&visitor)
         });
         assert_eq!(store.found(&old), None, "seed {seed}: the old id lives");
     }
 }
 
-/// Of racing regenerations one gives the session its new id; the others find it gone.
+/// Of requests that give the session a new id at once, one does; the others have nothing to lose, and are
+/// told nothing.
 pub fn racing_regenerations_leave_one_session(harness: &dyn Harness) {
     let store = Store::open(harness);
     for seed in seeds(harness) {
@@ -160,15 +186,14 @@ pub fn racing_regenerations_leave_one_session(harness: &dyn Harness) {
         let old = wait(harness, async {
             let visitor = sites[0].enter(&[("cart", 3)]).await;
             let tasks = (0..3).map(|n: usize| {
-                let handler = async |session: LoadedSession<'_>| session.regenerate().await;
+                let handler = async |session: LoadedSession| session.regenerate();
                 Box::pin(sites[n % 2].request(&visitor, handler)) as Task<'_, _>
             });
             let mut issued = Vec::new();
-            for answer in interleave(seed, tasks.collect()).await {
-                match answer {
-                    Ok(Answer::Issued(visitor)) => issued.push(visitor),
-                    // The latter came after the winner, anonymous, and had nothing to rename.
-                    Err(Error::Gone) | Ok(Answer::Nothing) => {}
+            for reply in interleave(seed, tasks.collect()).await {
+                match reply {
+                    Ok(Reply::Issued(visitor)) => issued.push(visitor),
+                    Ok(Reply::Nothing) => {}
                     other => panic!("seed {seed}: {other:?}"),
                 }
             }
@@ -181,66 +206,125 @@ pub fn racing_regenerations_leave_one_session(harness: &dyn Harness) {
     }
 }
 
-/// Of requests that end a session at once one does, and the others learn that it is gone.
-pub fn of_logouts_at_once_one_wins(harness: &dyn Harness) {
+/// Of logins at once from one old id each succeeds, and whichever cookie the browser keeps, it is logged in.
+/// Those that had loaded the old session keep its values.
+pub fn logins_at_once_all_succeed(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    for seed in seeds(harness) {
+        let sites = Site::two(harness, seed);
+        let (old, cookies) = wait(harness, async {
+            let visitor = sites[0].enter(&[("cart", 3)]).await;
+            let tasks = (0..3).map(|n: usize| {
+                let handler = async |session: LoadedSession| {
+                    session.set("user", &7)?;
+                    session.log_in("ada")
+                };
+                Box::pin(sites[n % 2].request(&visitor, handler)) as Task<'_, _>
+            });
+            let mut cookies = Vec::new();
+            for reply in interleave(seed, tasks.collect()).await {
+                match reply {
+                    Ok(Reply::Issued(visitor)) => cookies.push(visitor),
+                    other => panic!("seed {seed}: {other:?}"),
+                }
+            }
+            let mut kept = 0;
+            for cookie in &cookies {
+                let mut owner = None;
+                let page = sites[0].page(cookie, async |session| {
+                    owner = session.owner();
+                    Ok(())
+                });
+                page.await.expect("a page is served");
+                assert_eq!(owner.as_deref(), Some("ada"), "seed {seed}: a cookie is not logged in");
+                let values = sites[1].values(cookie).await;
+                assert_eq!(values.get("user"), Some(&7), "seed {seed}");
+                kept += usize::from(values.contains_key("cart"));
+            }
+            assert!(kept >= 1, "seed {seed}: nobody kept the cart");
+            let tokens: Vec<Token> = cookies.iter().map(|cookie| sites[0].token(cookie)).collect();
+            (sites[0].token(&visitor), tokens)
+        });
+        assert_eq!(store.found(&old), None, "seed {seed}: the old id lives");
+        assert!(cookies.iter().all(|token| store.found(token).is_some()), "seed {seed}");
+    }
+}
+
+/// Logouts at once all succeed and clear the cookie, and the session is gone.
+pub fn logouts_at_once_all_succeed(harness: &dyn Harness) {
     let store = Store::open(harness);
     for seed in seeds(harness) {
         let sites = Site::two(harness, seed);
         let dead = wait(harness, async {
             let visitor = sites[0].enter(&[("user", 1)]).await;
             let tasks = (0..3).map(|n: usize| {
-                let handler = async |session: LoadedSession<'_>| session.destroy().await;
+                let handler = async |session: LoadedSession| session.destroy().await;
                 Box::pin(sites[n % 2].request(&visitor, handler)) as Task<'_, _>
             });
-            let answers = interleave(seed, tasks.collect()).await;
-            let ended = answers.iter().filter(|answer| matches!(answer, Ok(Answer::Removed)));
-            assert_eq!(ended.count(), 1, "seed {seed}: {answers:?}");
-            for answer in &answers {
-                // Nothing: it came when all was over.
-                let fine =
-                    matches!(answer, Ok(Answer::Removed | Answer::Nothing) | Err(Error::Gone));
-                assert!(fine, "seed {seed}: {answer:?}");
-            }
+            let replies = interleave(seed, tasks.collect()).await;
+            let all = replies.iter().all(|reply| matches!(reply, Ok(Reply::Removed)));
+            assert!(all, "seed {seed}: {replies:?}");
             sites[0].token(&visitor)
         });
-        assert_eq!(store.found(&dead), None, "seed {seed}");
+        assert_eq!(store.load(&dead, store.now).expect("loading works"), None, "seed {seed}");
     }
 }
 
 /// A logout that succeeds has ended the session, even if another request gives it a new id at the
-/// same time.
+/// same time; one that comes after that, with the old id, ends nothing and is told so.
 pub fn a_logout_does_not_miss_a_session_that_gets_a_new_id(harness: &dyn Harness) {
     let store = Store::open(harness);
     for seed in seeds(harness) {
         let sites = Site::two(harness, seed);
-        let (over, issued) = wait(harness, async {
+        let (over, old) = wait(harness, async {
             let visitor = sites[0].enter(&[("user", 1)]).await;
-            let destroy = async |session: LoadedSession<'_>| session.destroy().await;
-            let regenerate = async |session: LoadedSession<'_>| session.regenerate().await;
+            let destroy = async |session: LoadedSession| session.destroy().await;
+            let regenerate = async |session: LoadedSession| session.regenerate();
             let tasks: Vec<Task<'_, _>> = vec![
                 Box::pin(sites[0].request(&visitor, destroy)),
                 Box::pin(sites[1].request(&visitor, regenerate)),
             ];
-            let mut answers = interleave(seed, tasks).await.into_iter();
-            let over = matches!(answers.next(), Some(Ok(Answer::Removed)));
-            let issued = match answers.next() {
-                Some(Ok(Answer::Issued(visitor))) => Some(sites[0].token(&visitor)),
-                _ => None,
+            let replies = interleave(seed, tasks).await;
+            let over = match &replies[0] {
+                Ok(Reply::Removed) => true,
+                Err(Error::Gone) => false,
+                other => panic!("seed {seed}: {other:?}"),
             };
-            (over, issued)
+            assert!(replies[1].is_ok(), "seed {seed}: {:?}", replies[1]);
+            (over, sites[0].token(&visitor))
         });
-        let alive = issued.is_some_and(|token| store.found(&token).is_some());
-        assert!(!(over && alive), "seed {seed}: the session goes on after its logout");
-        assert!(over || alive, "seed {seed}: neither request did anything");
+        let left = store.load(&old, store.now).expect("loading works");
+        assert_eq!(left.is_none(), over, "seed {seed}: the logout said {over}");
     }
 }
 
-/// A new session whose random id is taken gets another one, and so does a regenerated one; the
-/// record that has the id stays as it is.
-pub fn a_taken_id_is_never_overwritten(harness: &dyn Harness) {
+/// A live session's key with a wrong secret is as unknown as a wrong key: nothing is loaded, nothing is
+/// written to the record, and the key is not adopted.
+pub fn a_wrong_secret_is_a_stranger(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let longer_ago = store.now.saturating_sub(super::super::sample::HOUR / 4);
+    let victim = Record { renewed: longer_ago, ..record(store.now) };
+    let token = store.stored(&victim);
+    let guess = store.secret(&token, store.now).token;
+    let site = Site::over(harness.provider(), harness);
+    wait(harness, async {
+        let stranger = guess.with_client_text(Visitor::with_text);
+        assert_eq!(site.values(&stranger).await, numbers(&[]));
+        let reply = site.request(&stranger, async |session| session.set("mine", &1)).await;
+        let Ok(Reply::Issued(own)) = reply else { panic!("a stranger's first value: {reply:?}") };
+        assert!(site.token(&own).key() != token.key(), "the key was adopted");
+        let reply = site.request(&stranger, async |session| session.destroy().await).await;
+        assert!(matches!(reply, Ok(Reply::Removed)), "a stranger's logout: {reply:?}");
+    });
+    assert_eq!(store.found(&token), Some(victim), "the session is as it was");
+}
+
+/// A new session whose random key is taken gets another one; the record that has the key stays as it is.
+pub fn a_taken_key_is_never_overwritten(harness: &dyn Harness) {
     let store = Store::open(harness);
     let somebody = record(store.now);
-    let taken = *store.stored(&somebody).id();
+    let token = store.stored(&somebody);
+    let taken = *token.id();
     let turn = std::sync::atomic::AtomicUsize::new(0);
     let ids = move || match turn.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 3 {
         0 | 1 => Ok(taken),
@@ -249,11 +333,36 @@ pub fn a_taken_id_is_never_overwritten(harness: &dyn Harness) {
     let site = Site::build(harness.provider(), harness, |builder| builder.with_id_source(ids));
     wait(harness, async {
         let visitor = site.enter(&[("a", 1)]).await;
-        assert!(*site.token(&visitor).id() != taken, "a new session has a taken id");
-        let regenerated = site.request(&visitor, async |session| session.regenerate().await);
-        let visitor = regenerated.await.expect("regenerating works").reaches(visitor);
-        assert!(*site.token(&visitor).id() != taken, "a regenerated session has a taken id");
+        assert!(site.token(&visitor).key() != taken.key(), "a new session has a taken key");
         assert_eq!(site.values(&visitor).await, numbers(&[("a", 1)]));
     });
-    assert_eq!(store.found(&taken.into()), Some(somebody));
+    assert_eq!(store.found(&token), Some(somebody));
+}
+
+/// A lifetime that one request shortened holds, whatever the touch of another does that began before: that
+/// may move the stored expiry, and the session's own lifetime counts when it is loaded.
+pub fn a_late_touch_undoes_no_shortened_lifetime(harness: &dyn Harness) {
+    const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
+    let store = Store::open(harness);
+    let site = Site::over(harness.provider(), harness);
+    wait(harness, async {
+        let visitor = site.enter(&[("a", 1)]).await;
+        let short = async |session: LoadedSession| {
+            session.set_lifetime(crate::Lifetime { idle: MINUTE, absolute: 10 * MINUTE })
+        };
+        let visitor = site.request(&visitor, short).await.expect("it is stored").reaches(visitor);
+        // What a request computed that had loaded the session before.
+        let late = crate::provider::Touch { used: store.now, expires: store.after(30 * MINUTE) };
+        let token = site.token(&visitor);
+        let touched = store.provider().touch(&token, late, store.now).await;
+        touched.expect("a live record is touched");
+        for (time, lives) in [(MINUTE / 2, true), (2 * MINUTE, false), (11 * MINUTE, false)] {
+            let clock = TestClock::at(store.after(time));
+            let site = Site::build(harness.provider(), harness, |builder| {
+                builder.with_clock(Arc::new(clock))
+            });
+            let found = !site.values(&visitor).await.is_empty();
+            assert_eq!(found, lives, "{time:?} later");
+        }
+    });
 }

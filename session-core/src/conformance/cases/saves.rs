@@ -2,17 +2,19 @@
 
 use crate::conformance::Harness;
 use crate::conformance::sample::{
-    HOUR, MILLI, awkward_keys, awkward_values, empty, filled, id, number, record, set,
+    HOUR, MILLI, awkward_keys, awkward_values, empty, filled, login, number, record, set, until,
+    whole_second,
 };
 use crate::conformance::store::Store;
-use crate::{Changes, Error, ExpiryChange, Limits, Record, Values};
+use crate::provider::{Changes, ExpiryChange, Record, Touch, Values};
+use crate::{Error, Limits};
 
 fn values(entries: &[(&str, u64)]) -> Values {
     entries.iter().map(|(key, n)| (key, number(*n))).collect()
 }
 
-/// A save sets and deletes the keys that it names, and leaves the others, the creation, the expiry
-/// and the owner as they are.
+/// A save sets and deletes the keys that it names, and leaves the others, the times, the login and the
+/// holder as they are.
 pub fn a_save_merges_its_keys(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = record(store.now);
@@ -50,7 +52,7 @@ pub fn saves_by_one_token_merge(harness: &dyn Harness) {
     assert_eq!(store.found(&token), Some(merged));
 }
 
-/// A save that names no key is a save all the same: of expiry and owner.
+/// A save that names no key is a save all the same.
 pub fn a_save_without_keys_changes_no_value(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = record(store.now);
@@ -90,7 +92,7 @@ pub fn a_save_of_awkward_keys_and_values_is_exact(harness: &dyn Harness) {
 pub fn a_save_moves_the_expiry_as_told(harness: &dyn Harness) {
     let store = Store::open(harness);
     let mut token = store.stored(&record(store.now));
-    let at = |time| store.after(time);
+    let at = |time| until(store.after(time));
     for (change, wanted) in [
         (ExpiryChange::Keep, at(HOUR)),
         (ExpiryChange::Extend(at(HOUR + MILLI)), at(HOUR + MILLI)),
@@ -103,20 +105,41 @@ pub fn a_save_moves_the_expiry_as_told(harness: &dyn Harness) {
         for changes in [Changes::new(), set("a", 5)] {
             token = store.saved(&token, &changes.with_expiry(change));
             let found = store.found(&token).expect("the record is there");
-            assert_eq!(found.expires, wanted, "{change:?}");
+            assert_eq!(found.expires, wanted.expires, "{change:?}");
         }
     }
-    let ended = store.saved(&token, &Changes::new().with_expiry(ExpiryChange::Set(store.now)));
+    let over = ExpiryChange::Set(until(store.now));
+    let ended = store.saved(&token, &Changes::new().with_expiry(over));
     assert_eq!(store.found(&ended), None, "set to now, it is over");
 }
 
-/// A save sets and removes the owner, or leaves it.
-pub fn a_save_moves_the_owner_as_told(harness: &dyn Harness) {
+/// A save moves the last use forward and never back, whatever it does to the expiry.
+pub fn a_save_moves_the_last_use_forward(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = record(store.now);
+    let mut token = store.stored(&record);
+    let used = |time| whole_second(store.after(time));
+    let touch = |time| Touch { used: used(time), expires: store.after(2 * HOUR) };
+    for (change, wanted) in [
+        (ExpiryChange::Keep, record.used),
+        (ExpiryChange::Extend(touch(HOUR / 2)), used(HOUR / 2)),
+        (ExpiryChange::Extend(touch(HOUR / 4)), used(HOUR / 2)),
+        (ExpiryChange::Set(touch(HOUR / 4)), used(HOUR / 2)),
+        (ExpiryChange::Set(touch(HOUR)), used(HOUR)),
+    ] {
+        token = store.saved(&token, &Changes::new().with_expiry(change));
+        assert_eq!(store.found(&token).expect("the record is there").used, wanted, "{change:?}");
+    }
+}
+
+/// A save sets and removes the login, or leaves it; and the same for the cookie's fingerprint.
+pub fn a_save_moves_login_and_cookie_as_told(harness: &dyn Harness) {
     let store = Store::open(harness);
     let mut token = store.stored(&record(store.now));
-    let some = |owner: &str| Some(Box::<str>::from(owner));
-    for (owner, wanted) in [
+    let some = |owner: &str| login(owner, store.now);
+    for (change, wanted) in [
         (None, some("ada")),
+        (Some(login("ada", store.after(HOUR / 2))), login("ada", store.after(HOUR / 2))),
         (Some(some("grace")), some("grace")),
         (None, some("grace")),
         (Some(None), None),
@@ -124,11 +147,40 @@ pub fn a_save_moves_the_owner_as_told(harness: &dyn Harness) {
         (Some(some("日本.$\0")), some("日本.$\0")),
     ] {
         let mut changes = set("a", 5);
-        changes.owner.clone_from(&owner);
+        changes.login.clone_from(&change);
         token = store.saved(&token, &changes);
         let found = store.found(&token).expect("the record is there");
-        assert_eq!(found.owner, wanted, "after {owner:?}");
+        assert_eq!(found.login, wanted, "after {change:?}");
     }
+    for (change, wanted) in [(None, 0xfeed_beef), (Some(0), 0), (Some(u32::MAX), u32::MAX)] {
+        let mut changes = Changes::new();
+        changes.cookie = change;
+        token = store.saved(&token, &changes);
+        let found = store.found(&token).expect("the record is there");
+        assert_eq!(found.cookie, wanted, "after {change:?}");
+    }
+}
+
+/// A save that replaces leaves the keys that it sets and no other, whatever was stored meanwhile.
+pub fn a_save_that_replaces_leaves_its_own_keys_only(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = record(store.now);
+    let token = store.stored(&record);
+    let token = match store.can.merges {
+        true => {
+            store.another().saved(&token, &set("stored meanwhile", 9));
+            token
+        }
+        false => store.saved(&token, &set("stored meanwhile", 9)),
+    };
+    let mut changes = set("b", 20);
+    changes.replace = true;
+    changes.delete("never there");
+    let token = store.saved(&token, &changes);
+    let replaced = Record { values: values(&[("b", 20)]), ..record };
+    assert_eq!(store.found(&token), Some(replaced.clone()));
+    let token = store.saved(&token, &Changes::new().replacing());
+    assert_eq!(store.found(&token), Some(Record { values: Values::new(), ..replaced }));
 }
 
 /// A save of a record that was never there, or is no more, is [`Error::Gone`] and stores nothing;
@@ -137,24 +189,25 @@ pub fn a_save_never_creates(harness: &dyn Harness) {
     let store = Store::open(harness);
     let destroyed = store.stored(&record(store.now));
     store.destroy(&destroyed, store.now).expect("destroying works");
-    let renamed = store.stored(&record(store.now));
-    let new = store.rename(&renamed, &id(), store.now).expect("renaming works");
-    for (what, token) in [("unknown", id().into()), ("destroyed", destroyed), ("renamed", renamed)]
-    {
-        let extended = ExpiryChange::Extend(store.after(2 * HOUR));
+    let unknown = store.provider().issue(store.new_id());
+    for (what, token) in [("unknown", unknown), ("destroyed", destroyed)] {
+        let extended = ExpiryChange::Extend(until(store.after(2 * HOUR)));
         for changes in [
             Changes::new(),
             set("a", 1),
             set("a", 1).with_expiry(extended),
             set("a", 1).expecting("a", None),
             set("a", 1).expecting("a", Some(&number(1))),
+            store.with_secret(&token, set("a", 1), store.now),
         ] {
             let result = store.save(&token, &changes, store.now);
             assert!(matches!(result, Err(Error::Gone)), "{what}: {result:?}");
-            assert_eq!(store.found(&token), None, "{what}: nothing is stored");
+            let loaded = store.load(&token, store.now).expect("loading works");
+            assert_eq!(loaded, None, "{what}: nothing is stored");
         }
+        let result = store.touch(&token, store.after(2 * HOUR), store.now);
+        assert!(matches!(result, Err(Error::Gone)), "{what}, touched: {result:?}");
     }
-    assert_eq!(store.found(&new), Some(record(store.now)), "nor in the renamed record");
 }
 
 /// A save whose outcome is over the limits is [`Error::TooLarge`] and changes nothing; one that
@@ -165,8 +218,8 @@ pub fn a_save_over_a_limit_changes_nothing(harness: &dyn Harness) {
     let mut token = store.stored(&record);
     let over = |bytes, keys, mut changes: Changes| {
         changes.limits = Limits { bytes, keys, ..Limits::default() };
-        changes.owner = Some(Some("mallory".into()));
-        changes.with_expiry(ExpiryChange::Extend(store.after(2 * HOUR)))
+        changes.login = Some(login("mallory", store.now));
+        changes.with_expiry(ExpiryChange::Extend(until(store.after(2 * HOUR))))
     };
     for (changes, limit) in
         [(over(1001, 100, set("new", 1)), 1001), (over(2000, 10, set("new", 1)), 10)]
@@ -228,9 +281,9 @@ pub fn an_expected_value_that_does_not_hold_is_a_conflict(harness: &dyn Harness)
         ("a deletion", deletion.expecting("a", Some(&number(3)))),
         ("another key", set("b", 5).expecting("c", Some(&number(2)))),
     ] {
-        let extended = ExpiryChange::Extend(store.after(2 * HOUR));
+        let extended = ExpiryChange::Extend(until(store.after(2 * HOUR)));
         let mut changes = changes.with_expiry(extended);
-        changes.owner = Some(None);
+        changes.login = Some(None);
         let result = store.save(&token, &changes, store.now);
         assert!(matches!(result, Err(Error::Conflict)), "{what}: {result:?}");
         assert_eq!(store.found(&token), Some(record.clone()), "{what}: nothing is written");
@@ -259,15 +312,40 @@ pub fn expectations_compare_bytes(harness: &dyn Harness) {
     assert!(matches!(result, Err(Error::Conflict)), "an equal number in other bytes: {result:?}");
 }
 
-/// What happens to other keys, the owner and the expiry meanwhile is no conflict.
+/// Of several expected values all must hold, and a save that sets none of their keys is judged by them, too.
+pub fn several_expectations_hold_together(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let record = record(store.now);
+    let token = store.stored(&record);
+    let one = number(1);
+    for (what, changes) in [
+        (
+            "the first",
+            set("d", 4).expecting("a", Some(&number(7))).expecting("b", Some(&number(2))),
+        ),
+        ("the last", set("d", 4).expecting("a", Some(&one)).expecting("b", None)),
+        ("of other keys", set("a", 5).expecting("c", Some(&number(3))).expecting("d", Some(&one))),
+    ] {
+        let result = store.save(&token, &changes, store.now);
+        assert!(matches!(result, Err(Error::Conflict)), "{what} does not hold: {result:?}");
+        assert_eq!(store.found(&token), Some(record.clone()), "{what}: nothing is written");
+    }
+    let all = set("d", 4).expecting("a", Some(&one)).expecting("b", Some(&number(2)));
+    let token = store.saved(&token, &all.expecting("d", None));
+    let found = store.found(&token).expect("the record is there");
+    assert_eq!(found.values, values(&[("a", 1), ("b", 2), ("c", 3), ("d", 4)]));
+}
+
+/// What happens to other keys, the login and the expiry meanwhile is no conflict.
 pub fn other_keys_never_conflict(harness: &dyn Harness) {
     let store = Store::open(harness);
     let token = store.stored(&record(store.now));
     let mut others = set("b", 20);
     others.set("new", number(5));
     others.delete("c");
-    others.owner = Some(None);
-    store.another().saved(&token, &others.with_expiry(ExpiryChange::Extend(store.after(2 * HOUR))));
+    others.login = Some(None);
+    let extended = ExpiryChange::Extend(until(store.after(2 * HOUR)));
+    store.another().saved(&token, &others.with_expiry(extended));
     store.saved(&token, &set("a", 10).expecting("a", Some(&number(1))));
     let found = store.found(&token).expect("the record is there");
     assert_eq!(found.values, values(&[("a", 10), ("b", 20), ("new", 5)]));

@@ -6,9 +6,10 @@ use std::thread;
 use super::races::passed;
 use crate::conformance::Harness;
 use crate::conformance::random::Random;
-use crate::conformance::sample::{HOUR, empty, id, number, record, set, to_number};
+use crate::conformance::sample::{HOUR, empty, number, record, set, to_number, until};
 use crate::conformance::store::Store;
-use crate::{Changes, Error, ExpiryChange, Record, SessionId, Token};
+use crate::provider::{Changes, ExpiryChange, Record, Token};
+use crate::{Error, SessionId};
 
 /// Runs a closure on this many threads at the same time.
 fn crowd(store: &Store<'_>, threads: usize, work: impl Fn(&Store<'_>, usize) + Sync) {
@@ -60,7 +61,7 @@ pub fn racing_increments_lose_none(harness: &dyn Harness) {
                 match view.save(&token, &set("n", new).expecting("n", old), store.now) {
                     Ok(_) => break,
                     Err(Error::Conflict) => thread::yield_now(),
-                    Err(error) => panic!("an increment answers {error:?}"),
+                    Err(error) => panic!("an increment returns {error:?}"),
                 }
             }
         }
@@ -73,11 +74,11 @@ pub fn racing_increments_lose_none(harness: &dyn Harness) {
 /// and all of it can be destroyed and collected.
 pub fn a_crowd_leaves_a_store_that_adds_up(harness: &dyn Harness) {
     let store = Store::open(harness);
-    let ids: Vec<SessionId> = (0..8).map(|_| id()).collect();
+    let ids: Vec<SessionId> = (0..8).map(|_| store.new_id()).collect();
     crowd(&store, 4, |view, thread| {
         let random = Random::new(thread as u64);
         for _ in 0..harness.rounds() {
-            let token = Token::from(*random.pick(&ids));
+            let token = view.provider().issue(*random.pick(&ids));
             let now = store.after(HOUR / 8 * random.below(10) as u32);
             let expires = now.saturating_add(HOUR / 8 * random.below(10) as u32);
             match random.below(8) {
@@ -86,14 +87,19 @@ pub fn a_crowd_leaves_a_store_that_adds_up(harness: &dyn Harness) {
                     passed(&view.create(token.id(), &record, now));
                 }
                 2 => {
-                    let changes = set("a", 5).with_expiry(ExpiryChange::Set(expires));
+                    let changes = set("a", 5).with_expiry(ExpiryChange::Set(until(expires)));
                     passed(&view.save(&token, &changes, now));
                 }
                 3 => {
-                    let new_id = random.pick(&ids);
-                    // Nobody renames a session to itself; what happens then is not promised.
-                    if new_id != token.id() {
-                        passed(&view.rename(&token, new_id, now));
+                    // A new secret and back: others go on with the ids that all threads know.
+                    if let Ok(renewed) = view.renew(&token, now) {
+                        let back = crate::provider::NewSecret {
+                            holder: view.holder(&token),
+                            token: token.clone(),
+                            at: now,
+                        };
+                        let back = Changes::new().with_secret(back);
+                        passed(&view.save(&renewed, &back, now));
                     }
                 }
                 4 => {
@@ -112,12 +118,13 @@ pub fn a_crowd_leaves_a_store_that_adds_up(harness: &dyn Harness) {
             }
         }
     });
-    let live = ids.iter().filter(|id| store.found(&Token::from(**id)).is_some()).count();
+    let token = |id: &SessionId| -> Token { store.provider().issue(*id) };
+    let loaded = |id: &SessionId| store.load(&token(id), store.now).expect("loading works");
+    let live = ids.iter().filter(|id| loaded(id).is_some()).count();
     assert_eq!(store.count(store.now).expect("counting works"), live as u64);
-    let token = |id: &SessionId| Token::from(*id);
     for id in &ids {
         store.destroy(&token(id), store.now).expect("destroying works");
-        assert_eq!(store.found(&token(id)), None);
+        assert_eq!(loaded(id), None);
     }
     assert_eq!(store.drain(store.after(48 * HOUR), 3), 0, "nothing is left to collect");
     assert_eq!(store.count(store.now).expect("counting works"), 0);

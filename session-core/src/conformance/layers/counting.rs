@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Operation, layer};
-use crate::{
-    Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token,
+use crate::provider::{
+    Answer, Binding, Changes, Listed, Page, Provider, Purged, Record, Token, Touch, Verifier,
 };
+use crate::{Error, SessionId, SessionKey, Timestamp};
 
 /// Counts the operations of a provider.
 ///
@@ -15,7 +16,7 @@ use crate::{
 /// use std::sync::Arc;
 /// use session_core::Manager;
 /// use session_core::conformance::{Counting, Operation};
-/// # fn test(provider: Arc<dyn session_core::Provider>) -> Result<(), session_core::Error> {
+/// # fn test(provider: Arc<dyn session_core::provider::Provider>) -> Result<(), session_core::Error> {
 /// let counting = Arc::new(Counting::new(provider));
 /// let manager = Manager::builder().with_provider(Arc::clone(&counting)).build()?;
 /// // requests...
@@ -50,8 +51,8 @@ impl<P> Counting<P> {
     fn around<'a, T>(
         &'a self,
         operation: Operation,
-        act: impl FnOnce() -> ProviderFuture<'a, Result<T, Error>>,
-    ) -> ProviderFuture<'a, Result<T, Error>> {
+        act: impl FnOnce() -> Answer<'a, T>,
+    ) -> Answer<'a, T> {
         self.calls[operation as usize].fetch_add(1, Ordering::SeqCst);
         act()
     }

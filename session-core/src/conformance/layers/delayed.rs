@@ -4,9 +4,11 @@ use futures_lite::future::yield_now;
 
 use super::{Operation, layer};
 use crate::conformance::random::Random;
-use crate::{
-    Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token,
+use crate::provider::{
+    Answer, Binding, Changes, Listed, Page, Provider, ProviderFuture, Purged, Record, Token, Touch,
+    Verifier,
 };
+use crate::{Error, SessionId, SessionKey, Timestamp};
 
 /// The most polls that an operation waits before it acts, and again before it answers.
 const MOST: usize = 4;
@@ -14,7 +16,7 @@ const MOST: usize = 4;
 /// Makes each operation of a provider wait a while before it acts and before it answers, counted in
 /// polls.
 ///
-/// With [`interleave`](crate::conformance::interleave) it makes requests overlap in every order,
+/// With `interleave` it makes requests overlap in every order,
 /// and again in the same order for the same seed. Collection is not delayed.
 #[derive(Debug)]
 pub struct Delayed<P> {
@@ -37,8 +39,8 @@ impl<P> Delayed<P> {
     fn around<'a, T: Send + 'a>(
         &'a self,
         _operation: Operation,
-        act: impl FnOnce() -> ProviderFuture<'a, Result<T, Error>> + Send + 'a,
-    ) -> ProviderFuture<'a, Result<T, Error>>
+        act: impl FnOnce() -> Answer<'a, T> + Send + 'a,
+    ) -> Answer<'a, T>
     where
         P: Sync,
     {

@@ -3,9 +3,11 @@
 use parking_lot::Mutex;
 
 use super::{Operation, layer};
-use crate::{
-    Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token,
+use crate::provider::{
+    Answer, Binding, Changes, Listed, Page, Provider, ProviderFuture, Purged, Record, Token, Touch,
+    Verifier,
 };
+use crate::{Error, SessionId, SessionKey, Timestamp};
 
 /// How an operation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,9 @@ pub enum Fault {
     /// It is carried out, and the answer is lost: [`Error::InDoubt`], or for one that writes
     /// nothing [`Error::Unavailable`].
     Unanswered,
+    /// It is not carried out, and nobody can tell: [`Error::InDoubt`], or for one that writes nothing
+    /// [`Error::Unavailable`].
+    Undelivered,
 }
 
 /// Fails operations of a provider as told; without being told, none.
@@ -28,6 +33,8 @@ pub struct Faulty<P> {
 struct Plan {
     /// How many operations pass before the fault, and which it is.
     next: Option<(usize, Fault)>,
+    /// How often the fault happens after its first time.
+    more: usize,
     down: bool,
 }
 
@@ -39,7 +46,13 @@ impl<P> Faulty<P> {
 
     /// Fails one operation: the next one after `passing` others.
     pub fn fail_after(&self, passing: usize, fault: Fault) {
-        self.plan.lock().next = Some((passing, fault));
+        *self.plan.lock() = Plan { next: Some((passing, fault)), ..Plan::default() };
+    }
+
+    /// Fails the next operations, this many.
+    pub fn fail_times(&self, times: usize, fault: Fault) {
+        let next = (times > 0).then_some((0, fault));
+        *self.plan.lock() = Plan { next, more: times.saturating_sub(1), ..Plan::default() };
     }
 
     /// Whether a fault that was ordered has yet to happen.
@@ -64,15 +77,22 @@ impl<P> Faulty<P> {
             return Some(Fault::NotDone);
         }
         let (passing, fault) = plan.next?;
-        plan.next = passing.checked_sub(1).map(|passing| (passing, fault));
-        plan.next.is_none().then_some(fault)
+        if let Some(passing) = passing.checked_sub(1) {
+            plan.next = Some((passing, fault));
+            return None;
+        }
+        plan.next = plan.more.checked_sub(1).map(|more| {
+            plan.more = more;
+            (0, fault)
+        });
+        Some(fault)
     }
 
     fn around<'a, T: Send + 'a>(
         &'a self,
         operation: Operation,
-        act: impl FnOnce() -> ProviderFuture<'a, Result<T, Error>> + Send + 'a,
-    ) -> ProviderFuture<'a, Result<T, Error>>
+        act: impl FnOnce() -> Answer<'a, T> + Send + 'a,
+    ) -> Answer<'a, T>
     where
         P: Sync,
     {
@@ -80,8 +100,10 @@ impl<P> Faulty<P> {
             match self.fault() {
                 None => act().await,
                 Some(Fault::NotDone) => Err(Error::unavailable(CAUSE)),
-                Some(Fault::Unanswered) => {
-                    act().await?;
+                Some(fault) => {
+                    if fault == Fault::Unanswered {
+                        act().await?;
+                    }
                     match operation.writes() {
                         true => Err(Error::InDoubt { source: CAUSE.into() }),
                         false => Err(Error::unavailable(CAUSE)),
@@ -95,8 +117,10 @@ impl<P> Faulty<P> {
         match self.fault() {
             None => act(),
             Some(Fault::NotDone) => Err(Error::unavailable(CAUSE)),
-            Some(Fault::Unanswered) => {
-                act()?;
+            Some(fault) => {
+                if fault == Fault::Unanswered {
+                    act()?;
+                }
                 Err(Error::InDoubt { source: CAUSE.into() })
             }
         }

@@ -8,24 +8,24 @@ pub use counting::Counting;
 pub use delayed::Delayed;
 pub use faulty::{Fault, Faulty};
 
-/// The operations of a [`Provider`](crate::Provider) that reach the store.
+/// The operations of a [`Provider`](crate::provider::Provider) that reach the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// [`create`](crate::Provider::create)
+    /// [`create`](crate::provider::Provider::create)
     Create,
-    /// [`load`](crate::Provider::load)
+    /// [`load`](crate::provider::Provider::load)
     Load,
-    /// [`save`](crate::Provider::save)
+    /// [`save`](crate::provider::Provider::save)
     Save,
-    /// [`rename`](crate::Provider::rename)
-    Rename,
-    /// [`destroy`](crate::Provider::destroy)
+    /// [`destroy`](crate::provider::Provider::destroy)
     Destroy,
-    /// [`touch`](crate::Provider::touch)
+    /// [`touch`](crate::provider::Provider::touch)
     Touch,
-    /// [`count`](crate::Provider::count)
+    /// [`list`](crate::provider::Provider::list)
+    List,
+    /// [`count`](crate::provider::Provider::count)
     Count,
-    /// [`purge`](crate::Provider::purge)
+    /// [`purge`](crate::provider::Provider::purge)
     Purge,
 }
 
@@ -35,16 +35,16 @@ impl Operation {
         Self::Create,
         Self::Load,
         Self::Save,
-        Self::Rename,
         Self::Destroy,
         Self::Touch,
+        Self::List,
         Self::Count,
         Self::Purge,
     ];
 
     /// Whether it changes what is stored.
     pub fn writes(self) -> bool {
-        !matches!(self, Self::Load | Self::Count)
+        !matches!(self, Self::Load | Self::List | Self::Count)
     }
 }
 
@@ -59,11 +59,27 @@ macro_rules! layer {
                 self.inner.token(text)
             }
 
-            fn new_token(&self) -> Result<Token, Error> {
-                self.inner.new_token()
+            fn new_id(&self) -> Result<SessionId, Error> {
+                self.inner.new_id()
             }
 
-            fn bind(&self, binding: &$crate::Binding<'_>) -> Result<(), Error> {
+            fn renewed_id(&self, id: &SessionId) -> Result<SessionId, Error> {
+                self.inner.renewed_id(id)
+            }
+
+            fn issue(&self, id: SessionId) -> Token {
+                self.inner.issue(id)
+            }
+
+            fn verifier(&self, token: &Token, namespace: &str) -> Verifier {
+                self.inner.verifier(token, namespace)
+            }
+
+            fn is_outdated(&self, note: &crate::provider::Note) -> bool {
+                self.inner.is_outdated(note)
+            }
+
+            fn bind(&self, binding: &Binding<'_>) -> Result<(), Error> {
                 self.inner.bind(binding)
             }
 
@@ -72,54 +88,52 @@ macro_rules! layer {
                 id: &'a SessionId,
                 record: Record,
                 now: Timestamp,
-            ) -> ProviderFuture<'a, Result<Token, Error>> {
+            ) -> Answer<'a, Option<Token>> {
                 self.around(Operation::Create, move || self.inner.create(id, record, now))
             }
 
-            fn load<'a>(
-                &'a self,
-                token: &'a Token,
-                now: Timestamp,
-            ) -> ProviderFuture<'a, Result<Option<Record>, Error>> {
+            fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>> {
                 self.around(Operation::Load, move || self.inner.load(token, now))
             }
 
             fn save<'a>(
                 &'a self,
                 token: &'a Token,
+                holder: &'a Verifier,
                 changes: &'a Changes,
                 now: Timestamp,
-            ) -> ProviderFuture<'a, Result<Token, Error>> {
-                self.around(Operation::Save, move || self.inner.save(token, changes, now))
-            }
-
-            fn rename<'a>(
-                &'a self,
-                token: &'a Token,
-                new_id: &'a SessionId,
-                now: Timestamp,
-            ) -> ProviderFuture<'a, Result<Token, Error>> {
-                self.around(Operation::Rename, move || self.inner.rename(token, new_id, now))
-            }
-
-            fn destroy<'a>(
-                &'a self,
-                token: &'a Token,
-                now: Timestamp,
-            ) -> ProviderFuture<'a, Result<(), Error>> {
-                self.around(Operation::Destroy, move || self.inner.destroy(token, now))
+            ) -> Answer<'a, Option<Token>> {
+                self.around(Operation::Save, move || self.inner.save(token, holder, changes, now))
             }
 
             fn touch<'a>(
                 &'a self,
                 token: &'a Token,
-                expires: Timestamp,
+                touch: Touch,
                 now: Timestamp,
-            ) -> ProviderFuture<'a, Result<Token, Error>> {
-                self.around(Operation::Touch, move || self.inner.touch(token, expires, now))
+            ) -> Answer<'a, Option<Token>> {
+                self.around(Operation::Touch, move || self.inner.touch(token, touch, now))
             }
 
-            fn count(&self, now: Timestamp) -> ProviderFuture<'_, Result<u64, Error>> {
+            fn destroy<'a>(
+                &'a self,
+                key: &'a SessionKey,
+                until: Timestamp,
+                now: Timestamp,
+            ) -> Answer<'a, ()> {
+                self.around(Operation::Destroy, move || self.inner.destroy(key, until, now))
+            }
+
+            fn list<'a>(
+                &'a self,
+                owner: &'a str,
+                page: Page<'a>,
+                now: Timestamp,
+            ) -> Answer<'a, Listed> {
+                self.around(Operation::List, move || self.inner.list(owner, page, now))
+            }
+
+            fn count(&self, now: Timestamp) -> Answer<'_, u64> {
                 self.around(Operation::Count, move || self.inner.count(now))
             }
 

@@ -2,7 +2,7 @@
 
 use session_core::{Error, Lifetime, Timestamp};
 
-use super::{ABSOLUTE, IDLE};
+use super::{ABSOLUTE, IDLE, TOUCH};
 use crate::support::*;
 
 #[test]
@@ -21,7 +21,7 @@ fn a_session_may_have_a_lifetime_of_its_own() {
         site.clock.set(start.saturating_add(secs(half_day * 43_199)));
         assert!(visitor.get("n").is_some(), "half day {half_day}");
     }
-    visitor.visit(async |handle| handle.load().await.unwrap().regenerate().await.unwrap());
+    visitor.visit(async |handle| handle.load().await.unwrap().regenerate().unwrap());
     site.clock.set(start.saturating_add(secs(10 * 86_400 - 1)));
     let (remaining, _) = visitor.visit(async |handle| handle.load().await.unwrap().remaining());
     assert_eq!(remaining, secs(1));
@@ -141,9 +141,126 @@ fn an_absolute_lifetime_that_is_lowered_in_the_configuration_holds_for_all() {
         config.absolute = secs(600);
     });
     let visitor = Visitor::with_cookie(&strict, &visitor.cookie().unwrap());
-    site.clock.advance(secs(599));
+    for _ in 0..2 {
+        site.clock.advance(secs(299));
+        assert_eq!(visitor.get("n"), Some(1));
+    }
+    site.clock.advance(secs(1));
     assert_eq!(visitor.get("n"), Some(1));
     site.clock.advance(secs(1));
     assert_eq!(visitor.get("n"), None);
     assert_eq!(strict.manager.stats().expired, 1);
+}
+
+#[test]
+fn an_idle_time_that_is_lowered_in_the_configuration_ends_at_once_what_is_too_old_by_it() {
+    for (unused, alive) in [(299, true), (300, false)] {
+        started!(site, visitor);
+        site.clock.advance(secs(unused));
+        let strict = site.reconfigured(|config| config.idle = secs(300));
+        let visitor = Visitor::with_cookie(&strict, &visitor.cookie().unwrap());
+        assert_eq!(visitor.get("n").is_some(), alive, "after {unused} s");
+        assert_eq!(strict.manager.stats().expired, u64::from(!alive));
+    }
+}
+
+/// Neither a save, nor an update, nor a touch that is due.
+#[test]
+fn a_lifetime_that_one_request_shortens_is_not_undone_by_another() {
+    for other in ["save", "update", "touch"] {
+        started!(site, visitor);
+        site.clock.advance(secs(TOUCH));
+        let tab = visitor.tab();
+        let set = visitor.begin(http::Method::POST);
+        let late = match other {
+            "touch" => {
+                // It loads before, and touches after.
+                site.store.sabotage("touch", Fault::Late);
+                None
+            }
+            _ => Some(tab.begin(http::Method::POST)),
+        };
+        set.session.set_lifetime(Lifetime { idle: secs(60), absolute: secs(600) }).unwrap();
+        match late {
+            None => {
+                let request = tab.request();
+                block_on(async {
+                    let handle = site.manager.start(&request);
+                    let finish = async { set.finish().unwrap() };
+                    futures_lite::future::zip(handle.load(), finish).await.0.unwrap();
+                });
+            }
+            Some(late) => {
+                set.finish().unwrap();
+                match other {
+                    "save" => late.session.set("m", &1u64).unwrap(),
+                    _ => {
+                        let added = late.session.update("n", |n: Option<u64>| n.unwrap() + 1);
+                        assert_eq!(block_on(added).unwrap(), 2);
+                    }
+                }
+                late.finish().unwrap();
+            }
+        }
+        site.store.mend();
+        site.clock.advance(secs(59));
+        let request = visitor.begin(http::Method::GET);
+        assert!(!request.session.is_new(), "{other}");
+        assert_eq!(request.session.lifetime().idle, secs(60), "{other}");
+        site.clock.advance(secs(60));
+        assert_eq!(visitor.get("n"), None, "{other}");
+    }
+}
+
+/// Whether it was touched or not, or could not be.
+#[test]
+fn what_remaining_says_holds() {
+    let short = Lifetime { idle: secs(60), absolute: secs(ABSOLUTE) };
+    for unused in [0, 1, TOUCH - 1, TOUCH, IDLE - 1] {
+        for what in ["read", "touch fails", "changed", "own lifetime", "logged in", "almost over"] {
+            started!(site, visitor);
+            if what == "almost over" {
+                while site.manager.now().as_secs() < 1_000_000 + ABSOLUTE - IDLE {
+                    site.clock.advance(secs(600));
+                    visitor.get("n");
+                }
+            }
+            site.clock.advance(secs(unused) + Duration::from_millis(1));
+            if what == "touch fails" {
+                site.store.sabotage("touch", Fault::Down);
+            }
+            let request = visitor.begin(http::Method::POST);
+            assert!(!request.session.is_new(), "{what} after {unused} s");
+            match what {
+                "changed" => request.session.set("n", &2u64).unwrap(),
+                "own lifetime" => request.session.set_lifetime(short).unwrap(),
+                "logged in" => request.session.log_in("ada").unwrap(),
+                _ => {}
+            }
+            let remaining = request.session.remaining();
+            assert!(remaining > Duration::ZERO);
+            visitor.receive(request.finish().unwrap());
+            site.store.mend();
+            site.clock.advance(remaining - Duration::from_millis(1));
+            assert!(site.has(&visitor.id()), "{what} after {unused} s");
+            let tab = visitor.tab();
+            assert!(tab.get("n").is_some(), "{what} after {unused} s");
+        }
+    }
+}
+
+#[test]
+fn settings_alone_store_and_announce_nothing() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    let ((), reply) = visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set_lifetime(Lifetime { idle: secs(10), absolute: secs(100) }).unwrap();
+        session.set_persistent(true).unwrap();
+        session.label("a device").unwrap();
+        session.regenerate().unwrap();
+        session.save().await.unwrap();
+    });
+    assert!(reply.is_plain());
+    assert_eq!((site.store.calls(), site.count()), (vec![], 0));
 }

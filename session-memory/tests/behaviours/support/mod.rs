@@ -10,7 +10,7 @@ pub(crate) use log::Log;
 pub(crate) use service::{Frames, Handler};
 pub(crate) use site::Site;
 pub(crate) use store::{Fault, Store};
-pub(crate) use visitor::{Visitor, is_anonymous};
+pub(crate) use visitor::{Underway, Visitor, is_anonymous};
 
 pub(crate) use futures_lite::future::block_on;
 pub(crate) use std::time::Duration;
@@ -21,3 +21,8 @@ pub(crate) const fn secs(n: u64) -> Duration {
 
 /// An id's text that no store of these tests knows.
 pub(crate) const UNKNOWN: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+
+/// The text of a session's id.
+pub(crate) fn text_of(session: &session_core::LoadedSession) -> String {
+    session.id().expect("the system has random numbers").text().to_string()
+}

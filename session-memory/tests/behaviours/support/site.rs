@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use session_core::{Config, Manager, ManagerBuilder, SessionId, TestClock, Token};
+use session_core::provider::Token;
+use session_core::{Config, Manager, ManagerBuilder, SessionId, TestClock};
 
 use super::{Duration, Log, Store, Visitor, block_on};
 
@@ -62,8 +63,9 @@ impl Site {
         block_on(self.manager.count()).expect("memory counts")
     }
 
-    /// Whether the store has a live session of this id, whatever the manager thinks of it.
-    pub(crate) fn has(&self, id: &SessionId) -> bool {
-        self.store.peek(&Token::from(*id), self.manager.now()).is_some()
+    /// Whether this id's text opens a live session at the store, whatever the manager thinks of it.
+    pub(crate) fn has(&self, text: &str) -> bool {
+        let id = SessionId::parse(text).expect("is an id");
+        self.store.peek(&Token::from(id), self.manager.now()).is_some()
     }
 }

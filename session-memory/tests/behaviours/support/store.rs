@@ -5,9 +5,10 @@ use std::future::pending;
 
 use futures_lite::future::yield_now;
 use parking_lot::Mutex;
-use session_core::{
-    Changes, Error, Provider, ProviderFuture, Purged, Record, SessionId, Timestamp, Token,
+use session_core::provider::{
+    Answer, Changes, Provider, ProviderFuture, Purged, Record, Token, Touch, Verifier,
 };
+use session_core::{Error, SessionId, SessionKey, Timestamp};
 use session_memory::{MemoryConfig, MemoryProvider};
 
 /// What happens to an operation instead of the usual.
@@ -23,6 +24,10 @@ pub(crate) enum Fault {
     StallBefore,
     /// It happens, and the answer never comes.
     StallAfter,
+    /// It does not happen, and nobody can tell.
+    DoubtBefore,
+    /// It happens, and nobody can tell.
+    DoubtAfter,
     /// It happens once all others who want to run did.
     Late,
 }
@@ -32,7 +37,8 @@ pub(crate) enum Fault {
 pub(crate) struct Store {
     inner: MemoryProvider,
     calls: Mutex<Vec<&'static str>>,
-    faults: Mutex<BTreeMap<&'static str, Fault>>,
+    /// What happens to an operation, and whether only once.
+    faults: Mutex<BTreeMap<&'static str, (Fault, bool)>>,
 }
 
 impl Default for Store {
@@ -53,7 +59,12 @@ impl Store {
 
     /// From now on, the operation of this name fails.
     pub(crate) fn sabotage(&self, operation: &'static str, fault: Fault) {
-        self.faults.lock().insert(operation, fault);
+        self.faults.lock().insert(operation, (fault, false));
+    }
+
+    /// The next operation of this name fails.
+    pub(crate) fn sabotage_once(&self, operation: &'static str, fault: Fault) {
+        self.faults.lock().insert(operation, (fault, true));
     }
 
     /// From now on, no operation fails.
@@ -61,24 +72,41 @@ impl Store {
         self.faults.lock().clear();
     }
 
-    /// The stored record, without a call that counts.
+    /// The record that the token's client holds, without a call that counts.
     pub(crate) fn peek(&self, token: &Token, now: Timestamp) -> Option<Record> {
-        futures_lite::future::block_on(self.inner.load(token, now)).expect("memory answers")
+        let loaded = futures_lite::future::block_on(self.inner.load(token, now));
+        let held = |record: &Record| record.holder == self.inner.verifier(token, "");
+        loaded.expect("memory has no faults").filter(held)
     }
 
     fn call<'a, T: Send + 'a>(
         &self,
         operation: &'static str,
-        run: impl FnOnce() -> ProviderFuture<'a, Result<T, Error>> + Send + 'a,
-    ) -> ProviderFuture<'a, Result<T, Error>> {
+        run: impl FnOnce() -> Answer<'a, T> + Send + 'a,
+    ) -> Answer<'a, T> {
         self.calls.lock().push(operation);
-        let fault = self.faults.lock().get(operation).copied();
+        let fault = {
+            let mut faults = self.faults.lock();
+            match faults.get(operation).copied() {
+                Some((_, true)) => faults.remove(operation).map(|(fault, _)| fault),
+                found => found.map(|(fault, _)| fault),
+            }
+        };
+        let doubt = || Error::InDoubt { source: "cut off by a test".into() };
         match fault {
             None => run(),
             Some(Fault::Down) => ProviderFuture::ready(Err(Error::unavailable("out of order"))),
             Some(Fault::Full) => ProviderFuture::ready(Err(Error::Full { what: "max_bytes" })),
             Some(Fault::Unreadable) => {
                 ProviderFuture::ready(Err(Error::Unreadable { reason: "made up by a test" }))
+            }
+            Some(Fault::DoubtBefore) => ProviderFuture::ready(Err(doubt())),
+            Some(Fault::DoubtAfter) => {
+                let done = run();
+                ProviderFuture::boxed(async move {
+                    done.await?;
+                    Err(doubt())
+                })
             }
             Some(Fault::StallBefore) => ProviderFuture::boxed(pending()),
             Some(Fault::StallAfter) => ProviderFuture::boxed(async {
@@ -96,59 +124,52 @@ impl Store {
 }
 
 impl Provider for Store {
+    fn verifier(&self, token: &Token, namespace: &str) -> Verifier {
+        self.inner.verifier(token, namespace)
+    }
+
     fn create<'a>(
         &'a self,
         id: &'a SessionId,
         record: Record,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
+    ) -> Answer<'a, Option<Token>> {
         self.call("create", move || self.inner.create(id, record, now))
     }
 
-    fn load<'a>(
-        &'a self,
-        token: &'a Token,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Option<Record>, Error>> {
+    fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>> {
         self.call("load", move || self.inner.load(token, now))
     }
 
     fn save<'a>(
         &'a self,
         token: &'a Token,
+        holder: &'a Verifier,
         changes: &'a Changes,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        self.call("save", move || self.inner.save(token, changes, now))
-    }
-
-    fn rename<'a>(
-        &'a self,
-        token: &'a Token,
-        new_id: &'a SessionId,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        self.call("rename", move || self.inner.rename(token, new_id, now))
-    }
-
-    fn destroy<'a>(
-        &'a self,
-        token: &'a Token,
-        now: Timestamp,
-    ) -> ProviderFuture<'a, Result<(), Error>> {
-        self.call("destroy", move || self.inner.destroy(token, now))
+    ) -> Answer<'a, Option<Token>> {
+        self.call("save", move || self.inner.save(token, holder, changes, now))
     }
 
     fn touch<'a>(
         &'a self,
         token: &'a Token,
-        expires: Timestamp,
+        touch: Touch,
         now: Timestamp,
-    ) -> ProviderFuture<'a, Result<Token, Error>> {
-        self.call("touch", move || self.inner.touch(token, expires, now))
+    ) -> Answer<'a, Option<Token>> {
+        self.call("touch", move || self.inner.touch(token, touch, now))
     }
 
-    fn count(&self, now: Timestamp) -> ProviderFuture<'_, Result<u64, Error>> {
+    fn destroy<'a>(
+        &'a self,
+        key: &'a SessionKey,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Answer<'a, ()> {
+        self.call("destroy", move || self.inner.destroy(key, until, now))
+    }
+
+    fn count(&self, now: Timestamp) -> Answer<'_, u64> {
         self.inner.count(now)
     }
 

@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 
 use http::header::{COOKIE, HeaderValue, SET_COOKIE};
-use http::{Request, Response};
-use session_core::{Error, SessionHandle, SessionId, Token};
+use http::{Method, Request, Response, StatusCode};
+use session_core::provider::Token;
+use session_core::{Error, LoadedSession, SessionHandle, SessionId, SessionKey};
 
 use super::{Site, block_on};
 
@@ -33,14 +34,19 @@ impl<'s> Visitor<'s> {
         self.cookie.borrow().clone()
     }
 
-    /// The id in the jar.
-    pub(crate) fn id(&self) -> SessionId {
-        let cookie = self.cookie().expect("the visitor has a cookie");
-        SessionId::parse(&cookie).expect("the cookie is an id")
+    /// The text of the id in the jar.
+    pub(crate) fn id(&self) -> String {
+        self.token().with_client_text(str::to_owned)
+    }
+
+    /// What names the session of the id in the jar.
+    pub(crate) fn key(&self) -> SessionKey {
+        self.token().key()
     }
 
     pub(crate) fn token(&self) -> Token {
-        Token::from(self.id())
+        let cookie = self.cookie().expect("the visitor has a cookie");
+        Token::from(SessionId::parse(&cookie).expect("the cookie is an id"))
     }
 
     /// Another tab of the same browser.
@@ -50,13 +56,22 @@ impl<'s> Visitor<'s> {
         tab
     }
 
+    /// A request that may change something, so that what it can't store is an error.
     pub(crate) fn request(&self) -> Request<()> {
         let mut request = Request::new(());
+        *request.method_mut() = Method::POST;
         if let Some(value) = &*self.cookie.borrow() {
             let cookie = format!("{}={value}", self.site.manager.name());
             request.headers_mut().insert(COOKIE, HeaderValue::try_from(cookie).expect("is text"));
         }
         request
+    }
+
+    /// A request that loads its session now, and is finished later.
+    pub(crate) fn begin(&self, method: Method) -> Underway {
+        let mut request = self.request();
+        *request.method_mut() = method;
+        Underway::of(self.site, &request)
     }
 
     /// One request: the handler runs, the session is finished, the cookie kept.
@@ -110,7 +125,12 @@ impl<'s> Visitor<'s> {
     }
 
     fn keep(&self, value: Option<&str>) {
-        self.secrets.borrow_mut().extend(value.filter(|value| value.len() >= 8).map(str::to_owned));
+        // Of an id, the key may be logged.
+        let secret = |value: &str| match value.len() {
+            SessionId::TEXT_LEN => value[SessionKey::TEXT_LEN..].to_owned(),
+            _ => value.to_owned(),
+        };
+        self.secrets.borrow_mut().extend(value.filter(|value| value.len() >= 8).map(secret));
         self.cookie.replace(value.map(str::to_owned));
     }
 }
@@ -120,6 +140,37 @@ impl Drop for Visitor<'_> {
         if !std::thread::panicking() {
             self.site.log.assert_silent_about(self.secrets.borrow().iter().map(String::as_str));
         }
+    }
+}
+
+/// A request whose session is loaded, and whose response is not sent yet.
+pub(crate) struct Underway {
+    pub(crate) handle: SessionHandle<'static>,
+    pub(crate) session: LoadedSession,
+}
+
+impl Underway {
+    pub(crate) fn of(site: &Site, request: &Request<()>) -> Self {
+        let handle = site.manager.start_owned(request);
+        let session = block_on(handle.load()).expect("the store is up");
+        Self { handle, session }
+    }
+
+    /// Finishes the request; its response is for [`Visitor::receive`].
+    pub(crate) fn finish(&self) -> Result<Response<()>, Error> {
+        self.finish_with(StatusCode::OK)
+    }
+
+    pub(crate) fn finish_with(&self, status: StatusCode) -> Result<Response<()>, Error> {
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        block_on(self.handle.finish(&mut response)).map(|()| response)
+    }
+
+    /// Whether the request sees nothing of any session.
+    pub(crate) fn sees_nothing(&self) -> bool {
+        let Self { session, .. } = self;
+        session.is_new() && session.keys().unwrap().is_empty() && session.owner().is_none()
     }
 }
 

@@ -12,7 +12,7 @@ use crate::Error;
 /// Values may be secrets, so no error and no `Debug` shows one.
 ///
 /// ```
-/// use session_core::Source;
+/// use session_core::provider::Source;
 ///
 /// let mut source = Source::parse("path=/var/lib/my%20app&sync=full")?;
 /// assert_eq!(source.take("path")?.as_deref(), Some("/var/lib/my app"));
@@ -65,7 +65,7 @@ impl Source {
     /// A URI (`scheme://...`) has options behind its `?`.
     ///
     /// ```
-    /// use session_core::Source;
+    /// use session_core::provider::Source;
     ///
     /// let (mut ours, rest) = Source::split("mongodb://h/db?w=1&key_env=KEYS", &["key_env"])?;
     /// assert_eq!(ours.take("key_env")?.as_deref(), Some("KEYS"));

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use once_cell::sync::Lazy;
 use parking_lot::RwLock;
 
-use crate::{Error, Provider};
+use super::Provider;
+use crate::Error;
 
 type Open = Arc<dyn Fn(&str) -> Result<Arc<dyn Provider>, Error> + Send + Sync>;
 type Wrap = Arc<dyn Fn(Inner<'_>, &str) -> Result<Arc<dyn Provider>, Error> + Send + Sync>;
@@ -49,7 +50,7 @@ impl Inner<'_> {
         self.name.split_once(AROUND).map(|(wrapper, _)| wrapper)
     }
 
-    /// Opens it with its part of the source string; see [`Source::split`](crate::Source::split).
+    /// Opens it with its part of the source string; see [`Source::split`](super::Source::split).
     ///
     /// # Errors
     /// As [`Registry::open`].

@@ -2,7 +2,7 @@
 
 use crate::Lifetime;
 
-/// How a manager uses its provider, told by [`Provider::bind`](crate::Provider::bind) before the
+/// How a manager uses its provider, told by [`Provider::bind`](super::Provider::bind) before the
 /// first request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -21,7 +21,7 @@ impl<'a> Binding<'a> {
         Self { name, lifetime, in_urls: false }
     }
 
-    /// The same, with or without tokens in URLs. Defaults to without.
+    /// The same, with or without tokens in URLs.
     #[must_use]
     pub const fn with_urls(mut self, in_urls: bool) -> Self {
         self.in_urls = in_urls;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::{Changes, Error, Limits};
+use super::Changes;
+use crate::{Error, Limits};
 
 /// The encoded values of a session by key: an immutable snapshot that costs nothing to share.
 ///
@@ -68,7 +69,8 @@ impl Values {
         })
     }
 
-    /// Applies a request's set and deleted keys.
+    /// Applies a request's set and deleted keys. Where the changes
+    /// [replace](Changes::replace), only the keys that they set are left.
     ///
     /// Where values only change in place and nobody shares the snapshot, nothing is copied.
     ///
@@ -83,7 +85,10 @@ impl Values {
     }
 
     /// Writes values of unchanged length over the old ones, if that is all there is to do.
-    pub(crate) fn overwrite(&mut self, changes: &Changes) -> bool {
+    fn overwrite(&mut self, changes: &Changes) -> bool {
+        if changes.replace {
+            return false;
+        }
         let Some(block) = Block::of(self) else { return false };
         // Where each value ends in the whole block.
         let mut ends = SmallVec::<[usize; 8]>::new();
@@ -106,7 +111,7 @@ impl Values {
         let Limits { bytes, keys, .. } = *limits;
         // Both sides are sorted: a merge, in which a change hides the old value.
         let mut entries = Vec::with_capacity(self.len() + changes.iter().len());
-        let mut old = self.iter().peekable();
+        let mut old = self.iter().filter(|_| !changes.replace).peekable();
         for (key, value) in changes.iter() {
             while let Some(entry) = old.next_if(|(other, _)| *other < key) {
                 entries.push(entry);

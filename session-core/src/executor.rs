@@ -1,0 +1,212 @@
+//! Carrying out at the store what the [planner](crate::state) wants.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use parking_lot::{Mutex, MutexGuard};
+use rand::RngExt as _;
+use smallvec::SmallVec;
+
+use crate::manager::Shared;
+use crate::provider::{Record, Token};
+use crate::state::{Base, Edit, Goal, Outcome, Progress, State, Step};
+use crate::{Error, Manager, Timestamp};
+
+/// Attempts of an update while other processes change the same value at the same time.
+const UPDATE_ATTEMPTS: u32 = 64;
+
+/// One request's session, shared by all tasks that use it.
+pub(crate) struct Core {
+    pub(crate) manager: Manager,
+    state: Mutex<State>,
+    /// One operation of a request at the store at a time.
+    operation: async_lock::Mutex<()>,
+}
+
+/// From a key's encoded value to its new one, or its end; `None` gives up.
+pub(crate) type EncodedUpdate<'f> =
+    dyn FnMut(Option<&[u8]>) -> Option<Option<Arc<[u8]>>> + Send + 'f;
+
+impl Core {
+    pub(crate) fn new(manager: Manager, state: State) -> Self {
+        Self { manager, state: Mutex::new(state), operation: async_lock::Mutex::new(()) }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.manager.0
+    }
+
+    /// The state. Never held across an await.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Loads the session unless it is loaded.
+    pub(crate) async fn load(&self) -> Result<(), Error> {
+        if self.state().is_loaded() {
+            return Ok(());
+        }
+        self.reach(Goal::Load).await
+    }
+
+    /// Writes what changed and releases the values.
+    pub(crate) async fn finish(&self) -> Result<(), Error> {
+        if self.state().is_settled() {
+            return Ok(());
+        }
+        self.reach(Goal::Finish).await
+    }
+
+    /// Reaches a goal, one operation after the other.
+    pub(crate) async fn reach(&self, goal: Goal<'_>) -> Result<(), Error> {
+        let _operation = self.operation.lock().await;
+        self.advance(goal).await
+    }
+
+    /// The same for whoever holds the lock of operations.
+    async fn advance(&self, goal: Goal<'_>) -> Result<(), Error> {
+        let shared = self.shared();
+        loop {
+            // The state's lock is released before the store is asked.
+            let next = self.state().next(goal, shared)?;
+            let Some(step) = next else { return Ok(()) };
+            let outcome = self.carry_out(&step).await;
+            let progress = self.state().took(goal, &step, outcome, shared)?;
+            if progress == Progress::Reached {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn carry_out(&self, step: &Step) -> Outcome {
+        let shared = self.shared();
+        let (provider, now) = (&shared.provider, shared.clock.now());
+        let done = match step {
+            Step::Load(tokens) => self.load_all(tokens, now).await.map(Outcome::Loaded),
+            Step::Check(token) => self.load_one(token, now).await.map(Outcome::Checked),
+            Step::Touch(token, touch) => {
+                provider.touch(token, *touch, now).await.map(Outcome::Touched)
+            }
+            Step::Renew(token, touch, holder, changes) => {
+                let renewed = match provider.save(token, holder, changes, now).await {
+                    // It got a new id meanwhile, or it ended: a touch tells which.
+                    Err(Error::Gone) => provider.touch(token, *touch, now).await,
+                    saved => saved,
+                };
+                renewed.map(Outcome::Touched)
+            }
+            Step::Create(id, record) => {
+                provider.create(id, record.clone(), now).await.map(Outcome::Created)
+            }
+            Step::Save(token, holder, changes) => {
+                provider.save(token, holder, changes, now).await.map(Outcome::Saved)
+            }
+            Step::End(key, until) => {
+                provider.destroy(key, *until, now).await.map(|()| Outcome::Ended)
+            }
+        };
+        done.unwrap_or_else(|error| Outcome::Failed(shared.logged(error)))
+    }
+
+    /// Loads the records of one token, or of several side by side.
+    async fn load_all(
+        &self,
+        tokens: &[Token],
+        now: Timestamp,
+    ) -> Result<SmallVec<[Option<Record>; 1]>, Error> {
+        if let [token] = tokens {
+            return Ok(SmallVec::from_buf([self.load_one(token, now).await?]));
+        }
+        join_all(tokens.iter().map(|token| self.load_one(token, now))).await.into_iter().collect()
+    }
+
+    async fn load_one(&self, token: &Token, now: Timestamp) -> Result<Option<Record>, Error> {
+        let shared = self.shared();
+        match shared.provider.load(token, now).await {
+            Err(Error::Unreadable { reason }) => {
+                shared.report_unreadable(token.key(), reason);
+                Ok(None)
+            }
+            // A store that is careless about time is not believed.
+            loaded => Ok(loaded?.filter(|record| record.is_live(now))),
+        }
+    }
+
+    /// Changes one value atomically at the store; the loop behind all updates, by stored key and on
+    /// encoded values. With `strict`, a request that may not store anything gets an error.
+    pub(crate) async fn update(
+        &self,
+        key: &str,
+        strict: bool,
+        f: &mut EncodedUpdate<'_>,
+    ) -> Result<(), Error> {
+        let _operation = self.operation.lock().await;
+        let shared = self.shared();
+        let session = self.state().live_key();
+        let place = match session {
+            Some(session) => Some(shared.queues.enter(session).await?),
+            None => None,
+        };
+        // An update that got through at once builds on what the request loaded. One that had to wait knows
+        // that the loaded value is stale.
+        let mut reload = place.as_ref().is_some_and(|place| place.waited);
+        let mut is_fresh = false;
+        for attempt in 0..UPDATE_ATTEMPTS {
+            if std::mem::take(&mut reload) {
+                match self.advance(Goal::Reload).await {
+                    Err(Error::Gone) if !strict && self.state().drops_silently() => {}
+                    reloaded => reloaded?,
+                }
+                is_fresh = true;
+            }
+            let base = self.state().base(key, strict)?;
+            // Not under the lock: the handler's closure may look at the session.
+            let Some(new) = f(base.shown()) else { return Ok(()) };
+            let is_equal = new.as_deref() == base.shown();
+            let Base::Stored { seen, pending, .. } = base else {
+                let mut state = self.state();
+                // Another task of the request may have changed it while the closure ran.
+                if state.value(key) == base.shown() {
+                    return state.put(key, new, shared);
+                }
+                continue;
+            };
+            let room = self.state().room_for(key, new.as_deref(), &shared.rules.limits);
+            if !is_fresh && (is_equal || room.is_err()) {
+                // "No change" or "no room" on the word of a snapshot alone: make sure.
+                reload = true;
+                continue;
+            }
+            room?;
+            if is_equal {
+                return Ok(());
+            }
+            let edit = Edit { key: key.into(), seen, pending, value: new };
+            match self.advance(Goal::Update(&edit)).await {
+                Err(Error::Conflict) => {
+                    shared.counters.conflicts.add(1);
+                    reload = true;
+                    // At first an old snapshot is the likelier cause, and no crowd to give way to.
+                    if attempt > 0 {
+                        back_off(attempt).await;
+                    }
+                }
+                // The value was computed, and nobody may store it.
+                Err(Error::Gone) if !strict && self.state().drops_silently() => {
+                    shared.counters.dropped.add(1);
+                    return Ok(());
+                }
+                updated => return updated,
+            }
+        }
+        Err(Error::Conflict)
+    }
+}
+
+/// Waits a random time that grows with the attempts, up to 64 ms.
+async fn back_off(attempt: u32) {
+    let most = 1000 << attempt.min(6);
+    let micros = rand::rng().random_range(0..most);
+    futures_timer::Delay::new(Duration::from_micros(micros)).await;
+}

@@ -1,0 +1,345 @@
+//! What a store of sessions implements, and what it is given.
+//!
+//! A provider crate implements [`Provider`], registers a function that opens it from a source string
+//! ([`register`]), and runs the [conformance suite](crate::conformance), which is the definition of the
+//! contract.
+//!
+//! A session is a [`Record`] under a [`SessionKey`], which never changes. The client
+//! carries the key and a secret; the record keeps a [`Verifier`] of the secret, the *holder*. A new id is a
+//! new holder in the same record.
+
+mod binding;
+mod changes;
+mod list;
+mod record;
+mod registry;
+mod source;
+mod token;
+mod values;
+mod verifier;
+
+pub use binding::Binding;
+pub use changes::{Changes, Expected, ExpiryChange, NewSecret, Touch};
+pub use list::{Cursor, Listed, Page, Summary};
+pub use record::{Login, Note, Record};
+pub use registry::{Inner, Registry, open, providers, register, register_wrapper};
+pub use source::Source;
+pub(crate) use source::with_options;
+pub use token::Token;
+pub use values::Values;
+pub use verifier::Verifier;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::{Error, SessionId, SessionKey, Timestamp};
+
+/// The future of a provider's answer: ready at once, or boxed.
+///
+/// A store in memory returns [`ready`](Self::ready), which allocates nothing; a store that waits
+/// returns [`boxed`](Self::boxed).
+pub struct ProviderFuture<'a, T>(State<'a, T>);
+
+enum State<'a, T> {
+    Ready(Option<T>),
+    Boxed(Pin<Box<dyn Future<Output = T> + Send + 'a>>),
+}
+
+/// What an operation at the store returns.
+pub type Answer<'a, T> = ProviderFuture<'a, Result<T, Error>>;
+
+impl<'a, T> ProviderFuture<'a, T> {
+    /// A future that is ready at once.
+    pub fn ready(answer: T) -> Self {
+        Self(State::Ready(Some(answer)))
+    }
+
+    /// A future that takes time.
+    pub fn boxed(future: impl Future<Output = T> + Send + 'a) -> Self {
+        Self(State::Boxed(Box::pin(future)))
+    }
+}
+
+// The answer is moved out, never pinned.
+impl<T> Unpin for ProviderFuture<'_, T> {}
+
+impl<T> Future for ProviderFuture<'_, T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        match &mut self.0 {
+            State::Ready(answer) => Poll::Ready(answer.take().expect("polled after completion")),
+            State::Boxed(future) => future.as_mut().poll(context),
+        }
+    }
+}
+
+impl<T> fmt::Debug for ProviderFuture<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            State::Ready(_) => "ProviderFuture::Ready",
+            State::Boxed(_) => "ProviderFuture::Boxed",
+        })
+    }
+}
+
+/// The outcome of a slice of collection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Records that were physically removed.
+    pub removed: usize,
+    /// Whether expired records may remain; `false` ends this round of collection.
+    pub more: bool,
+}
+
+/// A store of sessions.
+///
+/// # What must be atomic
+/// Every operation on a session is atomic with regard to all others on the same session, from this
+/// process or any other that shares the store: it happens as a whole or not at all, and no operation
+/// builds on a record that another one changed meanwhile. Operations on different sessions need no
+/// order among each other.
+///
+/// # Time
+/// `now` is the caller's time; the server's own clock takes no part. A record that
+/// [expired](Record::is_live) by `now` is gone for every operation, collected or not.
+///
+/// # Missing records
+/// Where there is no live record, [`load`](Self::load) returns `None`, and [`save`](Self::save) and
+/// [`touch`](Self::touch) return [`Error::Gone`]: only [`create`](Self::create) creates. A stored record
+/// that can't be read is [`Error::Unreadable`] at `load`, and `Gone` otherwise; `destroy` removes it, and
+/// `create` may replace it.
+///
+/// # Failures
+/// A store that can't be reached is [`Error::Unavailable`] where nothing was written, and
+/// [`Error::InDoubt`] where the write may have happened. A store without room is [`Error::Full`].
+///
+/// # Cancellation and blocking
+/// Dropping a future at any point leaves the stored record as it was or as it was to become, never in
+/// between. Futures must not block a runtime's worker; [`purge`](Self::purge) may block.
+pub trait Provider: Send + Sync + fmt::Debug + 'static {
+    /// Reads the bytes that a client sent, which need not be text. Returns `None` unless they are exactly
+    /// one well-formed token.
+    ///
+    /// Pure and cheap, with no access to the store. The default reads a [`SessionId`]; a provider whose
+    /// tokens have a text of their own overrides it.
+    fn token(&self, text: &[u8]) -> Option<Token> {
+        SessionId::parse(text).map(Token::from)
+    }
+
+    /// Makes an id for a session that is not stored yet.
+    ///
+    /// Pure. The default is [`SessionId::generate`]; a provider whose ids have fewer random bytes
+    /// overrides it.
+    ///
+    /// # Errors
+    /// [`Error::Random`] if the operating system's generator fails.
+    fn new_id(&self) -> Result<SessionId, Error> {
+        SessionId::generate()
+    }
+
+    /// Makes a new id for a stored session: the same key with another secret.
+    ///
+    /// Pure. The default is [`SessionId::with_new_secret`].
+    ///
+    /// # Errors
+    /// [`Error::Random`] if the operating system's generator fails.
+    fn renewed_id(&self, id: &SessionId) -> Result<SessionId, Error> {
+        id.with_new_secret()
+    }
+
+    /// Makes the token that clients will carry for an id, as far as it can be told before the record is
+    /// stored.
+    ///
+    /// Pure. The default is the id itself; a provider that signs its ids overrides it.
+    fn issue(&self, id: SessionId) -> Token {
+        id.into()
+    }
+
+    /// Computes what a record keeps to recognize the client that carries this token.
+    ///
+    /// Pure. The default is [`Verifier::digest`]; a store that never leaves the process's memory may use
+    /// [`Verifier::plain`].
+    fn verifier(&self, token: &Token, namespace: &str) -> Verifier {
+        Verifier::digest(token.id(), namespace)
+    }
+
+    /// Whether the provider would write a record with this [note](Record::note) differently by now, under
+    /// another key for instance. The core then touches the record by a [`save`](Self::save) that changes
+    /// nothing but its times.
+    ///
+    /// Pure. The default is no.
+    fn is_outdated(&self, _note: &Note) -> bool {
+        false
+    }
+
+    /// Learns how a manager uses it, once for each manager and before its first request.
+    ///
+    /// The default ignores it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the provider can't be used so; the manager is not made then.
+    fn bind(&self, _binding: &Binding<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Stores a new record under the id's key. Returns what the client is to carry, or `None` for
+    /// what [`issue`](Self::issue) makes of the id.
+    ///
+    /// Inserts only: where a live record has this key already, the answer is [`Error::Exists`], and that
+    /// record stays as it is.
+    fn create<'a>(
+        &'a self,
+        id: &'a SessionId,
+        record: Record,
+        now: Timestamp,
+    ) -> Answer<'a, Option<Token>>;
+
+    /// Reads the record under the token's key; `None` where there is none, or an expired one. Never
+    /// writes, and never looks at the secret: the core compares it, in one place and in constant time.
+    fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>>;
+
+    /// Merges changes into the stored record, all at once, as [`Record::apply`] does. Returns what the
+    /// client is to carry from now on, or `None` for what it carries already, or for the
+    /// [token](NewSecret::token) of a new secret.
+    ///
+    /// The save is refused with [`Error::Gone`] unless the stored holder is `holder`, or the one that
+    /// these changes set. Where an [expected](Changes::expected) value is not the stored one, nothing is
+    /// written and the answer is [`Error::Conflict`]. Keys that are not named keep their stored values
+    /// and never conflict.
+    fn save<'a>(
+        &'a self,
+        token: &'a Token,
+        holder: &'a Verifier,
+        changes: &'a Changes,
+        now: Timestamp,
+    ) -> Answer<'a, Option<Token>>;
+
+    /// Moves both times of the record under the token's key forward, or leaves each where it lies later
+    /// already. Doesn't look at the secret. Returns what the client is to carry from now on, or `None`
+    /// for what it carries already.
+    fn touch<'a>(
+        &'a self,
+        token: &'a Token,
+        touch: Touch,
+        now: Timestamp,
+    ) -> Answer<'a, Option<Token>>;
+
+    /// Removes the record under this key, whoever holds it by now. Idempotent; final when it returns.
+    ///
+    /// `until` is the latest instant at which a copy of the record could still be taken for a live one:
+    /// a provider that keeps its records at the client remembers the end until then. Others ignore it.
+    fn destroy<'a>(
+        &'a self,
+        key: &'a SessionKey,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Answer<'a, ()>;
+
+    /// Lists the live sessions of an owner, in the order of their keys, page by page.
+    ///
+    /// The default is [`Error::Unsupported`].
+    fn list<'a>(&'a self, _owner: &'a str, _page: Page<'a>, _now: Timestamp) -> Answer<'a, Listed> {
+        ProviderFuture::ready(Err(Error::Unsupported { what: "list" }))
+    }
+
+    /// Counts the live sessions; [`Error::Unsupported`] where the number can't be known.
+    fn count(&self, now: Timestamp) -> Answer<'_, u64>;
+
+    /// Physically removes a bounded slice of the expired records, about `limit` at most, and tells
+    /// whether more remain.
+    ///
+    /// Never removes a live record. May block: it runs on the manager's timer thread, outside of any
+    /// runtime. Its cost should grow with what has expired, not with what is alive.
+    ///
+    /// # Errors
+    /// What kept it from working; the timer thread reports it and tries again later.
+    fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error>;
+}
+
+/// A shared provider is a provider; so is a shared `dyn Provider`.
+impl<P: Provider + ?Sized> Provider for Arc<P> {
+    fn token(&self, text: &[u8]) -> Option<Token> {
+        (**self).token(text)
+    }
+
+    fn new_id(&self) -> Result<SessionId, Error> {
+        (**self).new_id()
+    }
+
+    fn renewed_id(&self, id: &SessionId) -> Result<SessionId, Error> {
+        (**self).renewed_id(id)
+    }
+
+    fn issue(&self, id: SessionId) -> Token {
+        (**self).issue(id)
+    }
+
+    fn verifier(&self, token: &Token, namespace: &str) -> Verifier {
+        (**self).verifier(token, namespace)
+    }
+
+    fn is_outdated(&self, note: &Note) -> bool {
+        (**self).is_outdated(note)
+    }
+
+    fn bind(&self, binding: &Binding<'_>) -> Result<(), Error> {
+        (**self).bind(binding)
+    }
+
+    fn create<'a>(
+        &'a self,
+        id: &'a SessionId,
+        record: Record,
+        now: Timestamp,
+    ) -> Answer<'a, Option<Token>> {
+        (**self).create(id, record, now)
+    }
+
+    fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>> {
+        (**self).load(token, now)
+    }
+
+    fn save<'a>(
+        &'a self,
+        token: &'a Token,
+        holder: &'a Verifier,
+        changes: &'a Changes,
+        now: Timestamp,
+    ) -> Answer<'a, Option<Token>> {
+        (**self).save(token, holder, changes, now)
+    }
+
+    fn touch<'a>(
+        &'a self,
+        token: &'a Token,
+        touch: Touch,
+        now: Timestamp,
+    ) -> Answer<'a, Option<Token>> {
+        (**self).touch(token, touch, now)
+    }
+
+    fn destroy<'a>(
+        &'a self,
+        key: &'a SessionKey,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Answer<'a, ()> {
+        (**self).destroy(key, until, now)
+    }
+
+    fn list<'a>(&'a self, owner: &'a str, page: Page<'a>, now: Timestamp) -> Answer<'a, Listed> {
+        (**self).list(owner, page, now)
+    }
+
+    fn count(&self, now: Timestamp) -> Answer<'_, u64> {
+        (**self).count(now)
+    }
+
+    fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error> {
+        (**self).purge(now, limit)
+    }
+}
