@@ -1,10 +1,10 @@
 //! Server-side HTTP sessions, shaped like Go's `database/sql`.
 //!
-//! - A [`Provider`](provider::Provider) stores sessions; provider crates [register](provider::register) themselves by name from an
-//!   `init()` function.
+//! - A [`Provider`](provider::Provider) stores sessions; provider crates [register](provider::register)
+//!   themselves by name from an `init()` function.
 //! - A [`Manager`] opens a provider by the name found in a [`Config`], finds the session's id in
 //!   a cookie or elsewhere, expires sessions, and collects the dead ones on a timer thread.
-//! - [`Manager::start`] answers a [`SessionHandle`] for a request; [`SessionHandle::load`] the
+//! - [`Manager::start`] returns a [`SessionHandle`] for a request; [`SessionHandle::load`] the
 //!   [`LoadedSession`], with the operations of [`Session`]; [`SessionHandle::finish`] saves.
 //!
 //! Of concurrent requests of one session, changes of different keys all survive. Of two that
