@@ -320,7 +320,7 @@ impl Variant for Bare {
 }
 
 /// What handlers do with a loaded session of ours.
-fn use_session(session: LoadedSession, work: Work) -> Result<(), Error> {
+fn use_session(session: &LoadedSession, work: Work) -> Result<(), Error> {
     match work {
         Work::Read => assert!(black_box(session.get::<String>("name")?).is_some()),
         Work::Count => {
@@ -333,7 +333,7 @@ fn use_session(session: LoadedSession, work: Work) -> Result<(), Error> {
     Ok(())
 }
 
-async fn update(session: LoadedSession) -> Result<(), Error> {
+async fn update(session: &LoadedSession) -> Result<(), Error> {
     session.update("count", |count: Option<u64>| count.unwrap_or(0) + 1).await?;
     Ok(())
 }
@@ -366,7 +366,7 @@ impl Explicit {
     async fn handle(&self, request: &Request<Body>, work: Work) -> Result<Response<Body>, Error> {
         let handle = self.0.start(request);
         if work != Work::Nothing {
-            use_session(handle.load().await?, work)?;
+            use_session(&handle.load().await?, work)?;
         }
         let mut response = answer();
         handle.finish(&mut response).await?;
@@ -375,7 +375,7 @@ impl Explicit {
 
     async fn handle_update(&self, request: &Request<Body>) -> Result<Response<Body>, Error> {
         let handle = self.0.start(request);
-        update(handle.load().await?).await?;
+        update(&handle.load().await?).await?;
         let mut response = answer();
         handle.finish(&mut response).await?;
         Ok(response)
@@ -412,11 +412,11 @@ impl hyper::service::Service<Request<Body>> for Handler {
         match work {
             Work::Nothing => Box::pin(ready(Ok(answer()))),
             Work::Read | Work::Count => Box::pin(async move {
-                use_session(handle(&request).load().await?, work)?;
+                use_session(&handle(&request).load().await?, work)?;
                 Ok(answer())
             }),
             Work::Update => Box::pin(async move {
-                update(handle(&request).load().await?).await?;
+                update(&handle(&request).load().await?).await?;
                 Ok(answer())
             }),
         }
