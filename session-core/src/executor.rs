@@ -192,10 +192,9 @@ impl Core {
                         back_off(attempt).await;
                     }
                 }
-                // The value was computed, and nobody may store it.
+                // The value was computed, and nobody may store it. The request sees it until its end.
                 Err(Error::Gone) if !strict && self.state().drops_silently() => {
-                    shared.counters.dropped.add(1);
-                    return Ok(());
+                    return self.state().put(key, edit.value, shared);
                 }
                 updated => return updated,
             }

@@ -386,8 +386,8 @@ impl LoadedSession {
     /// for tasks that live longer than a page takes. A new session stays as it is.
     ///
     /// # Errors
-    /// [`Error::Gone`] if the session ended or got a new id meanwhile; pending changes are lost.
-    /// [`Error::Finished`] if the values were released. [`Error::Unavailable`] if the store is down.
+    /// [`Error::Gone`] if the session ended or got a new id meanwhile; pending changes are lost, but for a
+    /// pending login, which succeeds and goes on in a session of its own. [`Error::Finished`] if the values were released. [`Error::Unavailable`] if the store is down.
     ///
     /// # Cancellation
     /// Safe: nothing is written.

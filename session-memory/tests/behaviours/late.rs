@@ -153,6 +153,7 @@ fn in_a_mute_request_an_update_computes_and_what_asks_to_be_stored_is_told_gone(
         let session = &page.session;
         block_on(async {
             assert_eq!(session.update("n", add_one).await.unwrap(), seen + 1);
+            assert_eq!(session.get::<u64>("n").unwrap(), Some(seen + 1), "until its end");
             let decided = session.try_update("n", give_up_or_add_one).await;
             assert!(matches!(decided, Err(Error::Gone)), "{decided:?}");
             session.set("n", &9u64).unwrap();
