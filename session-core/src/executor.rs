@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use futures_util::lock;
 use parking_lot::{Mutex, MutexGuard};
 use rand::RngExt as _;
 use smallvec::SmallVec;
@@ -21,7 +22,7 @@ pub(crate) struct Core {
     pub(crate) manager: Manager,
     state: Mutex<State>,
     /// One operation of a request at the store at a time.
-    operation: async_lock::Mutex<()>,
+    operation: lock::Mutex<()>,
 }
 
 /// From a key's encoded value to its new one, or its end; `None` gives up.
@@ -30,7 +31,7 @@ pub(crate) type EncodedUpdate<'f> =
 
 impl Core {
     pub(crate) fn new(manager: Manager, state: State) -> Self {
-        Self { manager, state: Mutex::new(state), operation: async_lock::Mutex::new(()) }
+        Self { manager, state: Mutex::new(state), operation: lock::Mutex::new(()) }
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -71,17 +72,18 @@ impl Core {
             // The state's lock is released before the store is asked.
             let next = self.state().next(goal, shared)?;
             let Some(step) = next else { return Ok(()) };
-            let outcome = self.carry_out(&step).await;
-            let progress = self.state().took(goal, &step, outcome, shared)?;
+            let now = shared.clock.now();
+            let outcome = self.carry_out(&step, now).await;
+            let progress = self.state().took(goal, &step, outcome, shared, now)?;
             if progress == Progress::Reached {
                 return Ok(());
             }
         }
     }
 
-    async fn carry_out(&self, step: &Step) -> Outcome {
+    async fn carry_out(&self, step: &Step, now: Timestamp) -> Outcome {
         let shared = self.shared();
-        let (provider, now) = (&shared.provider, shared.clock.now());
+        let provider = &shared.provider;
         let done = match step {
             Step::Load(tokens) => self.load_all(tokens, now).await.map(Outcome::Loaded),
             Step::Check(token) => self.load_one(token, now).await.map(Outcome::Checked),

@@ -180,7 +180,7 @@ pub(crate) struct State {
     changes: Changes,
     /// What the handler set as it was stored already: nothing to write, unless a login leaves the stored
     /// values behind.
-    affirmed: SmallVec<[Entry; 1]>,
+    affirmed: Vec<Entry>,
     /// With the changes.
     settings: Settings,
     /// Keys and bytes of the values with the changes.
@@ -202,7 +202,7 @@ pub(crate) struct State {
     ended: bool,
     /// The live sessions that the client presented beside each other, to be ended by a login, by a
     /// logout, or with the session that follows them.
-    others: SmallVec<[(SessionKey, Timestamp); 1]>,
+    others: Vec<(SessionKey, Timestamp)>,
 }
 
 /// Making a state, and reading it.
@@ -221,7 +221,7 @@ impl State {
             record: blank(Timestamp::default()),
             fresh: None,
             changes: Changes::new(),
-            affirmed: SmallVec::new(),
+            affirmed: Vec::new(),
             settings: Settings::default(),
             keys: 0,
             bytes: 0,
@@ -232,7 +232,7 @@ impl State {
             collisions: 0,
             reissue: false,
             ended: false,
-            others: SmallVec::new(),
+            others: Vec::new(),
         }
     }
 
@@ -887,7 +887,7 @@ impl State {
 
 /// The outcomes of steps.
 impl State {
-    /// Takes over what the store said to a step.
+    /// Takes over what the store said to a step, which it was told at `now`.
     ///
     /// # Errors
     /// If the goal can't be reached.
@@ -897,26 +897,29 @@ impl State {
         step: &Step,
         outcome: Outcome,
         shared: &Shared,
+        now: Timestamp,
     ) -> Result<Progress, Error> {
         self.sending = false;
         match (step, outcome) {
             (Step::Load(tokens), Outcome::Loaded(records)) => {
-                self.took_load(tokens, records, shared)?;
+                self.took_load(tokens, records, shared, now)?;
                 if matches!(goal, Goal::Reload) || self.is_loaded() {
                     return Ok(Progress::Reached);
                 }
             }
             (Step::Touch(token, touch) | Step::Renew(token, touch, ..), outcome) => {
-                self.took_touch(token, *touch, outcome, shared);
+                self.took_touch(token, *touch, outcome, now);
             }
             (Step::Create(id, record), outcome) => {
-                self.took_create(id, record, outcome, shared)?;
+                self.took_create(id, record, outcome, shared, now)?;
             }
             (Step::Save(_, _, changes), outcome) => {
-                return self.took_save(goal, changes, outcome, shared);
+                return self.took_save(goal, changes, outcome, shared, now);
             }
-            (_, Outcome::Checked(record)) => return self.took_check(goal, record, shared),
-            (Step::End(key, _), outcome) => self.took_end(goal, *key, outcome, shared)?,
+            (_, Outcome::Checked(record)) => {
+                return self.took_check(goal, record, shared, now);
+            }
+            (Step::End(key, _), outcome) => self.took_end(goal, *key, outcome, shared, now)?,
             (_, Outcome::Failed(error)) => return Err(error),
             (step, _) => unreachable!("the store was asked for {step:?}"),
         }
@@ -928,8 +931,8 @@ impl State {
         tokens: &[Token],
         mut records: SmallVec<[Option<Record>; 1]>,
         shared: &Shared,
+        now: Timestamp,
     ) -> Result<(), Error> {
-        let now = shared.clock.now();
         // The pending secret is the stored one: a save whose answer was lost was carried out.
         if let (Some(secret), [Some(record)]) = (&self.changes.secret, records.as_slice())
             && record.holder == secret.holder
@@ -1049,7 +1052,7 @@ impl State {
         Verdict::Live(settings)
     }
 
-    fn took_touch(&mut self, token: &Token, touch: Touch, outcome: Outcome, shared: &Shared) {
+    fn took_touch(&mut self, token: &Token, touch: Touch, outcome: Outcome, now: Timestamp) {
         self.due = None;
         match outcome {
             Outcome::Touched(renewed) => {
@@ -1059,7 +1062,7 @@ impl State {
             }
             Outcome::Failed(Error::Gone) => {
                 debug!(session = %token.key(), "session ended while it was loaded");
-                self.become_new(shared.clock.now());
+                self.become_new(now);
             }
             // It is not worth failing a request that reads. Whoever needs the store next will hear of it.
             _ => {}
@@ -1072,11 +1075,12 @@ impl State {
         record: &Record,
         outcome: Outcome,
         shared: &Shared,
+        now: Timestamp,
     ) -> Result<(), Error> {
         match outcome {
             Outcome::Created(token) => {
                 let token = token.unwrap_or_else(|| shared.provider.issue(*id));
-                self.took_new_record(token, record.clone(), shared);
+                self.took_new_record(token, record.clone(), shared, now);
                 Ok(())
             }
             // Of a try before whose outcome is unknown, or of somebody else.
@@ -1105,8 +1109,7 @@ impl State {
         if repeat { Ok(()) } else { Err(error) }
     }
 
-    fn took_new_record(&mut self, token: Token, record: Record, shared: &Shared) {
-        let now = shared.clock.now();
+    fn took_new_record(&mut self, token: Token, record: Record, shared: &Shared, now: Timestamp) {
         shared.counters.created.add(1);
         match record.login {
             Some(_) => {
@@ -1151,11 +1154,12 @@ impl State {
         changes: &Changes,
         outcome: Outcome,
         shared: &Shared,
+        now: Timestamp,
     ) -> Result<Progress, Error> {
         let error = match outcome {
             Outcome::Saved(token) => {
                 let Goal::Update(edit) = goal else {
-                    self.took_saved(token, changes, shared)?;
+                    self.took_saved(token, changes, shared, now)?;
                     return Ok(Progress::Continue);
                 };
                 // Unless another task of the request changed it meanwhile.
@@ -1163,7 +1167,7 @@ impl State {
                 if pending == edit.pending.as_ref().map(Option::as_deref) {
                     self.changes.forget(&edit.key);
                 }
-                self.took_saved(token, changes, shared)?;
+                self.took_saved(token, changes, shared, now)?;
                 return Ok(Progress::Reached);
             }
             Outcome::Failed(error) => error,
@@ -1193,6 +1197,7 @@ impl State {
         token: Option<Token>,
         saved: &Changes,
         shared: &Shared,
+        now: Timestamp,
     ) -> Result<(), Error> {
         self.repeated = false;
         if let Some(secret) = &saved.secret {
@@ -1200,7 +1205,7 @@ impl State {
             info!(session = %secret.token.key(), login = saved.login.is_some(), "session has a new id");
             self.record.holder = secret.holder;
             self.record.renewed = secret.at;
-            self.verified = shared.clock.now();
+            self.verified = now;
             self.token = Some(token.unwrap_or_else(|| secret.token.clone()));
             self.changes.secret = None;
         } else if token.is_some() {
@@ -1233,8 +1238,8 @@ impl State {
         goal: Goal<'_>,
         record: Option<Record>,
         shared: &Shared,
+        now: Timestamp,
     ) -> Result<Progress, Error> {
-        let now = shared.clock.now();
         self.checking = false;
         let wanted = match (&self.changes.secret, self.fresh, self.standing) {
             (Some(secret), ..) => secret.holder,
@@ -1256,7 +1261,7 @@ impl State {
         match (self.standing, record) {
             (Standing::New, Some(record)) if record.holder == wanted => {
                 let id = self.fresh_id(shared)?;
-                self.took_new_record(shared.provider.issue(id), record, shared);
+                self.took_new_record(shared.provider.issue(id), record, shared, now);
             }
             (Standing::New, _) => self.took_collision()?,
             (_, Some(record)) if record.holder == wanted => {
@@ -1316,6 +1321,7 @@ impl State {
         key: SessionKey,
         outcome: Outcome,
         shared: &Shared,
+        now: Timestamp,
     ) -> Result<(), Error> {
         match outcome {
             Outcome::Ended => {
@@ -1328,7 +1334,7 @@ impl State {
         }
         self.others.retain(|(other, _)| *other != key);
         if matches!(goal, Goal::Destroy) && self.standing == Standing::Live {
-            self.end(shared.clock.now());
+            self.end(now);
         }
         Ok(())
     }

@@ -309,6 +309,7 @@ impl Request {
             Fate::Unavailable => false,
             Fate::InDoubt { carried_out } | Fate::Abandoned { carried_out } => carried_out,
         };
+        let now = world.shared().clock.now();
         let outcome = if reached { Some(world.carry_out(&step)) } else { None };
         self.writes += usize::from(reached && is_write);
         let lost = || Error::InDoubt { source: "lost".into() };
@@ -325,7 +326,7 @@ impl Request {
             (Fate::Abandoned { .. }, _) => return Ok(true),
             _ => Outcome::Failed(Error::unavailable("down")),
         };
-        match self.state.took(goal, &step, outcome, world.shared())? {
+        match self.state.took(goal, &step, outcome, world.shared(), now)? {
             Progress::Reached => {
                 self.at += 1;
                 Ok(false)
