@@ -99,7 +99,7 @@ impl Core {
                 renewed.map(Outcome::Touched)
             }
             Step::Create(id, record) => {
-                provider.create(id, record.clone(), now).await.map(Outcome::Created)
+                provider.create(id, (**record).clone(), now).await.map(Outcome::Created)
             }
             Step::Save(token, holder, changes) => {
                 provider.save(token, holder, changes, now).await.map(Outcome::Saved)
@@ -116,14 +116,14 @@ impl Core {
         &self,
         tokens: &[Token],
         now: Timestamp,
-    ) -> Result<SmallVec<[Option<Record>; 1]>, Error> {
+    ) -> Result<SmallVec<[Option<Box<Record>>; 1]>, Error> {
         if let [token] = tokens {
             return Ok(SmallVec::from_buf([self.load_one(token, now).await?]));
         }
         join_all(tokens.iter().map(|token| self.load_one(token, now))).await.into_iter().collect()
     }
 
-    async fn load_one(&self, token: &Token, now: Timestamp) -> Result<Option<Record>, Error> {
+    async fn load_one(&self, token: &Token, now: Timestamp) -> Result<Option<Box<Record>>, Error> {
         let shared = self.shared();
         match shared.provider.load(token, now).await {
             Err(Error::Unreadable { reason }) => {
@@ -131,7 +131,7 @@ impl Core {
                 Ok(None)
             }
             // A store that is careless about time is not believed.
-            loaded => Ok(loaded?.filter(|record| record.is_live(now))),
+            loaded => Ok(loaded?.filter(|record| record.is_live(now)).map(Box::new)),
         }
     }
 

@@ -89,9 +89,9 @@ pub(crate) enum Step {
     Load(SmallVec<[Token; 1]>),
     Touch(Token, Touch),
     /// Touch the session by a save, which writes its record anew.
-    Renew(Token, Touch, Verifier, Changes),
-    Create(SessionId, Record),
-    Save(Token, Verifier, Changes),
+    Renew(Token, Touch, Verifier, Box<Changes>),
+    Create(SessionId, Box<Record>),
+    Save(Token, Verifier, Box<Changes>),
     /// Load the record of this token, whoever holds it.
     Check(Token),
     /// Destroy the session of this key, of which no copy lives longer than until this instant.
@@ -101,11 +101,11 @@ pub(crate) enum Step {
 /// What the store said to a [`Step`].
 pub(crate) enum Outcome {
     /// In the order of the tokens.
-    Loaded(SmallVec<[Option<Record>; 1]>),
+    Loaded(SmallVec<[Option<Box<Record>>; 1]>),
     Touched(Option<Token>),
     Created(Option<Token>),
     Saved(Option<Token>),
-    Checked(Option<Record>),
+    Checked(Option<Box<Record>>),
     Ended,
     Failed(Error),
 }
@@ -173,7 +173,7 @@ pub(crate) struct State {
     /// When the store last confirmed that this client holds the session.
     verified: Timestamp,
     /// The record as the store is known to have it, without the changes.
-    record: Record,
+    record: Box<Record>,
     /// The id of a session that is not stored yet, once it was needed.
     fresh: Option<SessionId>,
     /// What is to be written: values, and with them a new secret or a login.
@@ -637,7 +637,7 @@ impl State {
     }
 
     /// Takes a record that this client holds. Pending changes stay on top of it.
-    fn become_loaded(&mut self, record: Record, settings: Settings, now: Timestamp) {
+    fn become_loaded(&mut self, record: Box<Record>, settings: Settings, now: Timestamp) {
         self.phase = Phase::Loaded;
         self.standing = Standing::Live;
         self.verified = now;
@@ -728,7 +728,7 @@ impl State {
         let mut changes = Changes::new().with_expiry(ExpiryChange::Extend(touch));
         changes.limits = shared.rules.limits;
         changes.seen.clone_from(&self.record.note);
-        Step::Renew(token, touch, self.record.holder, changes)
+        Step::Renew(token, touch, self.record.holder, Box::new(changes))
     }
 
     fn next_reload(&mut self) -> Result<Option<Step>, Error> {
@@ -840,7 +840,7 @@ impl State {
         let id = self.fresh_id(shared)?;
         let now = shared.clock.now();
         let holder = shared.verifier(&shared.provider.issue(id));
-        let mut record = Record::new(holder, now, now);
+        let mut record = Box::new(Record::new(holder, now, now));
         record.login = self.changes.login.clone().flatten();
         record.expires = self.lifetime(shared).touch(lifetime::start(&record), now).expires;
         record.values = self.record.values.clone();
@@ -856,7 +856,7 @@ impl State {
     }
 
     /// Returns what a save has to write.
-    fn changes_to_send(&self, goal: Goal<'_>, shared: &Shared) -> Changes {
+    fn changes_to_send(&self, goal: Goal<'_>, shared: &Shared) -> Box<Changes> {
         let mut changes = match goal {
             // Alone, so that it doesn't carry what the request may still take back; unless a new secret is
             // pending, which must not come after a value that it is to protect.
@@ -881,7 +881,7 @@ impl State {
             if is_set { ExpiryChange::Set(touch) } else { ExpiryChange::Extend(touch) };
         changes.limits = shared.rules.limits;
         changes.seen.clone_from(&self.record.note);
-        changes
+        Box::new(changes)
     }
 }
 
@@ -929,7 +929,7 @@ impl State {
     fn took_load(
         &mut self,
         tokens: &[Token],
-        mut records: SmallVec<[Option<Record>; 1]>,
+        mut records: SmallVec<[Option<Box<Record>>; 1]>,
         shared: &Shared,
         now: Timestamp,
     ) -> Result<(), Error> {
@@ -1080,7 +1080,7 @@ impl State {
         match outcome {
             Outcome::Created(token) => {
                 let token = token.unwrap_or_else(|| shared.provider.issue(*id));
-                self.took_new_record(token, record.clone(), shared, now);
+                self.took_new_record(token, Box::new(record.clone()), shared, now);
                 Ok(())
             }
             // Of a try before whose outcome is unknown, or of somebody else.
@@ -1109,7 +1109,13 @@ impl State {
         if repeat { Ok(()) } else { Err(error) }
     }
 
-    fn took_new_record(&mut self, token: Token, record: Record, shared: &Shared, now: Timestamp) {
+    fn took_new_record(
+        &mut self,
+        token: Token,
+        record: Box<Record>,
+        shared: &Shared,
+        now: Timestamp,
+    ) {
         shared.counters.created.add(1);
         match record.login {
             Some(_) => {
@@ -1123,7 +1129,7 @@ impl State {
     }
 
     /// Takes a record as the store has it by now. What differs from it is still to be written.
-    fn took_stored(&mut self, record: Record, now: Timestamp) {
+    fn took_stored(&mut self, record: Box<Record>, now: Timestamp) {
         (self.repeated, self.checking, self.fresh) = (false, false, None);
         self.collisions = 0;
         self.standing = Standing::Live;
@@ -1211,7 +1217,7 @@ impl State {
         } else if token.is_some() {
             self.token = token;
         }
-        let Record { used, expires, .. } = self.record;
+        let Record { used, expires, .. } = *self.record;
         (self.record.used, self.record.expires) = saved.expiry.apply(used, expires);
         if let Some(login) = &saved.login {
             if saved.secret.is_some() {
@@ -1236,7 +1242,7 @@ impl State {
     fn took_check(
         &mut self,
         goal: Goal<'_>,
-        record: Option<Record>,
+        record: Option<Box<Record>>,
         shared: &Shared,
         now: Timestamp,
     ) -> Result<Progress, Error> {
@@ -1281,7 +1287,7 @@ impl State {
                 return Err(Error::Conflict);
             }
             (_, record) if self.changes.login.is_some() => {
-                self.fork(record.as_ref(), shared, now);
+                self.fork(record.as_deref(), shared, now);
                 // The update has to be computed anew, from what the new session starts with.
                 if let Goal::Update(_) = goal {
                     return Err(Error::Conflict);
@@ -1375,8 +1381,8 @@ impl State {
 }
 
 /// A record of no session.
-fn blank(now: Timestamp) -> Record {
-    Record::new(Verifier::NOBODY, now, now)
+fn blank(now: Timestamp) -> Box<Record> {
+    Box::new(Record::new(Verifier::NOBODY, now, now))
 }
 
 impl std::fmt::Debug for State {

@@ -131,13 +131,17 @@ impl World {
         token.as_ref().and_then(|token| self.opens(token)).is_some_and(|r| r.login.is_some())
     }
 
+    fn read(&self, token: &Token) -> Option<Box<Record>> {
+        self.records.get(&token.key()).cloned().map(Box::new)
+    }
+
     fn carry_out(&mut self, step: &Step) -> Outcome {
         let now = self.shared().clock.now();
         match step {
-            Step::Load(tokens) => Outcome::Loaded(
-                tokens.iter().map(|token| self.records.get(&token.key()).cloned()).collect(),
-            ),
-            Step::Check(token) => Outcome::Checked(self.records.get(&token.key()).cloned()),
+            Step::Load(tokens) => {
+                Outcome::Loaded(tokens.iter().map(|token| self.read(token)).collect())
+            }
+            Step::Check(token) => Outcome::Checked(self.read(token)),
             Step::Touch(token, touch) | Step::Renew(token, touch, ..) => {
                 match self.records.get_mut(&token.key()) {
                     Some(record) => match record.touch(*touch, now) {
@@ -151,7 +155,7 @@ impl World {
                 Outcome::Failed(Error::Exists)
             }
             Step::Create(id, record) => {
-                self.insert(id.key(), record.clone());
+                self.insert(id.key(), (**record).clone());
                 Outcome::Created(None)
             }
             Step::Save(token, holder, changes) => {
