@@ -97,6 +97,7 @@ impl ManagerBuilder {
         provider.bind(&Binding::new(transport.name(), lifetime).with_urls(in_urls))?;
         let rules = Rules {
             lifetime,
+            remember: config.remember,
             touch_every: config.touch_every.unwrap_or(config.idle / 10),
             window: config.superseded_for,
             limits: config.limits,

@@ -69,6 +69,11 @@ pub struct Config {
     /// How long a session lives at all. Defaults to 12 hours.
     #[serde(with = "humantime_serde")]
     pub absolute: Duration,
+    /// How long a session lives whose visitor asked to be remembered
+    /// ([`LoadedSession::remember`](crate::LoadedSession::remember)), used or not, from the login, or from
+    /// the creation where nobody is logged in. Longer than `absolute`, as a rule. Defaults to 30 days.
+    #[serde(with = "humantime_serde")]
+    pub remember: Duration,
     /// How often expired sessions are collected, give or take a tenth. Defaults to 1 minute; zero
     /// leaves collection to others.
     #[serde(with = "humantime_serde")]
@@ -102,6 +107,7 @@ impl Default for Config {
             transport: TransportKind::default(),
             idle: Duration::from_secs(30 * 60),
             absolute: Duration::from_secs(12 * 60 * 60),
+            remember: Duration::from_secs(30 * 86_400),
             gc_every: Duration::from_secs(60),
             touch_every: None,
             superseded_for: Duration::from_secs(10),
@@ -140,6 +146,7 @@ impl fmt::Debug for Config {
             .field("transport", &self.transport)
             .field("idle", &self.idle)
             .field("absolute", &self.absolute)
+            .field("remember", &self.remember)
             .field("gc_every", &self.gc_every)
             .field("touch_every", &self.touch_every)
             .field("superseded_for", &self.superseded_for)

@@ -65,6 +65,8 @@ pub(crate) struct Shared {
 /// What the configuration says about every session.
 pub(crate) struct Rules {
     pub(crate) lifetime: Lifetime,
+    /// How long the session of a visitor lives who is to be remembered.
+    pub(crate) remember: Duration,
     pub(crate) touch_every: Duration,
     /// How long a client that sends a replaced id is taken for one that has the new id already.
     pub(crate) window: Duration,

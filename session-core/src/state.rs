@@ -16,7 +16,7 @@ use crate::presented::Presented;
 use crate::provider::{
     Changes, ExpiryChange, Login, NewSecret, Record, Token, Touch, Values, Verifier,
 };
-use crate::settings::Settings;
+use crate::settings::{OwnLifetime, Settings};
 use crate::transport::Carrier;
 use crate::{Error, Lifetime, Limits, SessionId, SessionKey, Timestamp, key, lifetime, value};
 
@@ -328,7 +328,7 @@ impl State {
     }
 
     pub(crate) fn lifetime(&self, shared: &Shared) -> Lifetime {
-        self.settings.lifetime.unwrap_or(shared.rules.lifetime)
+        self.settings.lifetime(&shared.rules)
     }
 
     /// Returns how long the session lives if it is not used again: by what the store knows, or by what
@@ -342,7 +342,11 @@ impl State {
     }
 
     pub(crate) fn is_persistent(&self, shared: &Shared) -> bool {
-        self.settings.persistent.unwrap_or(shared.rules.persistent)
+        self.settings.is_persistent(&shared.rules)
+    }
+
+    pub(crate) fn is_remembered(&self) -> bool {
+        self.settings.is_remembered()
     }
 
     fn has_changes(&self) -> bool {
@@ -493,19 +497,13 @@ impl State {
     }
 
     pub(crate) fn set_lifetime(&mut self, own: Lifetime, shared: &Shared) -> Result<(), Error> {
-        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        let pair = (millis(own.idle), millis(own.absolute));
-        let own = Lifetime {
-            idle: Duration::from_millis(pair.0),
-            absolute: Duration::from_millis(pair.1),
-        };
-        if own != self.lifetime(shared) {
-            let bytes = value::encode(key::LIFETIME, &pair, &shared.rules.limits)?;
-            self.put(key::LIFETIME, Some(bytes), shared)?;
-            self.settings.lifetime = Some(own);
-            self.reissue |= self.is_persistent(shared);
+        self.check_loaded()?;
+        let own = OwnLifetime::fixed(own);
+        let is_the_managers = own == OwnLifetime::fixed(shared.rules.lifetime);
+        if is_the_managers && self.settings.lifetime == OwnLifetime::Unset {
+            return Ok(());
         }
-        Ok(())
+        self.change_settings(Settings { lifetime: own, ..self.settings }, shared)
     }
 
     pub(crate) fn set_persistent(
@@ -513,12 +511,37 @@ impl State {
         persistent: bool,
         shared: &Shared,
     ) -> Result<(), Error> {
-        if persistent != self.is_persistent(shared) {
-            let bytes = value::encode(key::PERSISTENT, &persistent, &shared.rules.limits)?;
-            self.put(key::PERSISTENT, Some(bytes), shared)?;
-            self.settings.persistent = Some(persistent);
-            self.reissue = true;
+        self.check_loaded()?;
+        if self.settings.persistent.is_none() && persistent == self.is_persistent(shared) {
+            return Ok(());
         }
+        let persistent = Some(persistent);
+        self.change_settings(Settings { persistent, ..self.settings }, shared)
+    }
+
+    /// Remembers the visitor, whatever lifetime and persistence were set before, or undoes that.
+    pub(crate) fn remember(&mut self, on: bool, shared: &Shared) -> Result<(), Error> {
+        self.check_loaded()?;
+        let lifetime = match on {
+            true => OwnLifetime::Remembered,
+            false if self.is_remembered() => OwnLifetime::Unset,
+            false => return Ok(()),
+        };
+        self.change_settings(Settings { lifetime, persistent: None }, shared)
+    }
+
+    fn change_settings(&mut self, new: Settings, shared: &Shared) -> Result<(), Error> {
+        let limits = &shared.rules.limits;
+        let persistent =
+            new.persistent.map(|on| value::encode(key::PERSISTENT, &on, limits)).transpose()?;
+        // The lifetime first: where it is set there may be no room, while the other is deleted then.
+        self.put(key::LIFETIME, new.lifetime.encode(limits)?, shared)?;
+        self.put(key::PERSISTENT, persistent, shared)?;
+        let announced = |settings: &Settings| {
+            settings.is_persistent(&shared.rules).then(|| settings.lifetime(&shared.rules).absolute)
+        };
+        self.reissue |= announced(&new) != announced(&self.settings);
+        self.settings = new;
         Ok(())
     }
 
@@ -770,8 +793,7 @@ impl State {
 
     /// Returns the latest instant at which a copy of the record could be taken for a live one.
     fn last_instant(&self, record: &Record, shared: &Shared) -> Timestamp {
-        let settings = Settings::of(&record.values);
-        let lifetime = settings.lifetime.unwrap_or(shared.rules.lifetime);
+        let lifetime = Settings::of(&record.values).lifetime(&shared.rules);
         lifetime.deadline(lifetime::start(record)).max(record.expires)
     }
 
@@ -974,7 +996,7 @@ impl State {
         };
         let (token, record) = (&tokens[at], records.swap_remove(at));
         let Some(record) = record else { unreachable!("a live session has a record") };
-        let lifetime = settings.lifetime.unwrap_or(shared.rules.lifetime);
+        let lifetime = settings.lifetime(&shared.rules);
         let touch = lifetime.touch_due(&record, now, shared.rules.touch_every);
         let renewal =
             token.is_to_be_renewed().then_some(Touch { used: now, expires: record.expires });
@@ -1023,7 +1045,7 @@ impl State {
     fn judge(&self, token: &Token, record: &Record, shared: &Shared, now: Timestamp) -> Verdict {
         let key = token.key();
         let settings = Settings::of(&record.values);
-        if settings.lifetime.unwrap_or(shared.rules.lifetime).is_over(record, now) {
+        if settings.lifetime(&shared.rules).is_over(record, now) {
             shared.counters.expired.add(1);
             info!(session = %key, "session beyond its lifetime");
             return Verdict::Nobody;

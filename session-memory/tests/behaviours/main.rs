@@ -20,6 +20,7 @@ mod namespaces;
 mod pages;
 mod races;
 mod registry;
+mod remember;
 mod requests;
 mod secrecy;
 mod send_sync;

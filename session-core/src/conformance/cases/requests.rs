@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::conformance::sample::record;
+use crate::conformance::sample::{MILLI, record};
 use crate::conformance::site::{Reply, Site, Visitor, numbers};
 use crate::conformance::store::{Store, wait};
 use crate::conformance::{Harness, Task, interleave};
@@ -363,6 +363,44 @@ pub fn a_late_touch_undoes_no_shortened_lifetime(harness: &dyn Harness) {
             });
             let found = !site.values(&visitor).await.is_empty();
             assert_eq!(found, lives, "{time:?} later");
+        }
+    });
+}
+
+/// A visitor who is remembered finds the session after a month without use, less a moment, where the others'
+/// have ended; one who is remembered no longer doesn't.
+pub fn a_remembered_session_outlives_the_others(harness: &dyn Harness) {
+    let remember = crate::Config::default().remember;
+    let store = Store::open(harness);
+    let site = Site::over(harness.provider(), harness);
+    wait(harness, async {
+        let plain = site.enter(&[("a", 1)]).await;
+        let switched = async |visitor: Visitor, on| {
+            let reply = site.request(&visitor, async |session| session.remember(on)).await;
+            reply.expect("it is stored").reaches(visitor)
+        };
+        let remembered = switched(plain.clone(), true).await;
+        let forgotten = site.enter(&[("a", 1)]).await;
+        let forgotten = switched(switched(forgotten, true).await, false).await;
+        let other = site.enter(&[("a", 1)]).await;
+        let idle = crate::Config::default().idle;
+        for (time, lives) in [(idle, true), (remember - MILLI, true), (remember, false)] {
+            let clock = TestClock::at(store.after(time));
+            let site = Site::build(harness.another(), harness, |builder| {
+                builder.with_clock(Arc::new(clock))
+            });
+            let found = async |visitor: &Visitor| {
+                let mut found = None;
+                let page = site.page(visitor, async |session| {
+                    found = session.get::<u64>("a")?;
+                    Ok(())
+                });
+                page.await.expect("a page is served");
+                found.is_some()
+            };
+            assert_eq!(found(&remembered).await, lives, "{time:?} later");
+            assert!(!found(&forgotten).await, "one that is remembered no longer, {time:?} later");
+            assert!(!found(&other).await, "one that never was, {time:?} later");
         }
     });
 }

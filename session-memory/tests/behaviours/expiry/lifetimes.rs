@@ -257,6 +257,7 @@ fn settings_alone_store_and_announce_nothing() {
         let session = handle.load().await.unwrap();
         session.set_lifetime(Lifetime { idle: secs(10), absolute: secs(100) }).unwrap();
         session.set_persistent(true).unwrap();
+        session.remember(true).unwrap();
         session.label("a device").unwrap();
         session.regenerate().unwrap();
         session.save().await.unwrap();
