@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tracing::warn;
 
 use crate::collector::Collector;
 use crate::manager::{IdSource, Rules, Shared};
@@ -74,8 +75,11 @@ impl ManagerBuilder {
     /// [`Error::Config`] says what is wrong; [`Error::UnknownProvider`] lists the registered names.
     pub fn build(self) -> Result<Manager, Error> {
         let Self { config, provider, transport, clock, ids } = self;
+        config.validate_durations()?;
         let lifetime = config.lifetime();
-        lifetime.validate()?;
+        if config.remember < lifetime.absolute {
+            warn!("remember is shorter than absolute: sessions of remembered visitors end sooner");
+        }
         config.limits.validate()?;
         let transport = match transport {
             Some(transport) => transport,

@@ -447,7 +447,7 @@ impl LoadedSession {
     /// or from the session's creation where nobody is logged in.
     ///
     /// # Errors
-    /// [`Error::Config`] if one of them is shorter than a millisecond, [`Error::TooLarge`] if the session
+    /// [`Error::Config`] if one of them is shorter than a second, [`Error::TooLarge`] if the session
     /// has no room for it, [`Error::Finished`] if the values were released.
     pub fn set_lifetime(&self, lifetime: Lifetime) -> Result<(), Error> {
         lifetime.validate()?;

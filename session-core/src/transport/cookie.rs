@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Announcement, Carrier, Found, RequestHead, Transport};
 use crate::Error;
+use crate::lifetime::check_duration;
 
 /// Which cross-site requests carry the cookie (rfc6265bis, section 5.6.7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,8 +49,9 @@ pub struct CookieOptions {
     pub partitioned: bool,
     /// Whether sessions survive the browser's end unless they say otherwise. Defaults to false.
     pub persistent: bool,
-    /// How long a persistent cookie is kept; 400 days at most. Defaults to what is left of the
-    /// session's absolute lifetime.
+    /// How long a persistent cookie is kept; a second at least, and 400 days at most. Defaults to what is
+    /// left of the session's absolute lifetime, which is also how long the cookie of a
+    /// [remembered](crate::LoadedSession::remember) visitor is kept.
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Duration>,
 }
@@ -141,7 +143,8 @@ impl CookieTransport {
             }
             Announcement::Issue { text, max_age: None } => [name, "=", text, attributes].concat(),
             Announcement::Issue { text, max_age: Some(max_age) } => {
-                let seconds = max_age.min(MAX_AGE_LIMIT).as_secs();
+                // Rounded up: zero would remove the cookie of a session that is alive.
+                let seconds = max_age.min(MAX_AGE_LIMIT).as_millis().div_ceil(1000);
                 format!("{name}={text}{attributes}; Max-Age={seconds}")
             }
         };
@@ -230,6 +233,9 @@ fn validate(options: &CookieOptions) -> Result<(), Error> {
     let CookieOptions { name, path, domain, secure, http_only, same_site, partitioned, .. } =
         options;
     let refuse = |why: &str| Err(Error::config(format_args!("cookie {why}")));
+    if let Some(max_age) = options.max_age {
+        check_duration("cookie.max_age", max_age, "30d")?;
+    }
     if name.is_empty() || name.len() > 256 || !name.bytes().all(is_token) {
         return refuse("name must be 1 to 256 letters, digits or any of !#$%&'*+-.^_`|~");
     }

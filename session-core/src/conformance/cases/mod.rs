@@ -125,6 +125,7 @@ macro_rules! __conformance_cases {
         an_expired_record_is_gone_for_every_operation
         loading_never_writes
         an_expiry_beyond_all_calendars_is_kept
+        a_lifetime_of_any_length_holds
         a_touch_extends
         a_touch_never_shortens
         a_late_touch_changes_nothing [merges]
