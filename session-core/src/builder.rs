@@ -105,6 +105,7 @@ impl ManagerBuilder {
             touch_every: config.touch_every.unwrap_or(config.idle / 10),
             window: config.superseded_for,
             limits: config.limits,
+            fingerprint: transport.fingerprint(),
             persistent: transport.persistent(),
             namespace: config.namespace.into(),
         };

@@ -71,6 +71,8 @@ pub(crate) struct Rules {
     /// How long a client that sends a replaced id is taken for one that has the new id already.
     pub(crate) window: Duration,
     pub(crate) limits: Limits,
+    /// How the transport announces, as a fingerprint.
+    pub(crate) fingerprint: u32,
     /// Whether the client keeps its token when the browser ends, unless the session says otherwise.
     pub(crate) persistent: bool,
     /// What tells the ids of this application from those of others on the same store.

@@ -44,6 +44,10 @@ impl Transport for AutoTransport {
         self.cookie.max_age()
     }
 
+    fn fingerprint(&self) -> u32 {
+        self.cookie.fingerprint()
+    }
+
     fn persistent(&self) -> bool {
         self.cookie.persistent()
     }

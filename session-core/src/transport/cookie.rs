@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http::header::{CACHE_CONTROL, COOKIE, HeaderValue, SET_COOKIE, VARY};
 use serde::{Deserialize, Serialize};
 
-use super::{Announcement, Carrier, Found, RequestHead, Transport};
+use super::{Announcement, Carrier, Found, MAX_AGE_LIMIT, RequestHead, Transport, fingerprint};
 use crate::Error;
 use crate::lifetime::check_duration;
 
@@ -71,9 +71,6 @@ impl Default for CookieOptions {
         }
     }
 }
-
-/// The longest that browsers keep a cookie (rfc6265bis, section 5.5): 400 days.
-const MAX_AGE_LIMIT: Duration = Duration::from_secs(400 * 86_400);
 
 /// How many bytes of `Cookie` headers are searched. Beyond it a visitor is anonymous.
 const SCAN_LIMIT: usize = 64 * 1024;
@@ -200,6 +197,10 @@ impl Transport for CookieTransport {
 
     fn max_age(&self) -> Option<Duration> {
         self.options.max_age
+    }
+
+    fn fingerprint(&self) -> u32 {
+        fingerprint(0x811c_9dc5, self.attributes.as_bytes())
     }
 
     fn persistent(&self) -> bool {

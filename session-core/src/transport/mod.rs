@@ -125,6 +125,14 @@ impl Found<'_> {
     }
 }
 
+/// The longest that browsers keep a cookie (rfc6265bis, section 5.5): 400 days.
+pub(crate) const MAX_AGE_LIMIT: Duration = Duration::from_secs(400 * 86_400);
+
+/// Adds bytes to a fingerprint: FNV-1a, which is the same in every process and version.
+pub(crate) fn fingerprint(so_far: u32, bytes: &[u8]) -> u32 {
+    bytes.iter().fold(so_far, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
 /// What a response tells the client about its session.
 #[derive(Clone, Copy)]
 pub enum Announcement<'a> {
@@ -174,6 +182,13 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
     /// The configured lifetime of a persistent token at the client; `None` for the session's own.
     fn max_age(&self) -> Option<Duration> {
         None
+    }
+
+    /// A fingerprint of what is configured about an announcement beside the text and its lifetime, such as
+    /// a cookie's attributes. When it is another than a session was announced with, the session is announced
+    /// once more. The same in all processes of one configuration. Defaults to 0, for nothing.
+    fn fingerprint(&self) -> u32 {
+        0
     }
 
     /// Whether sessions are persistent at the client unless they say otherwise.

@@ -3,6 +3,7 @@
 //! Each module is about one part of the promise and begins by saying it. What a provider alone
 //! decides is in the conformance suite.
 
+mod announcing;
 mod cancellation;
 mod cookies;
 mod expiry;

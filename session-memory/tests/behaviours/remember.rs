@@ -124,11 +124,11 @@ fn a_configuration_that_changed_applies_to_sessions_that_exist() {
     let (shorter, longer) = (with(10), with(60));
     site.clock.advance(secs(10 * DAY - 1));
     let texts = visitors.each_ref().map(|visitor| visitor.cookie().unwrap());
-    assert_eq!(Visitor::with_cookie(&shorter, &texts[0]).get("n"), Some(1));
+    // A use by it tells the store.
     assert_eq!(Visitor::with_cookie(&longer, &texts[0]).get("n"), Some(1));
+    assert_eq!(Visitor::with_cookie(&shorter, &texts[0]).get("n"), Some(1));
     site.clock.advance(secs(1));
     assert_eq!(Visitor::with_cookie(&shorter, &texts[1]).get("n"), None);
-    // A use told the store.
     site.clock.advance(secs(50 * DAY - 1));
     assert_eq!(Visitor::with_cookie(&longer, &texts[0]).get("n"), Some(1));
     site.clock.advance(secs(1));
@@ -164,7 +164,8 @@ fn of_the_calls_that_set_a_lifetime_the_last_one_decides() {
     let visitor = site.visitor();
     visitor.set("n", 1);
     let short = Lifetime { idle: secs(60), absolute: secs(600) };
-    let calls: [(&dyn Fn(&LoadedSession), &str, u64); 6] = [
+    type Call<'c> = (&'c dyn Fn(&LoadedSession), &'c str, u64);
+    let calls: [Call<'_>; 6] = [
         (&|session| session.set_lifetime(short).unwrap(), PLAIN, 60),
         (&|session| session.remember(true).unwrap(), &*lasting(30 * DAY), 30 * DAY),
         (&|session| session.set_persistent(false).unwrap(), PLAIN, 30 * DAY),

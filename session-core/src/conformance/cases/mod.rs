@@ -186,6 +186,7 @@ macro_rules! __conformance_cases {
         a_taken_key_is_never_overwritten [notices_taken_keys]
         a_late_touch_undoes_no_shortened_lifetime [by_key stable_token]
         a_remembered_session_outlives_the_others
+        a_cookie_is_announced_again_in_each_third [checks_holder stable_token]
 
         a_visit_with_logins_ends_logged_in [merges checks_holder by_key revokes]
         a_visit_of_any_kind_ends_one_login_away [merges checks_holder by_key revokes]

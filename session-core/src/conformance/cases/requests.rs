@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use crate::conformance::sample::{MILLI, record};
+use crate::conformance::sample::{HOUR, MILLI, record};
 use crate::conformance::site::{Reply, Site, Visitor, numbers};
 use crate::conformance::store::{Store, wait};
 use crate::conformance::{Harness, Task, interleave};
 use crate::provider::{Record, Token};
-use crate::{Error, LoadedSession, SessionId, TestClock};
+use crate::transport::SameSite;
+use crate::{Config, Error, LoadedSession, SessionId, TestClock};
 
 fn seeds(harness: &dyn Harness) -> impl Iterator<Item = u64> {
     0..harness.rounds().div_ceil(4) as u64
@@ -402,5 +403,48 @@ pub fn a_remembered_session_outlives_the_others(harness: &dyn Harness) {
             assert!(!found(&forgotten).await, "one that is remembered no longer, {time:?} later");
             assert!(!found(&other).await, "one that never was, {time:?} later");
         }
+    });
+}
+
+/// A cookie with a Max-Age is announced again in each of its thirds, and once when its attributes are
+/// configured differently; not by a page that a login overtakes.
+pub fn a_cookie_is_announced_again_in_each_third(harness: &dyn Harness) {
+    const THIRD: std::time::Duration = HOUR;
+    let store = Store::open(harness);
+    let site_after = |time, same_site| {
+        let mut config = Config { gc_every: Default::default(), ..Config::default() };
+        (config.idle, config.absolute) = (24 * HOUR, 24 * HOUR);
+        config.cookie.same_site = same_site;
+        config.cookie.persistent = true;
+        config.cookie.max_age = Some(3 * THIRD);
+        let clock = Arc::new(TestClock::at(store.after(time)));
+        Site::build(harness.another(), harness, |builder| {
+            builder.with_config(config).with_clock(clock)
+        })
+    };
+    let is_told = async |site: &Site, visitor: &Visitor| {
+        let page = site.page(visitor, async |session| session.get::<u64>("a").map(drop)).await;
+        matches!(page.expect("a page is served"), Reply::Issued(told) if told == *visitor)
+    };
+    wait(harness, async {
+        let (lax, strict) = (SameSite::Lax, SameSite::Strict);
+        let first = site_after(THIRD / 2, lax);
+        let visitor = site_after(THIRD / 4, lax).enter(&[("a", 1)]).await;
+        assert!(!is_told(&first, &visitor).await, "in the first third");
+        for (time, same_site) in [(2 * THIRD, lax), (3 * THIRD, lax), (3 * THIRD, strict)] {
+            let site = site_after(time, same_site);
+            assert!(is_told(&site, &visitor).await, "after {time:?}, {same_site:?}");
+            assert!(!is_told(&site, &visitor).await, "twice after {time:?}, {same_site:?}");
+        }
+        let site = site_after(4 * THIRD + THIRD / 2, strict);
+        let mut login = None;
+        let page = site.page(&visitor, async |_| {
+            login = Some(site.request(&visitor, async |session| session.log_in("ada")).await?);
+            Ok(())
+        });
+        let told = page.await.expect("a page is served");
+        assert!(matches!(told, Reply::Nothing), "a page that a login overtook: {told:?}");
+        let Some(Reply::Issued(visitor)) = login else { panic!("a login: {login:?}") };
+        assert!(!is_told(&site, &visitor).await, "the login told it");
     });
 }
