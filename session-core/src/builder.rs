@@ -98,7 +98,8 @@ impl ManagerBuilder {
         };
         let carriers = [None, Some(Carrier::Cookie), Some(Carrier::Url), Some(Carrier::Header)];
         let in_urls = carriers.into_iter().any(|carrier| transport.uses_url(carrier));
-        provider.bind(&Binding::new(transport.name(), lifetime).with_urls(in_urls))?;
+        let binding = Binding::new(transport.name(), lifetime).with_also(transport.also());
+        provider.bind(&binding.with_urls(in_urls))?;
         let rules = Rules {
             lifetime,
             remember: config.remember,

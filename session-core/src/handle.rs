@@ -99,8 +99,7 @@ impl<'m> SessionHandle<'m> {
 
     /// The URL to go on with, if it turns out that the session is there.
     fn redirection(&self) -> Option<String> {
-        let can_be = |visit: &&Box<Visit>| self.navigation && visit.can_be_redirected();
-        let visit = self.visit.as_ref().filter(can_be)?;
+        let visit = self.visit.as_deref().filter(|visit| visit.is_safe() && self.navigation)?;
         let transport = &self.shared().transport;
         if !transport.leaves_urls(self.carrier()) {
             return None;
@@ -165,6 +164,7 @@ impl<'m> SessionHandle<'m> {
                     })?,
                     Directive::Clear => transport.announce(Announcement::Remove, headers)?,
                 }
+                transport.remove_old(self.presented.old_names(), headers);
             }
             state.announced();
         }

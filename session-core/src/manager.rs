@@ -126,6 +126,12 @@ impl Manager {
         self.0.transport.name()
     }
 
+    /// The same, with the names that clients knew the session by before.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.name()).chain(self.0.transport.also().iter().map(String::as_str))
+    }
+
     /// The provider's registered name; `custom` for one that was handed over.
     pub fn provider_name(&self) -> &str {
         &self.0.provider_name

@@ -1427,10 +1427,14 @@ impl State {
         fingerprint(fingerprint(attributes, &whole.to_be_bytes()), &third.to_be_bytes())
     }
 
-    /// Returns the fingerprint to store, if the client has to be told something new.
+    /// Returns the fingerprint to store, if the client has to be told something new, or under a new name.
     fn new_fingerprint(&self, shared: &Shared) -> Option<u32> {
         let new = self.fingerprint(self.start(), shared);
-        (new != self.record.cookie).then_some(new)
+        let is_held =
+            |held: &&Token| self.token.as_ref().is_some_and(|token| held.has_text_of(token));
+        let is_old =
+            self.carried.as_ref().filter(is_held).is_some_and(|held| self.presented.is_old(held));
+        (new != self.record.cookie || is_old).then_some(new)
     }
 
     /// Whether to tell the client its token again at the end of the request.

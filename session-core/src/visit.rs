@@ -1,7 +1,7 @@
 //! What a session in URLs has to know of its request.
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 
 use crate::transport::{RequestHead, UrlTransport};
 
@@ -30,8 +30,8 @@ impl Visit {
         urls.without_id(self.page())
     }
 
-    /// Whether a browser that shows the response as a page can be sent elsewhere instead.
-    pub(crate) fn can_be_redirected(&self) -> bool {
+    /// Whether the browser can be sent elsewhere instead, if it shows the response as a page.
+    pub(crate) fn is_safe(&self) -> bool {
         self.safe
     }
 }
@@ -40,6 +40,12 @@ impl Visit {
 /// same time. Clients that don't say so ask for one thing at a time, as a rule. They are old browsers, all
 /// browsers over plain HTTP (Fetch Metadata, section 2), and programs.
 pub(crate) fn is_navigation(headers: &HeaderMap) -> bool {
-    let is = |name: &str, wanted: &str| headers.get(name).is_none_or(|value| value == wanted);
-    is("sec-fetch-dest", "document") && is("sec-fetch-mode", "navigate")
+    static MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+    static DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+    match headers.get(&MODE) {
+        None => true,
+        Some(mode) => {
+            mode == "navigate" && headers.get(&DEST).is_none_or(|dest| dest == "document")
+        }
+    }
 }

@@ -22,6 +22,7 @@ mod pages;
 mod races;
 mod registry;
 mod remember;
+mod renamed;
 mod requests;
 mod secrecy;
 mod send_sync;
