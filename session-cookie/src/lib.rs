@@ -63,8 +63,8 @@
 //!   is a configuration error; the others are [`Unsupported`](session_core::Error::Unsupported).
 //!
 //! Each seal is made for one manager's name. In a program with several managers each opens a
-//! provider of its own; a cookie that is moved to another name doesn't open. The namespace of the
-//! configuration has no effect.
+//! provider of its own; a cookie that is moved to another name doesn't open, unless `cookie.also` has the
+//! name that it was sealed for. The namespace of the configuration has no effect.
 //!
 //! # `signed+NAME`: no made-up ids
 //! The keys sign each id for the name of the cookie, header or argument, so that an id that this
@@ -112,6 +112,7 @@ mod config;
 mod encrypted;
 mod format;
 mod key;
+mod names;
 mod provider;
 mod revocation;
 mod ring;

@@ -10,6 +10,7 @@ use session_core::{Error, Secret, SessionId, SessionKey, Timestamp};
 use tracing::info;
 
 use crate::key::fill_random;
+use crate::names::Names;
 use crate::revocation::Revocations;
 use crate::seal::{LONGEST_NAME, SPARE, Sealer};
 use crate::{CookieConfig, Mode, format};
@@ -28,15 +29,15 @@ pub struct CookieProvider {
 /// What the manager said of itself.
 #[derive(Debug)]
 struct Bound {
-    name: Box<str>,
+    names: Names,
     absolute: Duration,
 }
 
 /// What a token of this provider has as its note: the session that its text holds.
 struct Sealed {
     record: Record,
-    /// Whether the ring's first key sealed it.
-    by_first: bool,
+    /// Whether it was sealed as it would be now: by the ring's first key, for the current name.
+    is_current: bool,
 }
 
 /// The random bytes of a new secret. It opens nothing, as the seal does that: it tells the ids that one
@@ -59,13 +60,13 @@ impl CookieProvider {
         self.sealer.mode
     }
 
-    fn name(&self) -> &str {
-        self.bound.get().map_or("", |bound| &bound.name)
+    fn names(&self) -> Option<&Names> {
+        self.bound.get().map(|bound| &bound.names)
     }
 
     fn seal(&self, id: &SessionId, record: Record, spare: usize) -> Result<Token, Error> {
-        let text = self.sealer.seal(self.name(), id, &record, spare)?;
-        Ok(Token::with_note(*id, text, Sealed { record, by_first: true }))
+        let text = self.sealer.seal(Names::current(self.names()), id, &record, spare)?;
+        Ok(Token::with_note(*id, text, Sealed { record, is_current: true }))
     }
 
     /// Seals what became of a token's session. Returns `None` if it is as it was.
@@ -76,7 +77,7 @@ impl CookieProvider {
         record: &Record,
         spare: usize,
     ) -> Result<Option<Token>, Error> {
-        if *record == sealed.record && sealed.by_first {
+        if *record == sealed.record && sealed.is_current {
             return Ok(None);
         }
         self.seal(id, record.clone(), spare).map(Some)
@@ -97,10 +98,14 @@ fn live(token: &Token, now: Timestamp) -> Option<&Sealed> {
 
 impl Provider for CookieProvider {
     fn token(&self, text: &[u8]) -> Option<Token> {
-        let opened = self.sealer.open(self.name(), text)?;
-        let sealed = Sealed { record: opened.record, by_first: opened.by_first };
+        let (opened, is_current) = Names::each(self.names()).find_map(|(name, is_current)| {
+            let opened = self.sealer.open(name, text)?;
+            let is_current = is_current && opened.by_first;
+            Some((opened, is_current))
+        })?;
+        let sealed = Sealed { record: opened.record, is_current };
         let token = Token::with_note(opened.id, str::from_utf8(text).ok()?, sealed);
-        Some(if opened.by_first { token } else { token.to_be_renewed() })
+        Some(if is_current { token } else { token.to_be_renewed() })
     }
 
     fn new_id(&self) -> Result<SessionId, Error> {
@@ -126,7 +131,9 @@ impl Provider for CookieProvider {
                 "sealed sessions don't travel in URLs: choose the transport cookie or header",
             ));
         }
-        if binding.name.len() > LONGEST_NAME {
+        let mut names =
+            std::iter::once(binding.name).chain(binding.also.iter().map(String::as_str));
+        if names.any(|name| name.len() > LONGEST_NAME) {
             return Err(Error::config(format_args!(
                 "the session's name is longer than {LONGEST_NAME} bytes"
             )));
@@ -137,12 +144,12 @@ impl Provider for CookieProvider {
                     "sealed sessions without revocations: a copied cookie works until it expires"
                 );
             }
-            Bound { name: binding.name.into(), absolute: binding.lifetime.absolute }
+            Bound { names: Names::of(binding), absolute: binding.lifetime.absolute }
         });
-        if *bound.name != *binding.name {
+        if bound.names != Names::of(binding) {
             return Err(Error::config(format_args!(
                 "this provider seals sessions for the name {:?} already; open another one for {:?}",
-                bound.name, binding.name
+                bound.names.current, binding.name
             )));
         }
         Ok(())

@@ -14,6 +14,7 @@ use session_core::{Error, Secret, SessionId, SessionKey, Timestamp};
 
 use crate::KeyRing;
 use crate::key::{Authenticator, Key};
+use crate::names::Names;
 
 /// Signs the ids of a provider that stores at the server: a made-up id is refused without asking
 /// the store.
@@ -25,7 +26,7 @@ use crate::key::{Authenticator, Key};
 pub struct SignedProvider<P> {
     inner: P,
     ring: KeyRing,
-    name: OnceCell<Box<str>>,
+    names: OnceCell<Names>,
 }
 
 const VERSION: u8 = 1;
@@ -36,11 +37,10 @@ const TEXT: usize = 67;
 impl<P: Provider> SignedProvider<P> {
     /// Signs this provider's ids.
     pub fn new(inner: P, keys: KeyRing) -> Self {
-        Self { inner, ring: keys, name: OnceCell::new() }
+        Self { inner, ring: keys, names: OnceCell::new() }
     }
 
-    fn signature(&self, key: &Key, id: &SessionId) -> Authenticator {
-        let name = self.name.get().map_or("", |name| name);
+    fn signature(key: &Key, name: &str, id: &SessionId) -> Authenticator {
         key.id_mac
             .clone()
             .chain_update([VERSION])
@@ -52,14 +52,15 @@ impl<P: Provider> SignedProvider<P> {
 
     fn sign(&self, id: &SessionId) -> Token {
         let key = self.ring.first();
-        let tag = self.signature(key, id).finalize().into_bytes();
+        let name = Names::current(self.names.get());
+        let tag = Self::signature(key, name, id).finalize().into_bytes();
         let head = [VERSION, key.id[0]];
         let bytes = [&head, &id.key().as_bytes()[..], id.secret().as_bytes(), &tag[..TAG]].concat();
         Token::with_text(*id, BASE64_URL_SAFE_NO_PAD.encode(bytes))
     }
 
     /// Returns what the client is to carry after an operation without a new secret: a new signature of
-    /// the same id where the one that it carries was made by an old key.
+    /// the same id where the one that it carries was made by an old key, or for an old name.
     fn renewed(&self, carried: &Token) -> Option<Token> {
         carried.is_to_be_renewed().then(|| self.sign(carried.id()))
     }
@@ -73,10 +74,16 @@ impl<P: Provider> Provider for SignedProvider<P> {
         let (id, tag) = rest.split_first_chunk::<ID>()?;
         let id = SessionId::from_bytes(*id);
         // In constant time.
-        let signs = |key: &Key| self.signature(key, &id).verify_truncated_left(tag).is_ok();
-        let key = self.ring.with_short_id(key_id).find(|key| version == VERSION && signs(key))?;
+        let signs = |key: &Key, name: &str| {
+            Self::signature(key, name, &id).verify_truncated_left(tag).is_ok()
+        };
+        let is_current = Names::each(self.names.get()).find_map(|(name, is_current)| {
+            let mut keys = self.ring.with_short_id(key_id);
+            let key = keys.find(|key| version == VERSION && signs(key, name))?;
+            Some(is_current && key.id == self.ring.first().id)
+        })?;
         let token = Token::with_text(id, str::from_utf8(text).ok()?);
-        Some(if key.id == self.ring.first().id { token } else { token.to_be_renewed() })
+        Some(if is_current { token } else { token.to_be_renewed() })
     }
 
     fn new_id(&self) -> Result<SessionId, Error> {
@@ -100,11 +107,11 @@ impl<P: Provider> Provider for SignedProvider<P> {
     }
 
     fn bind(&self, binding: &Binding<'_>) -> Result<(), Error> {
-        let name = self.name.get_or_init(|| binding.name.into());
-        if **name != *binding.name {
+        let names = self.names.get_or_init(|| Names::of(binding));
+        if *names != Names::of(binding) {
             return Err(Error::config(format_args!(
-                "this provider signs ids for the name {name:?} already; open another one for {:?}",
-                binding.name
+                "this provider signs ids for the name {:?} already; open another one for {:?}",
+                names.current, binding.name
             )));
         }
         self.inner.bind(binding)

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tracing::warn;
 
 use crate::collector::Collector;
 use crate::manager::{IdSource, Rules, Shared};
@@ -74,8 +75,11 @@ impl ManagerBuilder {
     /// [`Error::Config`] says what is wrong; [`Error::UnknownProvider`] lists the registered names.
     pub fn build(self) -> Result<Manager, Error> {
         let Self { config, provider, transport, clock, ids } = self;
+        config.validate_durations()?;
         let lifetime = config.lifetime();
-        lifetime.validate()?;
+        if config.remember < lifetime.absolute {
+            warn!("remember is shorter than absolute: sessions of remembered visitors end sooner");
+        }
         config.limits.validate()?;
         let transport = match transport {
             Some(transport) => transport,
@@ -94,12 +98,15 @@ impl ManagerBuilder {
         };
         let carriers = [None, Some(Carrier::Cookie), Some(Carrier::Url), Some(Carrier::Header)];
         let in_urls = carriers.into_iter().any(|carrier| transport.uses_url(carrier));
-        provider.bind(&Binding::new(transport.name(), lifetime).with_urls(in_urls))?;
+        let binding = Binding::new(transport.name(), lifetime).with_also(transport.also());
+        provider.bind(&binding.with_urls(in_urls))?;
         let rules = Rules {
             lifetime,
+            remember: config.remember,
             touch_every: config.touch_every.unwrap_or(config.idle / 10),
             window: config.superseded_for,
             limits: config.limits,
+            fingerprint: transport.fingerprint(),
             persistent: transport.persistent(),
             namespace: config.namespace.into(),
         };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lifetime::check_duration;
 use crate::provider::with_options;
 use crate::transport::{CookieOptions, HeaderOptions, UrlOptions};
 use crate::{Error, Lifetime, Limits};
@@ -63,12 +64,18 @@ pub struct Config {
     pub namespace: String,
     /// How ids travel. Defaults to `cookie`.
     pub transport: TransportKind,
-    /// How long a session lives without use. Defaults to 30 minutes.
+    /// How long a session lives without use; a second at least. Defaults to 30 minutes.
     #[serde(with = "humantime_serde")]
     pub idle: Duration,
-    /// How long a session lives at all. Defaults to 12 hours.
+    /// How long a session lives at all; a second at least. Defaults to 12 hours.
     #[serde(with = "humantime_serde")]
     pub absolute: Duration,
+    /// How long a session lives whose visitor asked to be remembered
+    /// ([`LoadedSession::remember`](crate::LoadedSession::remember)), used or not, from the login, or from
+    /// the creation where nobody is logged in. A second at least, and longer than `absolute`, as a rule.
+    /// Defaults to 30 days.
+    #[serde(with = "humantime_serde")]
+    pub remember: Duration,
     /// How often expired sessions are collected, give or take a tenth. Defaults to 1 minute; zero
     /// leaves collection to others.
     #[serde(with = "humantime_serde")]
@@ -79,7 +86,8 @@ pub struct Config {
     pub touch_every: Option<Duration>,
     /// For how long after a session got a new id a request with the old one is taken for a late one of
     /// the same client: it sees and stores nothing, and gets no cookie, so that the client keeps the new
-    /// id. Later it is a stranger's. Servers' clocks must agree to well under it. Defaults to 10 seconds.
+    /// id. Later it is a stranger's. Servers' clocks must agree to well under it. A second at least, or zero
+    /// to recognise no late request. Defaults to 10 seconds.
     #[serde(with = "humantime_serde")]
     pub superseded_for: Duration,
     /// The cookie of the transports `cookie` and `auto`.
@@ -102,6 +110,7 @@ impl Default for Config {
             transport: TransportKind::default(),
             idle: Duration::from_secs(30 * 60),
             absolute: Duration::from_secs(12 * 60 * 60),
+            remember: Duration::from_secs(30 * 86_400),
             gc_every: Duration::from_secs(60),
             touch_every: None,
             superseded_for: Duration::from_secs(10),
@@ -117,6 +126,19 @@ impl Config {
     /// The default lifetime of sessions.
     pub fn lifetime(&self) -> Lifetime {
         Lifetime { idle: self.idle, absolute: self.absolute }
+    }
+
+    /// Checks the durations.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the one that is too short.
+    pub(crate) fn validate_durations(&self) -> Result<(), Error> {
+        self.lifetime().validate()?;
+        check_duration("remember", self.remember, "30d")?;
+        if !self.superseded_for.is_zero() {
+            check_duration("superseded_for", self.superseded_for, "10s")?;
+        }
+        Ok(())
     }
 
     /// The source string with all that is for the provider.
@@ -140,6 +162,7 @@ impl fmt::Debug for Config {
             .field("transport", &self.transport)
             .field("idle", &self.idle)
             .field("absolute", &self.absolute)
+            .field("remember", &self.remember)
             .field("gc_every", &self.gc_every)
             .field("touch_every", &self.touch_every)
             .field("superseded_for", &self.superseded_for)

@@ -13,7 +13,7 @@ use crate::presented::Presented;
 use crate::provider::Token;
 use crate::state::{Directive, State};
 use crate::transport::{Announcement, Carrier, RequestHead};
-use crate::visit::Visit;
+use crate::visit::{Visit, is_navigation};
 use crate::{Error, LoadedSession};
 
 /// A request's session, loaded or not: what [`Manager::start`](crate::Manager::start) returns.
@@ -25,6 +25,8 @@ pub struct SessionHandle<'m> {
     presented: Presented,
     /// The request's method is safe (RFC 9110, section 9.2.1), and it asks for no upgrade.
     safe: bool,
+    /// A browser shows the response as a page in a tab.
+    navigation: bool,
     /// The request, if the transport uses URLs.
     visit: Option<Box<Visit>>,
     /// Made by the first load, so that a handle without one is made and dropped for next to nothing.
@@ -38,6 +40,7 @@ impl<'m> SessionHandle<'m> {
         Self {
             presented: Presented::new(&shared.transport.find(request)),
             safe: request.method.is_safe() && !request.headers.contains_key(UPGRADE),
+            navigation: is_navigation(request.headers),
             visit: shared.in_urls.then(|| Box::new(Visit::of(request))),
             manager,
             session: OnceCell::new(),
@@ -62,7 +65,7 @@ impl<'m> SessionHandle<'m> {
     pub async fn load(&self) -> Result<LoadedSession, Error> {
         let session = self.session.get_or_init(|| {
             let leaving = self.leaves_urls();
-            let state = State::new(self.presented.clone(), self.safe, leaving);
+            let state = State::new(self.presented.clone(), self.safe, self.navigation, leaving);
             LoadedSession::new(Core::new(self.manager.to_owned(), state))
         });
         session.core().load().await?;
@@ -71,8 +74,7 @@ impl<'m> SessionHandle<'m> {
 
     /// Whether a session that is still in URLs leaves them with this request.
     fn leaves_urls(&self) -> bool {
-        self.visit.as_ref().is_some_and(|visit| visit.is_navigation())
-            && self.shared().transport.leaves_urls(self.carrier())
+        self.navigation && self.shared().transport.leaves_urls(self.carrier())
     }
 
     /// Where to send a browser that returned the cookie, but still has an id in its URL: the same
@@ -97,7 +99,7 @@ impl<'m> SessionHandle<'m> {
 
     /// The URL to go on with, if it turns out that the session is there.
     fn redirection(&self) -> Option<String> {
-        let visit = self.visit.as_ref().filter(|visit| visit.can_be_redirected())?;
+        let visit = self.visit.as_deref().filter(|visit| visit.is_safe() && self.navigation)?;
         let transport = &self.shared().transport;
         if !transport.leaves_urls(self.carrier()) {
             return None;
@@ -162,6 +164,7 @@ impl<'m> SessionHandle<'m> {
                     })?,
                     Directive::Clear => transport.announce(Announcement::Remove, headers)?,
                 }
+                transport.remove_old(self.presented.old_names(), headers);
             }
             state.announced();
         }

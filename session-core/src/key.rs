@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-/// The lifetime that a handler gave the session.
+/// The lifetime that a handler gave the session, or that the visitor is remembered.
 pub(crate) const LIFETIME: &str = "\0lifetime";
 /// Whether the cookie is persistent, where that differs from the transport's default.
 pub(crate) const PERSISTENT: &str = "\0persistent";

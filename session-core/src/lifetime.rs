@@ -22,17 +22,14 @@ pub struct Lifetime {
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 impl Lifetime {
-    /// Checks that both are at least a millisecond.
+    /// Checks that both are at least a second. There is no upper limit: what lies beyond the last instant
+    /// that a store can name never comes.
     ///
     /// # Errors
     /// [`Error::Config`] names the one that is shorter.
     pub fn validate(&self) -> Result<(), Error> {
-        for (name, value) in [("idle", self.idle), ("absolute", self.absolute)] {
-            if value < Duration::from_millis(1) {
-                return Err(Error::config(format_args!("{name} must be at least a millisecond")));
-            }
-        }
-        Ok(())
+        check_duration("idle", self.idle, "30m")?;
+        check_duration("absolute", self.absolute, "12h")
     }
 
     /// Returns the end of the absolute lifetime that began at `start`.
@@ -73,6 +70,20 @@ impl Lifetime {
         let moved = now.since(record.used).max(touch.expires.since(record.expires));
         (now > record.used && moved >= every.min(self.idle / 4)).then_some(touch)
     }
+}
+
+/// Checks that a configured duration is at least a second: stores and cookies may keep whole seconds, of
+/// which less is nothing.
+///
+/// # Errors
+/// [`Error::Config`] names the key, and a value to write in place of this one.
+pub(crate) fn check_duration(key: &str, value: Duration, instead: &str) -> Result<(), Error> {
+    if value < Duration::from_secs(1) {
+        return Err(Error::config(format_args!(
+            "{key} is less than a second; write, for instance, {key} = \"{instead}\""
+        )));
+    }
+    Ok(())
 }
 
 /// Returns the instant from which the absolute lifetime counts.

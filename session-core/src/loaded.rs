@@ -406,6 +406,38 @@ impl LoadedSession {
         self.0.state().remaining(shared, shared.clock.now())
     }
 
+    /// Remembers the visitor, or no longer: what a login form's "remember me" asks for.
+    ///
+    /// The cookie is kept when the browser ends, and the session lives for as long as the configuration's
+    /// `remember` says (30 days by default), used or not, from the login, or from the session's creation
+    /// where nobody is logged in. It is the configuration's duration at each request, so a changed one
+    /// applies to sessions that exist. With `false` the session lives, and the cookie is kept, as the
+    /// configuration says for all.
+    ///
+    /// It takes the place of a lifetime and persistence that were [set](Self::set_lifetime) before; of these
+    /// calls the last one decides. A new id and a login as the same owner leave it; a login as another owner
+    /// ends what was stored before it. On a new session that stays empty nothing is stored or announced.
+    ///
+    /// ```
+    /// # fn handler(session: &session_core::LoadedSession, ticked: bool) -> Result<(), session_core::Error> {
+    /// session.log_in("ada")?;
+    /// session.remember(ticked)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if the session has no room for it, [`Error::HeadSent`] on a new session after the
+    /// response's head, [`Error::Finished`] if the values were released.
+    pub fn remember(&self, on: bool) -> Result<(), Error> {
+        self.0.state().remember(on, self.0.shared())
+    }
+
+    /// Whether the visitor is [remembered](Self::remember).
+    pub fn is_remembered(&self) -> bool {
+        self.0.state().is_remembered()
+    }
+
     /// Returns the session's lifetime: its own, or the manager's.
     pub fn lifetime(&self) -> Lifetime {
         self.0.state().lifetime(self.0.shared())
@@ -415,14 +447,14 @@ impl LoadedSession {
     /// or from the session's creation where nobody is logged in.
     ///
     /// # Errors
-    /// [`Error::Config`] if one of them is shorter than a millisecond, [`Error::TooLarge`] if the session
+    /// [`Error::Config`] if one of them is shorter than a second, [`Error::TooLarge`] if the session
     /// has no room for it, [`Error::Finished`] if the values were released.
     pub fn set_lifetime(&self, lifetime: Lifetime) -> Result<(), Error> {
         lifetime.validate()?;
         self.0.state().set_lifetime(lifetime, self.0.shared())
     }
 
-    /// Whether the client keeps the token when the browser ends ("remember me").
+    /// Whether the client keeps the token when the browser ends.
     pub fn is_persistent(&self) -> bool {
         self.0.state().is_persistent(self.0.shared())
     }

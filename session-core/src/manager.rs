@@ -65,10 +65,14 @@ pub(crate) struct Shared {
 /// What the configuration says about every session.
 pub(crate) struct Rules {
     pub(crate) lifetime: Lifetime,
+    /// How long the session of a visitor lives who is to be remembered.
+    pub(crate) remember: Duration,
     pub(crate) touch_every: Duration,
     /// How long a client that sends a replaced id is taken for one that has the new id already.
     pub(crate) window: Duration,
     pub(crate) limits: Limits,
+    /// How the transport announces, as a fingerprint.
+    pub(crate) fingerprint: u32,
     /// Whether the client keeps its token when the browser ends, unless the session says otherwise.
     pub(crate) persistent: bool,
     /// What tells the ids of this application from those of others on the same store.
@@ -120,6 +124,12 @@ impl Manager {
     /// The name that clients know the session by: the cookie's, the query argument's...
     pub fn name(&self) -> &str {
         self.0.transport.name()
+    }
+
+    /// The same, with the names that clients knew the session by before.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.name()).chain(self.0.transport.also().iter().map(String::as_str))
     }
 
     /// The provider's registered name; `custom` for one that was handed over.

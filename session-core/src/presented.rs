@@ -6,10 +6,7 @@ use tracing::{debug, warn};
 use crate::SessionId;
 use crate::manager::Shared;
 use crate::provider::Token;
-use crate::transport::{Carrier, Found};
-
-/// How many different texts are looked up, of those that a client sent under our name.
-const LOOKED_UP: usize = 4;
+use crate::transport::{Carrier, Found, LOOKED_UP, OldNames};
 
 /// The longest text that may be a token. Cookies end at 4,096 bytes.
 const LONGEST: usize = 8192;
@@ -19,6 +16,9 @@ const LONGEST: usize = 8192;
 pub(crate) struct Presented {
     carrier: Option<Carrier>,
     texts: SmallVec<[Text; 1]>,
+    /// How many of the texts, from the first one on, came only under old names.
+    old_texts: u8,
+    old_names: OldNames,
 }
 
 /// One text.
@@ -46,15 +46,24 @@ impl Text {
 impl Presented {
     #[inline]
     pub(crate) fn new(found: &Found<'_>) -> Self {
-        // Browsers send cookies of longer paths first (RFC 6265, section 5.4): ours is among the last.
         let skipped = found.texts().len().saturating_sub(LOOKED_UP);
-        if skipped > 0 {
-            warn!(skipped, "a client sent more ids than are looked up; the last ones are");
+        let missed = skipped + found.skipped();
+        if missed > 0 {
+            warn!(skipped = missed, "a client sent more ids than are looked up; the last ones are");
         }
         let texts = &found.texts()[skipped..];
-        let fits = |text: &&std::borrow::Cow<'_, [u8]>| text.len() <= LONGEST;
-        let texts = texts.iter().filter(fits).map(|text| Text::of(text)).collect();
-        Self { carrier: found.carrier(), texts }
+        let old_texts = found.old_texts().saturating_sub(skipped);
+        let mut presented = Self {
+            carrier: found.carrier(),
+            texts: SmallVec::new(),
+            old_texts: 0,
+            old_names: found.old_names(),
+        };
+        for (at, text) in texts.iter().enumerate().filter(|(_, text)| text.len() <= LONGEST) {
+            presented.texts.push(Text::of(text));
+            presented.old_texts += u8::from(at < old_texts);
+        }
+        presented
     }
 
     /// What carried it, well formed or not; `None` if the client presented nothing.
@@ -65,6 +74,17 @@ impl Presented {
     /// Reads the well-formed tokens, in the order of the request.
     pub(crate) fn tokens(&self, shared: &Shared) -> SmallVec<[Token; 1]> {
         self.texts.iter().filter_map(|text| shared.provider.token(text.as_bytes())).collect()
+    }
+
+    /// The old names under which the client presented something.
+    pub(crate) fn old_names(&self) -> OldNames {
+        self.old_names
+    }
+
+    /// Whether this token came only under old names.
+    pub(crate) fn is_old(&self, token: &Token) -> bool {
+        let old = &self.texts[..usize::from(self.old_texts)];
+        old.iter().any(|text| token.with_client_text(|own| own.as_bytes() == text.as_bytes()))
     }
 
     /// Reads the token, if the client presented exactly one.

@@ -57,7 +57,7 @@ impl<S> SessionService<S> {
     /// If two have the same name: one would read and overwrite the other's ids.
     pub fn with_managers(managers: impl IntoIterator<Item = Manager>, inner: S) -> Self {
         let managers: Arc<[Manager]> = managers.into_iter().collect();
-        let mut names: Vec<&str> = managers.iter().map(Manager::name).collect();
+        let mut names: Vec<&str> = managers.iter().flat_map(Manager::names).collect();
         names.sort_unstable();
         for pair in names.windows(2) {
             assert!(pair[0] != pair[1], "two managers are named {:?} at the client", pair[0]);

@@ -16,8 +16,8 @@ use crate::presented::Presented;
 use crate::provider::{
     Changes, ExpiryChange, Login, NewSecret, Record, Token, Touch, Values, Verifier,
 };
-use crate::settings::Settings;
-use crate::transport::Carrier;
+use crate::settings::{OwnLifetime, Settings};
+use crate::transport::{Carrier, MAX_AGE_LIMIT, fingerprint};
 use crate::{Error, Lifetime, Limits, SessionId, SessionKey, Timestamp, key, lifetime, value};
 
 /// How far a request has come with its session.
@@ -196,8 +196,11 @@ pub(crate) struct State {
     checking: bool,
     /// Ids that were taken when a session was created.
     collisions: u32,
-    /// The client is to be told even if its token stays the same.
+    /// The store knows that the client is told, although its token stays the same.
     reissue: bool,
+    /// The client may be told again without a call of the handler: the request is a navigation, and did not
+    /// try yet.
+    may_reissue: bool,
     /// The handler ended the session.
     ended: bool,
     /// The live sessions that the client presented beside each other, to be ended by a login, by a
@@ -207,7 +210,12 @@ pub(crate) struct State {
 
 /// Making a state, and reading it.
 impl State {
-    pub(crate) fn new(presented: Presented, safe: bool, leaving_urls: bool) -> Self {
+    pub(crate) fn new(
+        presented: Presented,
+        safe: bool,
+        navigation: bool,
+        leaving_urls: bool,
+    ) -> Self {
         Self {
             phase: Phase::Unloaded,
             standing: Standing::New,
@@ -231,6 +239,7 @@ impl State {
             checking: false,
             collisions: 0,
             reissue: false,
+            may_reissue: navigation,
             ended: false,
             others: Vec::new(),
         }
@@ -328,7 +337,7 @@ impl State {
     }
 
     pub(crate) fn lifetime(&self, shared: &Shared) -> Lifetime {
-        self.settings.lifetime.unwrap_or(shared.rules.lifetime)
+        self.settings.lifetime(&shared.rules)
     }
 
     /// Returns how long the session lives if it is not used again: by what the store knows, or by what
@@ -342,7 +351,11 @@ impl State {
     }
 
     pub(crate) fn is_persistent(&self, shared: &Shared) -> bool {
-        self.settings.persistent.unwrap_or(shared.rules.persistent)
+        self.settings.is_persistent(&shared.rules)
+    }
+
+    pub(crate) fn is_remembered(&self) -> bool {
+        self.settings.is_remembered()
     }
 
     fn has_changes(&self) -> bool {
@@ -493,19 +506,13 @@ impl State {
     }
 
     pub(crate) fn set_lifetime(&mut self, own: Lifetime, shared: &Shared) -> Result<(), Error> {
-        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        let pair = (millis(own.idle), millis(own.absolute));
-        let own = Lifetime {
-            idle: Duration::from_millis(pair.0),
-            absolute: Duration::from_millis(pair.1),
-        };
-        if own != self.lifetime(shared) {
-            let bytes = value::encode(key::LIFETIME, &pair, &shared.rules.limits)?;
-            self.put(key::LIFETIME, Some(bytes), shared)?;
-            self.settings.lifetime = Some(own);
-            self.reissue |= self.is_persistent(shared);
+        self.check_loaded()?;
+        let own = OwnLifetime::fixed(own);
+        let is_the_managers = own == OwnLifetime::fixed(shared.rules.lifetime);
+        if is_the_managers && self.settings.lifetime == OwnLifetime::Unset {
+            return Ok(());
         }
-        Ok(())
+        self.change_settings(Settings { lifetime: own, ..self.settings }, shared)
     }
 
     pub(crate) fn set_persistent(
@@ -513,12 +520,33 @@ impl State {
         persistent: bool,
         shared: &Shared,
     ) -> Result<(), Error> {
-        if persistent != self.is_persistent(shared) {
-            let bytes = value::encode(key::PERSISTENT, &persistent, &shared.rules.limits)?;
-            self.put(key::PERSISTENT, Some(bytes), shared)?;
-            self.settings.persistent = Some(persistent);
-            self.reissue = true;
+        self.check_loaded()?;
+        if self.settings.persistent.is_none() && persistent == self.is_persistent(shared) {
+            return Ok(());
         }
+        let persistent = Some(persistent);
+        self.change_settings(Settings { persistent, ..self.settings }, shared)
+    }
+
+    /// Remembers the visitor, whatever lifetime and persistence were set before, or undoes that.
+    pub(crate) fn remember(&mut self, on: bool, shared: &Shared) -> Result<(), Error> {
+        self.check_loaded()?;
+        let lifetime = match on {
+            true => OwnLifetime::Remembered,
+            false if self.is_remembered() => OwnLifetime::Unset,
+            false => return Ok(()),
+        };
+        self.change_settings(Settings { lifetime, persistent: None }, shared)
+    }
+
+    fn change_settings(&mut self, new: Settings, shared: &Shared) -> Result<(), Error> {
+        let limits = &shared.rules.limits;
+        let persistent =
+            new.persistent.map(|on| value::encode(key::PERSISTENT, &on, limits)).transpose()?;
+        // The lifetime first: where it is set there may be no room, while the other is deleted then.
+        self.put(key::LIFETIME, new.lifetime.encode(limits)?, shared)?;
+        self.put(key::PERSISTENT, persistent, shared)?;
+        self.settings = new;
         Ok(())
     }
 
@@ -605,7 +633,6 @@ impl State {
         if self.standing == Standing::New {
             self.record.values = Values::new();
         }
-        self.reissue = false;
         self.measure();
     }
 
@@ -770,8 +797,7 @@ impl State {
 
     /// Returns the latest instant at which a copy of the record could be taken for a live one.
     fn last_instant(&self, record: &Record, shared: &Shared) -> Timestamp {
-        let settings = Settings::of(&record.values);
-        let lifetime = settings.lifetime.unwrap_or(shared.rules.lifetime);
+        let lifetime = Settings::of(&record.values).lifetime(&shared.rules);
         lifetime.deadline(lifetime::start(record)).max(record.expires)
     }
 
@@ -802,7 +828,8 @@ impl State {
             }
             Standing::New => self.next_create(shared),
             Standing::Live => {
-                if !self.checking && !matches!(goal, Goal::Update(_)) && !self.has_changes() {
+                let has_changes = self.has_changes() || matches!(goal, Goal::Update(_));
+                if !self.checking && !has_changes && !self.reissues(goal, shared) {
                     return Ok(None);
                 }
                 let token = self.token.clone().expect("a live session has a token");
@@ -843,6 +870,7 @@ impl State {
         let mut record = Box::new(Record::new(holder, now, now));
         record.login = self.changes.login.clone().flatten();
         record.expires = self.lifetime(shared).touch(lifetime::start(&record), now).expires;
+        record.cookie = self.fingerprint(lifetime::start(&record), shared);
         record.values = self.record.values.clone();
         let mut changes = self.changes.clone();
         if shared.transport.uses_url(self.carrier()) {
@@ -873,6 +901,11 @@ impl State {
                 None => changes.delete(&edit.key),
             }
             changes = changes.expecting(&edit.key, edit.seen.as_deref());
+        }
+        let is_told = [key::LIFETIME, key::PERSISTENT].iter().any(|key| changes.get(key).is_some());
+        let is_told = changes.secret.is_some() || is_told || self.reissues(goal, shared);
+        if is_told && !self.head_sent {
+            changes.cookie = self.new_fingerprint(shared);
         }
         let now = shared.clock.now();
         let touch = self.lifetime(shared).touch(self.start(), now);
@@ -977,7 +1010,7 @@ impl State {
         };
         let (token, record) = (&tokens[at], records.swap_remove(at));
         let Some(record) = record else { unreachable!("a live session has a record") };
-        let lifetime = settings.lifetime.unwrap_or(shared.rules.lifetime);
+        let lifetime = settings.lifetime(&shared.rules);
         let touch = lifetime.touch_due(&record, now, shared.rules.touch_every);
         let renewal =
             token.is_to_be_renewed().then_some(Touch { used: now, expires: record.expires });
@@ -1026,7 +1059,7 @@ impl State {
     fn judge(&self, token: &Token, record: &Record, shared: &Shared, now: Timestamp) -> Verdict {
         let key = token.key();
         let settings = Settings::of(&record.values);
-        if settings.lifetime.unwrap_or(shared.rules.lifetime).is_over(record, now) {
+        if settings.lifetime(&shared.rules).is_over(record, now) {
             shared.counters.expired.add(1);
             info!(session = %key, "session beyond its lifetime");
             return Verdict::Nobody;
@@ -1190,6 +1223,8 @@ impl State {
                 }
                 self.become_mute(Why::Moved);
             }
+            // To tell the client again is not worth failing a request.
+            _ if is_announcement(changes) => self.may_reissue = false,
             // The first try may have been the one that changed the value.
             Error::Conflict if self.repeated => self.checking = true,
             error if changes.secret.is_some() => self.repeat_once(error)?,
@@ -1216,6 +1251,10 @@ impl State {
             self.changes.secret = None;
         } else if token.is_some() {
             self.token = token;
+        }
+        if let Some(cookie) = saved.cookie {
+            self.record.cookie = cookie;
+            (self.reissue, self.may_reissue) = (true, false);
         }
         let Record { used, expires, .. } = *self.record;
         (self.record.used, self.record.expires) = saved.expiry.apply(used, expires);
@@ -1375,9 +1414,57 @@ impl State {
     fn max_age(&self, shared: &Shared) -> Option<Duration> {
         self.is_persistent(shared).then(|| {
             let left = self.lifetime(shared).deadline(lifetime::start(&self.record));
-            shared.transport.max_age().unwrap_or_else(|| left.since(shared.clock.now()))
+            self.fixed_max_age(shared).unwrap_or_else(|| left.since(shared.clock.now()))
         })
     }
+
+    /// Returns the configured Max-Age of a persistent token. That of a remembered visitor is the session's.
+    fn fixed_max_age(&self, shared: &Shared) -> Option<Duration> {
+        shared.transport.max_age().filter(|_| !self.is_remembered())
+    }
+
+    /// Returns a fingerprint of what the client would be told now: the configured attributes, and of a
+    /// token with a Max-Age, how long that is, and which third of it passes since `start`.
+    ///
+    /// A record has the fingerprint of what the client was told last. By a comparison, tokens are announced
+    /// again in each third of their Max-Age, and once when something is configured differently.
+    fn fingerprint(&self, start: Timestamp, shared: &Shared) -> u32 {
+        let attributes = shared.rules.fingerprint;
+        if !self.is_persistent(shared) {
+            return attributes;
+        }
+        let whole = self.fixed_max_age(shared).unwrap_or_else(|| self.lifetime(shared).absolute);
+        let whole = whole.min(MAX_AGE_LIMIT).as_millis();
+        let third = shared.clock.now().since(start).as_millis() * 3 / whole.max(1);
+        fingerprint(fingerprint(attributes, &whole.to_be_bytes()), &third.to_be_bytes())
+    }
+
+    /// Returns the fingerprint to store, if the client has to be told something new, or under a new name.
+    fn new_fingerprint(&self, shared: &Shared) -> Option<u32> {
+        let new = self.fingerprint(self.start(), shared);
+        let is_held =
+            |held: &&Token| self.token.as_ref().is_some_and(|token| held.has_text_of(token));
+        let is_old =
+            self.carried.as_ref().filter(is_held).is_some_and(|held| self.presented.is_old(held));
+        (new != self.record.cookie || is_old).then_some(new)
+    }
+
+    /// Whether to tell the client its token again at the end of the request.
+    ///
+    /// It takes a save under the secret that the client presented, so that a request that lost the session
+    /// to a login doesn't repeat the old token after the new one. Only on navigations, which a browser makes
+    /// one after the other: the response of one in the background may arrive after that of a later login.
+    fn reissues(&self, goal: Goal<'_>, shared: &Shared) -> bool {
+        let may = self.may_reissue && !self.head_sent && matches!(goal, Goal::Finish);
+        may && self.new_fingerprint(shared).is_some()
+    }
+}
+
+/// Whether a save does nothing but to take note of what the client is told.
+fn is_announcement(changes: &Changes) -> bool {
+    let Changes { login, secret, expected, cookie, .. } = changes;
+    let is_empty = changes.is_empty() && login.is_none() && secret.is_none() && expected.is_empty();
+    is_empty && cookie.is_some()
 }
 
 /// A record of no session.

@@ -1,7 +1,7 @@
 //! What a session in URLs has to know of its request.
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 
 use crate::transport::{RequestHead, UrlTransport};
 
@@ -10,8 +10,6 @@ pub(crate) struct Visit {
     target: Option<PathAndQuery>,
     /// GET or HEAD: it may be repeated elsewhere.
     safe: bool,
-    /// A page in a tab of its own; other requests of a page may be under way at the same time.
-    navigation: bool,
 }
 
 impl Visit {
@@ -19,7 +17,6 @@ impl Visit {
         Self {
             target: request.uri.path_and_query().cloned(),
             safe: matches!(*request.method, Method::GET | Method::HEAD),
-            navigation: is_navigation(request.headers),
         }
     }
 
@@ -28,24 +25,27 @@ impl Visit {
         self.target.as_ref().map_or("/", PathAndQuery::as_str)
     }
 
-    pub(crate) fn is_navigation(&self) -> bool {
-        self.navigation
-    }
-
     /// The same page without the id that its URL has; `None` if it has none.
     pub(crate) fn without_id(&self, urls: &UrlTransport) -> Option<String> {
         urls.without_id(self.page())
     }
 
-    /// Whether the browser can be sent elsewhere instead.
-    pub(crate) fn can_be_redirected(&self) -> bool {
-        self.safe && self.navigation
+    /// Whether the browser can be sent elsewhere instead, if it shows the response as a page.
+    pub(crate) fn is_safe(&self) -> bool {
+        self.safe
     }
 }
 
-/// Whether a browser shows the response as a page in a tab. Clients that don't say so (Fetch
-/// Metadata, section 2.1) ask for one thing at a time, as a rule.
-fn is_navigation(headers: &HeaderMap) -> bool {
-    let is = |name: &str, wanted: &str| headers.get(name).is_none_or(|value| value == wanted);
-    is("sec-fetch-dest", "document") && is("sec-fetch-mode", "navigate")
+/// Whether a browser shows the response as a page in a tab: other requests of a page may be under way at the
+/// same time. Clients that don't say so ask for one thing at a time, as a rule. They are old browsers, all
+/// browsers over plain HTTP (Fetch Metadata, section 2), and programs.
+pub(crate) fn is_navigation(headers: &HeaderMap) -> bool {
+    static MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+    static DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+    match headers.get(&MODE) {
+        None => true,
+        Some(mode) => {
+            mode == "navigate" && headers.get(&DEST).is_none_or(|dest| dest == "document")
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use http::header::SET_COOKIE;
 use session_cookie::{KeyRing, SignedProvider};
 use session_core::{Error, Manager, TestClock};
 
@@ -53,6 +54,50 @@ fn an_untouched_session_of_an_old_key_stays_as_it_is() {
     let mut response = http::Response::new(());
     futures_lite::future::block_on(handle.finish(&mut response)).unwrap();
     assert!(response.headers().is_empty());
+}
+
+/// What was sealed or signed for an old name of the cookie opens, and is made anew for the new name.
+#[test]
+fn a_session_of_an_old_name_is_sealed_anew_at_its_next_response() {
+    let named = |provider: &str, name: &str, also: &[&str]| {
+        Site::with_config(|config| {
+            config.provider = provider.into();
+            config.source = source(&[1]);
+            config.cookie.name = name.into();
+            config.cookie.also = also.iter().map(|name| (*name).to_owned()).collect();
+        })
+    };
+    for provider in ["cookie", "signed+memory"] {
+        let before = named(provider, "old", &[]);
+        let during = named(provider, "new", &["other", "old"]);
+        let after = named(provider, "new", &[]);
+        let old = before.enter("ada");
+        let handle = during.manager.start(&old.request());
+        let mut response = http::Response::new(());
+        let user = futures_lite::future::block_on(async {
+            let user = handle.load().await.unwrap().get::<String>("user").unwrap();
+            handle.finish(&mut response).await.unwrap();
+            user
+        });
+        // In memory, each site has sessions of its own.
+        let is_sealed = provider == "cookie";
+        assert_eq!(user.is_some(), is_sealed, "{provider}");
+        let renewed = during.manager.stats().malformed == 0;
+        assert!(renewed, "{provider}: the text is well formed");
+        let cookies = response.headers().get_all(SET_COOKIE).iter();
+        let cookies: Vec<_> = cookies.map(|cookie| cookie.to_str().unwrap()).collect();
+        if is_sealed {
+            let [new, removed] = cookies[..] else { panic!("{} cookies", cookies.len()) };
+            assert!(removed.starts_with("old=; "), "{removed}");
+            let (pair, _) = new.split_once(';').unwrap();
+            let (name, text) = pair.split_once('=').unwrap();
+            let newer = Visitor::with(name, text);
+            assert_eq!(after.user(&newer), (Some("ada".into()), newer), "once");
+        }
+        let moved = Visitor::with("new", old.text());
+        after.user(&moved);
+        assert_eq!(after.manager.stats().malformed, 1, "{provider}: not without the old name");
+    }
 }
 
 /// Keys whose short ids are the same, as one pair in 256 has them.

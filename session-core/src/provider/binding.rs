@@ -9,6 +9,8 @@ use crate::Lifetime;
 pub struct Binding<'a> {
     /// The name that clients know the session by: the cookie's, the header's...
     pub name: &'a str,
+    /// The names that they knew it by before, and may send it under.
+    pub also: &'a [String],
     /// How long sessions live that have no lifetime of their own.
     pub lifetime: Lifetime,
     /// Whether the transport puts tokens into URLs.
@@ -18,7 +20,14 @@ pub struct Binding<'a> {
 impl<'a> Binding<'a> {
     /// The binding to a manager whose tokens travel under this name, but not in URLs.
     pub const fn new(name: &'a str, lifetime: Lifetime) -> Self {
-        Self { name, lifetime, in_urls: false }
+        Self { name, also: &[], lifetime, in_urls: false }
+    }
+
+    /// The same, with these old names.
+    #[must_use]
+    pub const fn with_also(mut self, also: &'a [String]) -> Self {
+        self.also = also;
+        self
     }
 
     /// The same, with or without tokens in URLs.

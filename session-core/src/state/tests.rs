@@ -80,6 +80,8 @@ struct World {
     ended: HashSet<SessionKey>,
     /// Every holder that a record ever had.
     holders: HashSet<[u8; 32]>,
+    /// Every holder under which the store took note that the client is told its token again.
+    told: HashSet<[u8; 32]>,
 }
 
 impl World {
@@ -93,15 +95,16 @@ impl World {
         let config = crate::Config { gc_every, superseded_for, ..Default::default() };
         let builder = Manager::builder().with_config(config).with_provider(NoStore);
         let manager = builder.with_clock(Arc::clone(&clock) as _).build().unwrap();
-        let (records, ended, holders) = Default::default();
-        Self { manager, clock, records, ended, holders }
+        let (records, ended, holders, told) = Default::default();
+        Self { manager, clock, records, ended, holders, told }
     }
 
     fn shared(&self) -> &Shared {
         &self.manager.0
     }
 
-    /// Stores a session with one value, and returns what its client carries.
+    /// Stores a session with one value, and returns what its client carries. It was announced with another
+    /// cookie's attributes.
     fn stored(&mut self, key: &str, owner: Option<&str>) -> Token {
         let id = SessionId::generate().unwrap();
         let now = self.shared().clock.now();
@@ -164,6 +167,9 @@ impl World {
                 };
                 match record.apply(holder, changes, now) {
                     Ok(()) => {
+                        if changes.cookie.is_some() {
+                            self.told.insert(*holder.as_bytes());
+                        }
                         self.insert(token.key(), record);
                         Outcome::Saved(None)
                     }
@@ -193,6 +199,7 @@ enum Act {
     Count(&'static str),
     Regenerate,
     LogIn(&'static str),
+    Remember(bool),
     StartAnew,
     RollBack,
     Save,
@@ -212,6 +219,7 @@ struct Request {
     result: Option<Result<(), Error>>,
     /// An update was abandoned.
     may_have_counted: bool,
+    is_navigation: bool,
     /// Writes that the store saw.
     writes: usize,
     /// The response was delivered or lost.
@@ -225,10 +233,18 @@ impl Request {
             found = token
                 .with_client_text(|text| found.with(text.as_bytes().to_vec(), Carrier::Cookie));
         }
-        let state = State::new(Presented::new(&found), safe, false);
+        let state = State::new(Presented::new(&found), safe, false, false);
         let (edit, result) = (None, None);
         let at = 0;
-        Self { state, acts, at, edit, result, may_have_counted: false, writes: 0, is_over: false }
+        let (may_have_counted, is_navigation, is_over) = (false, false, false);
+        Self { state, acts, at, edit, result, may_have_counted, is_navigation, writes: 0, is_over }
+    }
+
+    /// The same, shown by the browser as a page in a tab.
+    fn navigation(mut self) -> Self {
+        self.state.may_reissue = true;
+        self.is_navigation = true;
+        self
     }
 
     fn is_done(&self) -> bool {
@@ -253,6 +269,7 @@ impl Request {
             Act::Delete(key) => self.state.put(key, None, shared),
             Act::Regenerate => self.state.regenerate(shared, now),
             Act::LogIn(owner) => self.state.log_in(owner, shared, now),
+            Act::Remember(on) => self.state.remember(*on, shared),
             Act::StartAnew => self.state.start_anew(now),
             Act::RollBack => {
                 self.state.roll_back();
@@ -358,6 +375,7 @@ fn act() -> impl Strategy<Value = Act> {
         key.prop_map(Act::Count),
         Just(Act::Regenerate),
         prop::sample::select(vec!["ann", "bob"]).prop_map(Act::LogIn),
+        any::<bool>().prop_map(Act::Remember),
         Just(Act::StartAnew),
         Just(Act::RollBack),
         Just(Act::Save),
@@ -467,7 +485,10 @@ proptest! {
     /// an id that the store never had.
     #[test]
     fn requests_at_once_leave_nothing_half_done(
-        scripts in prop::collection::vec((prop::collection::vec(act(), 0..6), any::<bool>()), 1..4),
+        scripts in prop::collection::vec(
+            (prop::collection::vec(act(), 0..6), any::<bool>(), any::<bool>()),
+            1..4,
+        ),
         schedule in prop::collection::vec((0..4usize, fate()), 0..120),
         owner in prop::option::of(Just("ann")),
     ) {
@@ -475,9 +496,10 @@ proptest! {
         let sent = world.stored("a", owner);
         let mut requests: Vec<Request> = scripts
             .into_iter()
-            .map(|(acts, safe)| {
+            .map(|(acts, safe, is_navigation)| {
                 let acts = [Act::Load].into_iter().chain(acts).chain([Act::Finish]).collect();
-                Request::new(Some(sent.clone()), safe, acts)
+                let request = Request::new(Some(sent.clone()), safe, acts);
+                if is_navigation { request.navigation() } else { request }
             })
             .collect();
         let count = requests.len();
@@ -489,11 +511,17 @@ proptest! {
             }
         }
         for request in &mut requests {
+            let may_tell_again = request.is_navigation
+                || request.acts.iter().any(|act| matches!(act, Act::Remember(_)));
             prop_assert!(request.is_done(), "a request comes to no end: {:?}", request.state);
             match request.respond(&world) {
                 Some(Directive::Issue(token, _)) => {
                     let holder = world.shared().verifier(&token);
                     prop_assert!(world.holders.contains(holder.as_bytes()), "an id from nowhere");
+                    if token.has_text_of(&sent) {
+                        prop_assert!(may_tell_again, "told again in the background");
+                        prop_assert!(world.told.contains(holder.as_bytes()), "told without a save");
+                    }
                 }
                 Some(Directive::Clear) => {
                     prop_assert!(world.opens(&sent).is_none(), "a live session's cookie is cleared");
@@ -713,5 +741,63 @@ fn a_logout_verifies_the_secret_once() {
         }
         assert!(matches!(request.result, Some(Ok(()))), "{window:?}: {:?}", request.result);
         assert!(world.ended.contains(&token.key()), "{window:?}: the session goes on");
+    }
+}
+
+/// A page that reads, to its end.
+fn read(world: &mut World, token: &Token, is_navigation: bool, fate: Fate) -> Request {
+    let request = Request::new(Some(token.clone()), true, vec![Act::Load, Act::Finish]);
+    let mut request = if is_navigation { request.navigation() } else { request };
+    request.advance(world, Fate::Done);
+    while !request.is_done() {
+        request.advance(world, fate);
+    }
+    assert!(matches!(request.result, Some(Ok(()))), "a page fails: {:?}", request.result);
+    request
+}
+
+/// A session that was announced otherwise is announced once more, by a navigation for which the store took
+/// note of it, in one more write.
+#[test]
+fn a_session_is_announced_again_by_a_navigation_and_once() {
+    let mut world = World::new();
+    let token = world.stored("a", None);
+    let doubt = Fate::InDoubt { carried_out: false };
+    for (is_navigation, fate, writes) in [
+        (false, Fate::Done, 0),
+        (true, Fate::Unavailable, 0),
+        (true, doubt, 0),
+        (true, Fate::Done, 1),
+        (true, Fate::Done, 0),
+    ] {
+        let mut page = read(&mut world, &token, is_navigation, fate);
+        let told = page.respond(&world);
+        assert_eq!((page.writes, told.is_some()), (writes, writes > 0), "{fate:?}: {told:?}");
+        assert!(
+            page.respond(&world).is_some() == told.is_some(),
+            "another response is told the same"
+        );
+    }
+}
+
+/// A navigation that began before a login and is finished after it says nothing.
+#[test]
+fn a_navigation_that_a_login_overtakes_announces_nothing() {
+    for is_safe in [true, false] {
+        let mut world = World::new();
+        let sent = world.stored("a", None);
+        let acts = vec![Act::Load, Act::Finish];
+        let mut page = Request::new(Some(sent.clone()), is_safe, acts).navigation();
+        page.advance(&mut world, Fate::Done);
+        let mut login = Request::new(Some(sent), false, Kind::Login("ann").acts());
+        while !login.is_done() {
+            login.advance(&mut world, Fate::Done);
+        }
+        while !page.is_done() {
+            page.advance(&mut world, Fate::Done);
+        }
+        assert!(matches!(page.result, Some(Ok(()))), "a page fails: {:?}", page.result);
+        let told = page.respond(&world);
+        assert!(told.is_none(), "{told:?}");
     }
 }

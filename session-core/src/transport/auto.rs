@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::{Announcement, Carrier, CookieTransport, Found, RequestHead, Transport, UrlTransport};
+use super::{
+    Announcement, Carrier, CookieTransport, Found, OldNames, RequestHead, Transport, UrlTransport,
+};
 use crate::Error;
 
 /// Sends a cookie and puts the id into URLs as well, until the client returns the cookie.
@@ -40,8 +42,20 @@ impl Transport for AutoTransport {
         self.cookie.announce(announcement, headers)
     }
 
+    fn also(&self) -> &[String] {
+        self.cookie.also()
+    }
+
+    fn remove_old(&self, names: OldNames, headers: &mut HeaderMap) {
+        self.cookie.remove_old(names, headers);
+    }
+
     fn max_age(&self) -> Option<Duration> {
         self.cookie.max_age()
+    }
+
+    fn fingerprint(&self) -> u32 {
+        self.cookie.fingerprint()
     }
 
     fn persistent(&self) -> bool {

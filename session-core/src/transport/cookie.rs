@@ -7,8 +7,11 @@ use http::HeaderMap;
 use http::header::{CACHE_CONTROL, COOKIE, HeaderValue, SET_COOKIE, VARY};
 use serde::{Deserialize, Serialize};
 
-use super::{Announcement, Carrier, Found, RequestHead, Transport};
+use super::{
+    Announcement, Carrier, Found, MAX_AGE_LIMIT, OldNames, RequestHead, Transport, fingerprint,
+};
 use crate::Error;
+use crate::lifetime::check_duration;
 
 /// Which cross-site requests carry the cookie (rfc6265bis, section 5.6.7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +37,10 @@ pub struct CookieOptions {
     /// The name. Defaults to `__Host-id`, whose prefix makes browsers refuse the cookie unless it
     /// is `Secure`, has the path `/` and no domain.
     pub name: String,
+    /// Names that the cookie had before: cookies of these are read as well, replaced by one of the name, and
+    /// removed. Eight at most. Defaults to none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
     /// The path. Defaults to `/`.
     pub path: String,
     /// The domain whose subdomains get the cookie too. Defaults to none: this host only.
@@ -48,8 +55,9 @@ pub struct CookieOptions {
     pub partitioned: bool,
     /// Whether sessions survive the browser's end unless they say otherwise. Defaults to false.
     pub persistent: bool,
-    /// How long a persistent cookie is kept; 400 days at most. Defaults to what is left of the
-    /// session's absolute lifetime.
+    /// How long a persistent cookie is kept; a second at least, and 400 days at most. Defaults to what is
+    /// left of the session's absolute lifetime, which is also how long the cookie of a
+    /// [remembered](crate::LoadedSession::remember) visitor is kept.
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Duration>,
 }
@@ -58,6 +66,7 @@ impl Default for CookieOptions {
     fn default() -> Self {
         Self {
             name: "__Host-id".into(),
+            also: Vec::new(),
             path: "/".into(),
             domain: None,
             secure: true,
@@ -69,9 +78,6 @@ impl Default for CookieOptions {
         }
     }
 }
-
-/// The longest that browsers keep a cookie (rfc6265bis, section 5.5): 400 days.
-const MAX_AGE_LIMIT: Duration = Duration::from_secs(400 * 86_400);
 
 /// How many bytes of `Cookie` headers are searched. Beyond it a visitor is anonymous.
 const SCAN_LIMIT: usize = 64 * 1024;
@@ -113,10 +119,10 @@ impl CookieTransport {
         Ok(Self { options, attributes })
     }
 
-    /// The values under our name in one header. A semicolon always separates: quotes don't hide it
+    /// The values under a name in one header. A semicolon always separates: quotes don't hide it
     /// (RFC 6265, section 4.2.1).
-    fn values<'r>(&self, header: &'r [u8]) -> impl Iterator<Item = &'r [u8]> {
-        let name = self.options.name.as_bytes();
+    fn values<'r>(name: &str, header: &'r [u8]) -> impl Iterator<Item = &'r [u8]> {
+        let name = name.as_bytes();
         let mut rest = Some(header);
         let pairs = std::iter::from_fn(move || {
             let pairs = rest?;
@@ -133,23 +139,31 @@ impl CookieTransport {
     fn set_cookie(&self, announcement: Announcement<'_>) -> Result<HeaderValue, Error> {
         let Self { options: CookieOptions { name, .. }, attributes } = self;
         let text = match announcement {
-            Announcement::Remove => {
-                format!("{name}={attributes}; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT")
-            }
+            Announcement::Remove => removal(name, attributes),
             Announcement::Issue { text, .. } if name.len() + text.len() > SIZE_LIMIT => {
                 return Err(Error::TooLarge { what: "cookie bytes", limit: SIZE_LIMIT });
             }
             Announcement::Issue { text, max_age: None } => [name, "=", text, attributes].concat(),
             Announcement::Issue { text, max_age: Some(max_age) } => {
-                let seconds = max_age.min(MAX_AGE_LIMIT).as_secs();
+                // Rounded up: zero would remove the cookie of a session that is alive.
+                let seconds = max_age.min(MAX_AGE_LIMIT).as_millis().div_ceil(1000);
                 format!("{name}={text}{attributes}; Max-Age={seconds}")
             }
         };
-        let mut value = HeaderValue::try_from(text)
-            .map_err(|_| Error::config("the token's text does not fit a cookie"))?;
-        value.set_sensitive(true);
-        Ok(value)
+        header(text)
     }
+}
+
+/// What removes a cookie that was set with these attributes.
+fn removal(name: &str, attributes: &str) -> String {
+    format!("{name}={attributes}; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT")
+}
+
+fn header(text: String) -> Result<HeaderValue, Error> {
+    let mut value = HeaderValue::try_from(text)
+        .map_err(|_| Error::config("the token's text does not fit a cookie"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 impl Transport for CookieTransport {
@@ -165,8 +179,15 @@ impl Transport for CookieTransport {
                 return Found::unreadable(Carrier::Cookie);
             };
             left = rest;
-            for text in self.values(header.as_bytes()) {
+            for text in Self::values(&self.options.name, header.as_bytes()) {
                 found.add(text, Carrier::Cookie);
+            }
+        }
+        for (number, name) in self.options.also.iter().enumerate() {
+            for header in request.headers.get_all(COOKIE) {
+                for text in Self::values(name, header.as_bytes()) {
+                    found.add_old(text, number, Carrier::Cookie);
+                }
             }
         }
         found
@@ -195,8 +216,34 @@ impl Transport for CookieTransport {
         Ok(())
     }
 
+    fn also(&self) -> &[String] {
+        &self.options.also
+    }
+
+    /// With the attributes that are configured now. A cookie that was set with another path or domain stays
+    /// in the browser, and does no harm.
+    fn remove_old(&self, names: OldNames, headers: &mut HeaderMap) {
+        for (number, name) in self.options.also.iter().enumerate() {
+            if names.has(number) {
+                // Browsers ignore anything else under such a name.
+                let attributes = match (has_prefix(name, "__Host-"), self.options.partitioned) {
+                    (true, true) => "; Path=/; Secure; Partitioned",
+                    (true, false) => "; Path=/; Secure",
+                    (false, _) => &self.attributes,
+                };
+                let removal = header(removal(name, attributes));
+                remove_cookie(headers, name);
+                headers.append(SET_COOKIE, removal.expect("names and attributes are validated"));
+            }
+        }
+    }
+
     fn max_age(&self) -> Option<Duration> {
         self.options.max_age
+    }
+
+    fn fingerprint(&self) -> u32 {
+        fingerprint(0x811c_9dc5, self.attributes.as_bytes())
     }
 
     fn persistent(&self) -> bool {
@@ -230,8 +277,19 @@ fn validate(options: &CookieOptions) -> Result<(), Error> {
     let CookieOptions { name, path, domain, secure, http_only, same_site, partitioned, .. } =
         options;
     let refuse = |why: &str| Err(Error::config(format_args!("cookie {why}")));
-    if name.is_empty() || name.len() > 256 || !name.bytes().all(is_token) {
+    if let Some(max_age) = options.max_age {
+        check_duration("cookie.max_age", max_age, "30d")?;
+    }
+    let is_name = |name: &str| !name.is_empty() && name.len() <= 256 && name.bytes().all(is_token);
+    if !is_name(name) {
         return refuse("name must be 1 to 256 letters, digits or any of !#$%&'*+-.^_`|~");
+    }
+    let also = &options.also;
+    if also.len() > OldNames::MOST || !also.iter().all(|name| is_name(name)) {
+        return refuse("also must be a list of eight names at most, each as the name may be");
+    }
+    if also.iter().enumerate().any(|(at, old)| old == name || also[..at].contains(old)) {
+        return refuse("also must not have the name itself, nor a name twice");
     }
     let plain =
         |text: &str| text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b';' | b','));
@@ -247,10 +305,7 @@ fn validate(options: &CookieOptions) -> Result<(), Error> {
             return refuse("domain must be a host name");
         }
     }
-    // Browsers compare the prefixes without regard to case (rfc6265bis, section 5.4).
-    let has_prefix = |prefix: &str| {
-        name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-    };
+    let has_prefix = |prefix| has_prefix(name, prefix);
     if has_prefix("__Host-") && (!secure || path != "/" || domain.is_some()) {
         return refuse(
             "name with the prefix __Host- needs secure = true, path = \"/\" and no domain",
@@ -270,6 +325,11 @@ fn validate(options: &CookieOptions) -> Result<(), Error> {
         return refuse("partitioned = true needs secure = true");
     }
     Ok(())
+}
+
+/// Browsers compare the prefixes of names without regard to case (rfc6265bis, section 5.4).
+fn has_prefix(name: &str, prefix: &str) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 /// A token character (RFC 9110, section 5.6.2).

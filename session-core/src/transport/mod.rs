@@ -63,14 +63,38 @@ pub enum Carrier {
     Header,
 }
 
-/// What a transport finds in a request: the different texts under its name, in order.
+/// What a transport finds in a request: the different texts under its name, in order. Of more than four it
+/// keeps the last four.
 ///
 /// Whether a text is well formed, the provider tells. A request whose texts can't be read, because they
 /// are doubled where nobody doubles them by accident or lie beyond a limit, has a carrier and no text.
 #[derive(Clone, Default)]
 pub struct Found<'r> {
     carrier: Option<Carrier>,
+    /// First those that came only under old names.
     texts: SmallVec<[Cow<'r, [u8]>; 1]>,
+    old_texts: usize,
+    old_names: OldNames,
+    skipped: usize,
+}
+
+/// Which of the configured old names a client sent something under.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OldNames(u8);
+
+impl OldNames {
+    /// How many old names there can be.
+    pub(crate) const MOST: usize = 8;
+
+    /// Whether it sent something under the one of this number, in the order of the configuration.
+    pub fn has(self, number: usize) -> bool {
+        number < Self::MOST && self.0 & (1 << number) != 0
+    }
+
+    fn add(&mut self, number: usize) {
+        debug_assert!(number < Self::MOST);
+        self.0 |= 1 << number;
+    }
 }
 
 impl<'r> Found<'r> {
@@ -81,7 +105,7 @@ impl<'r> Found<'r> {
 
     /// Something under the transport's name that can't be read.
     pub fn unreadable(carrier: Carrier) -> Self {
-        Self { carrier: Some(carrier), texts: SmallVec::new() }
+        Self { carrier: Some(carrier), ..Self::default() }
     }
 
     /// Adds a text, in the bytes that came, unless it is there already.
@@ -94,9 +118,41 @@ impl<'r> Found<'r> {
     fn add(&mut self, text: impl Into<Cow<'r, [u8]>>, carrier: Carrier) {
         self.carrier = Some(carrier);
         let text = text.into();
-        if !self.texts.contains(&text) {
-            self.texts.push(text);
+        if self.texts.contains(&text) {
+            return;
         }
+        // Browsers send cookies of longer paths first (RFC 6265, section 5.4): ours is among the last.
+        if self.texts.len() - self.old_texts == LOOKED_UP {
+            self.texts.remove(self.old_texts);
+            self.skipped += 1;
+        }
+        self.texts.push(text);
+    }
+
+    /// Adds a text under an old name, in front of all that came under the name itself: of too many texts
+    /// those are looked up.
+    fn add_old(&mut self, text: &'r [u8], number: usize, carrier: Carrier) {
+        self.carrier = Some(carrier);
+        self.old_names.add(number);
+        if self.old_texts < LOOKED_UP && !self.texts.iter().any(|other| **other == *text) {
+            self.texts.insert(self.old_texts, text.into());
+            self.old_texts += 1;
+        }
+    }
+
+    /// How many different texts were left out, of too many.
+    pub(crate) fn skipped(&self) -> usize {
+        self.skipped
+    }
+
+    /// How many texts, from the first one on, came only under old names.
+    pub(crate) fn old_texts(&self) -> usize {
+        self.old_texts
+    }
+
+    /// The old names that something came under.
+    pub fn old_names(&self) -> OldNames {
+        self.old_names
     }
 
     /// The different texts, in order.
@@ -123,6 +179,17 @@ impl Found<'_> {
         self.carrier?;
         Some(self.texts.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect())
     }
+}
+
+/// How many different texts are looked up, of those that a client sent under our name.
+pub(crate) const LOOKED_UP: usize = 4;
+
+/// The longest that browsers keep a cookie (rfc6265bis, section 5.5): 400 days.
+pub(crate) const MAX_AGE_LIMIT: Duration = Duration::from_secs(400 * 86_400);
+
+/// Adds bytes to a fingerprint: FNV-1a, which is the same in every process and version.
+pub(crate) fn fingerprint(so_far: u32, bytes: &[u8]) -> u32 {
+    bytes.iter().fold(so_far, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
 /// What a response tells the client about its session.
@@ -155,7 +222,7 @@ impl fmt::Debug for Announcement<'_> {
 pub trait Transport: Send + Sync + fmt::Debug + 'static {
     /// The name that the client knows the session by: the cookie's, the query argument's...
     ///
-    /// Two managers that serve one request must differ in it.
+    /// Two managers that serve one request must differ in it, and in the [old names](Self::also).
     fn name(&self) -> &str;
 
     /// Finds the text that the client sent.
@@ -171,9 +238,26 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
         headers: &mut HeaderMap,
     ) -> Result<(), Error>;
 
+    /// The names that the client knew the session by before, under which [`find`](Self::find) looks as well.
+    /// Defaults to none.
+    fn also(&self) -> &[String] {
+        &[]
+    }
+
+    /// Removes from the client what it sent under old names. Called after an [announcement](Self::announce),
+    /// whichever it is. Does nothing by default.
+    fn remove_old(&self, _names: OldNames, _headers: &mut HeaderMap) {}
+
     /// The configured lifetime of a persistent token at the client; `None` for the session's own.
     fn max_age(&self) -> Option<Duration> {
         None
+    }
+
+    /// A fingerprint of what is configured about an announcement beside the text and its lifetime, such as
+    /// a cookie's attributes. When it is another than a session was announced with, the session is announced
+    /// once more. The same in all processes of one configuration. Defaults to 0, for nothing.
+    fn fingerprint(&self) -> u32 {
+        0
     }
 
     /// Whether sessions are persistent at the client unless they say otherwise.

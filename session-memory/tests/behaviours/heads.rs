@@ -32,6 +32,7 @@ fn a_new_session_can_have_no_first_value() {
             assert!(is_late(&session.update("n", |_: Option<u64>| 1).await));
             assert!(is_late(&session.add_flash("info", "hello").await));
             assert!(is_late(&session.set_persistent(true)));
+            assert!(is_late(&session.remember(true)));
             assert!(is_late(&session.regenerate()));
             assert!(is_late(&session.log_in("ada")));
             session.delete("n").unwrap();

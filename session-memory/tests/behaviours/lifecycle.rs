@@ -54,6 +54,7 @@ fn a_finished_session_says_so_and_can_be_loaded_again() {
             session.clear(),
             session.keys().map(drop),
             session.set_persistent(true),
+            session.remember(false),
             session.log_in("ada"),
             session.label("a device"),
             session.start_anew(),

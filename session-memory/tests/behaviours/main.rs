@@ -3,6 +3,7 @@
 //! Each module is about one part of the promise and begins by saying it. What a provider alone
 //! decides is in the conformance suite.
 
+mod announcing;
 mod cancellation;
 mod cookies;
 mod expiry;
@@ -20,6 +21,8 @@ mod namespaces;
 mod pages;
 mod races;
 mod registry;
+mod remember;
+mod renamed;
 mod requests;
 mod secrecy;
 mod send_sync;

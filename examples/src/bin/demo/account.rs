@@ -99,6 +99,6 @@ pub(crate) async fn remember(handle: &SessionHandle<'static>, query: &str) -> Ou
     let on = input::argument(query, "on")?;
     let on = on.and_then(|on| on.parse().ok());
     let on = on.ok_or(input::refused("on", "must be true or false"))?;
-    handle.load().await?.set_persistent(on)?;
+    handle.load().await?.remember(on)?;
     Ok(reply::no_content())
 }

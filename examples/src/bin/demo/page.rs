@@ -31,7 +31,7 @@ pub(crate) async fn home(
     if !shown.is_empty() {
         shown = format!("<ul class=\"messages\" role=\"status\">{shown}</ul>");
     }
-    let (kept, on, change) = match session.is_persistent() {
+    let (kept, on, change) = match session.is_remembered() {
         true => ("after the browser ends", false, "Forget me when the browser ends"),
         false => ("until the browser ends", true, "Remember me"),
     };

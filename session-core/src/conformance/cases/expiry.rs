@@ -1,10 +1,14 @@
 //! Time.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use crate::conformance::Harness;
 use crate::conformance::sample::{HOUR, MILLI, empty, record, set, until, whole_second};
+use crate::conformance::site::{Site, Visitor};
 use crate::conformance::store::Store;
 use crate::provider::{Changes, ExpiryChange, Record, Touch};
-use crate::{Error, Timestamp};
+use crate::{Config, Error, TestClock, Timestamp};
 
 /// A record is there a millisecond before its expiry, and not at it.
 pub fn a_record_lives_up_to_its_expiry_and_no_longer(harness: &dyn Harness) {
@@ -88,6 +92,59 @@ pub fn an_expiry_beyond_all_calendars_is_kept(harness: &dyn Harness) {
     let behind = store.found_at(&token, Timestamp::default());
     assert_eq!(behind.is_some(), store.can.from_the_future, "by a clock far behind");
     assert_eq!(store.found_at(&token, Timestamp::MAX), None, "by a clock far ahead");
+}
+
+/// Configured lifetimes of a second, of more days than 32-bit numbers of milliseconds have, of more years than
+/// 32-bit numbers of seconds have, and of all seconds that a number of 64 bits has: a session lives for
+/// as long and no longer, remembered or not.
+pub fn a_lifetime_of_any_length_holds(harness: &dyn Harness) {
+    const DAY: u64 = 86_400;
+    const YEAR: u64 = 31_556_952;
+    // A time that no calendar of a store ends before.
+    let ages = Duration::from_secs(150 * YEAR);
+    let store = Store::open(harness);
+    for secs in [1, 25 * DAY, 31 * DAY, 69 * YEAR, 137 * YEAR, u64::MAX / 1000, u64::MAX] {
+        let length = Duration::from_secs(secs);
+        let site_after = |time| {
+            let config = Config {
+                gc_every: Duration::ZERO,
+                idle: length,
+                absolute: length,
+                remember: length,
+                ..Config::default()
+            };
+            let clock = Arc::new(TestClock::at(store.after(time)));
+            Site::build(harness.another(), harness, |builder| {
+                builder.with_config(config).with_clock(clock)
+            })
+        };
+        for is_remembered in [false, true] {
+            store.wait(async {
+                let (site, stranger) = (site_after(Duration::ZERO), Visitor::stranger());
+                let entered = site.request(&stranger, async |session| {
+                    session.set("a", &1)?;
+                    session.remember(is_remembered)
+                });
+                let visitor = entered.await.expect("it is stored").reaches(stranger.clone());
+                for (time, lives) in [
+                    (Duration::ZERO, true),
+                    (ages.min(length - MILLI), true),
+                    (length, store.after(length) == Timestamp::MAX),
+                ] {
+                    // Nobody asks at the last instant there is.
+                    let time = if time > ages { ages } else { time };
+                    let mut found = None;
+                    let site = site_after(time);
+                    let page = site.page(&visitor, async |session| {
+                        found = session.get::<u64>("a")?;
+                        Ok(())
+                    });
+                    page.await.expect("a page is served");
+                    assert_eq!(found.is_some(), lives, "{length:?}, {time:?} later");
+                }
+            });
+        }
+    }
 }
 
 /// A touch moves the expiry and nothing else.

@@ -125,6 +125,7 @@ macro_rules! __conformance_cases {
         an_expired_record_is_gone_for_every_operation
         loading_never_writes
         an_expiry_beyond_all_calendars_is_kept
+        a_lifetime_of_any_length_holds
         a_touch_extends
         a_touch_never_shortens
         a_late_touch_changes_nothing [merges]
@@ -184,6 +185,8 @@ macro_rules! __conformance_cases {
         a_wrong_secret_is_a_stranger [checks_holder]
         a_taken_key_is_never_overwritten [notices_taken_keys]
         a_late_touch_undoes_no_shortened_lifetime [by_key stable_token]
+        a_remembered_session_outlives_the_others
+        a_cookie_is_announced_again_in_each_third [checks_holder stable_token]
 
         a_visit_with_logins_ends_logged_in [merges checks_holder by_key revokes]
         a_visit_of_any_kind_ends_one_login_away [merges checks_holder by_key revokes]

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use crate::conformance::sample::record;
+use crate::conformance::sample::{HOUR, MILLI, record};
 use crate::conformance::site::{Reply, Site, Visitor, numbers};
 use crate::conformance::store::{Store, wait};
 use crate::conformance::{Harness, Task, interleave};
 use crate::provider::{Record, Token};
-use crate::{Error, LoadedSession, SessionId, TestClock};
+use crate::transport::SameSite;
+use crate::{Config, Error, LoadedSession, SessionId, TestClock};
 
 fn seeds(harness: &dyn Harness) -> impl Iterator<Item = u64> {
     0..harness.rounds().div_ceil(4) as u64
@@ -364,5 +365,86 @@ pub fn a_late_touch_undoes_no_shortened_lifetime(harness: &dyn Harness) {
             let found = !site.values(&visitor).await.is_empty();
             assert_eq!(found, lives, "{time:?} later");
         }
+    });
+}
+
+/// A visitor who is remembered finds the session after a month without use, less a moment, where the others'
+/// have ended; one who is remembered no longer doesn't.
+pub fn a_remembered_session_outlives_the_others(harness: &dyn Harness) {
+    let remember = crate::Config::default().remember;
+    let store = Store::open(harness);
+    let site = Site::over(harness.provider(), harness);
+    wait(harness, async {
+        let plain = site.enter(&[("a", 1)]).await;
+        let switched = async |visitor: Visitor, on| {
+            let reply = site.request(&visitor, async |session| session.remember(on)).await;
+            reply.expect("it is stored").reaches(visitor)
+        };
+        let remembered = switched(plain.clone(), true).await;
+        let forgotten = site.enter(&[("a", 1)]).await;
+        let forgotten = switched(switched(forgotten, true).await, false).await;
+        let other = site.enter(&[("a", 1)]).await;
+        let idle = crate::Config::default().idle;
+        for (time, lives) in [(idle, true), (remember - MILLI, true), (remember, false)] {
+            let clock = TestClock::at(store.after(time));
+            let site = Site::build(harness.another(), harness, |builder| {
+                builder.with_clock(Arc::new(clock))
+            });
+            let found = async |visitor: &Visitor| {
+                let mut found = None;
+                let page = site.page(visitor, async |session| {
+                    found = session.get::<u64>("a")?;
+                    Ok(())
+                });
+                page.await.expect("a page is served");
+                found.is_some()
+            };
+            assert_eq!(found(&remembered).await, lives, "{time:?} later");
+            assert!(!found(&forgotten).await, "one that is remembered no longer, {time:?} later");
+            assert!(!found(&other).await, "one that never was, {time:?} later");
+        }
+    });
+}
+
+/// A cookie with a Max-Age is announced again in each of its thirds, and once when its attributes are
+/// configured differently; not by a page that a login overtakes.
+pub fn a_cookie_is_announced_again_in_each_third(harness: &dyn Harness) {
+    const THIRD: std::time::Duration = HOUR;
+    let store = Store::open(harness);
+    let site_after = |time, same_site| {
+        let mut config = Config { gc_every: Default::default(), ..Config::default() };
+        (config.idle, config.absolute) = (24 * HOUR, 24 * HOUR);
+        config.cookie.same_site = same_site;
+        config.cookie.persistent = true;
+        config.cookie.max_age = Some(3 * THIRD);
+        let clock = Arc::new(TestClock::at(store.after(time)));
+        Site::build(harness.another(), harness, |builder| {
+            builder.with_config(config).with_clock(clock)
+        })
+    };
+    let is_told = async |site: &Site, visitor: &Visitor| {
+        let page = site.page(visitor, async |session| session.get::<u64>("a").map(drop)).await;
+        matches!(page.expect("a page is served"), Reply::Issued(told) if told == *visitor)
+    };
+    wait(harness, async {
+        let (lax, strict) = (SameSite::Lax, SameSite::Strict);
+        let first = site_after(THIRD / 2, lax);
+        let visitor = site_after(THIRD / 4, lax).enter(&[("a", 1)]).await;
+        assert!(!is_told(&first, &visitor).await, "in the first third");
+        for (time, same_site) in [(2 * THIRD, lax), (3 * THIRD, lax), (3 * THIRD, strict)] {
+            let site = site_after(time, same_site);
+            assert!(is_told(&site, &visitor).await, "after {time:?}, {same_site:?}");
+            assert!(!is_told(&site, &visitor).await, "twice after {time:?}, {same_site:?}");
+        }
+        let site = site_after(4 * THIRD + THIRD / 2, strict);
+        let mut login = None;
+        let page = site.page(&visitor, async |_| {
+            login = Some(site.request(&visitor, async |session| session.log_in("ada")).await?);
+            Ok(())
+        });
+        let told = page.await.expect("a page is served");
+        assert!(matches!(told, Reply::Nothing), "a page that a login overtook: {told:?}");
+        let Some(Reply::Issued(visitor)) = login else { panic!("a login: {login:?}") };
+        assert!(!is_told(&site, &visitor).await, "the login told it");
     });
 }

@@ -1,6 +1,6 @@
 //! Lifetimes of a session's own, longer or shorter than the manager's.
 
-use session_core::{Error, Lifetime, Timestamp};
+use session_core::{Config, Error, Lifetime, Manager, Timestamp};
 
 use super::{ABSOLUTE, IDLE, TOUCH};
 use crate::support::*;
@@ -120,9 +120,9 @@ fn a_lifetime_of_nothing_is_refused() {
     started!(site, visitor);
     visitor.visit(async |handle| {
         let session = handle.load().await.unwrap();
-        for (idle, absolute) in [(0, 1), (1, 0), (0, 0)] {
-            let error =
-                session.set_lifetime(Lifetime { idle: secs(idle), absolute: secs(absolute) });
+        for (idle, absolute) in [(0, 1000), (1000, 0), (0, 0), (999, 1000), (1000, 999)] {
+            let [idle, absolute] = [idle, absolute].map(Duration::from_millis);
+            let error = session.set_lifetime(Lifetime { idle, absolute });
             assert!(matches!(error, Err(Error::Config(_))));
         }
         assert_eq!(session.lifetime().idle, secs(IDLE));
@@ -257,10 +257,65 @@ fn settings_alone_store_and_announce_nothing() {
         let session = handle.load().await.unwrap();
         session.set_lifetime(Lifetime { idle: secs(10), absolute: secs(100) }).unwrap();
         session.set_persistent(true).unwrap();
+        session.remember(true).unwrap();
         session.label("a device").unwrap();
         session.regenerate().unwrap();
         session.save().await.unwrap();
     });
     assert!(reply.is_plain());
     assert_eq!((site.store.calls(), site.count()), (vec![], 0));
+}
+
+/// A change to a configuration.
+type Edit = fn(&mut Config, Duration);
+
+/// The error says which, and what to write.
+#[test]
+fn a_duration_that_rounds_to_nothing_is_a_configuration_error() {
+    let keys: [(&str, &str, Edit); 5] = [
+        ("idle", "30m", |config, duration| config.idle = duration),
+        ("absolute", "12h", |config, duration| config.absolute = duration),
+        ("remember", "30d", |config, duration| config.remember = duration),
+        ("cookie.max_age", "30d", |config, duration| config.cookie.max_age = Some(duration)),
+        ("superseded_for", "10s", |config, duration| config.superseded_for = duration),
+    ];
+    for (key, example, edit) in keys {
+        let built = |duration| {
+            let mut config = Config::default();
+            config.gc_every = Duration::ZERO;
+            edit(&mut config, duration);
+            Manager::builder().with_config(config).with_provider(Store::default()).build()
+        };
+        for millis in [0, 1, 500, 999] {
+            let is_off = key == "superseded_for" && millis == 0;
+            match built(Duration::from_millis(millis)) {
+                Ok(_) => assert!(is_off, "{key}: {millis} ms"),
+                Err(error) => {
+                    assert!(!is_off && matches!(error, Error::Config(_)), "{key}: {error}");
+                    let wanted = format!(
+                        "{key} is less than a second; write, for instance, {key} = \"{example}\""
+                    );
+                    assert_eq!(error.to_string(), wanted);
+                }
+            }
+        }
+        for secs in [1, 25 * 86_400, u64::MAX] {
+            assert!(built(Duration::from_secs(secs)).is_ok(), "{key}: {secs} s");
+        }
+    }
+}
+
+/// The last moment of a session is not the moment to remove its cookie.
+#[test]
+fn a_persistent_cookie_is_never_announced_for_no_time() {
+    started!(site, visitor, |config| {
+        config.cookie.persistent = true;
+        config.idle = secs(ABSOLUTE);
+    });
+    site.clock.advance(secs(ABSOLUTE) - Duration::from_millis(1));
+    let ((), reply) = visitor.visit(async |handle| {
+        handle.load().await.unwrap().regenerate().unwrap();
+    });
+    assert!(reply.attributes().ends_with("; Max-Age=1"), "{reply:?}");
+    assert_eq!(visitor.get("n"), Some(1));
 }
