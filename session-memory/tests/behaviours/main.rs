@@ -8,6 +8,7 @@ mod cookies;
 mod expiry;
 mod failures;
 mod flash;
+mod full;
 mod heads;
 mod hostile;
 mod late;
