@@ -163,6 +163,9 @@ impl<'m> SessionHandle<'m> {
                     Directive::Clear => transport.announce(Announcement::Remove, headers)?,
                 }
             }
+            if state.announces_new_session() {
+                self.shared().counters.count_announced(self.name());
+            }
             state.announced();
         }
         self.announce_in_urls(headers);

@@ -196,6 +196,8 @@ pub(crate) struct State {
     checking: bool,
     /// Ids that were taken when a session was created.
     collisions: u32,
+    /// The session that a login left behind when it lost its race.
+    forked_from: Option<SessionKey>,
     /// The client is to be told even if its token stays the same.
     reissue: bool,
     /// The handler ended the session.
@@ -230,6 +232,7 @@ impl State {
             repeated: false,
             checking: false,
             collisions: 0,
+            forked_from: None,
             reissue: false,
             ended: false,
             others: SmallVec::new(),
@@ -980,6 +983,7 @@ impl State {
             token.is_to_be_renewed().then_some(Touch { used: now, expires: record.expires });
         self.due = touch.or(renewal);
         if self.phase == Phase::Unloaded {
+            shared.counters.count_use(&token.key(), &record);
             self.carried = Some(token.clone());
         }
         self.token = Some(token.clone());
@@ -1023,9 +1027,11 @@ impl State {
     fn judge(&self, token: &Token, record: &Record, shared: &Shared, now: Timestamp) -> Verdict {
         let key = token.key();
         let settings = Settings::of(&record.values);
-        if settings.lifetime.unwrap_or(shared.rules.lifetime).is_over(record, now) {
+        shared.check_clocks(key, record, now);
+        let lifetime = settings.lifetime.unwrap_or(shared.rules.lifetime);
+        if lifetime.is_over(record, now) {
             shared.counters.expired.add(1);
-            info!(session = %key, "session beyond its lifetime");
+            info!(session = %key, reason = lifetime.reason(record, now), "session beyond its lifetime");
             return Verdict::Nobody;
         }
         if record.holder != shared.verifier(token) {
@@ -1108,12 +1114,16 @@ impl State {
     fn took_new_record(&mut self, token: Token, record: Record, shared: &Shared) {
         let now = shared.clock.now();
         shared.counters.created.add(1);
-        match record.login {
-            Some(_) => {
-                shared.counters.logins.add(1);
-                info!(session = %token.key(), "session created by a login");
+        let session = token.key();
+        match (&record.login, self.forked_from.take()) {
+            (Some(_), Some(from)) => {
+                info!(%session, %from, "session created by a login that lost a race");
             }
-            None => debug!(session = %token.key(), "session created"),
+            (Some(_), None) => info!(%session, "session created by a login"),
+            (None, _) => debug!(%session, "session created"),
+        }
+        if record.login.is_some() {
+            shared.counters.logins.add(1);
         }
         self.token = Some(token);
         self.took_stored(record, now);
@@ -1302,9 +1312,7 @@ impl State {
                 Values::new()
             }
         };
-        if let Some(token) = &self.token {
-            info!(session = %token.key(), copied = values.len(), "a login lost a race and starts a session of its own");
-        }
+        self.forked_from = self.token.as_ref().map(Token::key);
         self.become_new(now);
         self.record.values = values;
         self.measure();
@@ -1320,7 +1328,11 @@ impl State {
         match outcome {
             Outcome::Ended => {
                 shared.counters.destroyed.add(1);
-                info!(session = %key, "session ended by its client");
+                let reason = match goal {
+                    Goal::Destroy => "destroyed by the handler",
+                    _ => "one of several that the client sent, and starts anew",
+                };
+                info!(session = %key, reason, "session ended by its client");
             }
             Outcome::Failed(error) if matches!(goal, Goal::Destroy) => return Err(error),
             // The store's failure was logged. The new session is worth more than the end of the others.
@@ -1351,6 +1363,13 @@ impl State {
             }
             _ => None,
         }
+    }
+
+    /// Whether the response tells the client of a session that it didn't come with, for the first time.
+    pub(crate) fn announces_new_session(&self) -> bool {
+        let key = |token: &Option<Token>| token.as_ref().map(Token::key);
+        let is_new = key(&self.token) != key(&self.carried);
+        self.standing == Standing::Live && is_new && !self.head_sent
     }
 
     /// Takes note that a response's headers were written. Another response, which takes its place, is told

@@ -5,6 +5,7 @@
 
 mod cancellation;
 mod cookies;
+mod events;
 mod expiry;
 mod failures;
 mod flash;
