@@ -29,7 +29,7 @@ async fn serve(
 ) -> Result<Response<String>, Infallible> {
     Ok(count(&manager, &request).await.unwrap_or_else(|error| {
         let status = error.status(); // 503 where the store is down
-        let mut response = Response::new(format!("{status}\n"));
+        let mut response = Response::new(format!("{}\n", error.visitor_text()));
         *response.status_mut() = status;
         response
     }))

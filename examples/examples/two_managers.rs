@@ -44,7 +44,7 @@ async fn serve(
 /// of the session that could be saved.
 fn refuse(response: &mut Response<String>, error: &Error) {
     *response.status_mut() = error.status();
-    *response.body_mut() = format!("{}\n", error.status());
+    *response.body_mut() = format!("{}\n", error.visitor_text());
 }
 
 fn managers() -> Result<Arc<[Manager]>, Error> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 use tracing::warn;
@@ -127,6 +128,7 @@ impl ManagerBuilder {
             provider_name,
             ids,
             reported: Mutex::default(),
+            clocks_reported: AtomicBool::new(false),
             in_urls,
             collector,
         })))

@@ -152,6 +152,27 @@ impl Error {
         Self::Unavailable { source: source.into() }
     }
 
+    /// What to tell the visitor whose request failed with this error: a sentence or two that depend on the
+    /// [status](Self::status) alone, and name no limit, option, key, type or store. `Display` is for
+    /// developers and operators; it belongs in the log.
+    ///
+    /// ```
+    /// let error = session_core::Error::Gone;
+    /// assert_eq!(error.visitor_text(), "This page is out of date. Please reload it and try again.");
+    /// ```
+    pub fn visitor_text(&self) -> &'static str {
+        match self.status() {
+            StatusCode::CONFLICT => "This page is out of date. Please reload it and try again.",
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                "That is more than can be kept here. Please shorten it and try again."
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                "This does not work right now. Please try again in a moment."
+            }
+            _ => "Something went wrong here. Please try again later.",
+        }
+    }
+
     /// The HTTP status that tells a client what happened (RFC 9110, section 15).
     ///
     /// `409` where the request lost to another one, `413` over a limit, `503` where the store is
@@ -190,6 +211,68 @@ mod tests {
         let error = Error::unavailable("connection refused");
         assert_eq!(error.to_string(), "the session store is unavailable; retry later");
         assert_eq!(error.source().expect("has a cause").to_string(), "connection refused");
+    }
+
+    /// Every kind of error, with words in it that are no visitor's affair.
+    fn all() -> Vec<Error> {
+        let all = vec![
+            Error::Gone,
+            Error::Conflict,
+            Error::Exists,
+            Error::TooLarge { what: "session bytes", limit: 65_536 },
+            Error::Full { what: "max_sessions" },
+            Error::Decode { key: "salary".into(), wanted: "u64" },
+            Error::Encode { key: "salary".into(), given: "u64" },
+            Error::Unsupported { what: "list" },
+            Error::unavailable("mongodb://db.internal"),
+            Error::InDoubt { source: "mongodb://db.internal".into() },
+            Error::Unreadable { reason: "the checksum differs" },
+            Error::Finished,
+            Error::HeadSent,
+            Error::config("option \"path\" is missing"),
+            Error::UnknownProvider { name: "mango".into(), known: ["memory".into()].into() },
+            Error::DuplicateProvider { name: "memory".into() },
+            Error::Random { source: "getrandom".into() },
+        ];
+        // A new kind doesn't compile before it has its number, and fails before it is in the list.
+        let number = |error: &Error| match error {
+            Error::Gone => 0,
+            Error::Conflict => 1,
+            Error::Exists => 2,
+            Error::TooLarge { .. } => 3,
+            Error::Full { .. } => 4,
+            Error::Decode { .. } => 5,
+            Error::Encode { .. } => 6,
+            Error::Unsupported { .. } => 7,
+            Error::Unavailable { .. } => 8,
+            Error::InDoubt { .. } => 9,
+            Error::Unreadable { .. } => 10,
+            Error::Finished => 11,
+            Error::HeadSent => 12,
+            Error::Config(_) => 13,
+            Error::UnknownProvider { .. } => 14,
+            Error::DuplicateProvider { .. } => 15,
+            Error::Random { .. } => 16,
+        };
+        assert!(all.iter().map(number).eq(0..17));
+        all
+    }
+
+    #[test]
+    fn a_visitor_is_told_what_to_do_and_nothing_else() {
+        for error in all() {
+            let text = error.visitor_text();
+            let lower = text.to_lowercase();
+            for word in [
+                "limit", "option", "key", "type", "store", "session", "bytes", "memory",
+                "provider", "value", "cookie", "server", "database", "salary", "u64", "mongo",
+                "max_", "_", "\"",
+            ] {
+                assert!(!lower.contains(word), "{error:?} tells the visitor {text:?}");
+            }
+            assert!(!text.contains(|c: char| c.is_ascii_digit()), "{text}");
+            assert!(text.contains("Please ") && text.ends_with('.'), "{text}");
+        }
     }
 
     /// A result travels through every provider call by value.

@@ -166,6 +166,9 @@ impl<'m> SessionHandle<'m> {
                 }
                 transport.remove_old(self.presented.old_names(), headers);
             }
+            if state.announces_new_session() {
+                self.shared().counters.count_announced(self.name());
+            }
             state.announced();
         }
         self.announce_in_urls(headers);

@@ -54,6 +54,17 @@ impl Lifetime {
         now >= self.end(record) || start(record) > now.saturating_add(CLOCK_SKEW)
     }
 
+    /// Returns why a record that is over ended: what the log calls its reason.
+    pub(crate) fn reason(&self, record: &Record, now: Timestamp) -> &'static str {
+        if now >= self.deadline(start(record)) {
+            "absolute"
+        } else if now >= self.end(record) {
+            "idle"
+        } else {
+            "created in the future"
+        }
+    }
+
     /// Returns the touch to tell the store about, if a read should: it moves the last use that the store
     /// knows of, or the expiry, by at least `every` or a quarter of the idle time.
     ///

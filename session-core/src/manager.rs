@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tracing::warn;
 
 use crate::collector::Collector;
-use crate::provider::{Provider, Purged, Token, Verifier};
+use crate::provider::{Provider, Purged, Record, Token, Verifier};
 use crate::queue::Queues;
 use crate::stats::Counters;
 use crate::transport::{RequestHead, Transport};
@@ -23,6 +24,9 @@ pub(crate) type IdSource = Arc<dyn Fn() -> Result<SessionId, Error> + Send + Syn
 
 /// How many unreadable records are remembered as reported.
 const REPORTED: usize = 1024;
+
+/// How far a record's times may lie ahead of this server's clock before that is reported.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
 
 /// Finds, loads, saves and collects the sessions of a program.
 ///
@@ -57,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) ids: Option<IdSource>,
     /// The sessions whose records were reported as unreadable.
     pub(crate) reported: Mutex<HashSet<SessionKey>>,
+    /// Whether it was reported that the servers' clocks differ.
+    pub(crate) clocks_reported: AtomicBool,
     /// Whether the transport puts ids into URLs, of some sessions at least.
     pub(crate) in_urls: bool,
     pub(crate) collector: Collector,
@@ -198,6 +204,22 @@ impl Shared {
         let mut reported = self.reported.lock();
         if reported.len() < REPORTED && reported.insert(key) {
             warn!(session = %key, reason, "unreadable session record, treated as absent");
+        }
+    }
+
+    /// Reports a record from the future, once: another server's clock is ahead of this one's, or this one
+    /// was set back. Sessions would end too early or too late by the difference.
+    pub(crate) fn check_clocks(&self, key: SessionKey, record: &Record, now: Timestamp) {
+        let login = record.login.as_deref().map_or(record.created, |login| login.at);
+        let latest = record.created.max(record.renewed).max(record.used).max(login);
+        let ahead = latest.since(now);
+        if ahead > CLOCKS_DIFFER && !self.clocks_reported.swap(true, Ordering::Relaxed) {
+            warn!(
+                session = %key,
+                seconds = ahead.as_secs(),
+                "a session has times from the future: the clocks of the servers that share the store \
+                 disagree, or this one was set back; synchronize them"
+            );
         }
     }
 

@@ -13,7 +13,7 @@ use http::header::{
 use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::service::Service;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::error::BoxError;
 #[cfg(feature = "rewrite")]
@@ -37,8 +37,9 @@ use crate::{Error, Manager, Sessions};
 /// dropped then, before it was polled.
 ///
 /// An inner service that fails with a [session error](Error) becomes a response of that error's
-/// [status](Error::status), and so does a failure to save: `503` for a store that is down, without
-/// a `Set-Cookie` for the session that failed. Other errors of the inner service are handed on.
+/// [status](Error::status) with [words for a visitor](Error::visitor_text), and so does a failure to save:
+/// `503` for a store that is down, without a `Set-Cookie` for the session that failed. What operators want
+/// to know of it is logged. Other errors of the inner service are handed on.
 #[derive(Clone, Debug)]
 pub struct SessionService<S> {
     managers: Arc<[Manager]>,
@@ -90,12 +91,7 @@ where
                     Ok(response) => response.map(SessionBody::inner),
                     Err(error) => {
                         let error = error.into().downcast::<Error>()?;
-                        if error.status() == StatusCode::INTERNAL_SERVER_ERROR {
-                            warn!(
-                                error = &error as &dyn std::error::Error,
-                                "a handler failed with a session error"
-                            );
-                        }
+                        log_refusal(&error);
                         return Ok(refused(&error, &sessions));
                     }
                 },
@@ -111,7 +107,7 @@ where
                     Ok(response)
                 }
                 Err(errors) => {
-                    debug!(error = %errors, "sessions could not be saved");
+                    errors.iter().for_each(|(_, error)| log_refusal(error));
                     Ok(refused(errors.first(), &sessions))
                 }
             }
@@ -147,14 +143,24 @@ fn rewrite<R>(
     }
 }
 
+/// Tells operators what visitors are not told: why a request was refused.
+fn log_refusal(error: &Error) {
+    const REFUSED: &str = "a request was refused, as its session could not be used or saved";
+    let status = error.status();
+    let error: &dyn std::error::Error = error;
+    match status {
+        StatusCode::INTERNAL_SERVER_ERROR => warn!(error, "{REFUSED}"),
+        // A limit that visitors meet may be too low.
+        StatusCode::PAYLOAD_TOO_LARGE => info!(error, "{REFUSED}"),
+        // Lost races are daily life, and a store's failure was logged when it happened.
+        _ => debug!(error, "{REFUSED}"),
+    }
+}
+
 /// The response in place of one whose session could not be loaded or saved: one line of text.
 fn refusal<R>(error: &Error) -> Response<SessionBody<R>> {
     let status = error.status();
-    let line = match status {
-        // It may name keys and types, which are the application's own affair.
-        StatusCode::INTERNAL_SERVER_ERROR => "the session can't be used as asked\n".into(),
-        _ => format!("{error}\n"),
-    };
+    let line = format!("{}\n", error.visitor_text());
     let mut response = Response::new(SessionBody(Inner::Text(Some(line.into()))));
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -196,6 +196,8 @@ pub(crate) struct State {
     checking: bool,
     /// Ids that were taken when a session was created.
     collisions: u32,
+    /// The session that a login left behind when it lost its race.
+    forked_from: Option<SessionKey>,
     /// The store knows that the client is told, although its token stays the same.
     reissue: bool,
     /// The client may be told again without a call of the handler: the request is a navigation, and did not
@@ -238,6 +240,7 @@ impl State {
             repeated: false,
             checking: false,
             collisions: 0,
+            forked_from: None,
             reissue: false,
             may_reissue: navigation,
             ended: false,
@@ -1016,6 +1019,7 @@ impl State {
             token.is_to_be_renewed().then_some(Touch { used: now, expires: record.expires });
         self.due = touch.or(renewal);
         if self.phase == Phase::Unloaded {
+            shared.counters.count_use(&token.key(), &record);
             self.carried = Some(token.clone());
         }
         self.token = Some(token.clone());
@@ -1059,9 +1063,11 @@ impl State {
     fn judge(&self, token: &Token, record: &Record, shared: &Shared, now: Timestamp) -> Verdict {
         let key = token.key();
         let settings = Settings::of(&record.values);
-        if settings.lifetime(&shared.rules).is_over(record, now) {
+        shared.check_clocks(key, record, now);
+        let lifetime = settings.lifetime(&shared.rules);
+        if lifetime.is_over(record, now) {
             shared.counters.expired.add(1);
-            info!(session = %key, "session beyond its lifetime");
+            info!(session = %key, reason = lifetime.reason(record, now), "session beyond its lifetime");
             return Verdict::Nobody;
         }
         if record.holder != shared.verifier(token) {
@@ -1150,12 +1156,16 @@ impl State {
         now: Timestamp,
     ) {
         shared.counters.created.add(1);
-        match record.login {
-            Some(_) => {
-                shared.counters.logins.add(1);
-                info!(session = %token.key(), "session created by a login");
+        let session = token.key();
+        match (&record.login, self.forked_from.take()) {
+            (Some(_), Some(from)) => {
+                info!(%session, %from, "session created by a login that lost a race");
             }
-            None => debug!(session = %token.key(), "session created"),
+            (Some(_), None) => info!(%session, "session created by a login"),
+            (None, _) => debug!(%session, "session created"),
+        }
+        if record.login.is_some() {
+            shared.counters.logins.add(1);
         }
         self.token = Some(token);
         self.took_stored(record, now);
@@ -1352,9 +1362,7 @@ impl State {
                 Values::new()
             }
         };
-        if let Some(token) = &self.token {
-            info!(session = %token.key(), copied = values.len(), "a login lost a race and starts a session of its own");
-        }
+        self.forked_from = self.token.as_ref().map(Token::key);
         self.become_new(now);
         self.record.values = values;
         self.measure();
@@ -1371,7 +1379,11 @@ impl State {
         match outcome {
             Outcome::Ended => {
                 shared.counters.destroyed.add(1);
-                info!(session = %key, "session ended by its client");
+                let reason = match goal {
+                    Goal::Destroy => "destroyed by the handler",
+                    _ => "one of several that the client sent, and starts anew",
+                };
+                info!(session = %key, reason, "session ended by its client");
             }
             Outcome::Failed(error) if matches!(goal, Goal::Destroy) => return Err(error),
             // The store's failure was logged. The new session is worth more than the end of the others.
@@ -1402,6 +1414,13 @@ impl State {
             }
             _ => None,
         }
+    }
+
+    /// Whether the response tells the client of a session that it didn't come with, for the first time.
+    pub(crate) fn announces_new_session(&self) -> bool {
+        let key = |token: &Option<Token>| token.as_ref().map(Token::key);
+        let is_new = key(&self.token) != key(&self.carried);
+        self.standing == Standing::Live && is_new && !self.head_sent
     }
 
     /// Takes note that a response's headers were written. Another response, which takes its place, is told

@@ -1,6 +1,12 @@
 //! Counters of a manager.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::SessionKey;
+use crate::provider::Record;
 
 /// What a manager counted since it was opened.
 ///
@@ -11,6 +17,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Stats {
     /// Sessions stored for the first time.
     pub created: u64,
+    /// New sessions whose ids were sent to their clients.
+    pub announced: u64,
+    /// Sessions that were used again by a later request. Each counts once, with its first such request; at
+    /// each process that loads it before its first touch, which comes after `touch_every`. Far less than
+    /// `announced` if clients don't return their ids, as robots don't.
+    pub came_back: u64,
     /// Sessions that got a new id, by a login or otherwise.
     pub regenerated: u64,
     /// Logins.
@@ -47,6 +59,9 @@ pub struct Stats {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) created: Counter,
+    announced: Counter,
+    came_back: Counter,
+    lately_back: LatelyBack,
     pub(crate) regenerated: Counter,
     pub(crate) logins: Counter,
     pub(crate) forked: Counter,
@@ -77,10 +92,63 @@ impl Counter {
     }
 }
 
+/// So many new sessions are announced at first without a single one coming back before that is reported.
+const NONE_BACK: u64 = 100;
+
+/// How far the last use of a session that nobody has used since its creation may lie behind it: a store may
+/// round it up to a second.
+const ROUNDED: Duration = Duration::from_secs(1);
+
+/// Remembers the sessions that came back last, so that each counts once although its record shows no use
+/// before its first touch. A new one takes the place of another with the same remainder.
+#[derive(Debug)]
+struct LatelyBack(Box<[AtomicU64]>);
+
+impl Default for LatelyBack {
+    fn default() -> Self {
+        Self((0..1024).map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl LatelyBack {
+    /// Takes note of a session; returns whether it is not among those that came back last.
+    fn is_new(&self, key: &SessionKey) -> bool {
+        let (head, _) = key.as_bytes().split_first_chunk().expect("a key has 12 bytes");
+        // Zero is nobody.
+        let bits = u64::from_le_bytes(*head) | 1 << 63;
+        let place = &self.0[(bits % self.0.len() as u64) as usize];
+        // Only written if it changes, as all loads of the session read it.
+        place.load(Ordering::Relaxed) != bits && place.swap(bits, Ordering::Relaxed) != bits
+    }
+}
+
 impl Counters {
+    /// Counts a new session whose id is sent to its client; warns if the first ones all stay away.
+    pub(crate) fn count_announced(&self, name: &str) {
+        let before = self.announced.0.fetch_add(1, Ordering::Relaxed);
+        if before + 1 == NONE_BACK && self.came_back.get() == 0 {
+            warn!(
+                name,
+                announced = NONE_BACK,
+                "none of the first sessions came back: clients seem not to return their ids. Likely \
+                 causes, of cookies: Secure over plain HTTP; a Domain or Path that doesn't match the \
+                 site's URLs; SameSite=None without Secure. Or all visitors so far were robots"
+            );
+        }
+    }
+
+    /// Counts a session that a client presented and holds, if this is the first time since its creation.
+    pub(crate) fn count_use(&self, key: &SessionKey, record: &Record) {
+        if record.used.since(record.created) <= ROUNDED && self.lately_back.is_new(key) {
+            self.came_back.add(1);
+        }
+    }
+
     pub(crate) fn read(&self) -> Stats {
         Stats {
             created: self.created.get(),
+            announced: self.announced.get(),
+            came_back: self.came_back.get(),
             regenerated: self.regenerated.get(),
             logins: self.logins.get(),
             forked: self.forked.get(),

@@ -1,4 +1,5 @@
-//! What a million sessions take, and how long purging ten million holds a lock.
+//! What a million sessions take, what a new session costs where one has to give way for it, and how long
+//! purging ten million holds a lock.
 //!
 //!     cargo run --release -p session-memory --example scale
 //!
@@ -24,6 +25,7 @@ fn main() {
     let (sessions, purged) = if few { (MILLION / 10, MILLION) } else { (MILLION, 10 * MILLION) };
     ours(sessions);
     peer(sessions);
+    flood(sessions);
     purge(purged);
 }
 
@@ -56,6 +58,21 @@ fn peer(sessions: usize) {
         }
     });
     drop(store);
+}
+
+/// Times new sessions in a store with room, and then in the full store, where each makes another give way.
+fn flood(sessions: usize) {
+    let now = Timestamp::from_millis(1_000_000_000_000);
+    let config = MemoryConfig::parse(&format!("max_sessions={sessions}"));
+    let store = MemoryProvider::new(config.expect("is a source"));
+    for what in ["with room", "in the full store"] {
+        let began = Instant::now();
+        for n in 0..sessions {
+            let now = now.saturating_add(Duration::from_micros(n as u64));
+            create(&store, now, now.saturating_add(Duration::from_secs(1800)));
+        }
+        println!("a new session {what}: {:?}", began.elapsed() / sessions as u32);
+    }
 }
 
 /// Fills a store and says what a session of it takes.

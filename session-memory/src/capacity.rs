@@ -9,7 +9,7 @@ use crate::sync::{AtomicUsize, Ordering};
 
 /// What a session takes beside its values and owner: entry, table, order, allocator. Measured by
 /// the example `scale`.
-const OVERHEAD: usize = 160;
+const OVERHEAD: usize = 168;
 
 /// Sessions and bytes held: moved before something is added and after it was removed, so that the
 /// limits hold at every moment.
@@ -23,6 +23,16 @@ pub(crate) struct Capacity {
 impl Capacity {
     pub(crate) fn new(config: MemoryConfig) -> Self {
         Self { config, sessions: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
+    }
+
+    /// Checks that a session of so many bytes can be stored once there is room, so that none gives way
+    /// for nothing.
+    pub(crate) fn check(&self, bytes: usize) -> Result<(), Error> {
+        let limit = self.config.max_bytes;
+        if bytes > limit {
+            return Err(Error::TooLarge { what: "max_bytes of all sessions", limit });
+        }
+        Ok(())
     }
 
     /// Accounts for sessions and bytes to come; `Full` if there is no room.

@@ -3,7 +3,8 @@
 use session_core::Error;
 use session_core::provider::Source;
 
-/// How much the provider holds.
+/// How much the provider holds. See the [crate's documentation](crate#a-full-store) for what happens when
+/// it is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryConfig {

@@ -11,8 +11,18 @@
 //! | `max_sessions` | 1,000,000 | how many sessions are held |
 //! | `max_bytes` | 1,073,741,824 (1 GiB) | how many bytes all sessions take, bookkeeping included |
 //!
-//! Where a new session or a larger value would exceed them, and removing expired sessions makes no
-//! room, the answer is [`Error::Full`](session_core::Error::Full); what is stored stays.
+//! # A full store
+//! Where a new session or a larger value would exceed these limits, expired sessions are removed. If that
+//! makes no room, sessions give way whose clients never came back, the oldest first: nobody has loaded them
+//! since they were created, and nobody is logged in. So a flood of visitors who take no cookie keeps no user
+//! from being served or logged in. Each session that gives way is logged at INFO, and the first one is a
+//! warning.
+//!
+//! A session that was loaded after its creation, or has an owner, never gives way. Nor does an empty record
+//! without an owner: visitors have none, it is what `session-cookie` remembers of sealed sessions that ended.
+//! If nothing else is left, the answer is [`Error::Full`](session_core::Error::Full), a 503, and what is
+//! stored stays. A single session that would take more than `max_bytes` is
+//! [`Error::TooLarge`](session_core::Error::TooLarge), and nothing gives way to it.
 //!
 //! ```
 //! session_memory::init();

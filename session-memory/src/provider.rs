@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::hash::BuildHasher as _;
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use hashbrown::DefaultHashBuilder;
@@ -10,10 +11,11 @@ use session_core::provider::{
     Answer, Changes, Provider, ProviderFuture, Purged, Record, Token, Touch, Verifier,
 };
 use session_core::{Error, SessionId, SessionKey, Timestamp};
+use tracing::{info, warn};
 
 use crate::MemoryConfig;
 use crate::capacity::{Capacity, cost, cost_of};
-use crate::shard::{Shard, Slot};
+use crate::shard::{First, Shard, Slot};
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, lock};
 
 /// So many that two processors seldom meet at one, and that growing one takes little time even
@@ -32,10 +34,14 @@ const REMOVED_WHEN_FULL: usize = 1024;
 /// while a record's changed values are copied, and while nothing slower happens.
 pub struct MemoryProvider {
     shards: Box<[Padded]>,
+    /// What comes first in each shard.
+    firsts: Box<[Arc<First>]>,
     hasher: Hasher,
     capacity: Capacity,
     /// Where the next collection starts.
     cursor: AtomicUsize,
+    /// Whether it was reported that sessions give way.
+    gave_way: AtomicBool,
     longest_hold: Longest,
 }
 
@@ -67,12 +73,15 @@ impl MemoryProvider {
     /// An empty store.
     pub fn new(config: MemoryConfig) -> Self {
         let hasher = Hasher::default();
-        let shard = || Padded(Mutex::new(Shard::new(hasher.clone())));
+        let firsts: Box<[Arc<First>]> = (0..SHARDS).map(|_| Arc::default()).collect();
+        let shard = |first: &Arc<First>| Shard::new(hasher.clone(), Arc::clone(first));
         Self {
-            shards: (0..SHARDS).map(|_| shard()).collect(),
+            shards: firsts.iter().map(|first| Padded(Mutex::new(shard(first)))).collect(),
+            firsts,
             hasher,
             capacity: Capacity::new(config),
             cursor: AtomicUsize::new(0),
+            gave_way: AtomicBool::new(false),
             longest_hold: Longest::default(),
         }
     }
@@ -84,30 +93,67 @@ impl MemoryProvider {
         Duration::from_nanos(self.longest_hold.0.load(Ordering::Relaxed))
     }
 
-    /// Locks the shard of a key. The table inside a shard uses the lowest and the highest bits.
-    fn lock(&self, key: &SessionKey) -> MutexGuard<'_, Shard> {
-        let number = (self.hasher.hash(key) >> 32) as usize % SHARDS;
-        lock(&self.shards[number].0)
+    /// Returns which shard has a key. The table inside a shard uses the lowest and the highest bits.
+    fn shard_of(&self, key: &SessionKey) -> usize {
+        (self.hasher.hash(key) >> 32) as usize % SHARDS
     }
 
-    /// Does what needs room, once more after removing expired sessions where there was none. Holds
-    /// no lock.
+    fn lock(&self, key: &SessionKey) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[self.shard_of(key)].0)
+    }
+
+    /// Does what needs room for this key. Where there is none, it is done again after expired sessions
+    /// were removed, and then as often as another session gives way. Holds no lock.
     fn making_room<T>(
         &self,
+        key: &SessionKey,
         now: Timestamp,
         mut attempt: impl FnMut() -> Result<T, Error>,
     ) -> Result<T, Error> {
-        match attempt() {
-            Err(Error::Full { .. }) if self.remove_expired(now, REMOVED_WHEN_FULL).removed > 0 => {
-                attempt()
+        let mut result = attempt();
+        if matches!(result, Err(Error::Full { .. }))
+            && self.remove_expired(now, REMOVED_WHEN_FULL).removed > 0
+        {
+            result = attempt();
+        }
+        while matches!(result, Err(Error::Full { .. })) && self.give_way(key) {
+            result = attempt();
+        }
+        result
+    }
+
+    /// Removes the oldest session whose client never came back and which nobody owns, other than the one
+    /// of this key, which room is needed for. Returns whether there was one.
+    fn give_way(&self, key: &SessionKey) -> bool {
+        let own = self.shard_of(key);
+        let mut look_at_own = true;
+        loop {
+            let shards = (0..SHARDS).filter(|number| *number != own || look_at_own);
+            let oldest = shards.filter_map(|number| Some((self.firsts[number].created()?, number)));
+            let Some((_, number)) = oldest.min() else { return false };
+            let removed = lock(&self.shards[number].0).remove_oldest(key);
+            let Some(slot) = removed else {
+                // Its client came back in this moment; or there is only the one that needs room.
+                look_at_own &= number != own;
+                continue;
+            };
+            if !self.gave_way.swap(true, Ordering::Relaxed) {
+                warn!(
+                    "the memory provider is full: from now on, sessions whose clients never came back \
+                     give way to new ones; raise max_sessions or max_bytes, or shorten the sessions' \
+                     lifetime"
+                );
             }
-            result => result,
+            info!(session = %slot.key(), "session gave way in a full store: its client never came back");
+            self.release_all([slot]);
+            return true;
         }
     }
 
     fn insert_new(&self, key: SessionKey, record: Record, now: Timestamp) -> Result<(), Error> {
         let bytes = cost_of(record.login.as_deref(), &record.values);
-        self.making_room(now, || self.capacity.reserve(1, bytes))?;
+        self.capacity.check(bytes)?;
+        self.making_room(&key, now, || self.capacity.reserve(1, bytes))?;
         let mut shard = self.lock(&key);
         let dead = match shard.find(&key) {
             Some(at) if shard.slot(at).is_live(now) => {
@@ -138,6 +184,7 @@ impl MemoryProvider {
         changed.apply(holder, changes, now)?;
         let changed = Slot::new(*key, changed);
         let (before, after) = (cost(shard.slot(at)), cost(&changed));
+        self.capacity.check(after)?;
         self.capacity.reserve(0, after.saturating_sub(before))?;
         let old = shard.replace(at, changed);
         drop(shard);
@@ -167,6 +214,9 @@ impl MemoryProvider {
         let mut left = limit;
         for step in 0..SHARDS {
             let number = (start + step) % SHARDS;
+            if !self.firsts[number].may_be_expired(now) {
+                continue;
+            }
             loop {
                 let slice = left.min(REMOVED_AT_ONCE);
                 let removed = {
@@ -203,7 +253,7 @@ impl MemoryProvider {
 
 /// The longest of some durations, in nanoseconds.
 #[derive(Default)]
-struct Longest(AtomicU64);
+struct Longest(std::sync::atomic::AtomicU64);
 
 impl Longest {
     fn record(&self, duration: Duration) {
@@ -229,9 +279,13 @@ impl Provider for MemoryProvider {
 
     fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>> {
         let key = token.key();
-        let shard = self.lock(&key);
-        let at = shard.find_live(&key, now);
-        ProviderFuture::ready(Ok(at.map(|at| shard.slot(at).record())))
+        let mut shard = self.lock(&key);
+        let record = shard.find_live(&key, now).map(|at| {
+            // The request that creates a session has no reason to load it, so this is a later one.
+            shard.keep(at);
+            shard.slot(at).record()
+        });
+        ProviderFuture::ready(Ok(record))
     }
 
     fn save<'a>(
@@ -242,7 +296,7 @@ impl Provider for MemoryProvider {
         now: Timestamp,
     ) -> Answer<'a, Option<Token>> {
         let key = token.key();
-        let applied = self.making_room(now, || self.apply(&key, holder, changes, now));
+        let applied = self.making_room(&key, now, || self.apply(&key, holder, changes, now));
         ProviderFuture::ready(applied.map(|()| None))
     }
 

@@ -1,6 +1,7 @@
 //! A part of the sessions, behind one lock.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 use session_core::provider::{Login, Record, Values, Verifier};
@@ -8,10 +9,12 @@ use session_core::{Secret, SessionKey, Timestamp};
 use slab::Slab;
 
 use crate::provider::Hasher;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
-/// Records by key, and in the order of their expiry.
+/// Records by key, in the order of their expiry, and as far as their clients never came back, in the
+/// order in which they were stored.
 ///
-/// The table and the order hold four-byte indices into the slab, so that a session is stored once
+/// The table and the orders hold four-byte indices into the slab, so that a session is stored once
 /// and moved never.
 pub(crate) struct Shard {
     hasher: Hasher,
@@ -20,11 +23,63 @@ pub(crate) struct Shard {
     /// By second of expiry, then index. A record whose second has passed is expired; within the
     /// current second only the record knows.
     order: BTreeSet<(u32, u32)>,
+    /// The ends of the list of sessions that may give way, or [`NONE`].
+    oldest: u32,
+    newest: u32,
+    first: Arc<First>,
 }
 
-/// A record in the form that is kept: 96 bytes in the slab, where a [`Record`] takes 136 with its key.
+/// No index: the end of a list.
+const NONE: u32 = u32::MAX;
+
+/// Which sessions come first in a shard's orders, for whoever looks for the first of all shards and
+/// doesn't want to take their locks. Written under the shard's lock.
+pub(crate) struct First {
+    /// The earliest second of expiry.
+    expires: AtomicU32,
+    /// In milliseconds, when the oldest session that may give way was created; `u64::MAX` if there is
+    /// none.
+    created: AtomicU64,
+}
+
+impl Default for First {
+    fn default() -> Self {
+        Self { expires: AtomicU32::new(u32::MAX), created: AtomicU64::new(u64::MAX) }
+    }
+}
+
+impl First {
+    /// Whether the shard may have an expired session.
+    pub(crate) fn may_be_expired(&self, now: Timestamp) -> bool {
+        self.expires.load(Ordering::Relaxed) < second(now)
+    }
+
+    /// Returns when the oldest session that may give way was created, in milliseconds.
+    pub(crate) fn created(&self) -> Option<u64> {
+        Some(self.created.load(Ordering::Relaxed)).filter(|created| *created != u64::MAX)
+    }
+}
+
+/// A session's place in the list of those that may give way.
+#[derive(Clone, Copy)]
+struct Place {
+    older: u32,
+    newer: u32,
+}
+
+impl Place {
+    /// Not in the list: its client came back, or it has an owner. No index is so high.
+    const NOWHERE: Self = Self { older: NONE - 1, newer: NONE - 1 };
+
+    fn is_nowhere(self) -> bool {
+        self.older == Self::NOWHERE.older
+    }
+}
+
+/// A record in the form that is kept: 104 bytes in the slab, where a [`Record`] takes 136 with its key.
 pub(crate) struct Slot {
     key: SessionKey,
+    place: Place,
     /// The first 20 bytes of the holder's verifier; the others are zero in this store.
     holder: [u8; Secret::BYTES],
     /// In seconds, rounded up; `u32::MAX` for everything beyond the year 2106.
@@ -43,6 +98,7 @@ impl Slot {
         let holder = *holder.as_bytes().first_chunk().expect("a verifier has 32 bytes");
         Self {
             key,
+            place: Place::NOWHERE,
             holder,
             used: rounded_up(used),
             cookie,
@@ -74,6 +130,10 @@ impl Slot {
         now < self.expires
     }
 
+    pub(crate) fn key(&self) -> SessionKey {
+        self.key
+    }
+
     pub(crate) fn login(&self) -> Option<&Login> {
         self.login.as_deref()
     }
@@ -84,8 +144,16 @@ impl Slot {
 }
 
 impl Shard {
-    pub(crate) fn new(hasher: Hasher) -> Self {
-        Self { hasher, table: HashTable::new(), slots: Slab::new(), order: BTreeSet::new() }
+    pub(crate) fn new(hasher: Hasher, first: Arc<First>) -> Self {
+        Self {
+            hasher,
+            table: HashTable::new(),
+            slots: Slab::new(),
+            order: BTreeSet::new(),
+            oldest: NONE,
+            newest: NONE,
+            first,
+        }
     }
 
     /// Returns the index of a key's slot, expired or not.
@@ -105,13 +173,26 @@ impl Shard {
 
     /// Puts another record of the same key in a slot's place, and returns the old one.
     pub(crate) fn replace(&mut self, at: u32, slot: Slot) -> Slot {
-        let old = std::mem::replace(&mut self.slots[at as usize], slot);
+        let place = self.slot(at).place;
+        let old = std::mem::replace(&mut self.slots[at as usize], Slot { place, ..slot });
+        if self.slot(at).login.is_some() {
+            self.keep(at);
+        }
         let (before, after) = (second(old.expires), second(self.slot(at).expires));
         if before != after {
             self.order.remove(&(before, at));
             self.order.insert((after, at));
+            self.publish();
         }
         old
+    }
+
+    /// Takes note that a session never gives way any more: its client came back, or it has an owner.
+    pub(crate) fn keep(&mut self, at: u32) {
+        if !self.slot(at).place.is_nowhere() {
+            self.unlink(at);
+            self.publish();
+        }
     }
 
     /// Adds a slot whose key is not there.
@@ -121,20 +202,79 @@ impl Shard {
             self.slots.reserve_exact(self.slots.len() / 4 + 16);
         }
         let (hash, expires) = (self.hasher.hash(&slot.key), second(slot.expires));
+        // An empty record is no visitor's session, which the core would not store. It is what another
+        // provider remembers, such as the end of a sealed session, and must not be forgotten.
+        let may_give_way = slot.login.is_none() && !slot.values.is_empty();
         let at = u32::try_from(self.slots.insert(slot)).expect("memory ends before indices do");
         self.order.insert((expires, at));
         self.table.insert_unique(hash, at, |at| self.hasher.hash(&self.slots[*at as usize].key));
+        if may_give_way {
+            self.link(at);
+        }
+        self.publish();
     }
 
     /// Takes a slot out.
     pub(crate) fn remove(&mut self, at: u32) -> Slot {
+        if !self.slot(at).place.is_nowhere() {
+            self.unlink(at);
+        }
         let slot = self.slots.remove(at as usize);
         self.order.remove(&(second(slot.expires), at));
         if let Ok(found) = self.table.find_entry(self.hasher.hash(&slot.key), |other| *other == at)
         {
             found.remove();
         }
+        self.publish();
         slot
+    }
+
+    /// Takes out the oldest session that may give way, other than the one of this key.
+    pub(crate) fn remove_oldest(&mut self, except: &SessionKey) -> Option<Slot> {
+        let mut at = self.oldest;
+        if at != NONE && self.slot(at).key == *except {
+            at = self.slot(at).place.newer;
+        }
+        (at != NONE).then(|| self.remove(at))
+    }
+
+    /// Puts a slot at the newer end of the list of those that may give way.
+    fn link(&mut self, at: u32) {
+        self.slots[at as usize].place = Place { older: self.newest, newer: NONE };
+        match self.newest {
+            NONE => self.oldest = at,
+            newest => self.slots[newest as usize].place.newer = at,
+        }
+        self.newest = at;
+    }
+
+    /// Takes a slot out of that list.
+    fn unlink(&mut self, at: u32) {
+        let slot = &mut self.slots[at as usize];
+        let Place { older, newer } = std::mem::replace(&mut slot.place, Place::NOWHERE);
+        match older {
+            NONE => self.oldest = newer,
+            older => self.slots[older as usize].place.newer = newer,
+        }
+        match newer {
+            NONE => self.newest = older,
+            newer => self.slots[newer as usize].place.older = older,
+        }
+    }
+
+    /// Tells others what comes first. Writes only what is new, as they all read it.
+    fn publish(&self) {
+        let expires = self.order.first().map_or(u32::MAX, |(expires, _)| *expires);
+        if self.first.expires.load(Ordering::Relaxed) != expires {
+            self.first.expires.store(expires, Ordering::Relaxed);
+        }
+        let created = match self.oldest {
+            NONE => u64::MAX,
+            oldest => self.slot(oldest).created.as_millis().min(u64::MAX - 1),
+        };
+        if self.first.created.load(Ordering::Relaxed) != created {
+            self.first.created.store(created, Ordering::Relaxed);
+        }
     }
 
     /// Takes out the expired slots, the longest expired first, up to a number.
@@ -181,8 +321,13 @@ mod tests {
 
     /// The bound on the memory of a session rests on it.
     #[test]
-    fn a_slot_takes_96_bytes_with_the_slabs_own() {
-        assert!(size_of::<Slot>() <= 88, "{}", size_of::<Slot>());
+    fn a_slot_takes_104_bytes_with_the_slabs_own() {
+        /// What the slab keeps.
+        enum Entry {
+            _Vacant(usize),
+            _Occupied(Slot),
+        }
+        assert!(size_of::<Entry>() <= 104, "{}", size_of::<Entry>());
     }
 
     #[test]

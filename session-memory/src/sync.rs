@@ -7,7 +7,7 @@ pub(crate) use scheduled::*;
 
 #[cfg(not(shuttle))]
 mod real {
-    pub(crate) use std::sync::atomic::{AtomicUsize, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
     pub(crate) use parking_lot::{Mutex, MutexGuard};
 
@@ -18,7 +18,7 @@ mod real {
 
 #[cfg(shuttle)]
 mod scheduled {
-    pub(crate) use shuttle::sync::atomic::{AtomicUsize, Ordering};
+    pub(crate) use shuttle::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
     pub(crate) use shuttle::sync::{Mutex, MutexGuard};
 
     pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -311,13 +311,36 @@ fn the_limit_holds_at_every_moment() {
         create(&provider, 9, Duration::from_millis(1));
         let stored = together(&provider, 0..3, |provider, n| {
             let later = NOW.saturating_add(Duration::from_secs(2));
-            let stored = passed(block_on(provider.create(&id(n), record(n, HOUR), later)));
+            let login = Login { owner: "ada".into(), at: NOW, label: "".into() };
+            let record = Record { login: Some(Box::new(login)), ..record(n, HOUR) };
+            let stored = passed(block_on(provider.create(&id(n), record, later)));
             assert!(held(provider) <= 2);
             stored
         });
         let stored = stored.into_iter().filter(|stored| *stored).count();
         assert!((1..=2).contains(&stored), "{stored} of 2 are stored");
         adds_up(&provider, 0..3);
+    });
+}
+
+/// New sessions beside a client that comes back: what it found never gives way, and the limit holds.
+#[test]
+fn what_came_back_never_gives_way() {
+    explore(|| {
+        let provider = provider(2);
+        create(&provider, 0, HOUR);
+        create(&provider, 1, HOUR);
+        let seen = together(&provider, 1..4, |provider, n| match n {
+            1 => found(provider, 1).is_some(),
+            _ => {
+                let stored = passed(block_on(provider.create(&id(n), record(n, HOUR), NOW)));
+                assert!(held(provider) <= 2);
+                stored
+            }
+        });
+        assert!(!seen[0] || found(&provider, 1).is_some(), "it came back, and was lost");
+        assert!(seen[1] || seen[2], "one of two finds a session that gives way");
+        adds_up(&provider, 0..4);
     });
 }
 

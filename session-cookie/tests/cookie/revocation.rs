@@ -59,6 +59,27 @@ fn a_cookie_replayed_after_logout_is_anonymous() {
     }
 }
 
+/// Visitors' sessions give way in a full memory provider; what it remembers of ends does not, or a session
+/// would live again.
+#[test]
+fn a_full_store_of_revocations_forgets_none() {
+    let site = Site::with_config(|config| {
+        config.provider = "cookie".into();
+        config.source = key_option(1);
+        let source = "max_sessions=3".into();
+        config.revocations = Some(StoreConfig { provider: "memory".into(), source });
+    });
+    let visitors = [(); 4].map(|()| site.enter("ada"));
+    for visitor in &visitors[..3] {
+        site.request(visitor, async |s| s.destroy().await).expect("there is room");
+    }
+    let refused = site.request(&visitors[3], async |s| s.destroy().await);
+    assert!(matches!(refused, Err(Error::Full { .. })), "{refused:?}");
+    for (n, visitor) in visitors.iter().enumerate() {
+        assert_eq!(site.user(visitor).0.is_some(), n == 3, "session {n}");
+    }
+}
+
 #[test]
 fn without_revocations_a_copied_cookie_works_until_it_expires() {
     let site = without_revocations();

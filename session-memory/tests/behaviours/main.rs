@@ -6,9 +6,11 @@
 mod announcing;
 mod cancellation;
 mod cookies;
+mod events;
 mod expiry;
 mod failures;
 mod flash;
+mod full;
 mod heads;
 mod hostile;
 mod late;

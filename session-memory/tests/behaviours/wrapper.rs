@@ -200,7 +200,7 @@ fn a_store_that_is_down_is_a_503_without_a_cookie() {
         let size = response.body().size_hint().exact();
         let text = text(response);
         assert_eq!(size, Some(text.len() as u64));
-        assert_eq!(text, "the session store is unavailable; retry later\n");
+        assert_eq!(text, format!("{}\n", Error::unavailable("").visitor_text()));
     }
     assert_eq!((visitor.get("kept"), visitor.get("n")), (Some(1), None));
 }
@@ -225,11 +225,7 @@ fn a_session_error_of_the_handler_is_a_response_of_its_status() {
         .unwrap();
         assert_eq!(response.status(), status, "{:?}", error());
         assert!(!response.headers().contains_key(SET_COOKIE));
-        let wanted = match status {
-            500 => "the session can't be used as asked\n".to_owned(),
-            _ => format!("{}\n", error()),
-        };
-        assert_eq!(text(response), wanted);
+        assert_eq!(text(response), format!("{}\n", error().visitor_text()));
     }
     assert_eq!(site.count(), 0, "what a handler that failed left is not stored");
 }
@@ -260,20 +256,31 @@ fn what_a_handler_did_before_it_failed_is_announced() {
     );
 }
 
-/// They name keys and types, which are the application's own affair.
+/// They name keys, types and limits: for visitors there are other words, and these go to the log.
 #[test]
-fn errors_that_are_nobodys_business_are_not_shown() {
+fn errors_that_are_nobodys_business_are_logged_and_not_shown() {
     let site = Site::new();
-    let response = call(&[&site], Request::new(()), async |request| {
-        let sessions = sessions(&request);
-        let session = sessions.only().load().await?;
-        session.set("salary of ada", &1u64)?;
-        session.get::<String>("salary of ada")?;
-        unreachable!("a number is no text")
-    })
-    .unwrap();
-    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-    assert_eq!(text(response), "the session can't be used as asked\n");
+    for (value, status, told, logged) in [
+        (1, 500, "Something went wrong here. Please try again later.\n", "\"salary of ada\""),
+        (
+            100_000,
+            413,
+            "That is more than can be kept here. Please shorten it and try again.\n",
+            "session bytes would exceed the limit of 65536",
+        ),
+    ] {
+        let response = call(&[&site], Request::new(()), move |request| async move {
+            let sessions = sessions(&request);
+            let session = sessions.only().load().await?;
+            session.set("salary of ada", &vec![1u8; value])?;
+            session.get::<String>("salary of ada")?;
+            unreachable!("a list is no text")
+        })
+        .unwrap();
+        assert_eq!(response.status().as_u16(), status);
+        assert_eq!(text(response), told);
+        assert!(site.log.text().contains(logged), "{logged}");
+    }
 }
 
 #[test]

@@ -9,20 +9,24 @@ use session_core::provider::{Changes, Login, NewSecret, Provider, Record, Token,
 use session_core::{Error, SessionId, Timestamp};
 use session_memory::{MemoryConfig, MemoryProvider};
 
-const NOW: Timestamp = Timestamp::from_millis(1_000_000_000);
-const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_000_000_000);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-fn provider(source: &str) -> MemoryProvider {
+pub(crate) fn provider(source: &str) -> MemoryProvider {
     MemoryProvider::new(MemoryConfig::parse(source).expect("the source is right"))
 }
 
-fn record(lives: Duration, bytes: usize) -> Record {
+pub(crate) fn record(lives: Duration, bytes: usize) -> Record {
     let values = [("key", vec![0; bytes])].into_iter().collect();
     Record { values, ..Record::new(Verifier::NOBODY, NOW, NOW.saturating_add(lives)) }
 }
 
 /// Stores a record under a new id, whose client holds it.
-fn create(provider: &MemoryProvider, record: &Record, now: Timestamp) -> Result<Token, Error> {
+pub(crate) fn create(
+    provider: &MemoryProvider,
+    record: &Record,
+    now: Timestamp,
+) -> Result<Token, Error> {
     create_as(provider, SessionId::generate().expect("the system has random numbers"), record, now)
 }
 
@@ -37,8 +41,15 @@ fn create_as(
     block_on(provider.create(&id, record, now)).map(|_| token)
 }
 
+/// Stores a record whose client comes back, so that it never gives way.
+fn create_used(provider: &MemoryProvider, record: &Record, now: Timestamp) -> Result<Token, Error> {
+    let token = create(provider, record, now)?;
+    assert!(load(provider, &token, now).is_some());
+    Ok(token)
+}
+
 /// Saves changes for the client of a token. Returns the token to use from then on.
-fn save(
+pub(crate) fn save(
     provider: &MemoryProvider,
     token: &Token,
     changes: &Changes,
@@ -51,36 +62,40 @@ fn save(
 }
 
 /// Loads what a token's client holds, but for the holder.
-fn load(provider: &MemoryProvider, token: &Token, now: Timestamp) -> Option<Record> {
+pub(crate) fn load(provider: &MemoryProvider, token: &Token, now: Timestamp) -> Option<Record> {
     let found = block_on(provider.load(token, now)).expect("loading works");
     let held = found.filter(|record| record.holder == provider.verifier(token, ""));
     held.map(|record| Record { holder: Verifier::NOBODY, ..record })
 }
 
 /// Changes that give a token's session a new secret.
-fn new_secret(provider: &MemoryProvider, token: &Token) -> Changes {
+pub(crate) fn new_secret(provider: &MemoryProvider, token: &Token) -> Changes {
     let token =
         Token::from(provider.renewed_id(token.id()).expect("the system has random numbers"));
     let holder = provider.verifier(&token, "");
     Changes::new().with_secret(NewSecret { token, holder, at: NOW })
 }
 
-fn login(owner: &str) -> Option<Box<Login>> {
+pub(crate) fn login(owner: &str) -> Option<Box<Login>> {
     Some(Box::new(Login { owner: owner.into(), at: NOW, label: "a device".into() }))
 }
 
-fn set(value: Vec<u8>) -> Changes {
+pub(crate) fn set(value: Vec<u8>) -> Changes {
     let mut changes = Changes::new();
     changes.set("key", value);
     changes
 }
 
-fn destroy(provider: &MemoryProvider, token: &Token, now: Timestamp) -> Result<(), Error> {
+pub(crate) fn destroy(
+    provider: &MemoryProvider,
+    token: &Token,
+    now: Timestamp,
+) -> Result<(), Error> {
     block_on(provider.destroy(&token.key(), Timestamp::MAX, now))
 }
 
 /// Sessions and bytes held, as `Debug` shows them.
-fn held(provider: &MemoryProvider) -> (usize, usize) {
+pub(crate) fn held(provider: &MemoryProvider) -> (usize, usize) {
     let shown = format!("{provider:?}");
     let number = |name: &str| {
         let (_, rest) = shown.split_once(&format!(" {name}: ")).expect("it is shown");
@@ -91,7 +106,7 @@ fn held(provider: &MemoryProvider) -> (usize, usize) {
 }
 
 /// Destroys all and checks that nothing is held any more.
-fn empties(provider: &MemoryProvider, tokens: &[Token]) {
+pub(crate) fn empties(provider: &MemoryProvider, tokens: &[Token]) {
     for token in tokens {
         destroy(provider, token, NOW).expect("destroying works");
     }
@@ -104,9 +119,9 @@ fn a_store_with_no_more_sessions_says_so_and_loses_nothing() {
     let provider = provider("max_sessions=50");
     let record = record(HOUR, 10);
     let mut tokens: Vec<Token> =
-        (0..50).map(|_| create(&provider, &record, NOW).expect("there is room")).collect();
+        (0..50).map(|_| create_used(&provider, &record, NOW).expect("there is room")).collect();
     for _ in 0..3 {
-        let result = create(&provider, &record, NOW);
+        let result = create_used(&provider, &record, NOW);
         assert!(matches!(result, Err(Error::Full { what: "max_sessions" })), "{result:?}");
     }
     let all = |tokens: &[Token]| {
@@ -120,7 +135,7 @@ fn a_store_with_no_more_sessions_says_so_and_loses_nothing() {
     assert!(all(&tokens));
 
     destroy(&provider, &tokens[2], NOW).expect("destroying works");
-    tokens[2] = create(&provider, &record, NOW).expect("there is room again");
+    tokens[2] = create_used(&provider, &record, NOW).expect("there is room again");
     empties(&provider, &tokens);
 }
 
@@ -130,7 +145,7 @@ fn a_store_with_no_more_bytes_says_so_and_loses_nothing() {
     let record = record(HOUR, 1000);
     let mut tokens = Vec::new();
     let full = loop {
-        match create(&provider, &record, NOW) {
+        match create_used(&provider, &record, NOW) {
             Ok(token) => tokens.push(token),
             Err(error) => break error,
         }
@@ -160,15 +175,15 @@ fn what_expired_makes_room() {
     let short = record(HOUR, 10);
     let long = record(24 * HOUR, 10);
     let mut tokens: Vec<Token> =
-        (0..25).map(|_| create(&provider, &long, NOW).expect("there is room")).collect();
+        (0..25).map(|_| create_used(&provider, &long, NOW).expect("there is room")).collect();
     for _ in 0..25 {
-        create(&provider, &short, NOW).expect("there is room");
+        create_used(&provider, &short, NOW).expect("there is room");
     }
     let later = NOW.saturating_add(2 * HOUR);
     for _ in 0..25 {
-        tokens.push(create(&provider, &long, later).expect("the expired make room"));
+        tokens.push(create_used(&provider, &long, later).expect("the expired make room"));
     }
-    let result = create(&provider, &long, later);
+    let result = create_used(&provider, &long, later);
     assert!(matches!(result, Err(Error::Full { .. })), "the living don't: {result:?}");
     for token in &tokens {
         assert!(load(&provider, token, later).is_some());
@@ -179,8 +194,8 @@ fn what_expired_makes_room() {
 #[test]
 fn what_expired_makes_room_for_what_grows() {
     let provider = provider("max_bytes=100000");
-    let token = create(&provider, &record(24 * HOUR, 10), NOW).expect("there is room");
-    while create(&provider, &record(HOUR, 1000), NOW).is_ok() {}
+    let token = create_used(&provider, &record(24 * HOUR, 10), NOW).expect("there is room");
+    while create_used(&provider, &record(HOUR, 1000), NOW).is_ok() {}
     let grown = set(vec![0; 50_000]);
     let result = save(&provider, &token, &grown, NOW);
     assert!(matches!(result, Err(Error::Full { .. })), "the living don't: {result:?}");
@@ -236,7 +251,7 @@ fn threads_meet_the_limit_exactly() {
         let threads: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
-                    let record = record(HOUR, 10);
+                    let record = Record { login: login("ada"), ..record(HOUR, 10) };
                     (0..500).filter(|_| create(&provider, &record, NOW).is_ok()).count()
                 })
             })

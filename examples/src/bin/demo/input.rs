@@ -50,7 +50,7 @@ async fn collect(mut body: Incoming) -> Result<Vec<u8>, Failure> {
         }
     }
     if seen > BODY_LIMIT {
-        return Err(Failure::too_large("the body is larger than 1,048,576 bytes"));
+        return Err(Failure::too_large("the body is too large"));
     }
     Ok(collected)
 }

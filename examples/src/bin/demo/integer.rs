@@ -5,7 +5,7 @@ use session_core::LoadedSession;
 
 use crate::reply::Failure;
 
-const NOT_WHOLE: Failure = Failure::conflict("the stored value is not a whole number");
+const NOT_WHOLE: Failure = Failure::conflict("what is kept here is no whole number");
 
 /// A key's value as a whole number.
 pub(crate) fn get(session: &LoadedSession, key: &str) -> Result<Option<i128>, Failure> {

@@ -47,7 +47,7 @@ impl From<session_core::Error> for Failure {
         match error {
             // Visitors choose here what is stored: another type is no fault of the server's.
             session_core::Error::Decode { .. } => {
-                Self::conflict("the stored value is of another type")
+                Self::conflict("what is kept here is something else; replace or delete it first")
             }
             error => Self::Session(error),
         }

@@ -31,6 +31,12 @@ impl Site {
         Self::over(Arc::default(), Arc::default(), edit, build)
     }
 
+    /// A site whose store has this source string.
+    pub(crate) fn over_source(source: &str) -> Self {
+        let store = Arc::new(Store::configured(source));
+        Self::over(store, Arc::default(), |_| (), |builder| builder)
+    }
+
     /// Another manager over the same sessions, as a server that was configured anew has it.
     pub(crate) fn reconfigured(&self, edit: impl FnOnce(&mut Config)) -> Self {
         Self::over(Arc::clone(&self.store), Arc::clone(&self.clock), edit, |builder| builder)

@@ -43,15 +43,18 @@ pub(crate) struct Store {
 
 impl Default for Store {
     fn default() -> Self {
-        Self {
-            inner: MemoryProvider::new(MemoryConfig::default()),
-            calls: Mutex::default(),
-            faults: Mutex::default(),
-        }
+        Self::configured("")
     }
 }
 
 impl Store {
+    /// A store with this source string.
+    pub(crate) fn configured(source: &str) -> Self {
+        let config = MemoryConfig::parse(source).expect("the source is right");
+        let inner = MemoryProvider::new(config);
+        Self { inner, calls: Mutex::default(), faults: Mutex::default() }
+    }
+
     /// The calls since this was last asked.
     pub(crate) fn calls(&self) -> Vec<&'static str> {
         std::mem::take(&mut *self.calls.lock())
