@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use crate::manager::Shared;
 use crate::provider::{Record, Token};
-use crate::state::{Base, Edit, Goal, Outcome, Progress, State, Step};
+use crate::state::{Base, Edit, Goal, Outcome, State, Step};
 use crate::{Error, Manager, Timestamp};
 
 /// Attempts of an update while other processes change the same value at the same time.
@@ -68,17 +68,14 @@ impl Core {
     /// The same for whoever holds the lock of operations.
     async fn advance(&self, goal: Goal<'_>) -> Result<(), Error> {
         let shared = self.shared();
-        loop {
-            // The state's lock is released before the store is asked.
-            let next = self.state().next(goal, shared)?;
-            let Some(step) = next else { return Ok(()) };
+        // The state's lock is released before the store is asked.
+        let mut next = self.state().begin(goal, shared)?;
+        while let Some(step) = next {
             let now = shared.clock.now();
             let outcome = self.carry_out(&step, now).await;
-            let progress = self.state().took(goal, &step, outcome, shared, now)?;
-            if progress == Progress::Reached {
-                return Ok(());
-            }
+            next = self.state().took(goal, &step, outcome, shared, now)?;
         }
+        Ok(())
     }
 
     async fn carry_out(&self, step: &Step, now: Timestamp) -> Outcome {

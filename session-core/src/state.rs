@@ -1,9 +1,10 @@
 //! What a request knows of its session, what is to be done at the store next, and what the client is
 //! told.
 //!
-//! This is the planner of a request. It does no I/O: the [executor](crate::executor) asks it for the
-//! [`next`](State::next) step towards a [`Goal`], carries the step out at the store, and hands the outcome
-//! back ([`took`](State::took)). Nothing else writes the fields of [`State`].
+//! This is the planner of a request. It does no I/O: the [executor](crate::executor) tells it the [`Goal`]
+//! ([`begin`](State::begin)), carries the step out at the store that it is given, hands the outcome back
+//! ([`took`](State::took)), and is given the next step, until the goal is reached. Nothing else writes the
+//! fields of [`State`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,10 +113,51 @@ pub(crate) enum Outcome {
 
 /// Whether a goal is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
+enum Progress {
     Reached,
-    /// Ask for the next step.
     Continue,
+}
+
+/// Why the record has to be looked at before it is known how to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Question {
+    /// A fresh id is taken: by this request, in a try whose answer was lost?
+    Taken,
+    /// A login was refused: who holds the session now, and to whom does it belong?
+    LostLogin,
+    /// An update was in doubt, and its repetition refused: was it the first try that changed the value?
+    Repeated,
+    /// The pending secret may be stored by an earlier write: what does an update start from?
+    Doubted,
+}
+
+/// What writes may have stored whose outcome is unknown: the answer was lost, or the future dropped.
+#[derive(Debug, Default)]
+struct Doubt {
+    /// Keys whose stored value may differ from the snapshot's.
+    keys: SmallVec<[Arc<str>; 1]>,
+    /// The pending secret may be the stored one already.
+    secret: bool,
+    /// The session of the fresh id may be stored already.
+    fresh: bool,
+}
+
+impl Doubt {
+    const fn new() -> Self {
+        Self { keys: SmallVec::new_const(), secret: false, fresh: false }
+    }
+
+    /// What a write is about to store.
+    fn of(changes: &Changes, fresh: bool) -> Self {
+        let keys = changes.iter().map(|(key, _)| key.into()).collect();
+        Self { keys, secret: changes.secret.is_some(), fresh }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.keys.extend(other.keys);
+        self.secret |= other.secret;
+        self.fresh |= other.fresh;
+    }
 }
 
 /// What a response tells the client.
@@ -188,12 +230,14 @@ pub(crate) struct State {
     bytes: usize,
     /// The touch to make after loading.
     due: Option<Touch>,
-    /// Changes are on their way to the store.
-    sending: bool,
-    /// A write whose outcome was unknown has been repeated.
+    /// What is on its way to the store.
+    in_flight: Option<Doubt>,
+    /// What earlier writes may have stored.
+    doubt: Doubt,
+    /// On the way to the current goal, a write whose outcome was unknown has been repeated.
     repeated: bool,
-    /// The record has to be looked at before it is known how to go on.
-    checking: bool,
+    /// On the way to the current goal, the record has to be looked at.
+    question: Option<Question>,
     /// Ids that were taken when a session was created.
     collisions: u32,
     /// The session that a login left behind when it lost its race.
@@ -205,6 +249,9 @@ pub(crate) struct State {
     may_reissue: bool,
     /// The handler ended the session.
     ended: bool,
+    /// The client's id was replaced by another request, which tells it the new one: this request must not
+    /// clear it.
+    outrun: bool,
     /// The live sessions that the client presented beside each other, to be ended by a login, by a
     /// logout, or with the session that follows them.
     others: Vec<(SessionKey, Timestamp)>,
@@ -236,14 +283,16 @@ impl State {
             keys: 0,
             bytes: 0,
             due: None,
-            sending: false,
+            in_flight: None,
+            doubt: Doubt::new(),
             repeated: false,
-            checking: false,
+            question: None,
             collisions: 0,
             forked_from: None,
             reissue: false,
             may_reissue: navigation,
             ended: false,
+            outrun: false,
             others: Vec::new(),
         }
     }
@@ -431,7 +480,8 @@ impl State {
         self.check_loaded()?;
         let stored = self.record.values.get(key).filter(|_| !self.changes.replace);
         let old = self.changes.get(key).unwrap_or(stored);
-        if old == value.as_deref() {
+        let is_sure = !self.may_differ(key);
+        if old == value.as_deref() && (is_sure || self.changes.get(key).is_some()) {
             if self.changes.get(key).is_none() {
                 self.affirm(key, value);
             }
@@ -445,8 +495,7 @@ impl State {
             }
         }
         let room = self.room(key, old, value.as_deref(), &shared.rules.limits)?;
-        // While a save is on its way, what it carries may become the stored value.
-        let is_stored = stored == value.as_deref() && !self.sending;
+        let is_stored = stored == value.as_deref() && is_sure;
         (self.keys, self.bytes) = room;
         match value {
             _ if is_stored => {
@@ -457,6 +506,13 @@ impl State {
             None => self.changes.delete(key),
         }
         Ok(())
+    }
+
+    /// Whether the stored value may be another than the snapshot's, by a write of this request that is on
+    /// its way or whose outcome is unknown.
+    fn may_differ(&self, key: &str) -> bool {
+        let in_flight = self.in_flight.iter().flat_map(|doubt| &doubt.keys);
+        in_flight.chain(&self.doubt.keys).any(|other| **other == *key)
     }
 
     /// Takes note that the handler wants a key to be as it is stored.
@@ -562,12 +618,15 @@ impl State {
                 if self.changes.secret.is_none() {
                     let token = shared.provider.issue(shared.provider.renewed_id(token.id())?);
                     let holder = shared.verifier(&token);
-                    self.changes.secret = Some(Box::new(NewSecret { token, holder, at: now }));
+                    // Later than the creation: a session that never had a new id was never replaced.
+                    let at = now.max(self.record.created.saturating_add(Duration::from_millis(1)));
+                    self.changes.secret = Some(Box::new(NewSecret { token, holder, at }));
+                    self.doubt.secret = false;
                 }
                 Ok(())
             }
             (Standing::New, _) => {
-                self.fresh = None;
+                self.forget_fresh();
                 Ok(())
             }
             _ => Ok(()),
@@ -590,12 +649,17 @@ impl State {
             return Err(Error::HeadSent);
         }
         self.start_anew(now)?;
-        self.regenerate(shared, now)?;
         if self.login().is_some_and(|login| *login.owner != *owner) {
+            // Under a secret that may be stored with another owner, this one would get that one's values.
+            let is_sent = self.in_flight.as_ref().is_some_and(|sent| sent.secret);
+            if is_sent || self.doubt.secret {
+                self.changes.secret = None;
+            }
             self.change_affirmed();
             self.changes.replace = true;
             self.measure();
         }
+        self.regenerate(shared, now)?;
         let login = Login { owner: owner.into(), at: now, label: "".into() };
         self.changes.login = Some(Some(Box::new(login)));
         Ok(())
@@ -625,6 +689,7 @@ impl State {
                 self.changes = Changes::new();
             }
             self.become_new(now);
+            self.outrun = why != Why::Several;
         }
         Ok(())
     }
@@ -658,12 +723,20 @@ impl State {
         self.standing = Standing::New;
         self.affirmed.clear();
         self.token = None;
-        self.fresh = None;
+        self.due = None;
         self.record = blank(now);
         self.changes.secret = None;
         self.changes.replace = false;
-        (self.checking, self.repeated) = (false, false);
+        self.doubt = Doubt::new();
+        self.forget_fresh();
         self.measure();
+    }
+
+    /// Takes another id for the session that is not stored yet.
+    fn forget_fresh(&mut self) {
+        self.fresh = None;
+        self.doubt.fresh = false;
+        self.repeated = false;
     }
 
     /// Takes a record that this client holds. Pending changes stay on top of it.
@@ -680,12 +753,16 @@ impl State {
         }
     }
 
-    /// Learns that the session ended or got a new id meanwhile.
-    fn become_mute(&mut self, why: Why) {
+    /// Becomes a request that stores nothing. One that had loaded the session goes on with what it loaded,
+    /// so that its page is of one piece.
+    fn become_mute(&mut self, why: Why, now: Timestamp) {
         self.standing = Standing::Mute(why);
         self.affirmed.clear();
-        self.record = blank(self.record.created);
-        self.changes.replace = false;
+        self.changes.secret = None;
+        if why != Why::Moved {
+            self.record = blank(now);
+            self.changes.replace = false;
+        }
         self.measure();
     }
 }
@@ -700,13 +777,25 @@ enum Verdict {
 
 /// The steps towards a goal.
 impl State {
-    /// Returns the next step towards a goal, or `None` if it is reached.
+    /// Returns the first step towards a goal, or `None` if it is reached. Of an earlier goal that was given
+    /// up on its way, nothing is left but doubt.
     ///
     /// # Errors
     /// If the goal can't be reached.
-    pub(crate) fn next(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<Option<Step>, Error> {
-        // Whatever was on its way has arrived, failed, or was abandoned with its future.
-        self.sending = false;
+    pub(crate) fn begin(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<Option<Step>, Error> {
+        self.doubt_in_flight();
+        (self.repeated, self.question) = (false, None);
+        self.next(goal, shared)
+    }
+
+    /// Takes note that the outcome of the write that was on its way is unknown.
+    fn doubt_in_flight(&mut self) {
+        if let Some(sent) = self.in_flight.take() {
+            self.doubt.add(sent);
+        }
+    }
+
+    fn next(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<Option<Step>, Error> {
         match goal {
             Goal::Load => self.next_load(shared),
             Goal::Reload => self.next_reload(),
@@ -776,13 +865,8 @@ impl State {
         let now = shared.clock.now();
         match (self.standing, &self.token) {
             (Standing::Mute(Why::Superseded), _) => Err(Error::Gone),
-            (Standing::Mute(Why::Several), _) => match self.others.last() {
-                Some((key, until)) => Ok(Some(Step::End(*key, *until))),
-                None => {
-                    self.end(now);
-                    Ok(None)
-                }
-            },
+            (Standing::New, _) if self.outrun => Err(Error::Gone),
+            _ if !self.others.is_empty() => Ok(self.end_of_another()),
             // Later than this, the session may have a new id that the client was not told of.
             (Standing::Mute(Why::Moved), Some(token)) => Ok(Some(Step::Check(token.clone()))),
             (Standing::Live, Some(token)) if now.since(self.verified) > shared.rules.window => {
@@ -802,6 +886,11 @@ impl State {
     fn last_instant(&self, record: &Record, shared: &Shared) -> Timestamp {
         let lifetime = Settings::of(&record.values).lifetime(&shared.rules);
         lifetime.deadline(lifetime::start(record)).max(record.expires)
+    }
+
+    /// Returns the step that ends one of several live sessions that the client presented.
+    fn end_of_another(&self) -> Option<Step> {
+        self.others.last().map(|(key, until)| Step::End(*key, *until))
     }
 
     /// Takes note of the handler's end of the session.
@@ -825,36 +914,44 @@ impl State {
     fn next_write(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<Option<Step>, Error> {
         match self.standing {
             Standing::Mute(_) => self.drop_changes(goal, shared).map(|()| None),
-            Standing::New if self.checking => {
+            Standing::New if self.question.is_some() => {
                 let id = self.fresh_id(shared)?;
                 Ok(Some(Step::Check(shared.provider.issue(id))))
             }
             Standing::New => self.next_create(shared),
+            // Not before there is a session in their place.
+            Standing::Live if !self.others.is_empty() => Ok(self.end_of_another()),
             Standing::Live => {
+                if matches!(goal, Goal::Update(_)) && self.doubt.secret && !self.repeated {
+                    self.question = Some(Question::Doubted);
+                }
+                let is_asked = self.question.is_some();
                 let has_changes = self.has_changes() || matches!(goal, Goal::Update(_));
-                if !self.checking && !has_changes && !self.reissues(goal, shared) {
+                if !is_asked && !has_changes && !self.reissues(goal, shared) {
                     return Ok(None);
                 }
                 let token = self.token.clone().expect("a live session has a token");
-                if self.checking {
+                if is_asked {
                     return Ok(Some(Step::Check(token)));
                 }
-                self.sending = true;
                 let changes = self.changes_to_send(goal, shared);
+                self.in_flight = Some(Doubt::of(&changes, false));
                 Ok(Some(Step::Save(token, self.record.holder, changes)))
             }
         }
     }
 
-    /// Drops what a mute request wanted to store.
+    /// Drops what a mute request wanted to store, at its end. Until then it sees what it computed.
     fn drop_changes(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<(), Error> {
+        if !matches!(goal, Goal::Finish) {
+            return Err(Error::Gone);
+        }
         let is_lost = !self.changes.is_empty() || self.changes.login.is_some();
-        let may_drop = matches!(goal, Goal::Finish) && (self.drops_silently() || !is_lost);
         self.changes = Changes::new();
         if is_lost {
             shared.counters.dropped.add(1);
         }
-        if may_drop { Ok(()) } else { Err(Error::Gone) }
+        if self.drops_silently() || !is_lost { Ok(()) } else { Err(Error::Gone) }
     }
 
     fn next_create(&mut self, shared: &Shared) -> Result<Option<Step>, Error> {
@@ -863,9 +960,6 @@ impl State {
         }
         if self.head_sent {
             return Err(Error::HeadSent);
-        }
-        if let Some((key, until)) = self.others.last() {
-            return Ok(Some(Step::End(*key, *until)));
         }
         let id = self.fresh_id(shared)?;
         let now = shared.clock.now();
@@ -882,22 +976,16 @@ impl State {
             changes.delete(key::IN_URLS);
         }
         record.values.apply(&changes, &shared.rules.limits)?;
-        self.sending = true;
+        self.in_flight = Some(Doubt::of(&changes, true));
         Ok(Some(Step::Create(id, record)))
     }
 
     /// Returns what a save has to write.
     fn changes_to_send(&self, goal: Goal<'_>, shared: &Shared) -> Box<Changes> {
-        let mut changes = match goal {
-            // Alone, so that it doesn't carry what the request may still take back; unless a new secret is
-            // pending, which must not come after a value that it is to protect.
-            Goal::Update(edit)
-                if self.changes.secret.is_none() && self.changes.get(&edit.key).is_none() =>
-            {
-                Changes::new()
-            }
-            _ => self.changes.clone(),
-        };
+        // An update goes alone, so that it doesn't carry what the request may still take back; unless a new
+        // secret is pending, which must not come after a value that it is to protect.
+        let is_alone = matches!(goal, Goal::Update(_)) && self.changes.secret.is_none();
+        let mut changes = if is_alone { Changes::new() } else { self.changes.clone() };
         if let Goal::Update(edit) = goal {
             match &edit.value {
                 Some(value) => changes.set(&edit.key, Arc::clone(value)),
@@ -910,8 +998,9 @@ impl State {
         if is_told && !self.head_sent {
             changes.cookie = self.new_fingerprint(shared);
         }
+        let settings = if is_alone { Settings::of(&self.record.values) } else { self.settings };
         let now = shared.clock.now();
-        let touch = self.lifetime(shared).touch(self.start(), now);
+        let touch = settings.lifetime(&shared.rules).touch(self.start(), now);
         let is_set = changes.login.is_some() || changes.get(key::LIFETIME).is_some();
         changes.expiry =
             if is_set { ExpiryChange::Set(touch) } else { ExpiryChange::Extend(touch) };
@@ -923,7 +1012,8 @@ impl State {
 
 /// The outcomes of steps.
 impl State {
-    /// Takes over what the store said to a step, which it was told at `now`.
+    /// Takes over what the store said to a step, which it was told at `now`. Returns the next step, or `None`
+    /// if the goal is reached.
     ///
     /// # Errors
     /// If the goal can't be reached.
@@ -934,8 +1024,25 @@ impl State {
         outcome: Outcome,
         shared: &Shared,
         now: Timestamp,
+    ) -> Result<Option<Step>, Error> {
+        match outcome {
+            Outcome::Failed(Error::InDoubt { .. }) => self.doubt_in_flight(),
+            _ => self.in_flight = None,
+        }
+        match self.take_over(goal, step, outcome, shared, now)? {
+            Progress::Reached => Ok(None),
+            Progress::Continue => self.next(goal, shared),
+        }
+    }
+
+    fn take_over(
+        &mut self,
+        goal: Goal<'_>,
+        step: &Step,
+        outcome: Outcome,
+        shared: &Shared,
+        now: Timestamp,
     ) -> Result<Progress, Error> {
-        self.sending = false;
         match (step, outcome) {
             (Step::Load(tokens), Outcome::Loaded(records)) => {
                 self.took_load(tokens, records, shared, now)?;
@@ -955,7 +1062,9 @@ impl State {
             (_, Outcome::Checked(record)) => {
                 return self.took_check(goal, record, shared, now);
             }
-            (Step::End(key, _), outcome) => self.took_end(goal, *key, outcome, shared, now)?,
+            (Step::End(key, _), outcome) => {
+                return self.took_end(goal, *key, outcome, shared, now);
+            }
             (_, Outcome::Failed(error)) => return Err(error),
             (step, _) => unreachable!("the store was asked for {step:?}"),
         }
@@ -974,8 +1083,7 @@ impl State {
             && record.holder == secret.holder
         {
             self.token = Some(secret.token.clone());
-            self.took_stored(record.clone(), now);
-            return Ok(());
+            return self.took_stored(record.clone(), shared, now);
         }
         let mut is_superseded = false;
         // By their places.
@@ -1005,7 +1113,7 @@ impl State {
             self.others =
                 live.iter().filter_map(|(at, _)| Some((tokens[*at].key(), last(*at)?))).collect();
             self.phase = Phase::Loaded;
-            self.become_mute(Why::Several);
+            self.become_mute(Why::Several, now);
             return Ok(());
         }
         let Some((at, settings)) = live.pop() else {
@@ -1039,21 +1147,20 @@ impl State {
         self.phase = Phase::Loaded;
         if is_first {
             match is_superseded {
-                true => self.become_mute(Why::Superseded),
+                true => self.become_mute(Why::Superseded, now),
                 false => self.become_new(now),
             }
             return Ok(());
         }
         // A login that lost its race goes on in a session of its own, once it is known what is stored now.
         if was_loaded && self.changes.login.is_some() && self.changes.secret.is_some() {
-            self.checking = true;
+            self.question = Some(Question::LostLogin);
             return Ok(());
         }
         shared.counters.gone.add(1);
         let is_lost = self.has_changes();
-        self.changes = Changes::new();
         if was_loaded || is_lost || is_superseded {
-            self.become_mute(Why::Moved);
+            self.become_mute(Why::Moved, now);
         } else {
             self.become_new(now);
         }
@@ -1073,7 +1180,7 @@ impl State {
         if record.holder != shared.verifier(token) {
             // A time that lies ahead is another server's, whose clock is fast.
             let age = now.since(record.renewed).max(record.renewed.since(now));
-            if age < shared.rules.window {
+            if age < shared.rules.window && record.renewed > record.created {
                 shared.counters.superseded.add(1);
                 debug!(session = %key, "request with an id that was replaced a moment ago");
                 return Verdict::Superseded;
@@ -1119,12 +1226,11 @@ impl State {
         match outcome {
             Outcome::Created(token) => {
                 let token = token.unwrap_or_else(|| shared.provider.issue(*id));
-                self.took_new_record(token, Box::new(record.clone()), shared, now);
-                Ok(())
+                self.took_new_record(token, Box::new(record.clone()), shared, now)
             }
             // Of a try before whose outcome is unknown, or of somebody else.
-            Outcome::Failed(Error::Exists) if self.repeated => {
-                self.checking = true;
+            Outcome::Failed(Error::Exists) if self.doubt.fresh => {
+                self.question = Some(Question::Taken);
                 Ok(())
             }
             Outcome::Failed(Error::Exists) => self.took_collision(),
@@ -1134,8 +1240,7 @@ impl State {
     }
 
     fn took_collision(&mut self) -> Result<(), Error> {
-        self.fresh = None;
-        self.repeated = false;
+        self.forget_fresh();
         self.collisions += 1;
         if self.collisions < CREATE_ATTEMPTS { Ok(()) } else { Err(Error::Exists) }
     }
@@ -1154,7 +1259,7 @@ impl State {
         record: Box<Record>,
         shared: &Shared,
         now: Timestamp,
-    ) {
+    ) -> Result<(), Error> {
         shared.counters.created.add(1);
         let session = token.key();
         match (&record.login, self.forked_from.take()) {
@@ -1168,12 +1273,18 @@ impl State {
             shared.counters.logins.add(1);
         }
         self.token = Some(token);
-        self.took_stored(record, now);
+        self.took_stored(record, shared, now)
     }
 
-    /// Takes a record as the store has it by now. What differs from it is still to be written.
-    fn took_stored(&mut self, record: Box<Record>, now: Timestamp) {
-        (self.repeated, self.checking, self.fresh) = (false, false, None);
+    /// Takes a record as the store has it by now, under the current token. What differs from it is still to
+    /// be written.
+    fn took_stored(
+        &mut self,
+        record: Box<Record>,
+        shared: &Shared,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.forget_fresh();
         self.collisions = 0;
         self.standing = Standing::Live;
         self.verified = now;
@@ -1193,8 +1304,20 @@ impl State {
             }
         }
         self.changes.forget_saved(&stored);
+        self.doubt = Doubt::new();
         self.record = record;
+        let login = self.changes.login.as_ref().and_then(Option::as_deref);
+        let stored = self.record.login.as_deref();
+        // Somebody logged in while the record was on its way: again under a secret of its own, and with
+        // nothing of another owner.
+        if let Some(login) = login
+            && stored.is_none_or(|stored| (&stored.owner, stored.at) != (&login.owner, login.at))
+        {
+            self.changes.replace = stored.is_some_and(|stored| stored.owner != login.owner);
+            self.regenerate(shared, now)?;
+        }
         self.measure();
+        Ok(())
     }
 
     fn took_save(
@@ -1224,19 +1347,19 @@ impl State {
         };
         match error {
             Error::Gone if changes.login.is_some() && changes.secret.is_some() => {
-                self.checking = true;
+                self.question = Some(Question::LostLogin);
             }
             Error::Gone => {
                 shared.counters.gone.add(1);
                 if let Some(token) = &self.token {
                     debug!(session = %token.key(), "session ended or got a new id meanwhile");
                 }
-                self.become_mute(Why::Moved);
+                self.become_mute(Why::Moved, now);
             }
             // To tell the client again is not worth failing a request.
             _ if is_announcement(changes) => self.may_reissue = false,
             // The first try may have been the one that changed the value.
-            Error::Conflict if self.repeated => self.checking = true,
+            Error::Conflict if self.repeated => self.question = Some(Question::Repeated),
             error if changes.secret.is_some() => self.repeat_once(error)?,
             error => return Err(error),
         }
@@ -1251,6 +1374,7 @@ impl State {
         now: Timestamp,
     ) -> Result<(), Error> {
         self.repeated = false;
+        self.doubt.keys.retain(|key| saved.get(key).is_none());
         if let Some(secret) = &saved.secret {
             shared.counters.regenerated.add(1);
             info!(session = %secret.token.key(), login = saved.login.is_some(), "session has a new id");
@@ -1258,7 +1382,11 @@ impl State {
             self.record.renewed = secret.at;
             self.verified = now;
             self.token = Some(token.unwrap_or_else(|| secret.token.clone()));
-            self.changes.secret = None;
+            // Unless another login is pending by now.
+            if self.changes.secret_is(&secret.holder) {
+                self.changes.secret = None;
+                self.doubt.secret = false;
+            }
         } else if token.is_some() {
             self.token = token;
         }
@@ -1275,9 +1403,9 @@ impl State {
             self.record.login.clone_from(login);
             if self.changes.login.as_ref() == Some(login) {
                 self.changes.login = None;
+                self.changes.replace &= !saved.replace;
             }
         }
-        self.changes.replace &= !saved.replace;
         self.changes.forget_saved(saved);
         if saved.secret.is_some() {
             self.affirmed.clear();
@@ -1295,56 +1423,73 @@ impl State {
         shared: &Shared,
         now: Timestamp,
     ) -> Result<Progress, Error> {
-        self.checking = false;
-        let wanted = match (&self.changes.secret, self.fresh, self.standing) {
-            (Some(secret), ..) => secret.holder,
-            (None, Some(id), Standing::New) => shared.verifier(&shared.provider.issue(id)),
-            _ => self.record.holder,
-        };
-        if matches!(goal, Goal::Destroy) {
-            let held = self.token.as_ref().map(|token| shared.verifier(token));
-            match record {
-                None => self.become_new(now),
-                Some(record) if Some(record.holder) == held || record.holder == wanted => {
-                    self.changes = Changes::new();
-                    self.become_loaded(record, Settings::default(), now);
+        let question = self.question.take();
+        match (goal, question) {
+            (Goal::Destroy, _) => {
+                self.took_holder(record, shared, now);
+                return Ok(Progress::Continue);
+            }
+            (_, Some(Question::Taken)) => {
+                let token = shared.provider.issue(self.fresh_id(shared)?);
+                match record.filter(|record| record.holder == shared.verifier(&token)) {
+                    Some(record) => self.took_new_record(token, record, shared, now)?,
+                    None => self.took_collision()?,
                 }
-                Some(_) => self.become_mute(Why::Superseded),
+                return Ok(Progress::Continue);
             }
-            return Ok(Progress::Continue);
+            _ => {}
         }
-        match (self.standing, record) {
-            (Standing::New, Some(record)) if record.holder == wanted => {
-                let id = self.fresh_id(shared)?;
-                self.took_new_record(shared.provider.issue(id), record, shared, now);
-            }
-            (Standing::New, _) => self.took_collision()?,
-            (_, Some(record)) if record.holder == wanted => {
+        // The client's next secret is pending.
+        let is_ours = record.as_ref().is_some_and(|record| self.changes.secret_is(&record.holder));
+        match (record, goal) {
+            (Some(record), _) if is_ours => {
                 if let Some(secret) = &self.changes.secret {
                     self.token = Some(secret.token.clone());
                 }
-                if let Goal::Update(edit) = goal {
-                    self.changes.forget(&edit.key);
-                    self.took_stored(record, now);
-                    return Ok(Progress::Reached);
+                self.took_stored(record, shared, now)?;
+                match goal {
+                    Goal::Update(edit) if question == Some(Question::Repeated) => {
+                        self.changes.forget(&edit.key);
+                        self.measure();
+                        return Ok(Progress::Reached);
+                    }
+                    // To be computed anew, from what is stored.
+                    Goal::Update(_) => return Err(Error::Conflict),
+                    _ => {}
                 }
-                self.took_stored(record, now);
             }
-            // The first try was not carried out: the value has changed by another request.
-            (_, Some(record)) if self.repeated && record.holder == self.record.holder => {
-                self.repeated = false;
-                return Err(Error::Conflict);
+            (Some(record), Goal::Update(_)) if record.holder == self.record.holder => {
+                self.doubt.secret = false;
+                if question == Some(Question::Repeated) {
+                    // The first try was not carried out: another request has changed the value.
+                    return Err(Error::Conflict);
+                }
             }
-            (_, record) if self.changes.login.is_some() => {
+            (record, _) if self.changes.login.is_some() => {
                 self.fork(record.as_deref(), shared, now);
                 // The update has to be computed anew, from what the new session starts with.
                 if let Goal::Update(_) = goal {
                     return Err(Error::Conflict);
                 }
             }
-            _ => self.become_mute(Why::Moved),
+            _ => self.become_mute(Why::Moved, now),
         }
         Ok(Progress::Continue)
+    }
+
+    /// Takes note of who holds the session that the handler wants to end.
+    fn took_holder(&mut self, record: Option<Box<Record>>, shared: &Shared, now: Timestamp) {
+        let held = self.token.as_ref().map(|token| shared.verifier(token));
+        let is_held =
+            |record: &Record| Some(record.holder) == held || self.changes.secret_is(&record.holder);
+        match record {
+            None => self.become_new(now),
+            Some(record) if is_held(&record) => {
+                self.changes = Changes::new();
+                self.become_loaded(record, Settings::default(), now);
+            }
+            Some(_) => self.become_mute(Why::Superseded, now),
+        }
     }
 
     /// Goes on in a session of its own, with the login that lost its race. The values that this request
@@ -1364,6 +1509,7 @@ impl State {
         };
         self.forked_from = self.token.as_ref().map(Token::key);
         self.become_new(now);
+        self.outrun = now_stored.is_some();
         self.record.values = values;
         self.measure();
     }
@@ -1375,7 +1521,7 @@ impl State {
         outcome: Outcome,
         shared: &Shared,
         now: Timestamp,
-    ) -> Result<(), Error> {
+    ) -> Result<Progress, Error> {
         match outcome {
             Outcome::Ended => {
                 shared.counters.destroyed.add(1);
@@ -1390,10 +1536,11 @@ impl State {
             _ => {}
         }
         self.others.retain(|(other, _)| *other != key);
-        if matches!(goal, Goal::Destroy) && self.standing == Standing::Live {
+        if matches!(goal, Goal::Destroy) && self.live_key() == Some(key) {
             self.end(now);
+            return Ok(Progress::Reached);
         }
-        Ok(())
+        Ok(Progress::Continue)
     }
 }
 
@@ -1408,7 +1555,7 @@ impl State {
                 (!is_known || self.reissue)
                     .then(|| Directive::Issue(token.clone(), self.max_age(shared)))
             }
-            (Standing::New, _) if self.ended => {
+            (Standing::New, _) if self.ended && !self.outrun => {
                 let has_something = self.carrier().is_some() || self.carried.is_some();
                 has_something.then_some(Directive::Clear)
             }

@@ -214,6 +214,8 @@ struct Request {
     acts: Vec<Act>,
     /// The number of acts that are done.
     at: usize,
+    /// The step to carry out next, of an act at the store that was begun.
+    next: Option<Step>,
     edit: Option<Edit>,
     /// The outcome of the whole.
     result: Option<Result<(), Error>>,
@@ -234,10 +236,18 @@ impl Request {
                 .with_client_text(|text| found.with(text.as_bytes().to_vec(), Carrier::Cookie));
         }
         let state = State::new(Presented::new(&found), safe, false, false);
-        let (edit, result) = (None, None);
-        let at = 0;
-        let (may_have_counted, is_navigation, is_over) = (false, false, false);
-        Self { state, acts, at, edit, result, may_have_counted, is_navigation, writes: 0, is_over }
+        Self {
+            state,
+            acts,
+            at: 0,
+            next: None,
+            edit: None,
+            result: None,
+            may_have_counted: false,
+            is_navigation: false,
+            writes: 0,
+            is_over: false,
+        }
     }
 
     /// The same, shown by the browser as a page in a tab.
@@ -320,9 +330,15 @@ impl Request {
 
     /// Takes one step towards a goal; tells whether more are to come.
     fn step(&mut self, world: &mut World, goal: Goal<'_>, fate: Fate) -> Result<bool, Error> {
-        let Some(step) = self.state.next(goal, world.shared())? else {
-            self.at += 1;
-            return Ok(false);
+        let step = match self.next.take() {
+            Some(step) => step,
+            None => match self.state.begin(goal, world.shared())? {
+                Some(step) => step,
+                None => {
+                    self.at += 1;
+                    return Ok(false);
+                }
+            },
         };
         let is_write = !matches!(step, Step::Load(_) | Step::Check(_));
         let reached = match fate {
@@ -343,17 +359,13 @@ impl Request {
                 self.may_have_counted = true;
                 return Ok(false);
             }
-            // Another task tries the same again.
+            // Another task begins the same again.
             (Fate::Abandoned { .. }, _) => return Ok(true),
             _ => Outcome::Failed(Error::unavailable("down")),
         };
-        match self.state.took(goal, &step, outcome, world.shared(), now)? {
-            Progress::Reached => {
-                self.at += 1;
-                Ok(false)
-            }
-            Progress::Continue => Ok(true),
-        }
+        self.next = self.state.took(goal, &step, outcome, world.shared(), now)?;
+        self.at += usize::from(self.next.is_none());
+        Ok(self.next.is_some())
     }
 
     /// What the response tells the client, if the library promises to tell it.
@@ -708,6 +720,7 @@ fn a_replaced_id_is_mute_for_the_window_and_a_strangers_afterwards() {
     for (secs, mute) in [(0, true), (9, true), (10, false)] {
         let mut world = World::new();
         let sent = world.stored("a", None);
+        world.clock.advance(Duration::from_secs(1));
         let mut login = Request::new(Some(sent.clone()), false, Kind::Login("ann").acts());
         while !login.is_done() {
             login.advance(&mut world, Fate::Done);
