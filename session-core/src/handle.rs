@@ -25,7 +25,7 @@ pub struct SessionHandle<'m> {
     presented: Presented,
     /// The request's method is safe (RFC 9110, section 9.2.1), and it asks for no upgrade.
     safe: bool,
-    /// A browser shows the response as a page in a tab.
+    /// The client sent an id, and a browser shows the response as a page in a tab.
     navigation: bool,
     /// The request, if the transport uses URLs.
     visit: Option<Box<Visit>>,
@@ -37,10 +37,11 @@ impl<'m> SessionHandle<'m> {
     #[inline]
     pub(crate) fn new(manager: ManagerRef<'m>, request: RequestHead<'_>) -> Self {
         let shared = manager.shared();
+        let presented = Presented::new(&shared.transport.find(request));
         Self {
-            presented: Presented::new(&shared.transport.find(request)),
             safe: request.method.is_safe() && !request.headers.contains_key(UPGRADE),
-            navigation: is_navigation(request.headers),
+            navigation: presented.carrier().is_some() && is_navigation(request.headers),
+            presented,
             visit: shared.in_urls.then(|| Box::new(Visit::of(request))),
             manager,
             session: OnceCell::new(),
