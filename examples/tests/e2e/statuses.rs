@@ -93,6 +93,8 @@ fn a_full_store_is_a_503_without_a_cookie() {
     let demo = Demo::start(&["--source", "max_sessions=1"]);
     let mut first = demo.visitor();
     first.get("/count").expect(200);
+    // A session that its client came back to makes no room for others.
+    first.get("/whoami").expect(200);
     let mut second = demo.visitor();
     for (method, target, body) in [
         ("GET", "/count", ""),
@@ -107,6 +109,21 @@ fn a_full_store_is_a_503_without_a_cookie() {
     }
     assert_eq!(second.get("/whoami").line(), "anonymous");
     assert_eq!(first.get("/count").line(), "2");
+}
+
+#[test]
+fn a_store_full_of_visitors_who_never_came_back_refuses_nobody() {
+    let demo = Demo::start(&["--source", "max_sessions=2"]);
+    let mut user = demo.visitor();
+    user.post("/login", "username=ada").expect(303);
+    for _ in 0..10 {
+        demo.visitor().get("/count").expect(200);
+    }
+    assert_eq!(user.get("/whoami").line(), "ada");
+    let mut another = demo.visitor();
+    another.post("/login", "username=grace").expect(303);
+    assert_eq!(another.get("/whoami").line(), "grace");
+    demo.visitor().get("/count").expect(503).no_cookie();
 }
 
 #[test]
