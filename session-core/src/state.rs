@@ -650,11 +650,7 @@ impl State {
         }
         self.start_anew(now)?;
         if self.login().is_some_and(|login| *login.owner != *owner) {
-            // Under a secret that may be stored with another owner, this one would get that one's values.
-            let is_sent = self.in_flight.as_ref().is_some_and(|sent| sent.secret);
-            if is_sent || self.doubt.secret {
-                self.changes.secret = None;
-            }
+            self.part_from_owner();
             self.change_affirmed();
             self.changes.replace = true;
             self.measure();
@@ -663,6 +659,20 @@ impl State {
         let login = Login { owner: owner.into(), at: now, label: "".into() };
         self.changes.login = Some(Some(Box::new(login)));
         Ok(())
+    }
+
+    /// Before another owner logs in: what may be stored with the pending login stays with its owner. Under
+    /// the same secret, the other one would take it over.
+    fn part_from_owner(&mut self) {
+        let sent = self.in_flight.iter().chain([&self.doubt]);
+        let mut is_sent = false;
+        for doubt in sent.filter(|doubt| doubt.secret) {
+            is_sent = true;
+            doubt.keys.iter().for_each(|key| self.changes.forget(key));
+        }
+        if is_sent {
+            self.changes.secret = None;
+        }
     }
 
     pub(crate) fn set_label(&mut self, label: &str) -> Result<(), Error> {
@@ -753,13 +763,13 @@ impl State {
         }
     }
 
-    /// Becomes a request that stores nothing. One that had loaded the session goes on with what it loaded,
-    /// so that its page is of one piece.
+    /// Becomes a request that stores nothing. One that had loaded the session and is not told goes on with
+    /// what it loaded and computed, so that its page is of one piece.
     fn become_mute(&mut self, why: Why, now: Timestamp) {
         self.standing = Standing::Mute(why);
         self.affirmed.clear();
         self.changes.secret = None;
-        if why != Why::Moved {
+        if why != Why::Moved || !self.drops_silently() {
             self.record = blank(now);
             self.changes.replace = false;
         }
@@ -865,7 +875,11 @@ impl State {
         let now = shared.clock.now();
         match (self.standing, &self.token) {
             (Standing::Mute(Why::Superseded), _) => Err(Error::Gone),
-            (Standing::New, _) if self.outrun => Err(Error::Gone),
+            (Standing::New, _) if self.outrun => {
+                self.changes = Changes::new();
+                self.measure();
+                Err(Error::Gone)
+            }
             _ if !self.others.is_empty() => Ok(self.end_of_another()),
             // Later than this, the session may have a new id that the client was not told of.
             (Standing::Mute(Why::Moved), Some(token)) => Ok(Some(Step::Check(token.clone()))),
@@ -941,17 +955,19 @@ impl State {
         }
     }
 
-    /// Drops what a mute request wanted to store, at its end. Until then it sees what it computed.
+    /// Drops what a mute request wanted to store. One that is not told sees it until its end.
     fn drop_changes(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<(), Error> {
-        if !matches!(goal, Goal::Finish) {
+        let is_end = matches!(goal, Goal::Finish);
+        if self.drops_silently() && !is_end {
             return Err(Error::Gone);
         }
         let is_lost = !self.changes.is_empty() || self.changes.login.is_some();
-        self.changes = Changes::new();
         if is_lost {
             shared.counters.dropped.add(1);
         }
-        if self.drops_silently() || !is_lost { Ok(()) } else { Err(Error::Gone) }
+        self.changes = Changes::new();
+        self.measure();
+        if is_end && (self.drops_silently() || !is_lost) { Ok(()) } else { Err(Error::Gone) }
     }
 
     fn next_create(&mut self, shared: &Shared) -> Result<Option<Step>, Error> {
@@ -1152,13 +1168,15 @@ impl State {
             }
             return Ok(());
         }
-        // A login that lost its race goes on in a session of its own, once it is known what is stored now.
+        // A login that lost its race goes on in a session of its own. The save will tell.
         if was_loaded && self.changes.login.is_some() && self.changes.secret.is_some() {
-            self.question = Some(Question::LostLogin);
             return Ok(());
         }
         shared.counters.gone.add(1);
         let is_lost = self.has_changes();
+        if !self.drops_silently() {
+            self.changes = Changes::new();
+        }
         if was_loaded || is_lost || is_superseded {
             self.become_mute(Why::Moved, now);
         } else {
@@ -1375,6 +1393,7 @@ impl State {
     ) -> Result<(), Error> {
         self.repeated = false;
         self.doubt.keys.retain(|key| saved.get(key).is_none());
+        self.affirmed.retain(|(key, _)| saved.get(key).is_none());
         if let Some(secret) = &saved.secret {
             shared.counters.regenerated.add(1);
             info!(session = %secret.token.key(), login = saved.login.is_some(), "session has a new id");

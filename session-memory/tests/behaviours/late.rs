@@ -74,6 +74,7 @@ fn after_ten_seconds_or_as_many_as_configured_the_old_id_is_a_strangers() {
         });
         let visitor = site.visitor();
         visitor.set("n", 1);
+        site.clock.advance(secs(1));
         let old = renewed(&visitor, "a login");
         site.clock.advance(window - Duration::from_millis(1));
         let late = old.begin(Method::POST);
@@ -243,4 +244,84 @@ fn an_unknown_key_is_no_wrong_secret() {
     assert_eq!(Visitor::with_cookie(&site, UNKNOWN).get("n"), None);
     assert!(SessionId::parse(UNKNOWN).is_some());
     assert_eq!(site.manager.stats().wrong_secret, 0);
+}
+
+/// Whatever it starts for itself, the client has the other request's id, or is about to get it.
+#[test]
+fn a_logout_with_a_replaced_id_is_told_so_and_clears_nothing() {
+    for first in ["nothing", "start_anew", "log_in"] {
+        let site = Site::new();
+        let visitor = site.visitor();
+        visitor.set("n", 1);
+        let (form, old) = (visitor.begin(Method::POST), renewed(&visitor, "a login"));
+        let late = old.begin(Method::POST);
+        match first {
+            "start_anew" => late.session.start_anew().unwrap(),
+            "log_in" => late.session.log_in("ada").unwrap(),
+            _ => {}
+        }
+        assert!(matches!(block_on(late.session.destroy()), Err(Error::Gone)), "{first}");
+        assert!(late.finish().unwrap().headers().is_empty(), "{first}");
+
+        // One that learns while it runs that its session moved on.
+        assert!(block_on(form.session.update("n", add_one)).is_err());
+        if first == "start_anew" {
+            form.session.start_anew().unwrap();
+            assert!(matches!(block_on(form.session.destroy()), Err(Error::Gone)));
+        }
+        assert!(form.finish().unwrap().headers().is_empty(), "{first}");
+        assert_eq!((visitor.get("n"), site.count()), (Some(1), 1), "{first}");
+    }
+}
+
+#[test]
+fn a_page_whose_session_moves_on_while_it_is_made_is_of_one_piece() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.log_in("ada").unwrap();
+        session.set("name", "Ada").unwrap();
+        session.set("visits", &1u64).unwrap();
+    });
+    let page = visitor.begin(Method::GET);
+    page.session.set("seen", &true).unwrap();
+    renewed(&visitor, "a login");
+    for visits in [2, 3] {
+        assert_eq!(block_on(page.session.update("visits", add_one)).unwrap(), visits);
+        assert_eq!(page.session.owner().as_deref(), Some("ada"));
+        assert_eq!(page.session.get::<String>("name").unwrap().as_deref(), Some("Ada"));
+        assert_eq!(page.session.get::<bool>("seen").unwrap(), Some(true));
+    }
+    assert!(page.finish().unwrap().headers().is_empty());
+    assert_eq!((visitor.get("visits"), visitor.get("seen")), (Some(1), None));
+}
+
+#[test]
+fn a_mute_request_shows_the_times_of_a_new_visitor() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let page = renewed(&visitor, "a login").begin(Method::GET);
+    assert_eq!(page.session.created(), site.manager.now());
+    assert_eq!(page.session.remaining(), page.session.lifetime().idle);
+}
+
+/// A session that never had another id was never replaced: the secret is as unknown as the key would be.
+#[test]
+fn a_wrong_secret_of_a_session_that_never_had_another_is_a_strangers_at_once() {
+    let site = Site::configured(|config| config.namespace = "a".into());
+    let neighbour = site.reconfigured(|config| config.namespace = "b".into());
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let wrong = SessionId::parse(visitor.id()).unwrap().with_new_secret().unwrap();
+    for (site, id) in [(&site, wrong.text().to_string()), (&neighbour, visitor.id())] {
+        let stranger = Visitor::with_cookie(site, &id);
+        let logout = stranger.begin(Method::POST);
+        block_on(logout.session.destroy()).unwrap();
+        assert!(logout.finish().unwrap().headers().contains_key("set-cookie"));
+        assert!(stranger.set("x", 1).set_cookie().is_some());
+        assert_ne!(stranger.key(), visitor.key());
+    }
+    assert_eq!(visitor.get("n"), Some(1));
 }

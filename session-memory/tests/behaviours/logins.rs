@@ -421,3 +421,22 @@ fn a_fresh_login_is_told_from_an_old_one() {
     receive(&visitor, login(&visitor, "ada").finish().unwrap(), "ada");
     assert!(fresh(&visitor));
 }
+
+/// Not the value that the handler had set before it was updated.
+#[test]
+fn a_login_as_another_owner_takes_along_no_value_from_before_an_update() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.log_in("ada").unwrap();
+        session.set("n", &5u64).unwrap();
+    });
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.set("n", &5u64).unwrap();
+        session.update("n", |n: Option<u64>| n.unwrap() + 1).await.unwrap();
+        session.log_in("bob").unwrap();
+    });
+    assert_eq!(visitor.get("n"), None);
+}

@@ -6,6 +6,7 @@
 mod announcing;
 mod cancellation;
 mod cookies;
+mod doubt;
 mod events;
 mod expiry;
 mod failures;

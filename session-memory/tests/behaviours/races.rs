@@ -7,7 +7,7 @@ use std::thread;
 
 use http::Response;
 use http::header::SET_COOKIE;
-use session_core::Error;
+use session_core::{Error, Lifetime};
 
 use crate::support::*;
 
@@ -75,7 +75,7 @@ fn parallel_increments_end_at_their_number() {
 }
 
 #[test]
-fn an_update_writes_pending_changes_of_its_key_first_and_leaves_other_keys() {
+fn an_update_takes_the_pending_change_of_its_key_along_and_leaves_other_keys() {
     let site = Site::new();
     let visitor = site.visitor();
     visitor.set("n", 1);
@@ -87,9 +87,10 @@ fn an_update_writes_pending_changes_of_its_key_first_and_leaves_other_keys() {
         assert_eq!((other.get("n"), other.get("m")), (Some(2), None));
         session.set("n", &10u64).unwrap();
         session.update("n", |n: Option<u64>| n.unwrap() + 1).await.unwrap();
-        assert_eq!((other.get("n"), other.get("m")), (Some(11), Some(1)));
+        assert_eq!((other.get("n"), other.get("m")), (Some(11), None));
         assert_eq!(session.get::<u64>("n").unwrap(), Some(11));
     });
+    assert_eq!((visitor.get("n"), visitor.get("m")), (Some(11), Some(1)));
 }
 
 #[test]
@@ -280,4 +281,22 @@ fn of_racing_regenerates_one_wins() {
         assert_eq!(won.len(), 1, "one new id is announced");
         assert!(site.has(won[0]) && !site.has(&visitor.id()));
     }
+}
+
+/// The handler fails: what it set besides the updated key is dropped.
+#[test]
+fn an_update_stores_nothing_else_that_is_pending() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let request = visitor.begin(http::Method::POST);
+    request.session.set("n", &5u64).unwrap();
+    request.session.set("other", &7u64).unwrap();
+    request.session.set_lifetime(Lifetime { idle: secs(9), absolute: secs(9) }).unwrap();
+    block_on(request.session.update("n", |n: Option<u64>| n.unwrap() + 1)).unwrap();
+    let response = request.finish_with(http::StatusCode::INTERNAL_SERVER_ERROR).unwrap();
+    assert!(response.headers().is_empty());
+    let record = site.store.peek(&visitor.token(), site.manager.now()).unwrap();
+    assert_eq!(record.expires.since(site.manager.now()), secs(1800));
+    assert_eq!((visitor.get("n"), visitor.get("other")), (Some(6), None));
 }

@@ -215,3 +215,31 @@ fn a_cookie_that_is_configured_anew_logs_nobody_out_and_locks_nobody_out() {
     }
     assert_eq!(site.count(), 1);
 }
+
+#[test]
+fn a_logout_after_a_start_or_a_login_of_its_own_ends_all_that_were_presented() {
+    for first in ["start_anew", "log_in"] {
+        let site = Site::new();
+        let [one, other] = two(&site);
+        let request = begin(&site, &[&one.id(), &other.id()]);
+        match first {
+            "start_anew" => request.session.start_anew().unwrap(),
+            _ => request.session.log_in("ada").unwrap(),
+        }
+        block_on(request.session.destroy()).unwrap();
+        assert!(one.receive(request.finish().unwrap()).set_cookie().is_some(), "{first}");
+        assert_eq!((one.cookie(), site.count()), (None, 0), "{first}");
+    }
+}
+
+#[test]
+fn a_login_that_fails_ends_none_of_them() {
+    let site = Site::new();
+    let [one, other] = two(&site);
+    site.store.sabotage("create", Fault::Full);
+    let request = begin(&site, &[&one.id(), &other.id()]);
+    request.session.log_in("ada").unwrap();
+    assert!(matches!(request.finish(), Err(Error::Full { .. })));
+    site.store.mend();
+    assert_eq!((one.get("n"), other.get("n")), (Some(1), Some(2)));
+}

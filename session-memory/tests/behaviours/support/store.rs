@@ -1,6 +1,6 @@
 //! A store that counts its calls, and fails or stalls on demand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
 
 use futures_lite::future::yield_now;
@@ -37,8 +37,10 @@ pub(crate) enum Fault {
 pub(crate) struct Store {
     inner: MemoryProvider,
     calls: Mutex<Vec<&'static str>>,
-    /// What happens to an operation, and whether only once.
-    faults: Mutex<BTreeMap<&'static str, (Fault, bool)>>,
+    /// What happens to the next calls of an operation.
+    next: Mutex<BTreeMap<&'static str, VecDeque<Fault>>>,
+    /// What happens to an operation until it is mended.
+    faults: Mutex<BTreeMap<&'static str, Fault>>,
 }
 
 impl Default for Store {
@@ -52,7 +54,7 @@ impl Store {
     pub(crate) fn configured(source: &str) -> Self {
         let config = MemoryConfig::parse(source).expect("the source is right");
         let inner = MemoryProvider::new(config);
-        Self { inner, calls: Mutex::default(), faults: Mutex::default() }
+        Self { inner, calls: Mutex::default(), next: Mutex::default(), faults: Mutex::default() }
     }
 
     /// The calls since this was last asked.
@@ -62,16 +64,17 @@ impl Store {
 
     /// From now on, the operation of this name fails.
     pub(crate) fn sabotage(&self, operation: &'static str, fault: Fault) {
-        self.faults.lock().insert(operation, (fault, false));
+        self.faults.lock().insert(operation, fault);
     }
 
     /// The next operation of this name fails.
     pub(crate) fn sabotage_once(&self, operation: &'static str, fault: Fault) {
-        self.faults.lock().insert(operation, (fault, true));
+        self.next.lock().entry(operation).or_default().push_back(fault);
     }
 
     /// From now on, no operation fails.
     pub(crate) fn mend(&self) {
+        self.next.lock().clear();
         self.faults.lock().clear();
     }
 
@@ -88,13 +91,8 @@ impl Store {
         run: impl FnOnce() -> Answer<'a, T> + Send + 'a,
     ) -> Answer<'a, T> {
         self.calls.lock().push(operation);
-        let fault = {
-            let mut faults = self.faults.lock();
-            match faults.get(operation).copied() {
-                Some((_, true)) => faults.remove(operation).map(|(fault, _)| fault),
-                found => found.map(|(fault, _)| fault),
-            }
-        };
+        let next = self.next.lock().get_mut(operation).and_then(VecDeque::pop_front);
+        let fault = next.or_else(|| self.faults.lock().get(operation).copied());
         let doubt = || Error::InDoubt { source: "cut off by a test".into() };
         match fault {
             None => run(),

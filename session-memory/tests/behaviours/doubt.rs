@@ -1,0 +1,190 @@
+//! Writes whose outcome is unknown: the store's answer was lost, or the future was dropped.
+//!
+//! The request goes on from what it knows for sure. An update that succeeds is stored, and counted once;
+//! what a finished request has set is what is stored; a pending login succeeds; and nobody gets what was
+//! stored with another owner.
+
+use std::pin::pin;
+
+use futures_lite::future::poll_once;
+use http::{Method, StatusCode};
+use session_core::Error;
+
+use crate::support::*;
+
+/// Polls a future once and drops it where it waits.
+fn drop_midway<T>(future: impl Future<Output = T>) {
+    let future = pin!(future);
+    assert!(block_on(poll_once(future)).is_none(), "it was to wait for the store");
+}
+
+fn add_one(n: Option<u64>) -> u64 {
+    n.unwrap_or(0) + 1
+}
+
+/// Another request adds a hundred to "n".
+fn rival_adds(visitor: &Visitor<'_>) {
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.update("n", |n: Option<u64>| n.unwrap_or(0) + 100).await.unwrap();
+    });
+}
+
+#[test]
+fn an_update_after_one_that_was_dropped_is_stored() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let request = visitor.begin(Method::POST);
+    request.session.regenerate().unwrap();
+    site.store.sabotage_once("save", Fault::DoubtAfter);
+    site.store.sabotage_once("load", Fault::StallBefore);
+    drop_midway(request.session.update("a", add_one));
+    assert_eq!(block_on(request.session.update("b", add_one)).unwrap(), 1);
+    visitor.receive(request.finish().unwrap());
+    assert_eq!((visitor.get("n"), visitor.get("b")), (Some(1), Some(1)));
+}
+
+#[test]
+fn an_update_after_a_new_id_in_doubt_counts_once() {
+    for fault in [Fault::StallBefore, Fault::StallAfter] {
+        let site = Site::new();
+        let visitor = site.visitor();
+        visitor.set("n", 1);
+        let request = visitor.begin(Method::POST);
+        request.session.regenerate().unwrap();
+        site.store.sabotage_once("save", fault);
+        drop_midway(request.session.save());
+        for n in [2, 3] {
+            assert_eq!(block_on(request.session.update("n", add_one)).unwrap(), n, "{fault:?}");
+        }
+        visitor.receive(request.finish().unwrap());
+        assert_eq!(visitor.get("n"), Some(3), "{fault:?}");
+    }
+}
+
+/// The handler fails, and the request goes on in another session of the same visitor.
+#[test]
+fn a_doubt_misleads_no_update_after_a_failure() {
+    for update in [false, true] {
+        let site = Site::new();
+        let visitor = site.visitor();
+        visitor.set("n", 1);
+        let request = visitor.begin(Method::POST);
+        request.session.regenerate().unwrap();
+        if update {
+            rival_adds(&visitor);
+        }
+        site.store.sabotage_once("save", Fault::DoubtBefore);
+        if update {
+            // The repeated save is a conflict, and what is stored by now is not seen.
+            site.store.sabotage_once("load", Fault::StallBefore);
+            drop_midway(request.session.update("n", add_one));
+        } else {
+            site.store.sabotage_once("save", Fault::StallBefore);
+            drop_midway(request.session.save());
+        }
+        site.store.mend();
+        visitor.receive(request.finish_with(StatusCode::INTERNAL_SERVER_ERROR).unwrap());
+        let session = block_on(request.handle.load()).unwrap();
+        rival_adds(&visitor);
+        let n = block_on(session.update("n", add_one)).unwrap();
+        assert_eq!(visitor.get("n"), Some(n));
+        assert_eq!(block_on(session.update("m", add_one)).unwrap(), 1);
+        assert_eq!(visitor.get("m"), Some(1));
+    }
+}
+
+#[test]
+fn a_login_whose_update_was_dropped_in_doubt_succeeds() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let request = visitor.begin(Method::POST);
+    request.session.log_in("ada").unwrap();
+    rival_adds(&visitor);
+    site.store.sabotage_once("save", Fault::DoubtBefore);
+    site.store.sabotage_once("load", Fault::StallBefore);
+    drop_midway(request.session.update("n", add_one));
+    visitor.receive(request.finish().unwrap());
+    let (owner, _) = visitor.visit(async |handle| handle.load().await.unwrap().owner());
+    assert_eq!((owner.as_deref(), visitor.get("n")), (Some("ada"), Some(101)));
+}
+
+#[test]
+fn what_was_stored_with_an_owner_in_doubt_is_not_anothers() {
+    for reloads in [false, true] {
+        let site = Site::new();
+        let visitor = site.visitor();
+        visitor.set("n", 1);
+        let request = visitor.begin(Method::POST);
+        request.session.log_in("ada").unwrap();
+        request.session.set("adas", &1u64).unwrap();
+        site.store.sabotage_once("save", Fault::StallAfter);
+        drop_midway(request.session.save());
+        request.session.log_in("bob").unwrap();
+        request.session.set("bobs", &2u64).unwrap();
+        if reloads {
+            block_on(request.session.reload()).unwrap();
+        }
+        visitor.receive(request.finish().unwrap());
+        let (owner, _) = visitor.visit(async |handle| handle.load().await.unwrap().owner());
+        assert_eq!(owner.as_deref(), Some("bob"));
+        let found = (visitor.get("adas"), visitor.get("bobs"), visitor.get("n"));
+        assert_eq!(found, (None, Some(2), None), "reloads: {reloads}");
+    }
+}
+
+#[test]
+fn a_value_that_is_set_back_after_a_save_in_doubt_is_stored() {
+    for is_dropped in [false, true] {
+        let site = Site::new();
+        let visitor = site.visitor();
+        visitor.set("n", 1);
+        let request = visitor.begin(Method::POST);
+        request.session.set("n", &2u64).unwrap();
+        if is_dropped {
+            site.store.sabotage_once("save", Fault::StallAfter);
+            drop_midway(request.session.save());
+            block_on(request.session.update("other", add_one)).unwrap();
+        } else {
+            site.store.sabotage_once("save", Fault::DoubtAfter);
+            let saved = block_on(request.session.save());
+            assert!(matches!(saved, Err(Error::InDoubt { .. })));
+        }
+        request.session.set("n", &1u64).unwrap();
+        request.finish().unwrap();
+        assert_eq!(visitor.get("n"), Some(1), "dropped: {is_dropped}");
+    }
+}
+
+#[test]
+fn a_new_session_whose_creation_was_dropped_is_found_again() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    let request = visitor.begin(Method::POST);
+    request.session.log_in("ada").unwrap();
+    site.store.sabotage_once("create", Fault::StallAfter);
+    drop_midway(request.session.save());
+    request.session.set("n", &1u64).unwrap();
+    visitor.receive(request.finish().unwrap());
+    assert_eq!((visitor.get("n"), site.count()), (Some(1), 1), "one login, one session");
+}
+
+/// The login lost its race, and the store went down before that was clear.
+#[test]
+fn the_response_in_place_of_a_failed_one_is_finished_without_the_store() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let (request, other) = (visitor.begin(Method::POST), visitor.begin(Method::POST));
+    request.session.log_in("ada").unwrap();
+    other.session.log_in("ada").unwrap();
+    other.finish().unwrap();
+    site.store.sabotage("load", Fault::Down);
+    assert!(matches!(request.finish(), Err(Error::Unavailable { .. })));
+    site.store.calls();
+    let refused = request.finish_with(StatusCode::SERVICE_UNAVAILABLE).unwrap();
+    assert!(refused.headers().is_empty());
+    assert!(site.store.calls().is_empty());
+}
