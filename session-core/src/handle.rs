@@ -37,8 +37,12 @@ impl<'m> SessionHandle<'m> {
     #[inline]
     pub(crate) fn new(manager: ManagerRef<'m>, request: RequestHead<'_>) -> Self {
         let shared = manager.shared();
+        let found = shared.transport.find(request);
+        if found.has_skipped() {
+            shared.report_skipped();
+        }
         Self {
-            presented: Presented::new(&shared.transport.find(request)),
+            presented: Presented::new(&found),
             safe: request.method.is_safe() && !request.headers.contains_key(UPGRADE),
             navigation: is_navigation(request.headers),
             visit: shared.in_urls.then(|| Box::new(Visit::of(request))),
