@@ -298,7 +298,7 @@ impl LoadedSession {
     /// same instant, and its absolute lifetime starts anew. It asks no store; if the save fails, nothing
     /// has happened, and the visitor's old id is as good as before.
     ///
-    /// `owner` is opaque text of 1,024 bytes at most, such as an account's number. What an anonymous
+    /// `owner` is opaque text of 1 to 1,024 bytes, such as an account's number. What an anonymous
     /// session held stays, and is the client's word. A session that belongs to another owner is emptied of
     /// what was stored in it. A login that loses a race, of a double click for instance, goes on in a
     /// session of its own.
@@ -314,9 +314,16 @@ impl LoadedSession {
     /// ```
     ///
     /// # Errors
-    /// [`Error::TooLarge`] for a longer owner, [`Error::Random`] if no id can be made,
-    /// [`Error::HeadSent`] after the response's head, [`Error::Finished`] if the values were released.
+    /// [`Error::Invalid`] for an empty owner, [`Error::TooLarge`] for a longer one, [`Error::Random`] if no id
+    /// can be made, [`Error::HeadSent`] after the response's head, [`Error::Finished`] if the values were
+    /// released.
     pub fn log_in(&self, owner: &str) -> Result<(), Error> {
+        if owner.is_empty() {
+            return Err(Error::Invalid {
+                what: "owner",
+                reason: "empty; an owner has 1 to 1,024 bytes",
+            });
+        }
         let shared = self.0.shared();
         self.0.state().log_in(owner, shared, shared.clock.now())
     }
