@@ -32,7 +32,7 @@ fn came_back(provider: &MemoryProvider, token: &Token) {
     assert!(is_there(provider, token));
 }
 
-fn full<T: std::fmt::Debug>(result: Result<T, Error>) {
+fn full<T: std::fmt::Debug>(result: &Result<T, Error>) {
     assert!(matches!(result, Err(Error::Full { .. })), "{result:?}");
 }
 
@@ -97,8 +97,8 @@ fn where_everything_was_used_or_has_an_owner_the_store_is_full() {
         })
         .collect();
     let anyone = Record { login: login("grace"), ..record(HOUR, 10) };
-    full(create(&provider, &record(HOUR, 10), at(20)));
-    full(create(&provider, &anyone, at(20)));
+    full(&create(&provider, &record(HOUR, 10), at(20)));
+    full(&create(&provider, &anyone, at(20)));
     for token in &used {
         assert!(is_there(&provider, token));
     }
@@ -136,7 +136,7 @@ fn they_give_way_to_bytes_too_but_none_to_its_own_growth() {
     // The rest of the store is as good as the session's own.
     let own = never.pop().expect("there are some");
     save(&provider, &own, &set(vec![1; 45_000]), at(900)).expect("all others give way");
-    full(save(&provider, &own, &set(vec![1; 60_000]), at(900)));
+    full(&save(&provider, &own, &set(vec![1; 60_000]), at(900)));
     assert!(is_there(&provider, &own) && is_there(&provider, &user));
     for token in &never {
         assert!(!is_there(&provider, token));
@@ -168,7 +168,7 @@ fn an_empty_record_is_never_forgotten() {
             create(&provider, &entry, NOW).expect("there is room")
         })
         .collect();
-    full(create(&provider, &record(HOUR, 10), at(1)));
+    full(&create(&provider, &record(HOUR, 10), at(1)));
     for token in &entries {
         assert!(is_there(&provider, token));
     }
