@@ -135,7 +135,7 @@ fn the_response_in_place_of_one_that_could_not_be_finished_tells_what_was_stored
             }
             assert!(response.headers().is_empty());
             let mut refusal = Response::new(());
-            handle.refuse(&mut refusal).await;
+            poll_once(handle.refuse(&mut refusal)).await.expect("nothing is left to be stored");
             refusal
         });
         site.store.mend();
