@@ -10,11 +10,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use session_core::{Error, Manager};
+use session_core::{Error, Manager, SessionHandle};
 use tokio::net::TcpListener;
 
-async fn count(manager: &Manager, request: &Request<Incoming>) -> Result<Response<String>, Error> {
-    let handle = manager.start(request); // no I/O
+async fn count(handle: &SessionHandle<'_>) -> Result<Response<String>, Error> {
     let session = handle.load().await?; // one load
     let visits = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
     let mut response = Response::new(format!("visit {visits}\n"));
@@ -22,17 +21,21 @@ async fn count(manager: &Manager, request: &Request<Incoming>) -> Result<Respons
     Ok(response)
 }
 
-/// Answers errors, too: hyper ends the connection of a service that fails, without a response.
+/// Responds to errors, too: hyper ends the connection of a service that fails, without a response.
 async fn serve(
     manager: Manager,
     request: Request<Incoming>,
 ) -> Result<Response<String>, Infallible> {
-    Ok(count(&manager, &request).await.unwrap_or_else(|error| {
-        let status = error.status(); // 503 where the store is down
-        let mut response = Response::new(format!("{}\n", error.visitor_text()));
-        *response.status_mut() = status;
-        response
-    }))
+    let handle = manager.start(&request); // no I/O
+    match count(&handle).await {
+        Ok(response) => Ok(response),
+        Err(error) => {
+            let mut response = Response::new(format!("{}\n", error.visitor_text()));
+            *response.status_mut() = error.status(); // 503 where the store is down
+            handle.refuse(&mut response).await; // tells the client what is stored already
+            Ok(response)
+        }
+    }
 }
 
 #[tokio::main]

@@ -29,22 +29,22 @@ async fn serve(
 ) -> Result<Response<String>, Infallible> {
     let sessions = Sessions::start(&managers, &request);
     let name = if request.uri().path() == "/staff" { "__Host-staff" } else { "__Host-visitor" };
-    let mut response = Response::default();
-    match visits(&sessions, name).await {
-        Ok(visits) => *response.body_mut() = format!("{name}: visit {visits}\n"),
-        Err(error) => refuse(&mut response, &error),
+    let mut response = match visits(&sessions, name).await {
+        Ok(visits) => Response::new(format!("{name}: visit {visits}\n")),
+        Err(error) => return Ok(refused(&sessions, &error).await),
+    };
+    match sessions.finish(&mut response).await {
+        Ok(()) => Ok(response),
+        Err(errors) => Ok(refused(&sessions, errors.first()).await),
     }
-    if let Err(errors) = sessions.finish(&mut response).await {
-        refuse(&mut response, errors.first());
-    }
-    Ok(response)
 }
 
-/// Tells of an error in the response, rather than in another one: this one may have got the cookie
-/// of the session that could be saved.
-fn refuse(response: &mut Response<String>, error: &Error) {
+/// Another response, which tells of the error, and of whatever is stored of the two sessions.
+async fn refused(sessions: &Sessions, error: &Error) -> Response<String> {
+    let mut response = Response::new(format!("{}\n", error.visitor_text()));
     *response.status_mut() = error.status();
-    *response.body_mut() = format!("{}\n", error.visitor_text());
+    sessions.refuse(&mut response).await;
+    response
 }
 
 fn managers() -> Result<Arc<[Manager]>, Error> {

@@ -1,4 +1,4 @@
-//! Counts each visitor's visits, with the wrapper that finishes sessions and answers errors.
+//! Counts each visitor's visits, with the wrapper that finishes sessions and responds to errors.
 //!
 //!     cargo run -p examples --example wrapper
 //!     curl -b jar -c jar http://127.0.0.1:8080/

@@ -76,7 +76,9 @@
 //!
 //! Somebody who can write in the store, but has no key, can end sessions, remove values, and put back
 //! older parts of a session, its holder and its login included: the stored parts are bound to the
-//! session and to their places in it, not to each other. Nothing that he makes himself or brings from
+//! session and to their places in it, not to each other. He can also move the times `created`, `renewed`,
+//! `used` and `expires`, which are not sealed, and so keep a session alive beyond its lifetimes. The time of
+//! the login is sealed: where somebody is logged in, the absolute lifetime still ends the session. Nothing that he makes himself or brings from
 //! another session can be read, so no id of his own opens a session of somebody else. Such a record, a
 //! damaged one, and one under a key that was taken out of the ring are unreadable: reported once, and
 //! the visitor is anonymous. They can still be destroyed by their key.
@@ -103,8 +105,8 @@
 //! says how to rotate them. What an old key sealed or signed is made anew under the first key with the
 //! next response, and what it encrypted in a store with the session's next save or touch, without
 //! anybody being logged out. A key that leaked is taken out of the ring at once, which ends the sessions
-//! that it sealed. Files of keys that others can read or write are refused. Keys, derived ones too, are wiped from memory
-//! when they are dropped, and never printed.
+//! that it sealed. Files of keys that others can read or write are refused. Keys, derived ones too, are
+//! wiped from memory when they are dropped, and never printed.
 
 mod cipher;
 mod ciphertext;

@@ -129,6 +129,7 @@ impl ManagerBuilder {
             ids,
             reported: Mutex::default(),
             clocks_reported: AtomicBool::new(false),
+            skipped_reported: AtomicBool::new(false),
             in_urls,
             collector,
         })))

@@ -10,7 +10,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 
 /// Why an operation on a session, a provider or a manager failed.
 ///
-/// A session that is not there is not an error: loading answers `None`, and a key without a value
+/// A session that is not there is not an error: a provider's `load` returns `None`, and a key without a value
 /// is `Ok(None)`. No message contains an id, a value or a password.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -63,6 +63,15 @@ pub enum Error {
         key: Box<str>,
         /// The Rust type of the value.
         given: &'static str,
+    },
+
+    /// An argument is not what the call takes. Nothing was changed.
+    #[error("{what} is invalid: {reason}")]
+    Invalid {
+        /// Which argument: `"owner"`...
+        what: &'static str,
+        /// What is wrong with it, and what the call takes.
+        reason: &'static str,
     },
 
     /// The provider can't do this at all.
@@ -224,6 +233,7 @@ mod tests {
             Error::Decode { key: "salary".into(), wanted: "u64" },
             Error::Encode { key: "salary".into(), given: "u64" },
             Error::Unsupported { what: "list" },
+            Error::Invalid { what: "owner", reason: "empty; an owner has 1 to 1,024 bytes" },
             Error::unavailable("mongodb://db.internal"),
             Error::InDoubt { source: "mongodb://db.internal".into() },
             Error::Unreadable { reason: "the checksum differs" },
@@ -244,17 +254,18 @@ mod tests {
             Error::Decode { .. } => 5,
             Error::Encode { .. } => 6,
             Error::Unsupported { .. } => 7,
-            Error::Unavailable { .. } => 8,
-            Error::InDoubt { .. } => 9,
-            Error::Unreadable { .. } => 10,
-            Error::Finished => 11,
-            Error::HeadSent => 12,
-            Error::Config(_) => 13,
-            Error::UnknownProvider { .. } => 14,
-            Error::DuplicateProvider { .. } => 15,
-            Error::Random { .. } => 16,
+            Error::Invalid { .. } => 8,
+            Error::Unavailable { .. } => 9,
+            Error::InDoubt { .. } => 10,
+            Error::Unreadable { .. } => 11,
+            Error::Finished => 12,
+            Error::HeadSent => 13,
+            Error::Config(_) => 14,
+            Error::UnknownProvider { .. } => 15,
+            Error::DuplicateProvider { .. } => 16,
+            Error::Random { .. } => 17,
         };
-        assert!(all.iter().map(number).eq(0..17));
+        assert!(all.iter().map(number).eq(0..18));
         all
     }
 

@@ -37,7 +37,11 @@ impl<'m> SessionHandle<'m> {
     #[inline]
     pub(crate) fn new(manager: ManagerRef<'m>, request: RequestHead<'_>) -> Self {
         let shared = manager.shared();
-        let presented = Presented::new(&shared.transport.find(request));
+        let found = shared.transport.find(request);
+        if found.has_skipped() {
+            shared.report_skipped();
+        }
+        let presented = Presented::new(&found);
         Self {
             safe: request.method.is_safe() && !request.headers.contains_key(UPGRADE),
             navigation: presented.carrier().is_some() && is_navigation(request.headers),
@@ -81,7 +85,7 @@ impl<'m> SessionHandle<'m> {
     /// Where to send a browser that returned the cookie, but still has an id in its URL: the same
     /// URL without it. `None` for all other requests.
     ///
-    /// Answer it with `303 See Other` and this as the `Location`, and [finish](Self::finish) that
+    /// Respond with `303 See Other` and this as the `Location`, and [finish](Self::finish) that
     /// response: it tells the client the new id. The [wrapper](crate::SessionService) does so by
     /// itself. Loads the session if the request may be such a one.
     ///
@@ -122,7 +126,8 @@ impl<'m> SessionHandle<'m> {
     /// [`Error::Gone`] if the session ended or got a new id meanwhile and there was something to save; a
     /// safe request (GET, HEAD) drops it instead, and succeeds. [`Error::Unavailable`] and the like if the
     /// store failed: what was to be saved is kept for another try. The response is as it was, on every
-    /// error; finish the response that takes its place, so that the client learns what was stored before.
+    /// error; [`refuse`](Self::refuse) makes the client learn from the response that takes its place what was
+    /// stored before.
     ///
     /// # Cancellation
     /// The stored record is as it was or as it was to become, never in between.
@@ -137,6 +142,59 @@ impl<'m> SessionHandle<'m> {
         if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
             self.roll_back();
         }
+        self.write().await
+    }
+
+    /// Finishes the response of a request that failed, in the handler or in [`finish`](Self::finish), whatever
+    /// its status: drops the pending changes, and tells the client of what was stored before.
+    ///
+    /// A login may be stored by an [`update`](LoadedSession::update), for instance, before something else goes
+    /// wrong. The client's old id is dead then, and a response without the new one would log the visitor out.
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use session_core::{Error, Manager, SessionHandle};
+    ///
+    /// async fn page(handle: &SessionHandle<'_>) -> Result<Response<String>, Error> {
+    ///     let session = handle.load().await?;
+    ///     session.log_in("ada")?;
+    ///     let logins: u64 = session.update("logins", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
+    ///     let mut response = Response::new(format!("login {logins}"));
+    ///     handle.finish(&mut response).await?;
+    ///     Ok(response)
+    /// }
+    ///
+    /// async fn respond(manager: &Manager, request: Request<()>) -> Response<String> {
+    ///     let handle = manager.start(&request);
+    ///     match page(&handle).await {
+    ///         Ok(response) => response,
+    ///         Err(error) => {
+    ///             let mut response = Response::new(error.visitor_text().to_owned());
+    ///             *response.status_mut() = error.status();
+    ///             handle.refuse(&mut response).await;
+    ///             response
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// It waits for operations of other tasks of the request that are under way. The loaded values are
+    /// released. It has no errors of its own: what could not be told is logged at DEBUG.
+    ///
+    /// # Cancellation
+    /// As [`finish`](Self::finish).
+    pub async fn refuse<B>(&self, response: &mut Response<B>) {
+        self.roll_back();
+        for done in [self.write().await, self.announce(response)] {
+            if let Err(error) = done {
+                let error: &dyn std::error::Error = &error;
+                debug!(error, "a refused request's session could not be finished");
+            }
+        }
+    }
+
+    /// Writes what changed, and releases the values.
+    async fn write(&self) -> Result<(), Error> {
         match self.session.get() {
             Some(session) => session.core().finish().await,
             None => Ok(()),
@@ -144,7 +202,7 @@ impl<'m> SessionHandle<'m> {
     }
 
     /// Drops what is not stored yet.
-    pub(crate) fn roll_back(&self) {
+    fn roll_back(&self) {
         if let Some(session) = self.session.get() {
             session.core().state().roll_back();
         }

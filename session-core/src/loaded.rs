@@ -52,13 +52,17 @@ impl LoadedSession {
 
     /// Returns what names the session for as long as it lives, in logs and lists; no secret.
     ///
+    /// Where the request may store nothing, because its id was replaced a moment ago or its session ended
+    /// meanwhile, it is the key of a new id, which names no stored session.
+    ///
     /// # Errors
     /// As [`id`](Self::id).
     pub fn key(&self) -> Result<SessionKey, Error> {
         self.id().map(|id| id.key())
     }
 
-    /// Whether the session is not stored yet.
+    /// Whether this request has no stored session: it is not stored yet, or the request may store nothing,
+    /// because its id was replaced a moment ago or its session ended meanwhile.
     pub fn is_new(&self) -> bool {
         self.0.state().is_new()
     }
@@ -298,7 +302,7 @@ impl LoadedSession {
     /// same instant, and its absolute lifetime starts anew. It asks no store; if the save fails, nothing
     /// has happened, and the visitor's old id is as good as before.
     ///
-    /// `owner` is opaque text of 1,024 bytes at most, such as an account's number. What an anonymous
+    /// `owner` is opaque text of 1 to 1,024 bytes, such as an account's number. What an anonymous
     /// session held stays, and is the client's word. A session that belongs to another owner is emptied of
     /// what was stored in it. A login that loses a race, of a double click for instance, goes on in a
     /// session of its own.
@@ -314,15 +318,23 @@ impl LoadedSession {
     /// ```
     ///
     /// # Errors
-    /// [`Error::TooLarge`] for a longer owner, [`Error::Random`] if no id can be made,
-    /// [`Error::HeadSent`] after the response's head, [`Error::Finished`] if the values were released.
+    /// [`Error::Invalid`] for an empty owner, [`Error::TooLarge`] for a longer one, [`Error::Random`] if no id
+    /// can be made, [`Error::HeadSent`] after the response's head, [`Error::Finished`] if the values were
+    /// released.
     pub fn log_in(&self, owner: &str) -> Result<(), Error> {
+        if owner.is_empty() {
+            return Err(Error::Invalid {
+                what: "owner",
+                reason: "empty; an owner has 1 to 1,024 bytes",
+            });
+        }
         let shared = self.0.shared();
         self.0.state().log_in(owner, shared, shared.clock.now())
     }
 
-    /// Sets what a list of the owner's sessions calls this one, such as the name of a device: 1,024
-    /// bytes at most. Does nothing unless someone is logged in.
+    /// Sets what a list of the owner's sessions is to call this one, such as the name of a device: 1,024
+    /// bytes at most. It is stored with the login; the manager can't list sessions yet. Does nothing unless
+    /// someone is logged in.
     ///
     /// # Errors
     /// [`Error::TooLarge`] for a longer label, [`Error::Finished`] if the values were released.
@@ -371,9 +383,34 @@ impl LoadedSession {
 
 /// The store, and time.
 impl LoadedSession {
-    /// Writes what changed to the store now, and goes on. From a task that streams a body, long after the
-    /// response's head is gone, it is the way to save. The client can't be told anything any more then: a
-    /// first value, a new id and the end of a session are for before.
+    /// Writes what changed to the store now, and goes on with the session.
+    ///
+    /// It is the way to save in a task that streams a body, after the response's head is gone.
+    /// [`finish`](crate::SessionHandle::finish) releases the values before that, and all clones of the session
+    /// return [`Error::Finished`] until the handle loads it again. So such a task keeps the handle, from
+    /// [`start_owned`](crate::Manager::start_owned), or with the wrapper a clone of
+    /// [`Sessions`](crate::Sessions). The client can't be told anything any more then: a first value, a new id
+    /// and the end of a session are for before.
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use session_core::{Error, Manager};
+    ///
+    /// async fn export(manager: &Manager, request: Request<()>) -> Result<Response<String>, Error> {
+    ///     let handle = manager.start_owned(&request);
+    ///     handle.load().await?.set("export", "started")?;
+    ///     let mut response = Response::default();
+    ///     handle.finish(&mut response).await?;
+    ///     let task = async move {
+    ///         let session = handle.load().await?;
+    ///         session.set("export", "done")?;
+    ///         session.save().await
+    ///     };
+    ///     // ... the runtime runs the task while the body is sent
+    /// #   let _: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(task);
+    ///     Ok(response)
+    /// }
+    /// ```
     ///
     /// # Errors
     /// As [`finish`](crate::SessionHandle::finish); and [`Error::Gone`] if the session ended or got a new
@@ -387,7 +424,8 @@ impl LoadedSession {
     ///
     /// # Errors
     /// [`Error::Gone`] if the session ended or got a new id meanwhile; pending changes are lost, but for a
-    /// pending login, which succeeds and goes on in a session of its own. [`Error::Finished`] if the values were released. [`Error::Unavailable`] if the store is down.
+    /// pending login, which succeeds and goes on in a session of its own. [`Error::Finished`] if the values
+    /// were released. [`Error::Unavailable`] if the store is down.
     ///
     /// # Cancellation
     /// Safe: nothing is written.

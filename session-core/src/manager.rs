@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::collector::Collector;
 use crate::provider::{Provider, Purged, Record, Token, Verifier};
@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) reported: Mutex<HashSet<SessionKey>>,
     /// Whether it was reported that the servers' clocks differ.
     pub(crate) clocks_reported: AtomicBool,
+    /// Whether it was reported that a client sent more ids than are looked up.
+    pub(crate) skipped_reported: AtomicBool,
     /// Whether the transport puts ids into URLs, of some sessions at least.
     pub(crate) in_urls: bool,
     pub(crate) collector: Collector,
@@ -220,6 +222,17 @@ impl Shared {
                 "a session has times from the future: the clocks of the servers that share the store \
                  disagree, or this one was set back; synchronize them"
             );
+        }
+    }
+
+    /// Reports that a client sent more ids than are looked up: once as a warning, as cookies of other paths or
+    /// domains may be the cause. Anybody can send such requests, so the others don't fill the log.
+    pub(crate) fn report_skipped(&self) {
+        const SKIPPED: &str = "a client sent more ids than are looked up; the last ones are";
+        let name = self.transport.name();
+        match self.skipped_reported.swap(true, Ordering::Relaxed) {
+            false => warn!(name, "{SKIPPED}"),
+            true => debug!(name, "{SKIPPED}"),
         }
     }
 

@@ -1,12 +1,12 @@
 //! What a client presented as the id of its session.
 
 use smallvec::SmallVec;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::SessionId;
 use crate::manager::Shared;
 use crate::provider::Token;
-use crate::transport::{Carrier, Found, LOOKED_UP, OldNames};
+use crate::transport::{Carrier, Found, OldNames};
 
 /// The longest text that may be a token. Cookies end at 4,096 bytes.
 const LONGEST: usize = 8192;
@@ -46,22 +46,16 @@ impl Text {
 impl Presented {
     #[inline]
     pub(crate) fn new(found: &Found<'_>) -> Self {
-        let skipped = found.texts().len().saturating_sub(LOOKED_UP);
-        let missed = skipped + found.skipped();
-        if missed > 0 {
-            warn!(skipped = missed, "a client sent more ids than are looked up; the last ones are");
-        }
-        let texts = &found.texts()[skipped..];
-        let old_texts = found.old_texts().saturating_sub(skipped);
         let mut presented = Self {
             carrier: found.carrier(),
             texts: SmallVec::new(),
             old_texts: 0,
             old_names: found.old_names(),
         };
-        for (at, text) in texts.iter().enumerate().filter(|(_, text)| text.len() <= LONGEST) {
+        let texts = found.texts().iter().enumerate();
+        for (at, text) in texts.filter(|(_, text)| text.len() <= LONGEST) {
             presented.texts.push(Text::of(text));
-            presented.old_texts += u8::from(at < old_texts);
+            presented.old_texts += u8::from(at < found.old_texts());
         }
         presented
     }

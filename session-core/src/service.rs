@@ -23,7 +23,7 @@ use crate::{Error, Manager, Sessions};
 /// Wraps a hyper [`Service`] with sessions.
 ///
 /// It puts the request's [`Sessions`] into its extensions and finishes them when the inner service
-/// answered: everything is saved before the response's head is sent. Bodies pass through
+/// has responded: everything is saved before the response's head is sent. Bodies pass through
 /// untouched, streaming or not.
 ///
 /// With the feature `rewrite`, HTML pages for visitors whose id is in URLs are the exception: as
@@ -38,8 +38,9 @@ use crate::{Error, Manager, Sessions};
 ///
 /// An inner service that fails with a [session error](Error) becomes a response of that error's
 /// [status](Error::status) with [words for a visitor](Error::visitor_text), and so does a failure to save:
-/// `503` for a store that is down, without a `Set-Cookie` for the session that failed. What operators want
-/// to know of it is logged. Other errors of the inner service are handed on.
+/// `503` for a store that is down. Pending changes are dropped, and the client is told what was stored
+/// before, as [`refuse`](crate::SessionHandle::refuse) does. What operators want to know of it is logged.
+/// Other errors of the inner service are handed on.
 #[derive(Clone, Debug)]
 pub struct SessionService<S> {
     managers: Arc<[Manager]>,
@@ -85,16 +86,18 @@ where
         let has_body = *request.method() != http::Method::HEAD;
         let answer = self.inner.call(request);
         Box::pin(async move {
-            let mut response = match sessions.clean_url().await {
-                Some(url) => redirect(&url),
-                None => match answer.await {
-                    Ok(response) => response.map(SessionBody::inner),
-                    Err(error) => {
-                        let error = error.into().downcast::<Error>()?;
-                        log_refusal(&error);
-                        return Ok(refused(&error, &sessions));
-                    }
-                },
+            let handled = match sessions.clean_url().await {
+                Some(url) => Ok(redirect(&url)),
+                None => answer.await.map(|response| response.map(SessionBody::inner)),
+            };
+            // The inner service's own error need not be `Send`.
+            let mut response = match handled.map_err(Into::into) {
+                Ok(response) => response,
+                Err(error) => {
+                    let error = error.downcast::<Error>()?;
+                    log_refusal(&error);
+                    return Ok(refused(&error, &sessions).await);
+                }
             };
             let finished = match sessions.store(response.status()).await {
                 Ok(()) => sessions.announce(&mut response),
@@ -108,7 +111,7 @@ where
                 }
                 Err(errors) => {
                     errors.iter().for_each(|(_, error)| log_refusal(error));
-                    Ok(refused(errors.first(), &sessions))
+                    Ok(refused(errors.first(), &sessions).await)
                 }
             }
         })
@@ -157,8 +160,9 @@ fn log_refusal(error: &Error) {
     }
 }
 
-/// The response in place of one whose session could not be loaded or saved: one line of text.
-fn refusal<R>(error: &Error) -> Response<SessionBody<R>> {
+/// The response in place of one whose session could not be loaded or saved: one line of text, with what the
+/// clients have to be told of what the handler stored, such as a new id.
+async fn refused<R>(error: &Error, sessions: &Sessions) -> Response<SessionBody<R>> {
     let status = error.status();
     let line = format!("{}\n", error.visitor_text());
     let mut response = Response::new(SessionBody(Inner::Text(Some(line.into()))));
@@ -169,18 +173,8 @@ fn refusal<R>(error: &Error) -> Response<SessionBody<R>> {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // Its URL may have an id in it.
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    sessions.refuse(&mut response).await;
     response
-}
-
-/// The same, after dropping what the handler did not store, with what the clients have to be told of what
-/// it did: a new id, for instance.
-fn refused<R>(error: &Error, sessions: &Sessions) -> Response<SessionBody<R>> {
-    let mut refusal = refusal(error);
-    sessions.roll_back();
-    if let Err(errors) = sessions.announce(&mut refusal) {
-        debug!(error = %errors, "sessions could not be announced");
-    }
-    refusal
 }
 
 /// The inner service's body, or the wrapper's own line of text.

@@ -51,6 +51,13 @@ impl Sessions {
         finish_all(self.0.iter(), response).await
     }
 
+    /// Finishes the response of a request that failed, for all: see [`SessionHandle::refuse`].
+    pub async fn refuse<B>(&self, response: &mut Response<B>) {
+        for handle in self.iter() {
+            handle.refuse(response).await;
+        }
+    }
+
     /// Where to send the browser for a URL without ids; see
     /// [`clean_url`](SessionHandle::clean_url). A store that is down is left to the handler, which
     /// may not need it.
@@ -72,12 +79,6 @@ impl Sessions {
         // All are of the same request.
         let page = pages.first()?.to_string();
         Some(crate::rewrite::Rewriter::new(ids, page))
-    }
-
-    /// Drops what is not stored yet.
-    #[cfg(feature = "hyper")]
-    pub(crate) fn roll_back(&self) {
-        self.iter().for_each(SessionHandle::roll_back);
     }
 
     /// The first half of finishing: the stores.
@@ -116,7 +117,8 @@ impl fmt::Debug for Sessions {
 /// and hides no other's error.
 ///
 /// # Errors
-/// All that failed, with their names.
+/// All that failed, with their names. [`refuse`](SessionHandle::refuse) each of the handles in the response
+/// that takes this one's place.
 pub async fn finish_all<'a, 'm: 'a, B>(
     handles: impl IntoIterator<Item = &'a SessionHandle<'m>>,
     response: &mut Response<B>,

@@ -11,7 +11,7 @@
 //! | 8 | 4 | CRC-32 (IEEE 802.3) of everything from offset 12 on |
 //! | 12 | 4 | the length of the whole file |
 //! | 16 | 12 | the session's key |
-//! | 28 | 4 | the fingerprint of the cookie's attributes |
+//! | 28 | 4 | a fingerprint of what the client was told last (`Record::cookie`) |
 //! | 32 | 32 | the holder |
 //! | 64 | 8 | when the session was created |
 //! | 72 | 8 | when it got its current secret |

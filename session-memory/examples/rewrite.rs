@@ -47,7 +47,7 @@ impl Body for Page {
     }
 }
 
-/// Serves one page to a new visitor; answers how many bytes arrived.
+/// Serves one page to a new visitor; returns how many bytes arrived.
 fn serve(manager: &Manager, size: usize, part: &Bytes) -> usize {
     let name = manager.name().to_owned();
     let part = part.clone();

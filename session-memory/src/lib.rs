@@ -20,8 +20,8 @@
 //!
 //! A session that was loaded after its creation, or has an owner, never gives way. Nor does an empty record
 //! without an owner: visitors have none, it is what `session-cookie` remembers of sealed sessions that ended.
-//! If nothing else is left, the answer is [`Error::Full`](session_core::Error::Full), a 503, and what is
-//! stored stays. A single session that would take more than `max_bytes` is
+//! If nothing else is left, the write fails with [`Error::Full`](session_core::Error::Full), a 503, and what
+//! is stored stays. A single session that would take more than `max_bytes` is
 //! [`Error::TooLarge`](session_core::Error::TooLarge), and nothing gives way to it.
 //!
 //! ```

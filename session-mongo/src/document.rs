@@ -26,7 +26,7 @@ pub(crate) const USED: &str = "used";
 pub(crate) const EXPIRES: &str = "expires";
 /// Who is logged in, since when, and what the session is called; not there if nobody is.
 pub(crate) const LOGIN: &str = "login";
-/// The fingerprint of the cookie's attributes.
+/// The fingerprint of what the client was told last.
 pub(crate) const COOKIE: &str = "cookie";
 /// The encoded values by [field name](crate::field::name).
 pub(crate) const VALUES: &str = "values";

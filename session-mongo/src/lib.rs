@@ -52,7 +52,7 @@
 //! | `used` | Date | when it was last used, give or take `touch_every` |
 //! | `expires` | Date | the session is gone from here on, deleted or not |
 //! | `login` | Document | `owner` (String), `at` (Date) and `label` (String); not there while nobody is logged in |
-//! | `cookie` | Int64 | a fingerprint of the cookie's attributes, 32 bits |
+//! | `cookie` | Int64 | a [fingerprint](session_core::provider::Record::cookie) of what the client was told last, 32 bits |
 //! | `values` | Document | each key's value: one MessagePack value in a Binary |
 //!
 //! ```js

@@ -501,3 +501,29 @@ fn a_new_id_that_is_saved_twice_is_saved_once() {
     let old = block_on(provider.save(&token, &holder, &Changes::new(), START));
     assert!(matches!(old, Err(Error::Gone)), "{old:?}");
 }
+
+/// As documented: of the times, only the login's is sealed.
+#[test]
+fn moved_times_keep_a_session_alive_and_the_sealed_login_bounds_it() {
+    let store = Arc::new(Shelf::default());
+    let site = site(&store, &[1]);
+    let anonymous = site.enter("anybody");
+    let logged_in = use_it(&site);
+    let pass = |time: Duration| {
+        site.clock.advance(time);
+        let now = site.manager.now();
+        for record in store.records.lock().values_mut() {
+            (record.created, record.renewed, record.used) = (now, now, now);
+            record.expires = now.saturating_add(Duration::from_secs(60));
+            if let Some(login) = &mut record.login {
+                login.at = now;
+            }
+        }
+    };
+    pass(Duration::from_secs(12 * 3600 - 1));
+    is_whole(&site, &logged_in);
+    pass(Duration::from_secs(1));
+    let (owner, _) = site.request(&logged_in, async |session| Ok(session.owner())).unwrap();
+    assert_eq!(owner, None, "twelve hours after the login");
+    assert_eq!(site.user(&anonymous).0.as_deref(), Some("anybody"));
+}

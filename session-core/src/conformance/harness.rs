@@ -31,7 +31,7 @@ pub trait Harness: Sync {
 
     /// The time at which cases begin; they make later instants from it, up to some days ahead.
     /// Defaults to an instant of no importance; a store that compares with the time itself (an
-    /// index that deletes documents, say) answers the real time.
+    /// index that deletes documents, say) returns the real time.
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(1_800_000_000_123)
     }

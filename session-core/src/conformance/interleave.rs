@@ -14,7 +14,7 @@ use super::random::Random;
 pub type Task<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// Runs several futures to their end on one thread, polled in an order that the seed decides;
-/// answers their outcomes.
+/// returns their outcomes.
 ///
 /// Only futures that were woken are polled. So futures that wait for nothing but each other and a
 /// [`Delayed`](crate::conformance::Delayed) provider take the same course for the same seed, and

@@ -88,7 +88,7 @@ pub struct Changes {
     pub login: Option<Option<Box<Login>>>,
     /// The new secret.
     pub secret: Option<Box<NewSecret>>,
-    /// The fingerprint of the cookie's attributes.
+    /// The new [`Record::cookie`](super::Record::cookie); `None` leaves the stored one.
     pub cookie: Option<u32>,
     /// The limits that the merged record must keep, where the provider can tell.
     pub limits: Limits,

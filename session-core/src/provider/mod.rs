@@ -189,7 +189,7 @@ pub trait Provider: Send + Sync + fmt::Debug + 'static {
     /// Stores a new record under the id's key. Returns what the client is to carry, or `None` for
     /// what [`issue`](Self::issue) makes of the id.
     ///
-    /// Inserts only: where a live record has this key already, the answer is [`Error::Exists`], and that
+    /// Inserts only: where a live record has this key already, it returns [`Error::Exists`], and that
     /// record stays as it is.
     fn create<'a>(
         &'a self,
@@ -208,7 +208,7 @@ pub trait Provider: Send + Sync + fmt::Debug + 'static {
     ///
     /// The save is refused with [`Error::Gone`] unless the stored holder is `holder`, or the one that
     /// these changes set. Where an [expected](Changes::expected) value is not the stored one, nothing is
-    /// written and the answer is [`Error::Conflict`]. Keys that are not named keep their stored values
+    /// written and it returns [`Error::Conflict`]. Keys that are not named keep their stored values
     /// and never conflict.
     fn save<'a>(
         &'a self,

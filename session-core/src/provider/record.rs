@@ -47,7 +47,8 @@ pub struct Record {
     pub expires: Timestamp,
     /// Who is logged in, if someone is.
     pub login: Option<Box<Login>>,
-    /// A fingerprint of the cookie's attributes when the client was last told of them; the core's.
+    /// A fingerprint of what the client was told last beside its token: the cookie's attributes and, where it
+    /// has one, the Max-Age and which third of it passed then. Only the core computes and compares it.
     pub cookie: u32,
     /// The values.
     pub values: Values,

@@ -59,7 +59,7 @@ impl Source {
         Ok(Self(options))
     }
 
-    /// Takes the options of these names out of a source string; answers them and the other text as
+    /// Takes the options of these names out of a source string; returns them and the other text as
     /// it was. For a wrapper, whose options stand among those of what it is around.
     ///
     /// A URI (`scheme://...`) has options behind its `?`.
@@ -125,7 +125,7 @@ impl Source {
         self.0.extract_if(.., |(other, _)| other == name).map(|(_, value)| value).collect()
     }
 
-    /// Takes and answers what is left, written as a source string again; for a provider that wraps
+    /// Returns what is left, written as a source string again; for a provider that wraps
     /// another.
     pub fn rest(self) -> String {
         let pairs = self.0.iter().map(|(name, value)| written(name, value));

@@ -27,7 +27,7 @@ struct Open {
 }
 
 impl Forms {
-    /// A form begins; answers whether it does for browsers, too.
+    /// A form begins; returns whether it does for browsers, too.
     pub(super) fn is_free(&self) -> bool {
         self.open.is_none()
     }
@@ -44,7 +44,7 @@ impl Forms {
         }
     }
 
-    /// Closes the open form; answers its action if it is to get a hidden input.
+    /// Closes the open form; returns its action if it is to get a hidden input.
     ///
     /// The end is the place for it: only there is it known that no button sends the form elsewhere.
     pub(super) fn close(&mut self) -> Option<String> {
@@ -60,7 +60,7 @@ impl Forms {
         }
     }
 
-    /// A control sends the form of this `id` elsewhere; answers whether that one has a hidden input
+    /// A control sends the form of this `id` elsewhere; returns whether that one has a hidden input
     /// already.
     pub(super) fn leads_astray(&mut self, id: &str) -> bool {
         let filled = self.filled.contains(id);

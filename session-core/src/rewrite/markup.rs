@@ -85,7 +85,7 @@ impl<'a> Reader<'a> {
         (begins && is_separator(end)).then_some(name).ok_or(Flaw::Odd)
     }
 
-    /// Takes attributes and the end of the tag; answers whether that has a slash.
+    /// Takes attributes and the end of the tag; returns whether that has a slash.
     fn attributes(&mut self) -> Result<bool, Flaw> {
         loop {
             let slash = self.take(is_gap).ends_with(b"/");

@@ -92,7 +92,7 @@ impl Rewriter {
         }
     }
 
-    /// Takes the page's next bytes, and answers those that can go on.
+    /// Takes the page's next bytes, and returns those that can go on.
     pub(crate) fn feed(&mut self, data: Bytes) -> Bytes {
         let Some(parser) = self.parser.get_mut() else { return self.pass_unread(data) };
         // Escape sequences switch to encodings without ASCII in them, as far as a browser guesses.
@@ -111,7 +111,7 @@ impl Rewriter {
         self.go_on(&window, read, parsed.err(), false)
     }
 
-    /// Ends the page, and answers its last bytes.
+    /// Ends the page, and returns its last bytes.
     pub(crate) fn finish(&mut self) -> Bytes {
         let rest = self.held.split().freeze();
         match self.parser.get_mut().take().map(HtmlRewriter::end) {

@@ -33,7 +33,7 @@ impl Stretches {
         self.begins.push_back((tag, kind));
     }
 
-    /// Checks the bytes that come next, from `start` on, and answers how many can go on: those left
+    /// Checks the bytes that come next, from `start` on, and returns how many can go on: those left
     /// are the begin of a tag.
     ///
     /// # Errors

@@ -63,8 +63,10 @@ pub enum Carrier {
     Header,
 }
 
-/// What a transport finds in a request: the different texts under its name, in order. Of more than four it
-/// keeps the last four.
+/// What a transport finds in a request: the different texts under its name, in order.
+///
+/// Of more than four it keeps the last four, as browsers send cookies of longer paths first (RFC 6265,
+/// section 5.4): ours is among the last. A text that comes again counts at its last place.
 ///
 /// Whether a text is well formed, the provider tells. A request whose texts can't be read, because they
 /// are doubled where nobody doubles them by accident or lie beyond a limit, has a carrier and no text.
@@ -75,8 +77,13 @@ pub struct Found<'r> {
     texts: SmallVec<[Cow<'r, [u8]>; 1]>,
     old_texts: usize,
     old_names: OldNames,
-    skipped: usize,
+    /// Whether texts were left out, of too many.
+    skipped: bool,
 }
+
+/// How many different texts are kept and looked up, of those that a client sent. However many there are,
+/// each is compared with these only.
+const KEPT: usize = 4;
 
 /// Which of the configured old names a client sent something under.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,7 +115,7 @@ impl<'r> Found<'r> {
         Self { carrier: Some(carrier), ..Self::default() }
     }
 
-    /// Adds a text, in the bytes that came, unless it is there already.
+    /// Adds a text, in the bytes that came.
     #[must_use]
     pub fn with(mut self, text: impl Into<Cow<'r, [u8]>>, carrier: Carrier) -> Self {
         self.add(text, carrier);
@@ -118,30 +125,43 @@ impl<'r> Found<'r> {
     fn add(&mut self, text: impl Into<Cow<'r, [u8]>>, carrier: Carrier) {
         self.carrier = Some(carrier);
         let text = text.into();
-        if self.texts.contains(&text) {
-            return;
-        }
-        // Browsers send cookies of longer paths first (RFC 6265, section 5.4): ours is among the last.
-        if self.texts.len() - self.old_texts == LOOKED_UP {
-            self.texts.remove(self.old_texts);
-            self.skipped += 1;
+        if let Some(at) = self.texts.iter().position(|other| *other == text) {
+            self.texts.remove(at);
+        } else if self.texts.len() == KEPT {
+            self.texts.remove(0);
+            self.skipped = true;
         }
         self.texts.push(text);
     }
 
-    /// Adds a text under an old name, in front of all that came under the name itself: of too many texts
-    /// those are looked up.
+    /// Adds a text under an old name, once all under the name itself were added: in front of these, and only
+    /// where they leave room.
     fn add_old(&mut self, text: &'r [u8], number: usize, carrier: Carrier) {
         self.carrier = Some(carrier);
         self.old_names.add(number);
-        if self.old_texts < LOOKED_UP && !self.texts.iter().any(|other| **other == *text) {
-            self.texts.insert(self.old_texts, text.into());
-            self.old_texts += 1;
+        let text = Cow::from(text);
+        match self.texts.iter().position(|other| *other == text) {
+            Some(at) if at < self.old_texts => {
+                self.texts.remove(at);
+                self.old_texts -= 1;
+            }
+            Some(_) => return,
+            None if self.texts.len() == KEPT => {
+                self.skipped = true;
+                if self.old_texts == 0 {
+                    return;
+                }
+                self.texts.remove(0);
+                self.old_texts -= 1;
+            }
+            None => {}
         }
+        self.texts.insert(self.old_texts, text);
+        self.old_texts += 1;
     }
 
-    /// How many different texts were left out, of too many.
-    pub(crate) fn skipped(&self) -> usize {
+    /// Whether texts were left out, of too many.
+    pub(crate) fn has_skipped(&self) -> bool {
         self.skipped
     }
 
@@ -155,7 +175,7 @@ impl<'r> Found<'r> {
         self.old_names
     }
 
-    /// The different texts, in order.
+    /// The different texts, in order; four at most.
     pub fn texts(&self) -> &[Cow<'r, [u8]>] {
         &self.texts
     }
@@ -180,9 +200,6 @@ impl Found<'_> {
         Some(self.texts.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect())
     }
 }
-
-/// How many different texts are looked up, of those that a client sent under our name.
-pub(crate) const LOOKED_UP: usize = 4;
 
 /// The longest that browsers keep a cookie (rfc6265bis, section 5.5): 400 days.
 pub(crate) const MAX_AGE_LIMIT: Duration = Duration::from_secs(400 * 86_400);

@@ -1,7 +1,8 @@
 //! What whoever is on call is told: in the log, at INFO, with the session's key, everything that ends or
 //! replaces a session; one warning each of what is wrong with the whole site; and counters.
 
-use http::Method;
+use http::header::{COOKIE, HeaderValue};
+use http::{Method, Request};
 
 use crate::support::*;
 
@@ -221,4 +222,23 @@ fn clocks_that_disagree_are_warned_of_once() {
     assert_eq!(ahead(&site, 8), 1);
     assert_eq!(ahead(&site, 8), 0, "once");
     assert_eq!(ahead(&site.reconfigured(|_| ()), 50), 1, "for each manager");
+}
+
+/// Anybody can send such requests, as many as it takes to fill a log.
+#[test]
+fn more_ids_than_are_looked_up_are_warned_of_once() {
+    let site = named("__Host-flooded");
+    let cookie: Vec<_> = (0..2000).map(|n| format!("__Host-flooded={n}")).collect();
+    let send = |site: &Site| {
+        let mut request = Request::new(());
+        request.headers_mut().insert(COOKIE, HeaderValue::try_from(cookie.join(";")).unwrap());
+        Underway::of(site, &request);
+        let text = site.log.text();
+        let lines = text.lines().filter(|line| line.contains("more ids than are looked up"));
+        let ours: Vec<_> = lines.filter(|line| line.contains("__Host-flooded")).collect();
+        ["WARN", "DEBUG"].map(|level| ours.iter().filter(|line| line.contains(level)).count())
+    };
+    assert_eq!(send(&site), [1, 0]);
+    assert_eq!(send(&site), [1, 1]);
+    assert_eq!(send(&site), [1, 2]);
 }

@@ -4,9 +4,11 @@
 //! and kept for another try. An unreadable record is reported once and treated as absent. A taken
 //! id is never overwritten, and a generator that fails fails the call.
 
-use http::Response;
+use futures_lite::future::poll_once;
+use http::header::SET_COOKIE;
+use http::{Request, Response, StatusCode};
 use session_core::provider::Token;
-use session_core::{Error, SessionId};
+use session_core::{Error, SessionHandle, SessionId, Sessions};
 
 use crate::support::*;
 
@@ -101,6 +103,73 @@ fn what_a_failed_save_kept_is_not_lost_in_silence() {
         assert!(handle.load().await.unwrap().is_new());
     });
     assert_eq!((site.manager.stats().gone, site.count()), (1, 0));
+}
+
+/// A login that an update has stored, and a value that is still pending when the request fails.
+async fn log_in_and_fail(handle: &SessionHandle<'_>) {
+    let session = handle.load().await.unwrap();
+    session.log_in("ada").unwrap();
+    session.update("n", |_: Option<u64>| 1).await.unwrap();
+    session.set("pending", &1u64).unwrap();
+}
+
+/// The old id is dead at the store already: untold, the visitor would be logged out.
+#[test]
+fn the_response_in_place_of_one_that_could_not_be_finished_tells_what_was_stored() {
+    for fault in [Fault::Down, Fault::Full, Fault::StallBefore] {
+        let site = Site::new();
+        let visitor = site.visitor();
+        visitor.set("n", 0);
+        let request = visitor.request();
+        let response = block_on(async {
+            let handle = site.manager.start(&request);
+            log_in_and_fail(&handle).await;
+            site.store.sabotage("save", fault);
+            let mut response = Response::new(());
+            match fault {
+                // A timeout of the application's own.
+                Fault::StallBefore => {
+                    assert!(poll_once(handle.finish(&mut response)).await.is_none());
+                }
+                _ => drop(handle.finish(&mut response).await.unwrap_err()),
+            }
+            assert!(response.headers().is_empty());
+            let mut refusal = Response::new(());
+            poll_once(handle.refuse(&mut refusal)).await.expect("nothing is left to be stored");
+            refusal
+        });
+        site.store.mend();
+        visitor.receive(response);
+        let (owner, _) = visitor.visit(async |handle| handle.load().await.unwrap().owner());
+        assert_eq!(owner.as_deref(), Some("ada"), "{fault:?}");
+        assert_eq!((visitor.get("n"), visitor.get("pending")), (Some(1), None));
+    }
+}
+
+/// A 409, unlike a 5xx, may be a handler's ordinary response, so its status alone drops nothing.
+#[test]
+fn a_refused_request_stores_nothing_more_whatever_the_status() {
+    for status in [StatusCode::CONFLICT, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::OK] {
+        let sites = ["__Host-shop", "__Host-admin"]
+            .map(|name| Site::configured(|config| config.cookie.name = name.into()));
+        let managers = sites.each_ref().map(|site| site.manager.clone());
+        let sessions = Sessions::start(&managers, &Request::new(()));
+        let mut response = Response::builder().status(status).body(()).unwrap();
+        block_on(async {
+            log_in_and_fail(sessions.get("__Host-shop").unwrap()).await;
+            let other = sessions.get("__Host-admin").unwrap().load().await.unwrap();
+            other.set("n", &1u64).unwrap();
+            other.save().await.unwrap();
+            other.set("pending", &1u64).unwrap();
+            sessions.refuse(&mut response).await;
+        });
+        assert_eq!((sites[0].count(), sites[1].count()), (0, 1), "only one was stored: {status}");
+        let cookies: Vec<_> = response.headers().get_all(SET_COOKIE).iter().collect();
+        assert_eq!(cookies.len(), 1);
+        let text = cookies[0].to_str().unwrap().split([';', '=']).nth(1).unwrap();
+        let visitor = Visitor::with_cookie(&sites[1], text);
+        assert_eq!((visitor.get("n"), visitor.get("pending")), (Some(1), None));
+    }
 }
 
 #[test]

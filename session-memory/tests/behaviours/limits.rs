@@ -71,7 +71,7 @@ fn over_a_limit_is_a_typed_error_before_anything_is_written() {
 }
 
 #[test]
-fn an_owner_has_1024_bytes_at_most() {
+fn an_owner_has_1_to_1024_bytes() {
     let site = Site::new();
     let visitor = site.visitor();
     visitor.visit(async |handle| {
@@ -81,6 +81,12 @@ fn an_owner_has_1024_bytes_at_most() {
         assert_eq!(too_large(error), ("owner bytes", 1024));
         let error = session.label(&"y".repeat(1025)).unwrap_err();
         assert_eq!(too_large(error), ("label bytes", 1024));
+        assert_eq!(session.owner(), Some("x".repeat(1024)));
+        // It is most likely a missing field of a form, and would log everybody in as the same account.
+        let error = session.log_in("").unwrap_err();
+        assert!(matches!(error, Error::Invalid { what: "owner", .. }), "{error:?}");
+        assert_eq!(error.to_string(), "owner is invalid: empty; an owner has 1 to 1,024 bytes");
+        assert_eq!(error.status(), 500);
         assert_eq!(session.owner(), Some("x".repeat(1024)));
     });
 }

@@ -7,15 +7,18 @@
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use futures_lite::future::{poll_once, zip};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE, HeaderValue, SET_COOKIE};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::service::Service;
+use parking_lot::Mutex;
 use session_core::transport::Transport;
 use session_core::transport::{Announcement, Found, RequestHead};
 use session_core::{BoxError, Error, SessionBody, SessionService, Sessions};
@@ -254,6 +257,42 @@ fn what_a_handler_did_before_it_failed_is_announced() {
         Some(1),
         "the session goes on without the failed request's changes"
     );
+}
+
+/// The task's save is acknowledged after the handler failed, and before the response is there.
+#[test]
+fn what_a_task_stores_while_the_handler_fails_is_announced() {
+    type Saving = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    site.store.sabotage("save", Fault::Late);
+    let task: Arc<Mutex<Option<Saving>>> = Arc::default();
+    let handed_over = Arc::clone(&task);
+    let handler = Handler(move |request: Request<()>| {
+        let task = Arc::clone(&handed_over);
+        async move {
+            let session = sessions(&request).only().load().await?;
+            session.log_in("ada")?;
+            let mut saving: Saving = Box::pin(async move { session.save().await });
+            assert!(poll_once(&mut saving).await.is_none());
+            *task.lock() = Some(saving);
+            Err::<Response<Frames>, BoxError>(Error::Conflict.into())
+        }
+    });
+    let service = SessionService::new(site.manager.clone(), handler);
+    // The service is polled first, so the task is there when it is its turn.
+    let (response, saved) = block_on(zip(service.call(visitor.request()), async {
+        let saving = task.lock().take().expect("the handler ran");
+        saving.await
+    }));
+    saved.unwrap();
+    let response = response.unwrap();
+    assert_eq!(response.status(), StatusCode::CONFLICT);
+    visitor.receive(response.map(drop));
+    let (owner, _) = visitor.visit(async |handle| handle.load().await.unwrap().owner());
+    assert_eq!(owner.as_deref(), Some("ada"));
 }
 
 /// They name keys, types and limits: for visitors there are other words, and these go to the log.
