@@ -90,29 +90,6 @@ fn a_browser_that_blocks_cookies_makes_the_journey_under_auto() {
     });
 }
 
-/// The second click comes while the first request is being answered, whose response the browser drops.
-#[test]
-#[ignore = "needs chromium and its driver: run scripts/test"]
-fn a_double_click_on_a_slow_login_logs_in() {
-    let demo = Demo::start_logging("debug", &[]);
-    let browser = Browser::start("double-click", true);
-    browser.open(&format!("http://{}/", demo.address));
-    browser.wait_for("visits", "1");
-    browser.type_into("#login input", "Ada");
-    browser.run(
-        "const form = document.querySelector('#login');
-         form.action = '/login?ms=1000';
-         const click = () => form.querySelector('button').click();
-         setTimeout(click, 0);
-         setTimeout(click, 500);",
-    );
-    demo.wait_for_lines("loaded, waiting", 2);
-    browser.wait_for("username", "Ada");
-    // Whichever response came last, the browser goes on as the same visitor.
-    browser.click("nav a[href='/private']");
-    browser.wait_for_element("pre", "this is private to Ada");
-}
-
 /// The page has no link elsewhere, so the browser is made to add one: it follows it as any other.
 #[test]
 #[ignore = "needs chromium and its driver: run scripts/test"]

@@ -1,30 +1,7 @@
 //! What the demo is told when it starts.
 
-use std::path::PathBuf;
-
 use crate::demo::{Demo, run};
-
-/// A file that is removed in the end.
-struct File(PathBuf);
-
-impl File {
-    fn new(name: &str, text: &str) -> Self {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("{}-{name}.toml", std::process::id()));
-        std::fs::write(&path, text).expect("the directory for temporary files is there");
-        Self(path)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().expect("UTF-8")
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
+use crate::files::File;
 
 /// Checks that the demo refuses to start with one line, and answers the line.
 fn refused(arguments: &[&str]) -> String {

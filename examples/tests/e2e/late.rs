@@ -5,6 +5,9 @@ use std::thread;
 
 use crate::client::{Answer, Client};
 use crate::demo::{Demo, SEALED};
+#[cfg(unix)]
+use crate::files::Directory;
+use crate::files::File;
 
 /// Runs a check on a demo of its own for each kind of store: memory, files, the client's cookie, and
 /// memory behind encryption. The check gets a name to tell them apart.
@@ -16,34 +19,8 @@ fn on_each_store(check: impl Fn(&Demo, &str)) {
     #[cfg(unix)]
     {
         let directory = Directory::new();
-        let source = format!("path={}&sync=none", directory.0.display());
+        let source = directory.source();
         on("file", &["--provider", "file", "--source", &source]);
-    }
-}
-
-/// A directory for sessions, which is removed in the end.
-#[cfg(unix)]
-struct Directory(std::path::PathBuf);
-
-#[cfg(unix)]
-impl Directory {
-    fn new() -> Self {
-        use std::os::unix::fs::DirBuilderExt as _;
-        use std::sync::atomic::{AtomicU32, Ordering};
-
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("{}-late-{number}", std::process::id()));
-        std::fs::DirBuilder::new().mode(0o700).create(&path).expect("the directory is new");
-        Self(path)
-    }
-}
-
-#[cfg(unix)]
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -145,7 +122,7 @@ fn a_late_request_with_the_id_from_before_the_login_is_mute() {
 #[test]
 fn a_late_request_is_mute_at_another_server_too() {
     let directory = Directory::new();
-    let source = format!("path={}&sync=none", directory.0.display());
+    let source = directory.source();
     let flags = ["--provider", "file", "--source", &source];
     let (one, two) = (Demo::start(&flags), Demo::start(&flags));
     let (visitor, before) = logged_in(&one);
@@ -178,11 +155,8 @@ fn a_login_with_the_id_from_before_the_login_works_and_starts_empty() {
 
 #[test]
 fn after_the_window_a_replaced_id_is_a_strangers() {
-    let path = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-        .join(format!("{}-window.toml", std::process::id()));
-    std::fs::write(&path, "superseded_for = \"0s\"").expect("the directory is there");
-    let demo = Demo::start(&["--config", path.to_str().expect("UTF-8")]);
-    let _ = std::fs::remove_file(&path);
+    let window = File::new("window", "superseded_for = \"0s\"");
+    let demo = Demo::start(&["--config", window.path()]);
     let (mut visitor, mut before) = logged_in(&demo);
     let answer = before.get("/count").expect(200);
     assert_eq!(answer.line(), "1");

@@ -5,6 +5,7 @@ mod client;
 mod count;
 mod curl;
 mod demo;
+mod files;
 mod flags;
 mod hostile;
 mod late;
@@ -14,10 +15,12 @@ mod login;
 #[cfg(all(feature = "mongo", unix))]
 mod mongo;
 mod parallel;
+mod proxy;
 mod sealed;
 mod statuses;
 #[cfg(unix)]
 mod stop;
 mod url;
 mod values;
+mod visitor;
 mod webdriver;

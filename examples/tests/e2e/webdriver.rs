@@ -58,7 +58,7 @@ impl Browser {
         let arguments: Vec<&str> = arguments.into_iter().chain([profile_flag.as_str()]).collect();
         let setting = if cookies { 1 } else { 2 };
         let wanted = json!({"capabilities": {"alwaysMatch": {
-            "timeouts": {"implicit": 20_000},
+            "timeouts": {"implicit": 30_000},
             "goog:chromeOptions": {
                 "args": arguments,
                 "prefs": {"profile.default_content_setting_values.cookies": setting},
@@ -74,6 +74,36 @@ impl Browser {
 
     pub(crate) fn open(&self, url: &str) {
         self.act("/url", &json!({"url": url}));
+    }
+
+    /// Presses the back button.
+    pub(crate) fn back(&self) {
+        self.act("/back", &json!({}));
+    }
+
+    /// Presses the reload button, and says yes if the browser asks whether to send a form again.
+    pub(crate) fn reload(&self) {
+        self.act("/refresh", &json!({}));
+    }
+
+    /// Has the page open a second tab, and goes on there. Returns the tab of the page.
+    pub(crate) fn open_tab(&self, target: &str) -> String {
+        let page = self.tab();
+        self.run(&format!("window.open('{target}')"));
+        let tabs = self.command("GET", &format!("{}/window/handles", self.session), &Value::Null);
+        let mut tabs = tabs.as_array().expect("a list").iter().filter_map(Value::as_str);
+        self.go_to_tab(tabs.find(|tab| *tab != page).expect("there are two"));
+        page
+    }
+
+    /// The tab that all of these act in.
+    pub(crate) fn tab(&self) -> String {
+        let tab = self.command("GET", &format!("{}/window", self.session), &Value::Null);
+        tab.as_str().expect("text").to_owned()
+    }
+
+    pub(crate) fn go_to_tab(&self, tab: &str) {
+        self.act("/window", &json!({"handle": tab}));
     }
 
     /// The address that the browser shows.
@@ -111,11 +141,14 @@ impl Browser {
         self.act(&format!("/element/{}/click", self.element(css)), &json!({}));
     }
 
+    /// Types into an input, in place of what the browser may have filled in.
     pub(crate) fn type_into(&self, css: &str, text: &str) {
-        self.act(&format!("/element/{}/value", self.element(css)), &json!({"text": text}));
+        let input = self.element(css);
+        self.act(&format!("/element/{input}/clear"), &json!({}));
+        self.act(&format!("/element/{input}/value"), &json!({"text": text}));
     }
 
-    /// Runs a script in the page.
+    /// Runs a script in the page. If it returns a promise, waits until that is kept.
     pub(crate) fn run(&self, script: &str) {
         self.act("/execute/sync", &json!({"script": script, "args": []}));
     }
