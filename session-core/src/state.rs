@@ -1378,10 +1378,16 @@ impl State {
             _ if is_announcement(changes) => self.may_reissue = false,
             // The first try may have been the one that changed the value.
             Error::Conflict if self.repeated => self.question = Some(Question::Repeated),
-            error if changes.secret.is_some() => self.repeat_once(error)?,
+            // Unless it was rolled back meanwhile: there is nothing to repeat then.
+            error if self.is_pending(changes) => self.repeat_once(error)?,
             error => return Err(error),
         }
         Ok(Progress::Continue)
+    }
+
+    /// Whether the new secret of a save is still to be stored.
+    fn is_pending(&self, sent: &Changes) -> bool {
+        sent.secret.as_ref().is_some_and(|secret| self.changes.secret_is(&secret.holder))
     }
 
     fn took_saved(

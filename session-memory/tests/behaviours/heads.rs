@@ -61,6 +61,25 @@ fn a_stored_session_is_changed_and_saved_but_gets_no_new_id() {
     assert_eq!((visitor.get("n"), visitor.id()), (Some(3), id));
 }
 
+/// A clone of the session is not enough: the handle has to load it again.
+#[test]
+fn a_clone_is_finished_until_the_handle_loads_the_session_again() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    let request = visitor.begin(Method::POST);
+    let clone = request.session.clone();
+    clone.set("n", &1u64).unwrap();
+    visitor.receive(request.finish().unwrap());
+    block_on(async {
+        assert!(matches!(clone.set("n", &2u64), Err(Error::Finished)));
+        assert!(matches!(clone.save().await, Err(Error::Finished)));
+        request.handle.load().await.unwrap();
+        clone.set("n", &2u64).unwrap();
+        clone.save().await.unwrap();
+    });
+    assert_eq!(visitor.get("n"), Some(2));
+}
+
 #[test]
 fn a_task_that_lives_on_is_told_of_the_sessions_end() {
     for is_logout in [true, false] {

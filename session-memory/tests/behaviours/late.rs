@@ -48,6 +48,7 @@ fn a_request_with_the_old_id_sees_and_stores_nothing_and_gets_no_cookie() {
 
             let page = old.begin(Method::GET);
             assert!(page.sees_nothing(), "{by}, after {after} ms");
+            assert_ne!(page.session.key().unwrap(), old.key(), "it names no stored session");
             page.session.set("n", &2u64).unwrap();
             assert!(old.receive(page.finish().unwrap()).is_plain(), "{by}, after {after} ms");
 
