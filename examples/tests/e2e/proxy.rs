@@ -65,7 +65,7 @@ impl Proxy {
         self.order.set(start, Treatment::Cut);
     }
 
-    /// Passes everything on, at once also what it held.
+    /// From now on, passes everything on, also the requests that it holds.
     pub(crate) fn pass(&self) {
         self.order.set("", Treatment::Pass);
     }

@@ -54,7 +54,8 @@ fn a_double_click_on_a_slow_login_or_logout_does_as_one() {
     }
 }
 
-/// The visitor's page, `opener`, logs in and out while scripts of this one count visits.
+/// Scripts of a second tab, opened by the visitor's page: two count visits without end, and the functions
+/// wait for them and send the page's forms.
 const POLLING: &str = "
     window.polls = [0, 0, 0];
     polls.forEach(async (_, poller) => {
