@@ -1483,10 +1483,11 @@ impl State {
                     _ => {}
                 }
             }
+            // Nothing was carried out.
             (Some(record), Goal::Update(_)) if record.holder == self.record.holder => {
                 self.doubt.secret = false;
-                if question == Some(Question::Repeated) {
-                    // The first try was not carried out: another request has changed the value.
+                // But for a question in advance, the update was refused: another request changed the value.
+                if question != Some(Question::Doubted) {
                     return Err(Error::Conflict);
                 }
             }
