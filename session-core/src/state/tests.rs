@@ -7,9 +7,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::provider::{Answer, Provider, Purged};
+use crate::provider::{Answer, Provider, Purged, Values};
 use crate::transport::Found;
-use crate::{Manager, TestClock};
+use crate::{Limits, Manager, TestClock, value};
 
 /// A provider of pure functions: a planner that asked it for anything else would do I/O.
 #[derive(Debug)]

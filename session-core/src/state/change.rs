@@ -1,0 +1,330 @@
+//! What handlers change. None of it is at the store before a [`Goal`](super::Goal) says so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Doubt, Phase, Standing, State, Why, blank};
+use crate::manager::Shared;
+use crate::provider::{Changes, Login, NewSecret, Record, Values};
+use crate::settings::{OwnLifetime, Settings};
+use crate::{Error, Lifetime, Limits, Timestamp, key, value};
+
+/// The longest owner and label in bytes: names and addresses are shorter, and databases index owners.
+const NAME_LIMIT: usize = 1024;
+
+impl State {
+    /// Sets or deletes a stored key, unless it is so already.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if the session grows over a limit by it; [`Error::HeadSent`] if it is the
+    /// first value of a session that the client can't be told of any more; [`Error::Finished`].
+    pub(crate) fn put(
+        &mut self,
+        key: &str,
+        value: Option<Arc<[u8]>>,
+        shared: &Shared,
+    ) -> Result<(), Error> {
+        self.check_loaded()?;
+        let stored = self.record.values.get(key).filter(|_| !self.changes.replace);
+        let old = self.changes.get(key).unwrap_or(stored);
+        let is_sure = !self.may_differ(key);
+        if old == value.as_deref() && (is_sure || self.changes.get(key).is_some()) {
+            if self.changes.get(key).is_none() {
+                self.affirm(key, value);
+            }
+            return Ok(());
+        }
+        if self.head_sent {
+            match self.standing {
+                Standing::New => return Err(Error::HeadSent),
+                Standing::Mute(_) => return Err(Error::Gone),
+                Standing::Live => {}
+            }
+        }
+        let room = self.room(key, old, value.as_deref(), &shared.rules.limits)?;
+        let is_stored = stored == value.as_deref() && is_sure;
+        (self.keys, self.bytes) = room;
+        match value {
+            _ if is_stored => {
+                self.changes.forget(key);
+                self.affirm(key, value);
+            }
+            Some(value) => self.changes.set(key, value),
+            None => self.changes.delete(key),
+        }
+        Ok(())
+    }
+
+    /// Whether the stored value may be another than the snapshot's, by a write of this request that is on
+    /// its way or whose outcome is unknown.
+    fn may_differ(&self, key: &str) -> bool {
+        let in_flight = self.in_flight.iter().flat_map(|doubt| &doubt.keys);
+        in_flight.chain(&self.doubt.keys).any(|other| **other == *key)
+    }
+
+    /// Takes note that the handler wants a key to be as it is stored.
+    fn affirm(&mut self, key: &str, value: Option<Arc<[u8]>>) {
+        self.affirmed.retain(|(other, _)| **other != *key);
+        if self.standing == Standing::Live {
+            self.affirmed.extend(value.map(|value| (key.into(), value)));
+        }
+    }
+
+    /// Leaves the stored values behind, but for those that the handler set itself.
+    pub(super) fn change_affirmed(&mut self) {
+        for (key, value) in std::mem::take(&mut self.affirmed) {
+            if self.changes.get(&key).is_none() {
+                self.changes.set(&key, value);
+            }
+        }
+    }
+
+    /// Returns the keys and bytes that the session has once a stored key is set or deleted.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if the session grows over a limit by it.
+    pub(crate) fn room_for(
+        &self,
+        key: &str,
+        value: Option<&[u8]>,
+        limits: &Limits,
+    ) -> Result<(usize, usize), Error> {
+        self.room(key, self.value(key), value, limits)
+    }
+
+    fn room(
+        &self,
+        key: &str,
+        old: Option<&[u8]>,
+        value: Option<&[u8]>,
+        limits: &Limits,
+    ) -> Result<(usize, usize), Error> {
+        let entry = |value: &[u8]| key.len() + value.len();
+        let keys = self.keys + usize::from(value.is_some()) - usize::from(old.is_some());
+        let bytes = self.bytes + value.map_or(0, entry) - old.map_or(0, entry);
+        if bytes > limits.bytes && bytes > self.bytes {
+            return Err(Error::TooLarge { what: "session bytes", limit: limits.bytes });
+        }
+        if keys > limits.keys && keys > self.keys {
+            return Err(Error::TooLarge { what: "session keys", limit: limits.keys });
+        }
+        Ok((keys, bytes))
+    }
+
+    pub(crate) fn set_lifetime(&mut self, own: Lifetime, shared: &Shared) -> Result<(), Error> {
+        self.check_loaded()?;
+        let own = OwnLifetime::fixed(own);
+        let is_the_managers = own == OwnLifetime::fixed(shared.rules.lifetime);
+        if is_the_managers && self.settings.lifetime == OwnLifetime::Unset {
+            return Ok(());
+        }
+        self.change_settings(Settings { lifetime: own, ..self.settings }, shared)
+    }
+
+    pub(crate) fn set_persistent(
+        &mut self,
+        persistent: bool,
+        shared: &Shared,
+    ) -> Result<(), Error> {
+        self.check_loaded()?;
+        if self.settings.persistent.is_none() && persistent == self.is_persistent(shared) {
+            return Ok(());
+        }
+        let persistent = Some(persistent);
+        self.change_settings(Settings { persistent, ..self.settings }, shared)
+    }
+
+    /// Remembers the visitor, whatever lifetime and persistence were set before, or undoes that.
+    pub(crate) fn remember(&mut self, on: bool, shared: &Shared) -> Result<(), Error> {
+        self.check_loaded()?;
+        let lifetime = match on {
+            true => OwnLifetime::Remembered,
+            false if self.is_remembered() => OwnLifetime::Unset,
+            false => return Ok(()),
+        };
+        self.change_settings(Settings { lifetime, persistent: None }, shared)
+    }
+
+    fn change_settings(&mut self, new: Settings, shared: &Shared) -> Result<(), Error> {
+        let limits = &shared.rules.limits;
+        let persistent =
+            new.persistent.map(|on| value::encode(key::PERSISTENT, &on, limits)).transpose()?;
+        // The lifetime first: where it is set there may be no room, while the other is deleted then.
+        self.put(key::LIFETIME, new.lifetime.encode(limits)?, shared)?;
+        self.put(key::PERSISTENT, persistent, shared)?;
+        self.settings = new;
+        Ok(())
+    }
+
+    /// Gives the session a new id with the next save. A second call before that changes nothing.
+    pub(crate) fn regenerate(&mut self, shared: &Shared, now: Timestamp) -> Result<(), Error> {
+        self.check_loaded()?;
+        match (self.standing, &self.token) {
+            _ if self.head_sent => Err(Error::HeadSent),
+            (Standing::Live, Some(token)) => {
+                if self.changes.secret.is_none() {
+                    let token = shared.provider.issue(shared.provider.renewed_id(token.id())?);
+                    let holder = shared.verifier(&token);
+                    // Later than the creation: a session that never had a new id was never replaced.
+                    let at = now.max(self.record.created.saturating_add(Duration::from_millis(1)));
+                    self.changes.secret = Some(Box::new(NewSecret { token, holder, at }));
+                    self.doubt.secret = false;
+                }
+                Ok(())
+            }
+            (Standing::New, _) => {
+                self.forget_fresh();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Logs an owner in: a new id, a login that starts now, and where another owner was logged in before,
+    /// none of that owner's values.
+    pub(crate) fn log_in(
+        &mut self,
+        owner: &str,
+        shared: &Shared,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.check_loaded()?;
+        if owner.len() > NAME_LIMIT {
+            return Err(Error::TooLarge { what: "owner bytes", limit: NAME_LIMIT });
+        }
+        if self.head_sent {
+            return Err(Error::HeadSent);
+        }
+        self.start_anew(now)?;
+        if self.login().is_some_and(|login| *login.owner != *owner) {
+            self.part_from_owner();
+            self.change_affirmed();
+            self.changes.replace = true;
+            self.measure();
+        }
+        self.regenerate(shared, now)?;
+        let login = Login { owner: owner.into(), at: now, label: "".into() };
+        self.changes.login = Some(Some(Box::new(login)));
+        Ok(())
+    }
+
+    /// Before another owner logs in: what may be stored with the pending login stays with its owner. Under
+    /// the same secret, the other one would take it over.
+    fn part_from_owner(&mut self) {
+        let sent = self.in_flight.iter().chain([&self.doubt]);
+        let mut is_sent = false;
+        for doubt in sent.filter(|doubt| doubt.secret) {
+            is_sent = true;
+            doubt.keys.iter().for_each(|key| self.changes.forget(key));
+        }
+        if is_sent {
+            self.changes.secret = None;
+        }
+    }
+
+    pub(crate) fn set_label(&mut self, label: &str) -> Result<(), Error> {
+        self.check_loaded()?;
+        if label.len() > NAME_LIMIT {
+            return Err(Error::TooLarge { what: "label bytes", limit: NAME_LIMIT });
+        }
+        if let Some(login) = self.login().filter(|login| *login.label != *label) {
+            let login = Login { label: label.into(), ..login.clone() };
+            self.changes.login = Some(Some(Box::new(login)));
+        }
+        Ok(())
+    }
+
+    /// Turns a mute request into one of a new visitor, with what it set so far; but for what it set in a
+    /// session that ended or moved on meanwhile, which may be made of that session's values.
+    pub(crate) fn start_anew(&mut self, now: Timestamp) -> Result<(), Error> {
+        self.check_loaded()?;
+        if let Standing::Mute(why) = self.standing {
+            if self.head_sent {
+                return Err(Error::Gone);
+            }
+            if why == Why::Moved {
+                self.changes = Changes::new();
+            }
+            self.become_new(now);
+            self.outrun = why != Why::Several;
+        }
+        Ok(())
+    }
+
+    /// Drops what is not stored yet: the handler failed.
+    pub(crate) fn roll_back(&mut self) {
+        self.changes = Changes::new();
+        self.affirmed.clear();
+        if self.standing == Standing::New {
+            self.record.values = Values::new();
+        }
+        self.measure();
+    }
+
+    /// Counts keys and bytes, and reads the settings, anew.
+    pub(super) fn measure(&mut self) {
+        self.settings = Settings::read(|key| self.value(key));
+        let stored = |values: &Values| (values.len(), values.size());
+        (self.keys, self.bytes) =
+            if self.changes.replace { (0, 0) } else { stored(&self.record.values) };
+        for (key, value) in self.changes.iter() {
+            let old = self.record.values.get(key).filter(|_| !self.changes.replace);
+            self.keys = self.keys + usize::from(value.is_some()) - usize::from(old.is_some());
+            self.bytes = self.bytes + value.map_or(0, |v| key.len() + v.len())
+                - old.map_or(0, |old| key.len() + old.len());
+        }
+    }
+
+    /// Becomes a visitor without a session. Pending changes stay.
+    pub(super) fn become_new(&mut self, now: Timestamp) {
+        self.standing = Standing::New;
+        self.affirmed.clear();
+        self.token = None;
+        self.due = None;
+        self.record = blank(now);
+        self.changes.secret = None;
+        self.changes.replace = false;
+        self.doubt = Doubt::new();
+        self.forget_fresh();
+        self.measure();
+    }
+
+    /// Takes another id for the session that is not stored yet.
+    pub(super) fn forget_fresh(&mut self) {
+        self.fresh = None;
+        self.doubt.fresh = false;
+        self.repeated = false;
+    }
+
+    /// Takes a record that this client holds. Pending changes stay on top of it.
+    pub(super) fn become_loaded(
+        &mut self,
+        record: Box<Record>,
+        settings: Settings,
+        now: Timestamp,
+    ) {
+        self.phase = Phase::Loaded;
+        self.standing = Standing::Live;
+        self.verified = now;
+        self.record = record;
+        if self.has_changes() {
+            self.measure();
+        } else {
+            self.settings = settings;
+            (self.keys, self.bytes) = (self.record.values.len(), self.record.values.size());
+        }
+    }
+
+    /// Becomes a request that stores nothing. One that had loaded the session and is not told goes on with
+    /// what it loaded and computed, so that its page is of one piece.
+    pub(super) fn become_mute(&mut self, why: Why, now: Timestamp) {
+        self.standing = Standing::Mute(why);
+        self.affirmed.clear();
+        self.changes.secret = None;
+        if why != Why::Moved || !self.drops_silently() {
+            self.record = blank(now);
+            self.changes.replace = false;
+        }
+        self.measure();
+    }
+}

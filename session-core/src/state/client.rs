@@ -1,0 +1,90 @@
+//! What the client is told.
+
+use std::time::Duration;
+
+use super::{Directive, Goal, Standing, State};
+use crate::manager::Shared;
+use crate::provider::Token;
+use crate::transport::{MAX_AGE_LIMIT, fingerprint};
+use crate::{Timestamp, lifetime};
+
+impl State {
+    /// Returns what the response has to tell the client, if anything. What the store acknowledged is
+    /// announced, whatever became of the rest.
+    pub(crate) fn directive(&self, shared: &Shared) -> Option<Directive> {
+        match (self.standing, &self.token) {
+            (Standing::Live, Some(token)) => {
+                let is_known = self.carried.as_ref().is_some_and(|held| held.has_text_of(token));
+                (!is_known || self.reissue)
+                    .then(|| Directive::Issue(token.clone(), self.max_age(shared)))
+            }
+            (Standing::New, _) if self.ended && !self.outrun => {
+                let has_something = self.carrier().is_some() || self.carried.is_some();
+                has_something.then_some(Directive::Clear)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the response tells the client of a session that it didn't come with, for the first time.
+    pub(crate) fn announces_new_session(&self) -> bool {
+        let key = |token: &Option<Token>| token.as_ref().map(Token::key);
+        let is_new = key(&self.token) != key(&self.carried);
+        self.standing == Standing::Live && is_new && !self.head_sent
+    }
+
+    /// Takes note that a response's headers were written. Another response, which takes its place, is told
+    /// the same.
+    pub(crate) fn announced(&mut self) {
+        self.head_sent = true;
+    }
+
+    /// Returns how long the client is to keep the token; `None` for as long as the browser runs.
+    fn max_age(&self, shared: &Shared) -> Option<Duration> {
+        self.is_persistent(shared).then(|| {
+            let left = self.lifetime(shared).deadline(lifetime::start(&self.record));
+            self.fixed_max_age(shared).unwrap_or_else(|| left.since(shared.clock.now()))
+        })
+    }
+
+    /// Returns the configured Max-Age of a persistent token. That of a remembered visitor is the session's.
+    fn fixed_max_age(&self, shared: &Shared) -> Option<Duration> {
+        shared.transport.max_age().filter(|_| !self.is_remembered())
+    }
+
+    /// Returns a fingerprint of what the client would be told now: the configured attributes, and of a
+    /// token with a Max-Age, how long that is, and which third of it passes since `start`.
+    ///
+    /// A record has the fingerprint of what the client was told last. By a comparison, tokens are announced
+    /// again in each third of their Max-Age, and once when something is configured differently.
+    pub(super) fn fingerprint(&self, start: Timestamp, shared: &Shared) -> u32 {
+        let attributes = shared.rules.fingerprint;
+        if !self.is_persistent(shared) {
+            return attributes;
+        }
+        let whole = self.fixed_max_age(shared).unwrap_or_else(|| self.lifetime(shared).absolute);
+        let whole = whole.min(MAX_AGE_LIMIT).as_millis();
+        let third = shared.clock.now().since(start).as_millis() * 3 / whole.max(1);
+        fingerprint(fingerprint(attributes, &whole.to_be_bytes()), &third.to_be_bytes())
+    }
+
+    /// Returns the fingerprint to store, if the client has to be told something new, or under a new name.
+    pub(super) fn new_fingerprint(&self, shared: &Shared) -> Option<u32> {
+        let new = self.fingerprint(self.start(), shared);
+        let is_held =
+            |held: &&Token| self.token.as_ref().is_some_and(|token| held.has_text_of(token));
+        let is_old =
+            self.carried.as_ref().filter(is_held).is_some_and(|held| self.presented.is_old(held));
+        (new != self.record.cookie || is_old).then_some(new)
+    }
+
+    /// Whether to tell the client its token again at the end of the request.
+    ///
+    /// It takes a save under the secret that the client presented, so that a request that lost the session
+    /// to a login doesn't repeat the old token after the new one. Only on navigations, which a browser makes
+    /// one after the other: the response of one in the background may arrive after that of a later login.
+    pub(super) fn reissues(&self, goal: Goal<'_>, shared: &Shared) -> bool {
+        let may = self.may_reissue && !self.head_sent && matches!(goal, Goal::Finish);
+        may && self.new_fingerprint(shared).is_some()
+    }
+}

@@ -1,0 +1,573 @@
+//! The outcomes of steps.
+
+use smallvec::SmallVec;
+use tracing::{debug, info};
+
+use super::{Doubt, Goal, Outcome, Phase, Progress, Question, Standing, State, Step, Why};
+use crate::manager::Shared;
+use crate::provider::{Changes, Record, Token, Touch, Values};
+use crate::settings::Settings;
+use crate::transport::Carrier;
+use crate::{Error, Limits, SessionId, SessionKey, Timestamp, key};
+
+/// Attempts to create a session with a fresh id. A collision of 96-bit keys does not happen by chance;
+/// this guards against a broken source of ids.
+const CREATE_ATTEMPTS: u32 = 5;
+
+/// What a client's token turned out to be.
+enum Verdict {
+    Live(Settings),
+    Superseded,
+    /// Nobody's: unknown, over, or not to be had this way.
+    Nobody,
+}
+
+impl State {
+    /// Takes over what the store said to a step, which it was told at `now`. Returns the next step, or `None`
+    /// if the goal is reached.
+    ///
+    /// # Errors
+    /// If the goal can't be reached.
+    pub(crate) fn took(
+        &mut self,
+        goal: Goal<'_>,
+        step: &Step,
+        outcome: Outcome,
+        shared: &Shared,
+        now: Timestamp,
+    ) -> Result<Option<Step>, Error> {
+        match outcome {
+            Outcome::Failed(Error::InDoubt { .. }) => self.doubt_in_flight(),
+            _ => self.in_flight = None,
+        }
+        match self.take_over(goal, step, outcome, shared, now)? {
+            Progress::Reached => Ok(None),
+            Progress::Continue => self.next(goal, shared),
+        }
+    }
+
+    fn take_over(
+        &mut self,
+        goal: Goal<'_>,
+        step: &Step,
+        outcome: Outcome,
+        shared: &Shared,
+        now: Timestamp,
+    ) -> Result<Progress, Error> {
+        match (step, outcome) {
+            (Step::Load(tokens), Outcome::Loaded(records)) => {
+                self.took_load(tokens, records, shared, now)?;
+                if matches!(goal, Goal::Reload) || self.is_loaded() {
+                    return Ok(Progress::Reached);
+                }
+            }
+            (Step::Touch(token, touch) | Step::Renew(token, touch, ..), outcome) => {
+                self.took_touch(token, *touch, outcome, now);
+            }
+            (Step::Create(id, record), outcome) => {
+                self.took_create(id, record, outcome, shared, now)?;
+            }
+            (Step::Save(_, _, changes), outcome) => {
+                return self.took_save(goal, changes, outcome, shared, now);
+            }
+            (_, Outcome::Checked(record)) => {
+                return self.took_check(goal, record, shared, now);
+            }
+            (Step::End(key, _), outcome) => {
+                return self.took_end(goal, *key, outcome, shared, now);
+            }
+            (_, Outcome::Failed(error)) => return Err(error),
+            (step, _) => unreachable!("the store was asked for {step:?}"),
+        }
+        Ok(Progress::Continue)
+    }
+
+    fn took_load(
+        &mut self,
+        tokens: &[Token],
+        mut records: SmallVec<[Option<Box<Record>>; 1]>,
+        shared: &Shared,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        // The pending secret is the stored one: a save whose answer was lost was carried out.
+        if let (Some(secret), [Some(record)]) = (&self.changes.secret, records.as_slice())
+            && record.holder == secret.holder
+        {
+            self.token = Some(secret.token.clone());
+            return self.took_stored(record.clone(), shared, now);
+        }
+        let mut is_superseded = false;
+        // By their places.
+        let mut live = SmallVec::<[(usize, Settings); 1]>::new();
+        for (at, token) in tokens.iter().enumerate() {
+            let Some(record) = &records[at] else { continue };
+            match self.judge(token, record, shared, now) {
+                Verdict::Live(settings) => {
+                    // Of texts with one key, which only sealed sessions can have, the newest.
+                    match live.iter_mut().find(|(other, _)| tokens[*other].key() == token.key()) {
+                        Some(other) => {
+                            let used = records[other.0].as_ref().map(|other| other.used);
+                            if used < Some(record.used) {
+                                *other = (at, settings);
+                            }
+                        }
+                        None => live.push((at, settings)),
+                    }
+                }
+                Verdict::Superseded => is_superseded = true,
+                Verdict::Nobody => {}
+            }
+        }
+        if let [_, _, ..] = live.as_slice() {
+            info!(sessions = live.len(), "a client sent the ids of several live sessions");
+            let last = |at: usize| Some(self.last_instant(records[at].as_ref()?, shared));
+            self.others =
+                live.iter().filter_map(|(at, _)| Some((tokens[*at].key(), last(*at)?))).collect();
+            self.phase = Phase::Loaded;
+            self.become_mute(Why::Several, now);
+            return Ok(());
+        }
+        let Some((at, settings)) = live.pop() else {
+            return self.took_no_session(is_superseded, shared, now);
+        };
+        let (token, record) = (&tokens[at], records.swap_remove(at));
+        let Some(record) = record else { unreachable!("a live session has a record") };
+        let lifetime = settings.lifetime(&shared.rules);
+        let touch = lifetime.touch_due(&record, now, shared.rules.touch_every);
+        let renewal =
+            token.is_to_be_renewed().then_some(Touch { used: now, expires: record.expires });
+        self.due = touch.or(renewal);
+        if self.phase == Phase::Unloaded {
+            shared.counters.count_use(&token.key(), &record);
+            self.carried = Some(token.clone());
+        }
+        self.token = Some(token.clone());
+        self.become_loaded(record, settings, now);
+        Ok(())
+    }
+
+    /// Takes note that the client holds no live session.
+    fn took_no_session(
+        &mut self,
+        is_superseded: bool,
+        shared: &Shared,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let is_first = self.phase == Phase::Unloaded;
+        let was_loaded = self.phase == Phase::Loaded;
+        self.phase = Phase::Loaded;
+        if is_first {
+            match is_superseded {
+                true => self.become_mute(Why::Superseded, now),
+                false => self.become_new(now),
+            }
+            return Ok(());
+        }
+        // A login that lost its race goes on in a session of its own. The save will tell.
+        if was_loaded && self.changes.login.is_some() && self.changes.secret.is_some() {
+            return Ok(());
+        }
+        shared.counters.gone.add(1);
+        let is_lost = self.has_changes();
+        if !self.drops_silently() {
+            self.changes = Changes::new();
+        }
+        if was_loaded || is_lost || is_superseded {
+            self.become_mute(Why::Moved, now);
+        } else {
+            self.become_new(now);
+        }
+        if was_loaded || is_lost { Err(Error::Gone) } else { Ok(()) }
+    }
+
+    fn judge(&self, token: &Token, record: &Record, shared: &Shared, now: Timestamp) -> Verdict {
+        let key = token.key();
+        let settings = Settings::of(&record.values);
+        shared.check_clocks(key, record, now);
+        let lifetime = settings.lifetime(&shared.rules);
+        if lifetime.is_over(record, now) {
+            shared.counters.expired.add(1);
+            info!(session = %key, reason = lifetime.reason(record, now), "session beyond its lifetime");
+            return Verdict::Nobody;
+        }
+        if record.holder != shared.verifier(token) {
+            // A time that lies ahead is another server's, whose clock is fast.
+            let age = now.since(record.renewed).max(record.renewed.since(now));
+            if age < shared.rules.window && record.renewed > record.created {
+                shared.counters.superseded.add(1);
+                debug!(session = %key, "request with an id that was replaced a moment ago");
+                return Verdict::Superseded;
+            }
+            shared.counters.wrong_secret.add(1);
+            info!(session = %key, "a live session's key came with a wrong secret");
+            return Verdict::Nobody;
+        }
+        // A link can carry any id that its author knows: only ids that were in URLs from the start
+        // are worth that little.
+        if self.carrier() == Some(Carrier::Url) && record.values.get(key::IN_URLS).is_none() {
+            info!(session = %key, "the id of a cookie session came in a URL, refused");
+            return Verdict::Nobody;
+        }
+        Verdict::Live(settings)
+    }
+
+    fn took_touch(&mut self, token: &Token, touch: Touch, outcome: Outcome, now: Timestamp) {
+        self.due = None;
+        match outcome {
+            Outcome::Touched(renewed) => {
+                self.token = Some(renewed.unwrap_or_else(|| token.clone()));
+                self.record.used = self.record.used.max(touch.used);
+                self.record.expires = self.record.expires.max(touch.expires);
+            }
+            Outcome::Failed(Error::Gone) => {
+                debug!(session = %token.key(), "session ended while it was loaded");
+                self.become_new(now);
+            }
+            // It is not worth failing a request that reads. Whoever needs the store next will hear of it.
+            _ => {}
+        }
+    }
+
+    fn took_create(
+        &mut self,
+        id: &SessionId,
+        record: &Record,
+        outcome: Outcome,
+        shared: &Shared,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        match outcome {
+            Outcome::Created(token) => {
+                let token = token.unwrap_or_else(|| shared.provider.issue(*id));
+                self.took_new_record(token, Box::new(record.clone()), shared, now)
+            }
+            // Of a try before whose outcome is unknown, or of somebody else.
+            Outcome::Failed(Error::Exists) if self.doubt.fresh => {
+                self.question = Some(Question::Taken);
+                Ok(())
+            }
+            Outcome::Failed(Error::Exists) => self.took_collision(),
+            Outcome::Failed(error) => self.repeat_once(error),
+            _ => unreachable!("a session was to be created"),
+        }
+    }
+
+    fn took_collision(&mut self) -> Result<(), Error> {
+        self.forget_fresh();
+        self.collisions += 1;
+        if self.collisions < CREATE_ATTEMPTS { Ok(()) } else { Err(Error::Exists) }
+    }
+
+    /// Whether to go on after a write that failed: one whose outcome is unknown, and which may be repeated
+    /// without harm, is repeated once.
+    fn repeat_once(&mut self, error: Error) -> Result<(), Error> {
+        let repeat = matches!(error, Error::InDoubt { .. }) && !self.repeated;
+        self.repeated = repeat;
+        if repeat { Ok(()) } else { Err(error) }
+    }
+
+    fn took_new_record(
+        &mut self,
+        token: Token,
+        record: Box<Record>,
+        shared: &Shared,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        shared.counters.created.add(1);
+        let session = token.key();
+        match (&record.login, self.forked_from.take()) {
+            (Some(_), Some(from)) => {
+                info!(%session, %from, "session created by a login that lost a race");
+            }
+            (Some(_), None) => info!(%session, "session created by a login"),
+            (None, _) => debug!(%session, "session created"),
+        }
+        if record.login.is_some() {
+            shared.counters.logins.add(1);
+        }
+        self.token = Some(token);
+        self.took_stored(record, shared, now)
+    }
+
+    /// Takes a record as the store has it by now, under the current token. What differs from it is still to
+    /// be written.
+    fn took_stored(
+        &mut self,
+        record: Box<Record>,
+        shared: &Shared,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.forget_fresh();
+        self.collisions = 0;
+        self.standing = Standing::Live;
+        self.verified = now;
+        self.affirmed.clear();
+        self.changes.secret = None;
+        self.changes.replace = false;
+        if self.changes.login.as_ref() == Some(&record.login) {
+            self.changes.login = None;
+        }
+        let mut stored = Changes::new();
+        for (key, value) in self.changes.iter() {
+            if record.values.get(key) == value {
+                match value {
+                    Some(value) => stored.set(key, value),
+                    None => stored.delete(key),
+                }
+            }
+        }
+        self.changes.forget_saved(&stored);
+        self.doubt = Doubt::new();
+        self.record = record;
+        let login = self.changes.login.as_ref().and_then(Option::as_deref);
+        let stored = self.record.login.as_deref();
+        // Somebody logged in while the record was on its way: again under a secret of its own, and with
+        // nothing of another owner.
+        if let Some(login) = login
+            && stored.is_none_or(|stored| (&stored.owner, stored.at) != (&login.owner, login.at))
+        {
+            self.changes.replace = stored.is_some_and(|stored| stored.owner != login.owner);
+            self.regenerate(shared, now)?;
+        }
+        self.measure();
+        Ok(())
+    }
+
+    fn took_save(
+        &mut self,
+        goal: Goal<'_>,
+        changes: &Changes,
+        outcome: Outcome,
+        shared: &Shared,
+        now: Timestamp,
+    ) -> Result<Progress, Error> {
+        let error = match outcome {
+            Outcome::Saved(token) => {
+                let Goal::Update(edit) = goal else {
+                    self.took_saved(token, changes, shared, now)?;
+                    return Ok(Progress::Continue);
+                };
+                // Unless another task of the request changed it meanwhile.
+                let pending = self.changes.get(&edit.key);
+                if pending == edit.pending.as_ref().map(Option::as_deref) {
+                    self.changes.forget(&edit.key);
+                }
+                self.took_saved(token, changes, shared, now)?;
+                return Ok(Progress::Reached);
+            }
+            Outcome::Failed(error) => error,
+            _ => unreachable!("a session was to be saved"),
+        };
+        match error {
+            Error::Gone if changes.login.is_some() && changes.secret.is_some() => {
+                self.question = Some(Question::LostLogin);
+            }
+            Error::Gone => {
+                shared.counters.gone.add(1);
+                if let Some(token) = &self.token {
+                    debug!(session = %token.key(), "session ended or got a new id meanwhile");
+                }
+                self.become_mute(Why::Moved, now);
+            }
+            // To tell the client again is not worth failing a request.
+            _ if is_announcement(changes) => self.may_reissue = false,
+            // The first try may have been the one that changed the value.
+            Error::Conflict if self.repeated => self.question = Some(Question::Repeated),
+            // Unless it was rolled back meanwhile: there is nothing to repeat then.
+            error if self.is_pending(changes) => self.repeat_once(error)?,
+            error => return Err(error),
+        }
+        Ok(Progress::Continue)
+    }
+
+    /// Whether the new secret of a save is still to be stored.
+    fn is_pending(&self, sent: &Changes) -> bool {
+        sent.secret.as_ref().is_some_and(|secret| self.changes.secret_is(&secret.holder))
+    }
+
+    fn took_saved(
+        &mut self,
+        token: Option<Token>,
+        saved: &Changes,
+        shared: &Shared,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.repeated = false;
+        self.doubt.keys.retain(|key| saved.get(key).is_none());
+        self.affirmed.retain(|(key, _)| saved.get(key).is_none());
+        if let Some(secret) = &saved.secret {
+            shared.counters.regenerated.add(1);
+            info!(session = %secret.token.key(), login = saved.login.is_some(), "session has a new id");
+            self.record.holder = secret.holder;
+            self.record.renewed = secret.at;
+            self.verified = now;
+            self.token = Some(token.unwrap_or_else(|| secret.token.clone()));
+            // Unless another login is pending by now.
+            if self.changes.secret_is(&secret.holder) {
+                self.changes.secret = None;
+                self.doubt.secret = false;
+            }
+        } else if token.is_some() {
+            self.token = token;
+        }
+        if let Some(cookie) = saved.cookie {
+            self.record.cookie = cookie;
+            (self.reissue, self.may_reissue) = (true, false);
+        }
+        let Record { used, expires, .. } = *self.record;
+        (self.record.used, self.record.expires) = saved.expiry.apply(used, expires);
+        if let Some(login) = &saved.login {
+            if saved.secret.is_some() {
+                shared.counters.logins.add(1);
+            }
+            self.record.login.clone_from(login);
+            if self.changes.login.as_ref() == Some(login) {
+                self.changes.login = None;
+                self.changes.replace &= !saved.replace;
+            }
+        }
+        self.changes.forget_saved(saved);
+        if saved.secret.is_some() {
+            self.affirmed.clear();
+        }
+        // The store may hold more by now than this snapshot, and has looked at its own limits.
+        self.record.values.apply(saved, &Limits::UNLIMITED)?;
+        self.measure();
+        Ok(())
+    }
+
+    fn took_check(
+        &mut self,
+        goal: Goal<'_>,
+        record: Option<Box<Record>>,
+        shared: &Shared,
+        now: Timestamp,
+    ) -> Result<Progress, Error> {
+        let question = self.question.take();
+        match (goal, question) {
+            (Goal::Destroy, _) => {
+                self.took_holder(record, shared, now);
+                return Ok(Progress::Continue);
+            }
+            (_, Some(Question::Taken)) => {
+                let token = shared.provider.issue(self.fresh_id(shared)?);
+                match record.filter(|record| record.holder == shared.verifier(&token)) {
+                    Some(record) => self.took_new_record(token, record, shared, now)?,
+                    None => self.took_collision()?,
+                }
+                return Ok(Progress::Continue);
+            }
+            _ => {}
+        }
+        // The client's next secret is pending.
+        let is_ours = record.as_ref().is_some_and(|record| self.changes.secret_is(&record.holder));
+        match (record, goal) {
+            (Some(record), _) if is_ours => {
+                if let Some(secret) = &self.changes.secret {
+                    self.token = Some(secret.token.clone());
+                }
+                self.took_stored(record, shared, now)?;
+                match goal {
+                    Goal::Update(edit) if question == Some(Question::Repeated) => {
+                        self.changes.forget(&edit.key);
+                        self.measure();
+                        return Ok(Progress::Reached);
+                    }
+                    // To be computed anew, from what is stored.
+                    Goal::Update(_) => return Err(Error::Conflict),
+                    _ => {}
+                }
+            }
+            // Nothing was carried out.
+            (Some(record), Goal::Update(_)) if record.holder == self.record.holder => {
+                self.doubt.secret = false;
+                // But for a question in advance, the update was refused: another request changed the value.
+                if question != Some(Question::Doubted) {
+                    return Err(Error::Conflict);
+                }
+            }
+            (record, _) if self.changes.login.is_some() => {
+                self.fork(record.as_deref(), shared, now);
+                // The update has to be computed anew, from what the new session starts with.
+                if let Goal::Update(_) = goal {
+                    return Err(Error::Conflict);
+                }
+            }
+            _ => self.become_mute(Why::Moved, now),
+        }
+        Ok(Progress::Continue)
+    }
+
+    /// Takes note of who holds the session that the handler wants to end.
+    fn took_holder(&mut self, record: Option<Box<Record>>, shared: &Shared, now: Timestamp) {
+        let held = self.token.as_ref().map(|token| shared.verifier(token));
+        let is_held =
+            |record: &Record| Some(record.holder) == held || self.changes.secret_is(&record.holder);
+        match record {
+            None => self.become_new(now),
+            Some(record) if is_held(&record) => {
+                self.changes = Changes::new();
+                self.become_loaded(record, Settings::default(), now);
+            }
+            Some(_) => self.become_mute(Why::Superseded, now),
+        }
+    }
+
+    /// Goes on in a session of its own, with the login that lost its race. The values that this request
+    /// had loaded go along, unless the session has ended or belongs to somebody else by now.
+    fn fork(&mut self, now_stored: Option<&Record>, shared: &Shared, now: Timestamp) {
+        shared.counters.forked.add(1);
+        let owner = self.login().map(|login| login.owner.clone());
+        let is_shared = now_stored.is_some_and(|record| {
+            record.owner().is_none_or(|other| owner.as_deref() == Some(other))
+        });
+        let values = match is_shared && !self.changes.replace {
+            true => std::mem::take(&mut self.record.values),
+            false => {
+                self.change_affirmed();
+                Values::new()
+            }
+        };
+        self.forked_from = self.token.as_ref().map(Token::key);
+        self.become_new(now);
+        self.outrun = now_stored.is_some();
+        self.record.values = values;
+        self.measure();
+    }
+
+    fn took_end(
+        &mut self,
+        goal: Goal<'_>,
+        key: SessionKey,
+        outcome: Outcome,
+        shared: &Shared,
+        now: Timestamp,
+    ) -> Result<Progress, Error> {
+        match outcome {
+            Outcome::Ended => {
+                shared.counters.destroyed.add(1);
+                let reason = match goal {
+                    Goal::Destroy => "destroyed by the handler",
+                    _ => "one of several that the client sent, and starts anew",
+                };
+                info!(session = %key, reason, "session ended by its client");
+            }
+            Outcome::Failed(error) if matches!(goal, Goal::Destroy) => return Err(error),
+            // The store's failure was logged. The new session is worth more than the end of the others.
+            _ => {}
+        }
+        self.others.retain(|(other, _)| *other != key);
+        if matches!(goal, Goal::Destroy) && self.live_key() == Some(key) {
+            self.end(now);
+            return Ok(Progress::Reached);
+        }
+        Ok(Progress::Continue)
+    }
+}
+
+/// Whether a save does nothing but to take note of what the client is told.
+fn is_announcement(changes: &Changes) -> bool {
+    let Changes { login, secret, expected, cookie, .. } = changes;
+    let is_empty = changes.is_empty() && login.is_none() && secret.is_none() && expected.is_empty();
+    is_empty && cookie.is_some()
+}
