@@ -153,8 +153,7 @@ impl Doubt {
 
     /// What a write is about to store.
     fn of(changes: &Changes, fresh: bool) -> Self {
-        let keys = changes.iter().map(|(key, _)| key.into()).collect();
-        Self { keys, secret: changes.secret.is_some(), fresh }
+        Self { keys: changes.keys().cloned().collect(), secret: changes.secret.is_some(), fresh }
     }
 
     fn add(&mut self, other: Self) {
@@ -212,7 +211,7 @@ pub(crate) struct State {
     /// When the store last confirmed that this client holds the session.
     verified: Timestamp,
     /// The record as the store is known to have it, without the changes.
-    record: Box<Record>,
+    record: Record,
     /// The id of a session that is not stored yet, once it was needed.
     fresh: Option<SessionId>,
     /// What is to be written: values, and with them a new secret or a login.
@@ -429,16 +428,18 @@ impl State {
     /// [`Error::Finished`] if the values were released, [`Error::Gone`] if the request is mute.
     pub(crate) fn base(&self, key: &str, strict: bool) -> Result<Base, Error> {
         self.check_loaded()?;
-        let shown = self.value(key).map(Into::into);
         match self.standing {
-            Standing::New => Ok(Base::InMemory { shown }),
             Standing::Live => {
-                let seen = self.record.values.get(key).map(Into::into);
-                let pending = self.changes.get(key).map(|value| value.map(Into::into));
+                let seen: Option<Arc<[u8]>> = self.record.values.get(key).map(Into::into);
+                let pending = self.changes.edit(key).cloned();
+                let stored = seen.as_ref().filter(|_| !self.changes.replace);
+                let shown = pending.clone().unwrap_or_else(|| stored.cloned());
                 Ok(Base::Stored { seen, pending, shown })
             }
             Standing::Mute(_) if strict || !self.drops_silently() => Err(Error::Gone),
-            Standing::Mute(_) => Ok(Base::InMemory { shown }),
+            Standing::New | Standing::Mute(_) => {
+                Ok(Base::InMemory { shown: self.value(key).map(Into::into) })
+            }
         }
     }
 
@@ -462,8 +463,8 @@ impl State {
 }
 
 /// A record of no session.
-fn blank(now: Timestamp) -> Box<Record> {
-    Box::new(Record::new(Verifier::NOBODY, now, now))
+fn blank(now: Timestamp) -> Record {
+    Record::new(Verifier::NOBODY, now, now)
 }
 
 impl std::fmt::Debug for State {

@@ -185,6 +185,11 @@ impl Changes {
         self.entries.iter().map(|(key, value)| (&**key, value.as_deref()))
     }
 
+    /// The changed keys in order.
+    pub(crate) fn keys(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
+        self.entries.iter().map(|(key, _)| key)
+    }
+
     /// Whether no key is set or deleted.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && !self.replace
@@ -195,14 +200,25 @@ impl Changes {
         self.secret.as_deref().is_some_and(|secret| secret.holder == *holder)
     }
 
-    fn edit(&self, key: &str) -> Option<&Edit> {
+    /// What happens to a key, as it is shared.
+    pub(crate) fn edit(&self, key: &str) -> Option<&Edit> {
         self.position(key).ok().map(|at| &self.entries[at].1)
     }
 
+    /// Sets or deletes a key that is shared already, under the expectation that it has this value.
+    pub(crate) fn exchange(&mut self, key: &Arc<str>, expected: Edit, value: Edit) {
+        self.expected.push(Expected { key: Arc::clone(key), value: expected });
+        self.put_with(key, || Arc::clone(key), value);
+    }
+
     fn put(&mut self, key: &str, value: Edit) {
+        self.put_with(key, || key.into(), value);
+    }
+
+    fn put_with(&mut self, key: &str, shared: impl FnOnce() -> Arc<str>, value: Edit) {
         match self.position(key) {
             Ok(at) => self.entries[at].1 = value,
-            Err(at) => self.entries.insert(at, (key.into(), value)),
+            Err(at) => self.entries.insert(at, (shared(), value)),
         }
     }
 

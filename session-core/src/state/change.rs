@@ -306,7 +306,7 @@ impl State {
         self.phase = Phase::Loaded;
         self.standing = Standing::Live;
         self.verified = now;
-        self.record = record;
+        self.record = *record;
         if self.has_changes() {
             self.measure();
         } else {

@@ -318,7 +318,7 @@ impl State {
         }
         self.changes.forget_saved(&stored);
         self.doubt = Doubt::new();
-        self.record = record;
+        self.record = *record;
         let login = self.changes.login.as_ref().and_then(Option::as_deref);
         let stored = self.record.login.as_deref();
         // Somebody logged in while the record was on its way: again under a secret of its own, and with
@@ -414,7 +414,7 @@ impl State {
             self.record.cookie = cookie;
             (self.reissue, self.may_reissue) = (true, false);
         }
-        let Record { used, expires, .. } = *self.record;
+        let Record { used, expires, .. } = self.record;
         (self.record.used, self.record.expires) = saved.expiry.apply(used, expires);
         if let Some(login) = &saved.login {
             if saved.secret.is_some() {

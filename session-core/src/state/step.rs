@@ -1,7 +1,5 @@
 //! The steps towards a goal.
 
-use std::sync::Arc;
-
 use smallvec::SmallVec;
 
 use super::{Doubt, Goal, Phase, Question, Standing, State, Step, Why};
@@ -227,11 +225,7 @@ impl State {
         let is_alone = matches!(goal, Goal::Update(_)) && self.changes.secret.is_none();
         let mut changes = if is_alone { Changes::new() } else { self.changes.clone() };
         if let Goal::Update(edit) = goal {
-            match &edit.value {
-                Some(value) => changes.set(&edit.key, Arc::clone(value)),
-                None => changes.delete(&edit.key),
-            }
-            changes = changes.expecting(&edit.key, edit.seen.as_deref());
+            changes.exchange(&edit.key, edit.seen.clone(), edit.value.clone());
         }
         let is_told = [key::LIFETIME, key::PERSISTENT].iter().any(|key| changes.get(key).is_some());
         let is_told = changes.secret.is_some() || is_told || self.reissues(goal, shared);
