@@ -138,6 +138,14 @@ impl Config {
         if !self.superseded_for.is_zero() {
             check_duration("superseded_for", self.superseded_for, "10s")?;
         }
+        for (name, every) in [("gc_every", Some(self.gc_every)), ("touch_every", self.touch_every)]
+        {
+            if every.is_some_and(|every| !every.is_zero() && every < Duration::from_millis(1)) {
+                return Err(Error::config(format_args!(
+                    "{name} rounds to nothing: write a millisecond at least, or \"0s\""
+                )));
+            }
+        }
         Ok(())
     }
 

@@ -163,7 +163,7 @@ impl Core {
             // Not under the lock: the handler's closure may look at the session.
             let Some(new) = f(base.shown()) else { return Ok(()) };
             let is_equal = new.as_deref() == base.shown();
-            let Base::Stored { seen, pending, .. } = base else {
+            let Base::Stored { seen, pending, replaces, .. } = base else {
                 let mut state = self.state();
                 // Another task of the request may have changed it while the closure ran.
                 if state.value(key) == base.shown() {
@@ -181,7 +181,7 @@ impl Core {
             if is_equal {
                 return Ok(());
             }
-            let edit = Edit { key: key.into(), seen, pending, value: new };
+            let edit = Edit { key: key.into(), seen, pending, replaces, value: new };
             match self.advance(Goal::Update(&edit)).await {
                 Err(Error::Conflict) => {
                     shared.counters.conflicts.add(1);

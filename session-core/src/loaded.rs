@@ -450,7 +450,7 @@ impl LoadedSession {
     /// `remember` says (30 days by default), used or not, from the login, or from the session's creation
     /// where nobody is logged in. It is the configuration's duration at each request, so a changed one
     /// applies to sessions that exist. With `false` the session lives, and the cookie is kept, as the
-    /// configuration says for all.
+    /// configuration says for all: one that is older than `absolute` ends with this request.
     ///
     /// It takes the place of a lifetime and persistence that were [set](Self::set_lifetime) before; of these
     /// calls the last one decides. A new id and a login as the same owner leave it; a login as another owner

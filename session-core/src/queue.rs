@@ -34,8 +34,10 @@ impl Queues {
     /// # Errors
     /// [`Error::Unavailable`] after 30 s.
     pub(crate) async fn enter(&self, key: SessionKey) -> Result<Place<'_>, Error> {
+        // Declared before the queue, so that it is dropped after it, and removes a queue that nobody needs.
+        let mut place = Place { queues: self, key, guard: None, waited: false };
         let queue = Arc::clone(self.0.lock().entry(key).or_default());
-        let mut place = Place { queues: self, key, guard: queue.try_lock_arc(), waited: false };
+        place.guard = queue.try_lock_arc();
         if place.guard.is_none() {
             place.waited = true;
             let turn = async { Some(queue.lock_arc().await) };
@@ -44,7 +46,6 @@ impl Queues {
                 None
             };
             place.guard = or(turn, patience).await;
-            drop(queue);
             if place.guard.is_none() {
                 return Err(Error::unavailable("too many updates of one session wait"));
             }

@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 
 use crate::manager::Shared;
 use crate::presented::Presented;
-use crate::provider::{Changes, Login, Record, Token, Touch, Verifier};
+use crate::provider::{Changes, Login, NewSecret, Record, Token, Touch, Verifier};
 use crate::settings::Settings;
 use crate::transport::Carrier;
 use crate::{Error, Lifetime, SessionId, SessionKey, Timestamp, key};
@@ -83,6 +83,8 @@ pub(crate) struct Edit {
     pub(crate) seen: Option<Arc<[u8]>>,
     /// The pending change of the key that it builds on, which it takes along.
     pub(crate) pending: Option<Option<Arc<[u8]>>>,
+    /// Another owner's login was pending, which leaves the stored value behind.
+    pub(crate) replaces: bool,
     /// The new value, or `None` to delete the key.
     pub(crate) value: Option<Arc<[u8]>>,
 }
@@ -133,6 +135,8 @@ enum Question {
     Repeated,
     /// The pending secret may be stored by an earlier write: what does an update start from?
     Doubted,
+    /// A secret was rolled back that may be stored: does the client have to be told of it?
+    RolledBack,
 }
 
 /// What writes may have stored whose outcome is unknown: the answer was lost, or the future dropped.
@@ -175,8 +179,13 @@ pub(crate) enum Directive {
 /// What an update of one value starts from.
 pub(crate) enum Base {
     /// The session is stored: the value that the store had, the pending change of it, and the value that
-    /// the request sees.
-    Stored { seen: Option<Arc<[u8]>>, pending: Option<Option<Arc<[u8]>>>, shown: Option<Arc<[u8]>> },
+    /// the request sees; and whether a pending login leaves the stored value behind.
+    Stored {
+        seen: Option<Arc<[u8]>>,
+        pending: Option<Option<Arc<[u8]>>>,
+        shown: Option<Arc<[u8]>>,
+        replaces: bool,
+    },
     /// No other request knows the session, or nothing is stored at all.
     InMemory { shown: Option<Arc<[u8]>> },
 }
@@ -230,6 +239,8 @@ pub(crate) struct State {
     in_flight: Option<Doubt>,
     /// What earlier writes may have stored.
     doubt: Doubt,
+    /// A new secret that was rolled back when it might be stored already.
+    rolled_back: Option<Box<NewSecret>>,
     /// On the way to the current goal, a write whose outcome was unknown has been repeated.
     repeated: bool,
     /// On the way to the current goal, the record has to be looked at.
@@ -281,6 +292,7 @@ impl State {
             due: None,
             in_flight: None,
             doubt: Doubt::new(),
+            rolled_back: None,
             repeated: false,
             question: None,
             collisions: 0,
@@ -434,7 +446,7 @@ impl State {
                 let pending = self.changes.edit(key).cloned();
                 let stored = seen.as_ref().filter(|_| !self.changes.replace);
                 let shown = pending.clone().unwrap_or_else(|| stored.cloned());
-                Ok(Base::Stored { seen, pending, shown })
+                Ok(Base::Stored { seen, pending, shown, replaces: self.changes.replace })
             }
             Standing::Mute(_) if strict || !self.drops_silently() => Err(Error::Gone),
             Standing::New | Standing::Mute(_) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Login, Note, Token, Verifier};
+use super::{Login, Note, Token, Values, Verifier};
 use crate::{Limits, Timestamp};
 
 /// A use of the session, as it moves the two times of a record.
@@ -138,6 +138,11 @@ impl Changes {
     /// Forgets what was to happen to keys that still are to become what `saved` made of them.
     pub(crate) fn forget_saved(&mut self, saved: &Self) {
         self.entries.retain(|(key, value)| saved.edit(key) != Some(value));
+    }
+
+    /// Forgets what was to happen to keys that are so in these values.
+    pub(crate) fn forget_stored(&mut self, values: &Values) {
+        self.entries.retain(|(key, value)| values.get(key) != value.as_deref());
     }
 
     /// These changes, only where `key` still has this encoded value, or none.

@@ -208,17 +208,14 @@ impl State {
         Ok(())
     }
 
-    /// Before another owner logs in: what may be stored with the pending login stays with its owner. Under
-    /// the same secret, the other one would take it over.
+    /// Before another owner logs in: what is on its way to the store, or may be there already, stays with the
+    /// owner before. Under the same secret, the other one would take it over.
     fn part_from_owner(&mut self) {
-        let sent = self.in_flight.iter().chain([&self.doubt]);
-        let mut is_sent = false;
-        for doubt in sent.filter(|doubt| doubt.secret) {
-            is_sent = true;
-            doubt.keys.iter().for_each(|key| self.changes.forget(key));
-        }
-        if is_sent {
-            self.changes.secret = None;
+        for sent in self.in_flight.iter().chain([&self.doubt]) {
+            sent.keys.iter().for_each(|key| self.changes.forget(key));
+            if sent.secret {
+                self.changes.secret = None;
+            }
         }
     }
 
@@ -251,8 +248,14 @@ impl State {
         Ok(())
     }
 
-    /// Drops what is not stored yet: the handler failed.
+    /// Drops what is not stored yet: the handler failed. A new secret that may be stored is kept in mind, as the
+    /// client has to be told of it then.
     pub(crate) fn roll_back(&mut self) {
+        let is_sent = self.in_flight.iter().chain([&self.doubt]).any(|sent| sent.secret);
+        if is_sent && self.changes.secret.is_some() {
+            self.rolled_back = self.changes.secret.take();
+        }
+        self.doubt.secret = false;
         self.changes = Changes::new();
         self.affirmed.clear();
         if self.standing == Standing::New {
@@ -297,16 +300,11 @@ impl State {
     }
 
     /// Takes a record that this client holds. Pending changes stay on top of it.
-    pub(super) fn become_loaded(
-        &mut self,
-        record: Box<Record>,
-        settings: Settings,
-        now: Timestamp,
-    ) {
+    pub(super) fn become_loaded(&mut self, record: Record, settings: Settings, now: Timestamp) {
         self.phase = Phase::Loaded;
         self.standing = Standing::Live;
         self.verified = now;
-        self.record = *record;
+        self.record = record;
         if self.has_changes() {
             self.measure();
         } else {

@@ -76,6 +76,10 @@ impl State {
             (Step::End(key, _), outcome) => {
                 return self.took_end(goal, *key, outcome, shared, now);
             }
+            // The response in place of a failed one has no better to tell then.
+            (Step::Check(_), _) if self.question == Some(Question::RolledBack) => {
+                (self.rolled_back, self.question) = (None, None);
+            }
             (_, Outcome::Failed(error)) => return Err(error),
             (step, _) => unreachable!("the store was asked for {step:?}"),
         }
@@ -94,7 +98,7 @@ impl State {
             && record.holder == secret.holder
         {
             self.token = Some(secret.token.clone());
-            return self.took_stored(record.clone(), shared, now);
+            return self.took_stored((**record).clone(), shared, now);
         }
         let mut is_superseded = false;
         // By their places.
@@ -118,11 +122,20 @@ impl State {
                 Verdict::Nobody => {}
             }
         }
+        // A cookie's new name may have a prefix that keeps planted ones out; its old names have less.
+        let last = |at: usize| Some(self.last_instant(records[at].as_ref()?, shared));
+        let is_old = |at: usize| self.presented.is_old(&tokens[at]);
+        if let [_, _, ..] = live.as_slice() {
+            let has_one_name = live.iter().filter(|(at, _)| !is_old(*at)).count() == 1;
+            let others = live.iter().filter(|(at, _)| !has_one_name || is_old(*at));
+            self.others =
+                others.filter_map(|(at, _)| Some((tokens[*at].key(), last(*at)?))).collect();
+            if has_one_name {
+                live.retain(|(at, _)| !self.presented.is_old(&tokens[*at]));
+            }
+        }
         if let [_, _, ..] = live.as_slice() {
             info!(sessions = live.len(), "a client sent the ids of several live sessions");
-            let last = |at: usize| Some(self.last_instant(records[at].as_ref()?, shared));
-            self.others =
-                live.iter().filter_map(|(at, _)| Some((tokens[*at].key(), last(*at)?))).collect();
             self.phase = Phase::Loaded;
             self.become_mute(Why::Several, now);
             return Ok(());
@@ -142,7 +155,7 @@ impl State {
             self.carried = Some(token.clone());
         }
         self.token = Some(token.clone());
-        self.become_loaded(record, settings, now);
+        self.become_loaded(*record, settings, now);
         Ok(())
     }
 
@@ -221,7 +234,11 @@ impl State {
             }
             Outcome::Failed(Error::Gone) => {
                 debug!(session = %token.key(), "session ended while it was loaded");
-                self.become_new(now);
+                // What was set in a session that is loaded again may be made of its values.
+                match self.has_changes() {
+                    true => self.become_mute(Why::Moved, now),
+                    false => self.become_new(now),
+                }
             }
             // It is not worth failing a request that reads. Whoever needs the store next will hear of it.
             _ => {}
@@ -239,7 +256,10 @@ impl State {
         match outcome {
             Outcome::Created(token) => {
                 let token = token.unwrap_or_else(|| shared.provider.issue(*id));
-                self.took_new_record(token, Box::new(record.clone()), shared, now)
+                let is_renewed = self.fresh.is_none_or(|fresh| fresh.key() != id.key());
+                self.took_new_record(token, record.clone(), shared, now)?;
+                // A new id was asked for while this one was on its way.
+                if is_renewed { self.regenerate(shared, now) } else { Ok(()) }
             }
             // Of a try before whose outcome is unknown, or of somebody else.
             Outcome::Failed(Error::Exists) if self.doubt.fresh => {
@@ -269,7 +289,7 @@ impl State {
     fn took_new_record(
         &mut self,
         token: Token,
-        record: Box<Record>,
+        record: Record,
         shared: &Shared,
         now: Timestamp,
     ) -> Result<(), Error> {
@@ -293,7 +313,7 @@ impl State {
     /// be written.
     fn took_stored(
         &mut self,
-        record: Box<Record>,
+        record: Record,
         shared: &Shared,
         now: Timestamp,
     ) -> Result<(), Error> {
@@ -303,30 +323,21 @@ impl State {
         self.verified = now;
         self.affirmed.clear();
         self.changes.secret = None;
-        self.changes.replace = false;
-        if self.changes.login.as_ref() == Some(&record.login) {
+        self.doubt = Doubt::new();
+        self.record = record;
+        if self.changes.login.as_ref() == Some(&self.record.login) {
             self.changes.login = None;
         }
-        let mut stored = Changes::new();
-        for (key, value) in self.changes.iter() {
-            if record.values.get(key) == value {
-                match value {
-                    Some(value) => stored.set(key, value),
-                    None => stored.delete(key),
-                }
-            }
+        self.changes.replace = self.is_another_owners();
+        if !self.changes.replace {
+            self.changes.forget_stored(&self.record.values);
         }
-        self.changes.forget_saved(&stored);
-        self.doubt = Doubt::new();
-        self.record = *record;
         let login = self.changes.login.as_ref().and_then(Option::as_deref);
         let stored = self.record.login.as_deref();
-        // Somebody logged in while the record was on its way: again under a secret of its own, and with
-        // nothing of another owner.
+        // Somebody logged in while the record was on its way: again under a secret of its own.
         if let Some(login) = login
             && stored.is_none_or(|stored| (&stored.owner, stored.at) != (&login.owner, login.at))
         {
-            self.changes.replace = stored.is_some_and(|stored| stored.owner != login.owner);
             self.regenerate(shared, now)?;
         }
         self.measure();
@@ -380,6 +391,13 @@ impl State {
         Ok(Progress::Continue)
     }
 
+    /// Whether the pending login is another owner's than the stored one.
+    fn is_another_owners(&self) -> bool {
+        let pending = self.changes.login.as_ref().and_then(Option::as_deref);
+        let stored = self.record.owner();
+        pending.zip(stored).is_some_and(|(login, owner)| *login.owner != *owner)
+    }
+
     /// Whether the new secret of a save is still to be stored.
     fn is_pending(&self, sent: &Changes) -> bool {
         sent.secret.as_ref().is_some_and(|secret| self.changes.secret_is(&secret.holder))
@@ -423,10 +441,13 @@ impl State {
             self.record.login.clone_from(login);
             if self.changes.login.as_ref() == Some(login) {
                 self.changes.login = None;
-                self.changes.replace &= !saved.replace;
             }
         }
-        self.changes.forget_saved(saved);
+        self.changes.replace = self.is_another_owners();
+        // What is pending for another owner is not stored for that one.
+        if !self.changes.replace {
+            self.changes.forget_saved(saved);
+        }
         if saved.secret.is_some() {
             self.affirmed.clear();
         }
@@ -452,8 +473,18 @@ impl State {
             (_, Some(Question::Taken)) => {
                 let token = shared.provider.issue(self.fresh_id(shared)?);
                 match record.filter(|record| record.holder == shared.verifier(&token)) {
-                    Some(record) => self.took_new_record(token, record, shared, now)?,
+                    Some(record) => self.took_new_record(token, *record, shared, now)?,
                     None => self.took_collision()?,
+                }
+                return Ok(Progress::Continue);
+            }
+            (_, Some(Question::RolledBack)) => {
+                let secret = self.rolled_back.take();
+                if let Some((secret, record)) = secret.zip(record)
+                    && record.holder == secret.holder
+                {
+                    self.token = Some(secret.token);
+                    self.took_stored(*record, shared, now)?;
                 }
                 return Ok(Progress::Continue);
             }
@@ -466,7 +497,7 @@ impl State {
                 if let Some(secret) = &self.changes.secret {
                     self.token = Some(secret.token.clone());
                 }
-                self.took_stored(record, shared, now)?;
+                self.took_stored(*record, shared, now)?;
                 match goal {
                     Goal::Update(edit) if question == Some(Question::Repeated) => {
                         self.changes.forget(&edit.key);
@@ -506,8 +537,13 @@ impl State {
         match record {
             None => self.become_new(now),
             Some(record) if is_held(&record) => {
+                if let Some(secret) = self.changes.secret.take()
+                    && secret.holder == record.holder
+                {
+                    self.token = Some(secret.token);
+                }
                 self.changes = Changes::new();
-                self.become_loaded(record, Settings::default(), now);
+                self.become_loaded(*record, Settings::default(), now);
             }
             Some(_) => self.become_mute(Why::Superseded, now),
         }
@@ -559,7 +595,8 @@ impl State {
         self.others.retain(|(other, _)| *other != key);
         if matches!(goal, Goal::Destroy) && self.live_key() == Some(key) {
             self.end(now);
-            return Ok(Progress::Reached);
+            // The client's own session goes on under another request's id.
+            return if self.outrun { Err(Error::Gone) } else { Ok(Progress::Reached) };
         }
         Ok(Progress::Continue)
     }

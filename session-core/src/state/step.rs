@@ -156,10 +156,22 @@ impl State {
             }
             Standing::New => self.next_create(shared),
             // Not before there is a session in their place.
-            Standing::Live if !self.others.is_empty() => Ok(self.end_of_another()),
+            Standing::Live if self.carried.is_none() && !self.others.is_empty() => {
+                Ok(self.end_of_another())
+            }
             Standing::Live => {
-                if matches!(goal, Goal::Update(_)) && self.doubt.secret && !self.repeated {
-                    self.question = Some(Question::Doubted);
+                match goal {
+                    Goal::Finish if self.rolled_back.is_some() => {
+                        self.question = Some(Question::RolledBack);
+                    }
+                    // Another task logged another owner in since the update was computed.
+                    Goal::Update(edit) if edit.replaces != self.changes.replace => {
+                        return Err(Error::Conflict);
+                    }
+                    Goal::Update(_) if self.doubt.secret && !self.repeated => {
+                        self.question = Some(Question::Doubted);
+                    }
+                    _ => {}
                 }
                 let is_asked = self.question.is_some();
                 let has_changes = self.has_changes() || matches!(goal, Goal::Update(_));

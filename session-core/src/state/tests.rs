@@ -309,8 +309,9 @@ impl Request {
                         self.at += 1;
                         return self.state.put(key, Some(number(n + 1)), world.shared());
                     }
-                    Base::Stored { seen, pending, .. } => {
-                        Edit { key: key.into(), seen, pending, value: Some(number(n + 1)) }
+                    Base::Stored { seen, pending, replaces, .. } => {
+                        let value = Some(number(n + 1));
+                        Edit { key: key.into(), seen, pending, replaces, value }
                     }
                 }
             }

@@ -188,3 +188,50 @@ fn the_response_in_place_of_a_failed_one_is_finished_without_the_store() {
     assert!(refused.headers().is_empty());
     assert!(site.store.calls().is_empty());
 }
+
+/// Whether the new id is stored is looked up for the response that takes the place of the failed one.
+#[test]
+fn a_new_id_in_doubt_is_told_by_the_response_in_place_of_the_failed_one() {
+    for (repeated, stored) in
+        [(Some(Fault::Down), true), (Some(Fault::DoubtBefore), true), (None, true), (None, false)]
+    {
+        let site = Site::new();
+        let visitor = site.visitor();
+        visitor.set("n", 1);
+        let request = visitor.begin(Method::POST);
+        request.session.log_in("ada").unwrap();
+        match repeated {
+            Some(fault) => {
+                site.store.sabotage_once("save", Fault::DoubtAfter);
+                site.store.sabotage_once("save", fault);
+                assert!(request.finish().is_err());
+            }
+            None => {
+                let fault = if stored { Fault::StallAfter } else { Fault::StallBefore };
+                site.store.sabotage_once("save", fault);
+                drop_midway(request.session.save());
+            }
+        }
+        let mut response = http::Response::new(());
+        *response.status_mut() = StatusCode::CONFLICT;
+        block_on(request.handle.refuse(&mut response));
+        assert_eq!(visitor.receive(response).set_cookie().is_some(), stored, "{repeated:?}");
+        site.clock.advance(secs(60));
+        assert_eq!(visitor.get("n"), Some(1), "{repeated:?}");
+    }
+}
+
+#[test]
+fn a_creation_in_doubt_for_one_owner_is_not_anothers() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    let request = visitor.begin(Method::POST);
+    request.session.log_in("ada").unwrap();
+    request.session.set("adas", &1u64).unwrap();
+    site.store.sabotage_once("create", Fault::StallAfter);
+    drop_midway(request.session.save());
+    request.session.log_in("bob").unwrap();
+    visitor.receive(request.finish().unwrap());
+    let (owner, _) = visitor.visit(async |handle| handle.load().await.unwrap().owner());
+    assert_eq!((owner.as_deref(), visitor.get("adas")), (Some("bob"), None));
+}

@@ -139,3 +139,19 @@ fn a_logout_that_fails_can_be_tried_again() {
     assert!(clears(&visitor, logout.finish().unwrap()));
     assert_eq!(site.count(), 0);
 }
+
+/// The other login's response tells the client its id, so the visitor is not logged out.
+#[test]
+fn a_logout_in_the_session_of_a_login_that_lost_its_race_is_told_so() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let (lost, won) = (visitor.begin(Method::POST), visitor.begin(Method::POST));
+    lost.session.log_in("ada").unwrap();
+    won.session.log_in("ada").unwrap();
+    visitor.receive(won.finish().unwrap());
+    block_on(lost.session.save()).unwrap();
+    assert!(matches!(block_on(lost.session.destroy()), Err(Error::Gone)));
+    assert!(lost.finish().unwrap().headers().is_empty());
+    assert_eq!((visitor.get("n"), site.count()), (Some(1), 1));
+}

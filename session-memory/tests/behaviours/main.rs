@@ -31,6 +31,7 @@ mod secrecy;
 mod send_sync;
 mod several;
 mod support;
+mod tasks;
 mod timer;
 mod transports;
 mod values;

@@ -300,3 +300,20 @@ fn an_update_stores_nothing_else_that_is_pending() {
     assert_eq!(record.expires.since(site.manager.now()), secs(1800));
     assert_eq!((visitor.get("n"), visitor.get("other")), (Some(6), None));
 }
+
+/// The touch that is due after a reload finds the session gone.
+#[test]
+fn what_was_set_in_a_session_that_ended_starts_no_other() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let request = visitor.begin(http::Method::POST);
+    request.session.set("n", &2u64).unwrap();
+    site.clock.advance(secs(600));
+    block_on(request.session.reload()).unwrap();
+    let logout = visitor.begin(http::Method::POST);
+    block_on(logout.session.destroy()).unwrap();
+    block_on(request.handle.load()).unwrap();
+    assert!(matches!(request.finish(), Err(Error::Gone)));
+    assert_eq!(site.count(), 0);
+}

@@ -1,7 +1,8 @@
 //! A cookie that got another name: one of an old name is read, replaced by one of the new name and removed.
 //!
-//! Texts under old names count as further texts under the name: see `several`. The response that announces
-//! the new name, or the end of the session, removes what the client sent under old ones.
+//! Texts under old names count as further texts under the name (see `several`), but that a live session under
+//! the name wins. The response that announces the new name, or the end of the session, removes what the client
+//! sent under old ones.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -183,16 +184,42 @@ fn an_old_cookie_that_stays_does_no_harm() {
     }
 }
 
+/// The name may have a prefix that keeps planted cookies out, where old names have none.
 #[test]
-fn two_live_sessions_under_two_names_are_two_under_one() {
+fn a_live_session_under_the_name_wins_over_old_names() {
     let site = site();
     let (old, new) = (stored(&site, 1), stored(&site, 2));
     let jar = Jar::with(&[("older", &old), ("__Host-id", &new)]);
     let page = jar.begin(&site, Method::GET);
-    assert!(page.sees_nothing() && page.finish().unwrap().headers().is_empty());
+    assert_eq!(page.session.get::<u64>("n").unwrap(), Some(2));
+    assert!(page.finish().unwrap().headers().is_empty());
     let login = jar.begin(&site, Method::POST);
     login.session.log_in("ada").unwrap();
     assert_eq!(jar.receive(&login.finish().unwrap()), ["+__Host-id", "-older"]);
+    assert_eq!(jar.begin(&site, Method::GET).session.get::<u64>("n").unwrap(), Some(2));
+}
+
+#[test]
+fn a_logout_ends_the_sessions_of_all_names() {
+    let site = site();
+    let (old, new) = (stored(&site, 1), stored(&site, 2));
+    let jar = Jar::with(&[("older", &old), ("__Host-id", &new)]);
+    let logout = jar.begin(&site, Method::POST);
+    block_on(logout.session.destroy()).unwrap();
+    assert_eq!(jar.receive(&logout.finish().unwrap()), ["-__Host-id", "-older"]);
+    assert_eq!(site.count(), 0);
+}
+
+#[test]
+fn two_live_sessions_under_old_names_are_several() {
+    let site = site();
+    let (old, new) = (stored(&site, 1), stored(&site, 2));
+    let jar = Jar::with(&[("older", &old), ("__Host-old", &new)]);
+    let page = jar.begin(&site, Method::GET);
+    assert!(page.sees_nothing() && page.finish().unwrap().headers().is_empty());
+    let login = jar.begin(&site, Method::POST);
+    login.session.log_in("ada").unwrap();
+    assert_eq!(jar.receive(&login.finish().unwrap()), ["+__Host-id", "-__Host-old", "-older"]);
     assert_eq!((site.has(&old), site.has(&new), site.count()), (false, false, 1));
     assert_eq!(jar.begin(&site, Method::GET).session.owner().as_deref(), Some("ada"));
 }

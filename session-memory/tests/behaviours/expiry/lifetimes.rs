@@ -303,6 +303,16 @@ fn a_duration_that_rounds_to_nothing_is_a_configuration_error() {
             assert!(built(Duration::from_secs(secs)).is_ok(), "{key}: {secs} s");
         }
     }
+    for every in [Duration::from_nanos(1), Duration::from_micros(999)] {
+        let mut config = Config::default();
+        config.gc_every = every;
+        let built = Manager::builder().with_config(config).with_provider(Store::default()).build();
+        let text = built.err().map(|error| error.to_string());
+        assert_eq!(
+            text.as_deref(),
+            Some("gc_every rounds to nothing: write a millisecond at least, or \"0s\"")
+        );
+    }
 }
 
 /// The last moment of a session is not the moment to remove its cookie.
