@@ -122,10 +122,10 @@ impl State {
                 Verdict::Nobody => {}
             }
         }
-        // A cookie's new name may have a prefix that keeps planted ones out; its old names have less.
         let last = |at: usize| Some(self.last_instant(records[at].as_ref()?, shared));
         let is_old = |at: usize| self.presented.is_old(&tokens[at]);
         if let [_, _, ..] = live.as_slice() {
+            // The name may have a prefix that keeps planted cookies out, where its old names have none.
             let has_one_name = live.iter().filter(|(at, _)| !is_old(*at)).count() == 1;
             let others = live.iter().filter(|(at, _)| !has_one_name || is_old(*at));
             self.others =
