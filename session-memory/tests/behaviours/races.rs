@@ -3,8 +3,10 @@
 //! Changes of different keys merge, and updates of one value add up. A destroyed session never
 //! comes back; of racing new ids one wins, and the old id opens nothing from its save on.
 
+use std::pin::pin;
 use std::thread;
 
+use futures_lite::future::poll_once;
 use http::Response;
 use http::header::SET_COOKIE;
 use session_core::{Error, Lifetime};
@@ -72,6 +74,54 @@ fn parallel_increments_end_at_their_number() {
         }
     });
     assert_eq!(visitor.get("n"), Some(4 * EACH));
+}
+
+/// At a store that takes its time, so that nearly all of them wait.
+#[test]
+fn a_thousand_updates_of_one_session_at_once_end_at_a_thousand() {
+    const ALL: usize = 1000;
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 0);
+    let request = visitor.request();
+    site.store.sabotage("save", Fault::Late);
+    let start = std::sync::Barrier::new(ALL);
+    thread::scope(|scope| {
+        for _ in 0..ALL {
+            scope.spawn(|| {
+                block_on(async {
+                    let handle = site.manager.start(&request);
+                    let session = handle.load().await.unwrap();
+                    start.wait();
+                    session.update("n", |n: Option<u64>| n.unwrap() + 1).await.unwrap();
+                    handle.finish(&mut Response::new(())).await.unwrap();
+                });
+            });
+        }
+    });
+    site.store.mend();
+    assert_eq!(visitor.get("n"), Some(ALL as u64));
+}
+
+#[test]
+fn an_update_that_waits_for_the_store_holds_up_no_other_session() {
+    let site = Site::new();
+    let (slow, other) = (site.visitor(), site.visitor());
+    slow.set("n", 1);
+    other.set("n", 1);
+    let [first, second] = [(); 2].map(|()| slow.begin(http::Method::POST));
+    let add = |n: Option<u64>| n.unwrap() + 1;
+    site.store.sabotage_once("save", Fault::StallBefore);
+    let mut stuck = pin!(first.session.update("n", add));
+    let mut behind = pin!(second.session.update("n", add));
+    assert!(block_on(poll_once(stuck.as_mut())).is_none());
+    assert!(block_on(poll_once(behind.as_mut())).is_none(), "updates of a session take turns");
+    let ((), reply) = other.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        assert_eq!(session.update("n", add).await.unwrap(), 2);
+    });
+    assert!(reply.is_plain());
+    assert_eq!(other.get("n"), Some(2));
 }
 
 #[test]
