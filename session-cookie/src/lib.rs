@@ -78,10 +78,10 @@
 //! older parts of a session, its holder and its login included: the stored parts are bound to the
 //! session and to their places in it, not to each other. He can also move the times `created`, `renewed`,
 //! `used` and `expires`, which are not sealed, and so keep a session alive beyond its lifetimes. The time of
-//! the login is sealed: where somebody is logged in, the absolute lifetime still ends the session. Nothing that he makes himself or brings from
-//! another session can be read, so no id of his own opens a session of somebody else. Such a record, a
-//! damaged one, and one under a key that was taken out of the ring are unreadable: reported once, and
-//! the visitor is anonymous. They can still be destroyed by their key.
+//! the login is sealed: where somebody is logged in, the absolute lifetime still ends the session. Nothing
+//! that he makes himself or brings from another session can be read, so no id of his own opens a session of
+//! somebody else. Such a record, a damaged one, and one under a key that was taken out of the ring are
+//! unreadable: reported once, and the visitor is anonymous. They can still be destroyed by their key.
 //!
 //! Equal owners have equal digests in the store, under the ring's first key. So a rotation of keys changes
 //! the digests of owners.

@@ -322,12 +322,6 @@ impl LoadedSession {
     /// can be made, [`Error::HeadSent`] after the response's head, [`Error::Finished`] if the values were
     /// released.
     pub fn log_in(&self, owner: &str) -> Result<(), Error> {
-        if owner.is_empty() {
-            return Err(Error::Invalid {
-                what: "owner",
-                reason: "empty; an owner has 1 to 1,024 bytes",
-            });
-        }
         let shared = self.0.shared();
         self.0.state().log_in(owner, shared, shared.clock.now())
     }

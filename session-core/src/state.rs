@@ -151,10 +151,6 @@ struct Doubt {
 }
 
 impl Doubt {
-    const fn new() -> Self {
-        Self { keys: SmallVec::new_const(), secret: false, fresh: false }
-    }
-
     /// What a write is about to store.
     fn of(changes: &Changes, fresh: bool) -> Self {
         Self { keys: changes.keys().cloned().collect(), secret: changes.secret.is_some(), fresh }
@@ -291,7 +287,7 @@ impl State {
             bytes: 0,
             due: None,
             in_flight: None,
-            doubt: Doubt::new(),
+            doubt: Doubt::default(),
             rolled_back: None,
             repeated: false,
             question: None,

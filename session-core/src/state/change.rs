@@ -58,8 +58,12 @@ impl State {
     /// Whether the stored value may be another than the snapshot's, by a write of this request that is on
     /// its way or whose outcome is unknown.
     fn may_differ(&self, key: &str) -> bool {
-        let in_flight = self.in_flight.iter().flat_map(|doubt| &doubt.keys);
-        in_flight.chain(&self.doubt.keys).any(|other| **other == *key)
+        self.doubts().flat_map(|doubt| &doubt.keys).any(|other| **other == *key)
+    }
+
+    /// Returns what may be stored already, or by the time that the store answers.
+    fn doubts(&self) -> impl Iterator<Item = &Doubt> {
+        self.in_flight.iter().chain([&self.doubt])
     }
 
     /// Takes note that the handler wants a key to be as it is stored.
@@ -188,6 +192,12 @@ impl State {
         shared: &Shared,
         now: Timestamp,
     ) -> Result<(), Error> {
+        if owner.is_empty() {
+            return Err(Error::Invalid {
+                what: "owner",
+                reason: "empty; an owner has 1 to 1,024 bytes",
+            });
+        }
         self.check_loaded()?;
         if owner.len() > NAME_LIMIT {
             return Err(Error::TooLarge { what: "owner bytes", limit: NAME_LIMIT });
@@ -251,8 +261,7 @@ impl State {
     /// Drops what is not stored yet: the handler failed. A new secret that may be stored is kept in mind, as the
     /// client has to be told of it then.
     pub(crate) fn roll_back(&mut self) {
-        let is_sent = self.in_flight.iter().chain([&self.doubt]).any(|sent| sent.secret);
-        if is_sent && self.changes.secret.is_some() {
+        if self.doubts().any(|sent| sent.secret) && self.changes.secret.is_some() {
             self.rolled_back = self.changes.secret.take();
         }
         self.doubt.secret = false;
@@ -287,7 +296,7 @@ impl State {
         self.record = blank(now);
         self.changes.secret = None;
         self.changes.replace = false;
-        self.doubt = Doubt::new();
+        self.doubt = Doubt::default();
         self.forget_fresh();
         self.measure();
     }

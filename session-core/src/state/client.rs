@@ -78,13 +78,12 @@ impl State {
         (new != self.record.cookie || is_old).then_some(new)
     }
 
-    /// Whether to tell the client its token again at the end of the request.
+    /// Whether the client may be told its token again with this goal, if there is something new to tell.
     ///
     /// It takes a save under the secret that the client presented, so that a request that lost the session
     /// to a login doesn't repeat the old token after the new one. Only on navigations, which a browser makes
     /// one after the other: the response of one in the background may arrive after that of a later login.
-    pub(super) fn reissues(&self, goal: Goal<'_>, shared: &Shared) -> bool {
-        let may = self.may_reissue && !self.head_sent && matches!(goal, Goal::Finish);
-        may && self.new_fingerprint(shared).is_some()
+    pub(super) fn may_reissue_at(&self, goal: Goal<'_>) -> bool {
+        self.may_reissue && !self.head_sent && matches!(goal, Goal::Finish)
     }
 }

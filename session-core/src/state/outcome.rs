@@ -122,23 +122,21 @@ impl State {
                 Verdict::Nobody => {}
             }
         }
-        let last = |at: usize| Some(self.last_instant(records[at].as_ref()?, shared));
-        let is_old = |at: usize| self.presented.is_old(&tokens[at]);
         if let [_, _, ..] = live.as_slice() {
+            let last = |at: usize| Some(self.last_instant(records[at].as_ref()?, shared));
+            let is_old = |at: usize| self.presented.is_old(&tokens[at]);
             // The name may have a prefix that keeps planted cookies out, where its old names have none.
             let has_one_name = live.iter().filter(|(at, _)| !is_old(*at)).count() == 1;
             let others = live.iter().filter(|(at, _)| !has_one_name || is_old(*at));
             self.others =
                 others.filter_map(|(at, _)| Some((tokens[*at].key(), last(*at)?))).collect();
-            if has_one_name {
-                live.retain(|(at, _)| !self.presented.is_old(&tokens[*at]));
+            if !has_one_name {
+                info!(sessions = live.len(), "a client sent the ids of several live sessions");
+                self.phase = Phase::Loaded;
+                self.become_mute(Why::Several, now);
+                return Ok(());
             }
-        }
-        if let [_, _, ..] = live.as_slice() {
-            info!(sessions = live.len(), "a client sent the ids of several live sessions");
-            self.phase = Phase::Loaded;
-            self.become_mute(Why::Several, now);
-            return Ok(());
+            live.retain(|(at, _)| !is_old(*at));
         }
         let Some((at, settings)) = live.pop() else {
             return self.took_no_session(is_superseded, shared, now);
@@ -323,7 +321,7 @@ impl State {
         self.verified = now;
         self.affirmed.clear();
         self.changes.secret = None;
-        self.doubt = Doubt::new();
+        self.doubt = Doubt::default();
         self.record = record;
         if self.changes.login.as_ref() == Some(&self.record.login) {
             self.changes.login = None;
@@ -359,8 +357,7 @@ impl State {
                     return Ok(Progress::Continue);
                 };
                 // Unless another task of the request changed it meanwhile.
-                let pending = self.changes.get(&edit.key);
-                if pending == edit.pending.as_ref().map(Option::as_deref) {
+                if self.changes.edit(&edit.key) == edit.pending.as_ref() {
                     self.changes.forget(&edit.key);
                 }
                 self.took_saved(token, changes, shared, now)?;

@@ -175,7 +175,8 @@ impl State {
                 }
                 let is_asked = self.question.is_some();
                 let has_changes = self.has_changes() || matches!(goal, Goal::Update(_));
-                if !is_asked && !has_changes && !self.reissues(goal, shared) {
+                let is_due = self.may_reissue_at(goal) && self.new_fingerprint(shared).is_some();
+                if !is_asked && !has_changes && !is_due {
                     return Ok(None);
                 }
                 let token = self.token.clone().expect("a live session has a token");
@@ -240,7 +241,7 @@ impl State {
             changes.exchange(&edit.key, edit.seen.clone(), edit.value.clone());
         }
         let is_told = [key::LIFETIME, key::PERSISTENT].iter().any(|key| changes.get(key).is_some());
-        let is_told = changes.secret.is_some() || is_told || self.reissues(goal, shared);
+        let is_told = changes.secret.is_some() || is_told || self.may_reissue_at(goal);
         if is_told && !self.head_sent {
             changes.cookie = self.new_fingerprint(shared);
         }

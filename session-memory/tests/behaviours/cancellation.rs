@@ -3,19 +3,10 @@
 //! The stored record is as it was or as it was to become, never in between, and what was not saved
 //! is kept for another try.
 
-use std::pin::pin;
-
-use futures_lite::future::poll_once;
 use http::Response;
 use session_core::SessionHandle;
 
 use crate::support::*;
-
-/// Polls a future once and drops it where it waits.
-fn drop_midway<T>(future: impl Future<Output = T>) {
-    let future = pin!(future);
-    assert!(block_on(poll_once(future)).is_none(), "it was to wait for the store");
-}
 
 /// What is stored under the handle's id: the value of "n".
 async fn stored(site: &Site, handle: &SessionHandle<'_>) -> Option<u64> {

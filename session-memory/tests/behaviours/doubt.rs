@@ -4,23 +4,10 @@
 //! what a finished request has set is what is stored; a pending login succeeds; and nobody gets what was
 //! stored with another owner.
 
-use std::pin::pin;
-
-use futures_lite::future::poll_once;
 use http::{Method, StatusCode};
 use session_core::Error;
 
 use crate::support::*;
-
-/// Polls a future once and drops it where it waits.
-fn drop_midway<T>(future: impl Future<Output = T>) {
-    let future = pin!(future);
-    assert!(block_on(poll_once(future)).is_none(), "it was to wait for the store");
-}
-
-fn add_one(n: Option<u64>) -> u64 {
-    n.unwrap_or(0) + 1
-}
 
 /// Another request adds a hundred to "n".
 fn rival_adds(visitor: &Visitor<'_>) {
@@ -107,7 +94,7 @@ fn a_login_whose_update_was_dropped_in_doubt_succeeds() {
     site.store.sabotage_once("load", Fault::StallBefore);
     drop_midway(request.session.update("n", add_one));
     visitor.receive(request.finish().unwrap());
-    let (owner, _) = visitor.visit(async |handle| handle.load().await.unwrap().owner());
+    let owner = visitor.owner();
     assert_eq!((owner.as_deref(), visitor.get("n")), (Some("ada"), Some(101)));
 }
 
@@ -128,7 +115,7 @@ fn what_was_stored_with_an_owner_in_doubt_is_not_anothers() {
             block_on(request.session.reload()).unwrap();
         }
         visitor.receive(request.finish().unwrap());
-        let (owner, _) = visitor.visit(async |handle| handle.load().await.unwrap().owner());
+        let owner = visitor.owner();
         assert_eq!(owner.as_deref(), Some("bob"));
         let found = (visitor.get("adas"), visitor.get("bobs"), visitor.get("n"));
         assert_eq!(found, (None, Some(2), None), "reloads: {reloads}");
@@ -232,6 +219,6 @@ fn a_creation_in_doubt_for_one_owner_is_not_anothers() {
     drop_midway(request.session.save());
     request.session.log_in("bob").unwrap();
     visitor.receive(request.finish().unwrap());
-    let (owner, _) = visitor.visit(async |handle| handle.load().await.unwrap().owner());
+    let owner = visitor.owner();
     assert_eq!((owner.as_deref(), visitor.get("adas")), (Some("bob"), None));
 }

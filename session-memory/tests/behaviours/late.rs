@@ -24,10 +24,6 @@ fn renewed<'s>(visitor: &Visitor<'s>, by: &str) -> Visitor<'s> {
     tab
 }
 
-fn add_one(n: Option<u64>) -> u64 {
-    n.unwrap_or(0) + 1
-}
-
 fn give_up_or_add_one(n: Option<u64>) -> Result<Option<u64>, Error> {
     Ok(Some(add_one(n)))
 }

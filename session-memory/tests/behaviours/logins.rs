@@ -20,10 +20,6 @@ fn shopper(site: &Site) -> Visitor<'_> {
     visitor
 }
 
-fn owner(visitor: &Visitor<'_>) -> Option<String> {
-    visitor.begin(Method::GET).session.owner()
-}
-
 /// A login that is to be finished.
 fn login(visitor: &Visitor<'_>, owner: &str) -> Underway {
     let request = visitor.begin(Method::POST);
@@ -34,7 +30,7 @@ fn login(visitor: &Visitor<'_>, owner: &str) -> Underway {
 /// Checks that a response logs its client in, and puts the cookie into the jar.
 fn receive(visitor: &Visitor<'_>, response: Response<()>, name: &str) {
     assert!(visitor.receive(response).set_cookie().is_some(), "a login sets a cookie");
-    assert_eq!(owner(visitor).as_deref(), Some(name));
+    assert_eq!(visitor.owner().as_deref(), Some(name));
 }
 
 #[test]
@@ -199,12 +195,12 @@ fn a_login_or_a_new_id_that_cannot_be_saved_leaves_the_old_id_as_it_was() {
             assert_eq!(error.status(), 503, "{fault:?}");
             site.store.mend();
             assert!(!site.has(&new) && site.has(&visitor.id()), "{fault:?}");
-            assert_eq!((visitor.get("cart"), owner(&visitor)), (Some(3), None));
+            assert_eq!((visitor.get("cart"), visitor.owner()), (Some(3), None));
             // What was to be saved is kept for another try, under the same new id.
             let reply = visitor.receive(request.finish().unwrap());
             assert!(reply.set_cookie().is_some());
             assert_eq!((visitor.id(), visitor.get("cart")), (new, Some(4)));
-            assert_eq!(owner(&visitor).as_deref(), is_login.then_some("ada"));
+            assert_eq!(visitor.owner().as_deref(), is_login.then_some("ada"));
         }
     }
 }
@@ -276,7 +272,7 @@ fn a_response_that_says_the_handler_failed_drops_what_is_pending() {
         visitor.receive(request.finish_with(status).unwrap());
         assert_eq!(visitor.id() == old, is_dropped, "{status}");
         assert_eq!(visitor.get("cart"), Some(if is_dropped { 3 } else { 4 }), "{status}");
-        assert_eq!(owner(&visitor).is_none(), is_dropped, "{status}");
+        assert_eq!(visitor.owner().is_none(), is_dropped, "{status}");
 
         // A new session is none then.
         let stranger = site.visitor();
@@ -326,7 +322,7 @@ fn a_handler_that_fails_after_its_login_leaves_the_old_id_as_it_was() {
                 assert!(visitor.receive(ended.unwrap().unwrap().map(drop)).set_cookie().is_none());
             }
         }
-        assert_eq!((visitor.get("cart"), owner(&visitor)), (Some(3), None), "{failure}");
+        assert_eq!((visitor.get("cart"), visitor.owner()), (Some(3), None), "{failure}");
         assert_eq!(site.count(), 1);
     }
 }
@@ -366,7 +362,7 @@ fn a_login_that_is_dropped_before_its_save_leaves_the_old_id_as_it_was() {
     assert!(block_on(futures_lite::future::poll_once(finishing)).is_none());
     drop(request);
     site.store.mend();
-    assert_eq!((visitor.get("cart"), owner(&visitor)), (Some(3), None));
+    assert_eq!((visitor.get("cart"), visitor.owner()), (Some(3), None));
 }
 
 #[test]
@@ -387,9 +383,9 @@ fn the_absolute_lifetime_counts_from_the_login() {
         assert_eq!(visitor.get("cart"), Some(3), "round {round}");
     }
     site.clock.advance(secs(12 * HOUR) - Duration::from_millis(1));
-    assert_eq!(owner(&visitor).as_deref(), Some("ada"));
+    assert_eq!(visitor.owner().as_deref(), Some("ada"));
     site.clock.advance(Duration::from_millis(1));
-    assert_eq!((owner(&visitor), site.count()), (None, 0));
+    assert_eq!((visitor.owner(), site.count()), (None, 0));
 }
 
 /// A new id alone doesn't start it anew.

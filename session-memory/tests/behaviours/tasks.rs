@@ -8,14 +8,6 @@ use http::Method;
 
 use crate::support::*;
 
-fn add_one(n: Option<u64>) -> u64 {
-    n.unwrap_or(0) + 1
-}
-
-fn owner(visitor: &Visitor<'_>) -> Option<String> {
-    visitor.visit(async |handle| handle.load().await.unwrap().owner()).0
-}
-
 /// Runs `meanwhile` after `operation` began to wait for the store.
 fn during(operation: impl Future<Output = ()>, meanwhile: impl FnOnce()) {
     block_on(zip(operation, async {
@@ -54,7 +46,7 @@ fn what_another_owner_sets_while_something_is_on_its_way_is_kept() {
             session.set("n", &1u64).unwrap();
         });
         visitor.receive(request.finish().unwrap());
-        assert_eq!(owner(&visitor).as_deref(), Some("bob"), "{on_its_way}");
+        assert_eq!(visitor.owner().as_deref(), Some("bob"), "{on_its_way}");
         assert_eq!(visitor.get("n"), Some(1), "{on_its_way}");
         if on_its_way != "update" {
             assert_eq!(visitor.get("adas"), None, "{on_its_way}");
@@ -84,7 +76,7 @@ fn a_label_or_a_login_again_while_a_login_is_on_its_way_wipes_nothing() {
         assert_eq!(session.get::<u64>("cart").unwrap(), Some(1), "{meanwhile}");
         visitor.receive(request.finish().unwrap());
         assert_eq!((visitor.get("cart"), visitor.get("adas")), (Some(1), None), "{meanwhile}");
-        assert_eq!(owner(&visitor).as_deref(), Some("bob"));
+        assert_eq!(visitor.owner().as_deref(), Some("bob"));
     }
 }
 
@@ -108,7 +100,7 @@ fn an_update_is_computed_anew_when_another_owner_logs_in_meanwhile() {
     };
     assert_eq!(block_on(request.session.update("n", add)).unwrap(), 1);
     visitor.receive(request.finish().unwrap());
-    assert_eq!((owner(&visitor).as_deref(), visitor.get("n")), (Some("bob"), Some(1)));
+    assert_eq!((visitor.owner().as_deref(), visitor.get("n")), (Some("bob"), Some(1)));
 }
 
 #[test]

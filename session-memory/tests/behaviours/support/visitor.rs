@@ -111,6 +111,11 @@ impl<'s> Visitor<'s> {
         self.visit(async |handle| handle.load().await.unwrap().get(key).unwrap()).0
     }
 
+    /// A page that asks who is logged in.
+    pub(crate) fn owner(&self) -> Option<String> {
+        self.begin(Method::GET).session.owner()
+    }
+
     /// Takes a response's cookie into the jar.
     pub(crate) fn receive(&self, response: Response<()>) -> Reply {
         let reply = Reply(response);
