@@ -6,7 +6,7 @@
 //!
 //!     cargo run -p examples --example bearer
 
-use hyper::header::{AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response};
 use session_core::transport::{Announcement, Carrier, Found, RequestHead, Transport};
 use session_core::{Error, Manager};
@@ -52,8 +52,17 @@ impl Transport for BearerTransport {
             .map_err(|_| Error::config("the token's text does not fit a header"))?;
         value.set_sensitive(true);
         headers.insert(SESSION_TOKEN, value);
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Ok(())
+    }
+
+    /// For caches: responses to other tokens are other responses.
+    fn varies_by(&self) -> Option<HeaderName> {
+        Some(AUTHORIZATION)
+    }
+
+    /// Another site's page can't make a browser send the header, so its requests need no check.
+    fn is_sent_by_itself(&self) -> bool {
+        false
     }
 }
 

@@ -10,32 +10,22 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use session_core::{Error, Manager, SessionHandle};
+use session_core::{Error, Failure, Manager, SessionHandle};
 use tokio::net::TcpListener;
 
 async fn count(handle: &SessionHandle<'_>) -> Result<Response<String>, Error> {
     let session = handle.load().await?; // one load
     let visits = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
-    let mut response = Response::new(format!("visit {visits}\n"));
-    handle.finish(&mut response).await?; // saves, sets the cookie
-    Ok(response)
+    Ok(Response::new(format!("visit {visits}\n")))
 }
 
-/// Responds to errors, too: hyper ends the connection of a service that fails, without a response.
 async fn serve(
     manager: Manager,
     request: Request<Incoming>,
 ) -> Result<Response<String>, Infallible> {
     let handle = manager.start(&request); // no I/O
-    match count(&handle).await {
-        Ok(response) => Ok(response),
-        Err(error) => {
-            let mut response = Response::new(format!("{}\n", error.visitor_text()));
-            *response.status_mut() = error.status(); // 503 where the store is down
-            handle.refuse(&mut response).await; // tells the client what is stored already
-            Ok(response)
-        }
-    }
+    // Saves and sets the cookie, and responds to errors, too: 503 where the store is down.
+    Ok(handle.respond(count(&handle), Failure::response).await)
 }
 
 #[tokio::main]

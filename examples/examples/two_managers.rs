@@ -1,12 +1,11 @@
 //! Two sessions in a request: a visitor's, which lasts, and the staff's, which is strict. Each has
-//! a cookie, a lifetime and a store of its own; one call finishes both.
+//! a cookie, a lifetime and a store of its own; one call finishes both, on every way out.
 //!
 //!     cargo run -p examples --example two_managers
 //!     curl -b jar -c jar http://127.0.0.1:8080/
 //!     curl -b jar -c jar http://127.0.0.1:8080/staff
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -15,7 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use session_core::transport::SameSite;
-use session_core::{Config, Error, Manager, Sessions};
+use session_core::{Config, Error, Failure, Manager, Managers, Sessions};
 use tokio::net::TcpListener;
 
 async fn visits(sessions: &Sessions, name: &str) -> Result<u64, Error> {
@@ -24,30 +23,19 @@ async fn visits(sessions: &Sessions, name: &str) -> Result<u64, Error> {
 }
 
 async fn serve(
-    managers: Arc<[Manager]>,
+    managers: Managers,
     request: Request<Incoming>,
 ) -> Result<Response<String>, Infallible> {
-    let sessions = Sessions::start(&managers, &request);
+    let sessions = managers.start(&request);
     let name = if request.uri().path() == "/staff" { "__Host-staff" } else { "__Host-visitor" };
-    let mut response = match visits(&sessions, name).await {
-        Ok(visits) => Response::new(format!("{name}: visit {visits}\n")),
-        Err(error) => return Ok(refused(&sessions, &error).await),
+    let page = async {
+        let visits = visits(&sessions, name).await?;
+        Ok::<_, Error>(Response::new(format!("{name}: visit {visits}\n")))
     };
-    match sessions.finish(&mut response).await {
-        Ok(()) => Ok(response),
-        Err(errors) => Ok(refused(&sessions, errors.first()).await),
-    }
+    Ok(sessions.respond(page, Failure::response).await)
 }
 
-/// Another response, which tells of the error, and of whatever is stored of the two sessions.
-async fn refused(sessions: &Sessions, error: &Error) -> Response<String> {
-    let mut response = Response::new(format!("{}\n", error.visitor_text()));
-    *response.status_mut() = error.status();
-    sessions.refuse(&mut response).await;
-    response
-}
-
-fn managers() -> Result<Arc<[Manager]>, Error> {
+fn managers() -> Result<Managers, Error> {
     let mut visitors = Config::default();
     visitors.cookie.name = "__Host-visitor".into();
     visitors.cookie.persistent = true;
@@ -60,7 +48,7 @@ fn managers() -> Result<Arc<[Manager]>, Error> {
     staff.cookie.same_site = SameSite::Strict;
     staff.idle = Duration::from_secs(5 * 60);
 
-    Ok([Manager::from_config(&visitors)?, Manager::from_config(&staff)?].into())
+    Managers::new([Manager::from_config(&visitors)?, Manager::from_config(&staff)?])
 }
 
 #[tokio::main]

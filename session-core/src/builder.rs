@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tracing::warn;
 
 use crate::collector::Collector;
+use crate::cross_site::CrossSite;
 use crate::manager::{IdSource, Rules, Shared};
 use crate::provider::{self, Binding, Provider};
 use crate::queue::Queues;
@@ -101,6 +102,7 @@ impl ManagerBuilder {
         let in_urls = carriers.into_iter().any(|carrier| transport.uses_url(carrier));
         let binding = Binding::new(transport.name(), lifetime).with_also(transport.also());
         provider.bind(&binding.with_urls(in_urls))?;
+        let cross_site = CrossSite::new(&config.cross_site, config.url.origin.as_deref())?;
         let rules = Rules {
             lifetime,
             remember: config.remember,
@@ -110,6 +112,7 @@ impl ManagerBuilder {
             fingerprint: transport.fingerprint(),
             persistent: transport.persistent(),
             namespace: config.namespace.into(),
+            cross_site,
         };
         let counters = Arc::new(Counters::default());
         let collector = Collector::start(
@@ -130,6 +133,7 @@ impl ManagerBuilder {
             reported: Mutex::default(),
             clocks_reported: AtomicBool::new(false),
             skipped_reported: AtomicBool::new(false),
+            foreign_reported: AtomicBool::new(false),
             in_urls,
             collector,
         })))

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cross_site::CrossSiteOptions;
 use crate::lifetime::check_duration;
 use crate::provider::with_options;
 use crate::transport::{CookieOptions, HeaderOptions, UrlOptions};
@@ -96,6 +97,8 @@ pub struct Config {
     pub url: UrlOptions,
     /// The header of the transport `header`.
     pub header: HeaderOptions,
+    /// Which unsafe requests from other sites are refused. Defaults to all.
+    pub cross_site: CrossSiteOptions,
     /// How much a session may hold.
     pub limits: Limits,
 }
@@ -117,6 +120,7 @@ impl Default for Config {
             cookie: CookieOptions::default(),
             url: UrlOptions::default(),
             header: HeaderOptions::default(),
+            cross_site: CrossSiteOptions::default(),
             limits: Limits::default(),
         }
     }
@@ -177,6 +181,7 @@ impl fmt::Debug for Config {
             .field("cookie", &self.cookie)
             .field("url", &self.url)
             .field("header", &self.header)
+            .field("cross_site", &self.cross_site)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
@@ -207,6 +212,7 @@ mod tests {
             ("[cookie]\nnames = \"x\"", "names"),
             ("[url]\nargument = \"x\"", "argument"),
             ("[header]\nx = 1", "x"),
+            ("[cross_site]\ntrust = 1", "trust"),
             ("[limits]\nsize = 1", "size"),
         ] {
             let error = toml::from_str::<Config>(text).unwrap_err();

@@ -2,8 +2,11 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 use http::StatusCode;
+
+use crate::FinishErrors;
 
 /// A boxed cause, as other libraries hand it over.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
@@ -106,9 +109,15 @@ pub enum Error {
         reason: &'static str,
     },
 
-    /// The session was finished, and its values released.
-    #[error("the session is finished; load it again to go on")]
+    /// The response was finished, so nothing would store the change.
+    #[error("the response is finished; reload the session and save it to change it from a task")]
     Finished,
+
+    /// The request is unsafe and comes from another site (see [`CrossSiteOptions`](crate::CrossSiteOptions)).
+    #[error(
+        "the request comes from another site; if that may send it, name it in cross_site.trusted"
+    )]
+    CrossSite,
 
     /// The head of the response was written already, so the client can't be told of a new session, a new
     /// id or a login.
@@ -161,6 +170,49 @@ impl Error {
         Self::Unavailable { source: source.into() }
     }
 
+    /// Returns the session error that an application's error is, or has among its causes.
+    ///
+    /// ```
+    /// use session_core::Error;
+    ///
+    /// #[derive(Debug, thiserror::Error)]
+    /// enum AppError {
+    ///     #[error("the session")]
+    ///     Session(#[from] Error),
+    ///     #[error("no such page")]
+    ///     NotFound,
+    /// }
+    ///
+    /// let error = AppError::from(Error::Gone);
+    /// assert!(matches!(Error::find(&error), Some(Error::Gone)));
+    /// assert!(Error::find(&AppError::NotFound).is_none());
+    /// ```
+    ///
+    /// It goes by [`source`](StdError::source). An error that is only a shell around a session error and
+    /// passes on its source (`#[error(transparent)]`) hides it.
+    pub fn find<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(found) = Self::of(error) {
+                return Some(found);
+            }
+            next = error.source();
+        }
+        None
+    }
+
+    /// The error itself as a session error, also in what is only a shell around one.
+    fn of<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e Self> {
+        let shared = || error.downcast_ref::<Arc<Self>>().map(|shared| &**shared);
+        let boxed = || error.downcast_ref::<Box<Self>>().map(|boxed| &**boxed);
+        let finish = || error.downcast_ref::<FinishErrors>().map(FinishErrors::first);
+        let io = || {
+            let inner = error.downcast_ref::<std::io::Error>()?.get_ref()?;
+            Self::of(inner)
+        };
+        error.downcast_ref().or_else(shared).or_else(boxed).or_else(finish).or_else(io)
+    }
+
     /// What to tell the visitor whose request failed with this error: a sentence or two that depend on the
     /// [status](Self::status) alone, and name no limit, option, key, type or store. `Display` is for
     /// developers and operators; it belongs in the log.
@@ -170,7 +222,14 @@ impl Error {
     /// assert_eq!(error.visitor_text(), "This page is out of date. Please reload it and try again.");
     /// ```
     pub fn visitor_text(&self) -> &'static str {
-        match self.status() {
+        Self::text_of(self.status())
+    }
+
+    pub(crate) fn text_of(status: StatusCode) -> &'static str {
+        match status {
+            StatusCode::FORBIDDEN => {
+                "This was sent by another site, so nothing was done. Please open this site and try again."
+            }
             StatusCode::CONFLICT => "This page is out of date. Please reload it and try again.",
             StatusCode::PAYLOAD_TOO_LARGE => {
                 "That is more than can be kept here. Please shorten it and try again."
@@ -184,10 +243,11 @@ impl Error {
 
     /// The HTTP status that tells a client what happened (RFC 9110, section 15).
     ///
-    /// `409` where the request lost to another one, `413` over a limit, `503` where the store is
-    /// down, full or in doubt, `500` for the rest.
+    /// `403` for another site's request, `409` where the request lost to another one, `413` over a limit, `503`
+    /// where the store is down, full or in doubt, `500` for the rest.
     pub fn status(&self) -> StatusCode {
         match self {
+            Self::CrossSite => StatusCode::FORBIDDEN,
             Self::Gone | Self::Conflict => StatusCode::CONFLICT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unavailable { .. } | Self::InDoubt { .. } | Self::Full { .. } => {
@@ -238,6 +298,7 @@ mod tests {
             Error::InDoubt { source: "mongodb://db.internal".into() },
             Error::Unreadable { reason: "the checksum differs" },
             Error::Finished,
+            Error::CrossSite,
             Error::HeadSent,
             Error::config("option \"path\" is missing"),
             Error::UnknownProvider { name: "mango".into(), known: ["memory".into()].into() },
@@ -259,14 +320,50 @@ mod tests {
             Error::InDoubt { .. } => 10,
             Error::Unreadable { .. } => 11,
             Error::Finished => 12,
-            Error::HeadSent => 13,
-            Error::Config(_) => 14,
-            Error::UnknownProvider { .. } => 15,
-            Error::DuplicateProvider { .. } => 16,
-            Error::Random { .. } => 17,
+            Error::CrossSite => 13,
+            Error::HeadSent => 14,
+            Error::Config(_) => 15,
+            Error::UnknownProvider { .. } => 16,
+            Error::DuplicateProvider { .. } => 17,
+            Error::Random { .. } => 18,
         };
-        assert!(all.iter().map(number).eq(0..18));
+        assert!(all.iter().map(number).eq(0..19));
         all
+    }
+
+    /// A session error in each of the shells that applications put around it.
+    #[test]
+    fn a_session_error_is_found_in_an_applications_own() {
+        #[derive(Debug, thiserror::Error)]
+        enum App {
+            #[error("from")]
+            From(#[from] Error),
+            #[error("boxed")]
+            Boxed(#[source] Box<Error>),
+            #[error("shared")]
+            Shared(#[source] Arc<Error>),
+            #[error("of any kind")]
+            Any(#[source] BoxError),
+            #[error("alone")]
+            Alone,
+        }
+
+        let io = std::io::Error::other(Error::Gone);
+        for error in [
+            App::From(Error::Gone),
+            App::Boxed(Box::new(Error::Gone)),
+            App::Shared(Arc::new(Error::Gone)),
+            App::Any(Box::new(App::From(Error::Gone))),
+            App::Any(Box::new(io)),
+            App::Any(Box::new(std::io::Error::other(Arc::new(Error::Gone)))),
+        ] {
+            assert!(matches!(Error::find(&error), Some(Error::Gone)), "{error:?}");
+        }
+        let deep = (0..100).fold(App::From(Error::Gone), |inner, _| App::Any(Box::new(inner)));
+        assert!(matches!(Error::find(&deep), Some(Error::Gone)));
+        for error in [App::Alone, App::Any("gone".into()), App::Any(Box::new(std::fmt::Error))] {
+            assert!(Error::find(&error).is_none(), "{error:?}");
+        }
     }
 
     #[test]

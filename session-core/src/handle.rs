@@ -1,12 +1,15 @@
 //! One request's session, from arrival to response.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::header::{CACHE_CONTROL, ETAG, HeaderValue, LOCATION, REFERRER_POLICY, UPGRADE};
+use http::header::{HeaderValue, LOCATION};
 use http::{HeaderMap, Response, StatusCode};
 use once_cell::sync::OnceCell;
 use tracing::debug;
 
+use crate::cross_site::Provenance;
+use crate::error::BoxError;
 use crate::executor::Core;
 use crate::manager::{ManagerRef, Shared};
 use crate::presented::Presented;
@@ -14,7 +17,7 @@ use crate::provider::Token;
 use crate::state::{Directive, State};
 use crate::transport::{Announcement, Carrier, RequestHead};
 use crate::visit::{Visit, is_navigation};
-use crate::{Error, LoadedSession};
+use crate::{Error, Failure, LoadedSession, caching, respond};
 
 /// A request's session, loaded or not: what [`Manager::start`](crate::Manager::start) returns.
 ///
@@ -23,14 +26,17 @@ pub struct SessionHandle<'m> {
     manager: ManagerRef<'m>,
     /// What the client sent. The session's own copy takes its place with the first load.
     presented: Presented,
-    /// The request's method is safe (RFC 9110, section 9.2.1), and it asks for no upgrade.
+    /// The request's method is safe, and it asks for no upgrade.
     safe: bool,
+    provenance: Provenance,
     /// The client sent an id, and a browser shows the response as a page in a tab.
     navigation: bool,
     /// The request, if the transport uses URLs.
     visit: Option<Box<Visit>>,
     /// Made by the first load, so that a handle without one is made and dropped for next to nothing.
     session: OnceCell<LoadedSession>,
+    /// A response's headers were written: the client can't be told anything later.
+    head_sent: AtomicBool,
 }
 
 impl<'m> SessionHandle<'m> {
@@ -43,12 +49,14 @@ impl<'m> SessionHandle<'m> {
         }
         let presented = Presented::new(&found);
         Self {
-            safe: request.method.is_safe() && !request.headers.contains_key(UPGRADE),
+            safe: request.is_safe(),
+            provenance: shared.provenance(request),
             navigation: presented.carrier().is_some() && is_navigation(request.headers),
             presented,
             visit: shared.in_urls.then(|| Box::new(Visit::of(request))),
             manager,
             session: OnceCell::new(),
+            head_sent: AtomicBool::new(false),
         }
     }
 
@@ -73,6 +81,10 @@ impl<'m> SessionHandle<'m> {
             let state = State::new(self.presented.clone(), self.safe, self.navigation, leaving);
             LoadedSession::new(Core::new(self.manager.to_owned(), state))
         });
+        // Also if the response was finished while the session's state was made.
+        if self.head_sent.load(Ordering::SeqCst) {
+            session.core().state().announced();
+        }
         session.core().load().await?;
         Ok(session.clone())
     }
@@ -104,7 +116,7 @@ impl<'m> SessionHandle<'m> {
 
     /// The URL to go on with, if it turns out that the session is there.
     fn redirection(&self) -> Option<String> {
-        let visit = self.visit.as_deref().filter(|visit| visit.is_safe() && self.navigation)?;
+        let visit = self.visit.as_deref().filter(|visit| visit.is_get() && self.navigation)?;
         let transport = &self.shared().transport;
         if !transport.leaves_urls(self.carrier()) {
             return None;
@@ -112,15 +124,94 @@ impl<'m> SessionHandle<'m> {
         visit.without_id(transport.urls()?)
     }
 
+    /// Returns an error if the request is unsafe (neither GET, HEAD, OPTIONS nor TRACE, or a WebSocket's
+    /// handshake), and a browser says that another site sent it. [`respond`](Self::respond) and the wrapper do
+    /// this before the handler runs.
+    ///
+    /// A browser says so by `Sec-Fetch-Site`, or by an `Origin` that is not the request's own host. Requests
+    /// without either come from no browser and pass, and so do those of
+    /// [trusted origins](crate::CrossSiteOptions). Ids in headers need no check: no browser sends them by
+    /// itself.
+    ///
+    /// ```
+    /// # use session_core::{Error, Manager};
+    /// fn check(manager: &Manager, request: &http::Request<()>) -> Result<(), Error> {
+    ///     let handle = manager.start(request);
+    ///     handle.check_site()?; // 403 otherwise
+    ///     // ... what the request wants
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::CrossSite`].
+    pub fn check_site(&self) -> Result<(), Error> {
+        match self.provenance {
+            Provenance::Welcome => Ok(()),
+            provenance => {
+                self.shared().report_foreign(provenance);
+                Err(Error::CrossSite)
+            }
+        }
+    }
+
+    /// Runs the request's handler and [finishes](Self::finish) its response, on each way out: what
+    /// [the wrapper](crate::SessionService) does, for use by hand.
+    ///
+    /// - A request from another site is refused, before the handler is polled: see
+    ///   [`check_site`](Self::check_site).
+    /// - A response of the handler is finished. With a status of 5xx or 408 its pending changes are dropped.
+    /// - An error of the handler, a panic in it, or a failure to save become the response that `error_page`
+    ///   makes; [`Failure::response`] makes a plain one. Pending changes are dropped, and the client is told
+    ///   what was stored before, as by [`refuse`](Self::refuse). The error is logged.
+    /// - If the future is dropped, as servers do when the client goes away, pending changes are dropped.
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use session_core::{Error, Failure, Manager, SessionHandle};
+    ///
+    /// async fn page(handle: &SessionHandle<'_>) -> Result<Response<String>, Error> {
+    ///     let session = handle.load().await?;
+    ///     session.log_in("ada")?;
+    ///     let logins: u64 = session.update("logins", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
+    ///     Ok(Response::new(format!("login {logins}")))
+    /// }
+    ///
+    /// async fn serve(manager: &Manager, request: Request<()>) -> Response<String> {
+    ///     let handle = manager.start(&request);
+    ///     handle.respond(page(&handle), Failure::response).await
+    /// }
+    /// ```
+    ///
+    /// # Cancellation
+    /// The stored record is as it was or as it was to become, never in between.
+    pub async fn respond<B, E: Into<BoxError>>(
+        &self,
+        handler: impl Future<Output = Result<Response<B>, E>>,
+        error_page: impl FnOnce(&Failure) -> Response<B>,
+    ) -> Response<B> {
+        let handles = std::slice::from_ref(self);
+        respond::respond(handles, respond::checked(handles, handler), error_page).await
+    }
+
     /// Writes what changed to the store, in one save, then what changed for the client to the response.
     ///
     /// Nothing is written for an untouched session, or for a new one that is still empty. A
-    /// response gets one `Set-Cookie` at most, and none when nothing about the cookie changes. The
-    /// loaded values are released; [`load`](Self::load) the session again to go on.
+    /// response gets one `Set-Cookie` at most, and none when nothing about the cookie changes.
+    ///
+    /// Afterwards the session's values can be read, and what acts at once works. Nothing would store another
+    /// change, so [`set`](LoadedSession::set) and the like fail until the session is [loaded](Self::load) or
+    /// [reloaded](LoadedSession::reload).
     ///
     /// A response of status 5xx or 408 says that the handler failed: its pending changes are dropped. What
     /// acted at once ([`update`](LoadedSession::update), [`save`](LoadedSession::save),
     /// [`destroy`](LoadedSession::destroy)) stands, and is announced whatever the status.
+    ///
+    /// The response of a request that loaded its session is kept from other visitors: it gets `Vary: Cookie`
+    /// (or the transport's own header), and `Cache-Control: private, no-cache` where the handler said nothing;
+    /// where it said something else than `public`, `s-maxage`, `private` or `no-store`, `private` is added.
+    /// With a cookie, for a request that may store nothing, and with a status of 403 or 409 it is `no-store`,
+    /// whatever the handler said.
     ///
     /// # Errors
     /// [`Error::Gone`] if the session ended or got a new id meanwhile and there was something to save; a
@@ -178,13 +269,14 @@ impl<'m> SessionHandle<'m> {
     /// }
     /// ```
     ///
-    /// It waits for operations of other tasks of the request that are under way. The loaded values are
-    /// released. It has no errors of its own: what could not be told is logged at DEBUG.
+    /// It waits for operations of other tasks of the request that are under way. The response is `no-store`.
+    /// It has no errors of its own: what could not be told is logged at DEBUG.
     ///
     /// # Cancellation
     /// As [`finish`](Self::finish).
     pub async fn refuse<B>(&self, response: &mut Response<B>) {
         self.roll_back();
+        caching::forbid(response.headers_mut());
         for done in [self.write().await, self.announce(response)] {
             if let Err(error) = done {
                 let error: &dyn std::error::Error = &error;
@@ -193,7 +285,7 @@ impl<'m> SessionHandle<'m> {
         }
     }
 
-    /// Writes what changed, and releases the values.
+    /// Writes what changed.
     async fn write(&self) -> Result<(), Error> {
         match self.session.get() {
             Some(session) => session.core().finish().await,
@@ -208,11 +300,23 @@ impl<'m> SessionHandle<'m> {
         }
     }
 
+    /// Drops what is pending for good: there will be no response.
+    pub(crate) fn abandon(&self) {
+        self.head_sent.store(true, Ordering::SeqCst);
+        self.roll_back();
+        if let Some(session) = self.session.get() {
+            session.core().state().announced();
+        }
+    }
+
     /// The second half of [`finish`](Self::finish): the response. Writes nothing on an error, and
     /// says the same again to another response.
     #[inline]
     pub(crate) fn announce<B>(&self, response: &mut Response<B>) -> Result<(), Error> {
+        let status = response.status();
         let headers = response.headers_mut();
+        // Before the look at the session: one that is made later finds it.
+        self.head_sent.store(true, Ordering::SeqCst);
         if let Some(session) = self.session.get() {
             let mut state = session.core().state();
             if let Some(directive) = state.directive(self.shared()) {
@@ -224,6 +328,15 @@ impl<'m> SessionHandle<'m> {
                     Directive::Clear => transport.announce(Announcement::Remove, headers)?,
                 }
                 transport.remove_old(self.presented.old_names(), headers);
+                caching::forbid(headers);
+            }
+            let is_momentary = matches!(status, StatusCode::FORBIDDEN | StatusCode::CONFLICT);
+            match is_momentary || state.is_mute() {
+                true => caching::forbid(headers),
+                false => caching::keep_private(headers),
+            }
+            if let Some(name) = self.shared().transport.varies_by() {
+                caching::vary(headers, &name);
             }
             if state.announces_new_session() {
                 self.shared().counters.count_announced(self.name());
@@ -239,17 +352,16 @@ impl<'m> SessionHandle<'m> {
     fn announce_in_urls(&self, headers: &mut HeaderMap) {
         let Some(visit) = &self.visit else { return };
         let transport = &*self.shared().transport;
-        if transport.uses_url(self.carrier()) {
-            if let Some(token) = self.token() {
-                rewrite_location(headers, |url| {
-                    let page = visit.page();
-                    token.with_client_text(|text| transport.encode_url(url, page, text))
-                });
-            }
-            keep_from_leaking(headers);
-        } else if transport.urls().is_some_and(|urls| urls.has_id(visit.page())) {
-            // The page's own URL still has one.
-            keep_from_leaking(headers);
+        let token = if transport.uses_url(self.carrier()) { self.token() } else { None };
+        if let Some(token) = &token {
+            rewrite_location(headers, |url| {
+                let page = visit.page();
+                token.with_client_text(|text| transport.encode_url(url, page, text))
+            });
+        }
+        // The page has ids in it, or in its own URL.
+        if token.is_some() || transport.urls().is_some_and(|urls| urls.has_id(visit.page())) {
+            caching::keep_from_leaking(headers);
         }
     }
 
@@ -328,13 +440,4 @@ fn rewrite_location(headers: &mut HeaderMap, encode: impl Fn(&str) -> Option<Str
         // The location was a header's value and the token is text: there is no way here.
         Err(_) => debug!("a redirect could not carry the session id"),
     }
-}
-
-/// Keeps a page whose URL or links have ids out of caches and `Referer` headers.
-fn keep_from_leaking(headers: &mut HeaderMap) {
-    // In place of what the handler said: a second value beside `public` would not undo it.
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // The same resource with another visitor's id in it is not the same.
-    headers.remove(ETAG);
 }

@@ -31,11 +31,13 @@
 #![cfg_attr(not(feature = "conformance"), allow(rustdoc::broken_intra_doc_links))]
 
 mod builder;
+mod caching;
 mod clock;
 mod collector;
 mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod cross_site;
 mod error;
 mod executor;
 mod handle;
@@ -48,6 +50,7 @@ mod manager;
 mod presented;
 pub mod provider;
 mod queue;
+mod respond;
 #[cfg(feature = "rewrite")]
 mod rewrite;
 #[cfg(feature = "hyper")]
@@ -64,6 +67,7 @@ mod visit;
 pub use builder::ManagerBuilder;
 pub use clock::{Clock, SystemClock, TestClock, Timestamp};
 pub use config::{Config, StoreConfig, TransportKind};
+pub use cross_site::CrossSiteOptions;
 pub use error::{BoxError, Error};
 pub use handle::SessionHandle;
 pub use id::{IdText, Secret, SessionId, SessionKey};
@@ -71,8 +75,9 @@ pub use lifetime::Lifetime;
 pub use limits::Limits;
 pub use loaded::LoadedSession;
 pub use manager::Manager;
+pub use respond::Failure;
 #[cfg(feature = "hyper")]
 pub use service::{SessionBody, SessionService};
 pub use session::Session;
-pub use sessions::{FinishErrors, Sessions, finish_all};
+pub use sessions::{FinishErrors, Managers, Sessions};
 pub use stats::Stats;

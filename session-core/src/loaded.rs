@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::debug;
 
 use crate::executor::Core;
-use crate::state::{Goal, State};
+use crate::state::Goal;
 use crate::{Error, Lifetime, Limits, Session, SessionId, SessionKey, Timestamp, key, value};
 
 /// A session whose values are in memory: what [`SessionHandle::load`](crate::SessionHandle::load)
@@ -29,16 +30,59 @@ use crate::{Error, Lifetime, Limits, Session, SessionId, SessionKey, Timestamp, 
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct LoadedSession(Arc<Core>);
+pub struct LoadedSession {
+    core: Arc<Core>,
+    /// A stored value of another type than the wanted one counts as none.
+    lenient: bool,
+}
 
 /// Values.
 impl LoadedSession {
     pub(crate) fn new(core: Core) -> Self {
-        Self(Arc::new(core))
+        Self { core: Arc::new(core), lenient: false }
     }
 
     pub(crate) fn core(&self) -> &Core {
-        &self.0
+        &self.core
+    }
+
+    /// Returns the same session, where a stored value that is not of the wanted type counts as none, in
+    /// [`get`](Self::get), [`take`](Self::take), [`update`](Self::update), [`try_update`](Self::try_update) and,
+    /// message by message, [`take_flash`](Self::take_flash).
+    ///
+    /// For values whose type changed with a new version of the program: without it, what visitors have in
+    /// their sessions is [`Error::Decode`] until these end. Nothing is deleted by reading, so that servers of
+    /// the old version, which run beside the new ones for a while, still find it; the next change replaces it.
+    ///
+    /// ```
+    /// # async fn handler(session: &session_core::LoadedSession) -> Result<(), session_core::Error> {
+    /// let session = session.lenient();
+    /// // The cart was a list of names, and is one of numbers and quantities now.
+    /// let cart: Option<Vec<(u64, u32)>> = session.get("cart")?;
+    /// session
+    ///     .update("cart", |cart: Option<Vec<(u64, u32)>>| {
+    ///         let mut cart = cart.unwrap_or_default();
+    ///         cart.push((4711, 1));
+    ///         cart
+    ///     })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn lenient(&self) -> Self {
+        Self { core: Arc::clone(&self.core), lenient: true }
+    }
+
+    /// Decodes a value; to none, if it is of another type and the session is lenient.
+    fn decode<T: DeserializeOwned>(&self, key: &str, bytes: &[u8]) -> Result<Option<T>, Error> {
+        match value::decode(key, bytes, &self.limits()) {
+            Err(Error::Decode { .. }) if self.lenient => {
+                debug!(key, "a value is not of the wanted type, and counts as none");
+                Ok(None)
+            }
+            decoded => decoded.map(Some),
+        }
     }
 
     /// Returns the session's id: the new one, if one is pending. The id of a new session is made at the
@@ -47,7 +91,7 @@ impl LoadedSession {
     /// # Errors
     /// [`Error::Random`] if a new id is needed and can't be made.
     pub fn id(&self) -> Result<SessionId, Error> {
-        self.0.state().id(self.0.shared())
+        self.core.state().id(self.core.shared())
     }
 
     /// Returns what names the session for as long as it lives, in logs and lists; no secret.
@@ -64,7 +108,7 @@ impl LoadedSession {
     /// Whether this request has no stored session: it is not stored yet, or the request may store nothing,
     /// because its id was replaced a moment ago or its session ended meanwhile.
     pub fn is_new(&self) -> bool {
-        self.0.state().is_new()
+        self.core.state().is_new()
     }
 
     /// Returns a key's value, or `None` if it has none. Only this value is decoded.
@@ -72,11 +116,11 @@ impl LoadedSession {
     /// `T` must not look at the session while it is decoded: the session is locked.
     ///
     /// # Errors
-    /// [`Error::Decode`] if the value is not a `T`; the session stays usable. [`Error::Finished`] if
-    /// the values were released.
+    /// [`Error::Decode`] if the value is not a `T`; the session stays usable, and [`lenient`](Self::lenient)
+    /// helps where types change.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        match self.loaded()?.value(&key::stored(key)) {
-            Some(bytes) => value::decode(key, bytes, &self.limits()).map(Some),
+        match self.core.state().value(&key::stored(key)) {
+            Some(bytes) => self.decode(key, bytes),
             None => Ok(None),
         }
     }
@@ -86,7 +130,7 @@ impl LoadedSession {
     /// # Errors
     /// [`Error::Encode`] if the value can't be represented, [`Error::TooLarge`] over a limit,
     /// [`Error::HeadSent`] for the first value of a new session after the response's head,
-    /// [`Error::Finished`] if the values were released; the session is as it was then.
+    /// [`Error::Finished`] after [`finish`](crate::SessionHandle::finish); the session is as it was then.
     pub fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<(), Error> {
         let bytes = value::encode(key, value, &self.limits_of_a_value())?;
         self.put(&key::stored(key), Some(bytes))
@@ -95,7 +139,7 @@ impl LoadedSession {
     /// Deletes a key; one that is not there is no error.
     ///
     /// # Errors
-    /// [`Error::Finished`] if the values were released.
+    /// [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn delete(&self, key: &str) -> Result<(), Error> {
         self.put(&key::stored(key), None)
     }
@@ -104,14 +148,16 @@ impl LoadedSession {
     /// matters, [`try_update`](Self::try_update) to nothing.
     ///
     /// # Errors
-    /// [`Error::Decode`] if the value is not a `T`; it stays where it is then. [`Error::Finished`] if
-    /// the values were released.
+    /// [`Error::Decode`] if the value is not a `T`; it stays where it is then. [`Error::Finished`] after
+    /// [`finish`](crate::SessionHandle::finish).
     pub fn take<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         let stored = key::stored(key);
-        let mut state = self.loaded()?;
-        let value = state.value(&stored);
-        let value = value.map(|bytes| value::decode(key, bytes, &self.limits())).transpose()?;
-        state.put(&stored, None, self.0.shared())?;
+        let mut state = self.core.state();
+        let value = match state.value(&stored) {
+            Some(bytes) => self.decode(key, bytes)?,
+            None => None,
+        };
+        state.put(&stored, None, self.core.shared())?;
         Ok(value)
     }
 
@@ -119,20 +165,17 @@ impl LoadedSession {
     /// that another request adds meanwhile.
     ///
     /// # Errors
-    /// [`Error::Finished`] if the values were released.
+    /// [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn clear(&self) -> Result<(), Error> {
-        for key in self.keys()? {
+        for key in self.keys() {
             self.delete(&key)?;
         }
         Ok(())
     }
 
     /// Returns the keys that have values, sorted.
-    ///
-    /// # Errors
-    /// [`Error::Finished`] if the values were released.
-    pub fn keys(&self) -> Result<Vec<String>, Error> {
-        Ok(self.loaded()?.application_keys())
+    pub fn keys(&self) -> Vec<String> {
+        self.core.state().application_keys()
     }
 
     /// Reads, changes and writes one value atomically at the store, whatever other requests do: a
@@ -189,7 +232,10 @@ impl LoadedSession {
     {
         let limits = &self.limits_of_a_value();
         let mut step = |bytes: Option<&[u8]>| -> Result<_, E> {
-            let value = bytes.map(|bytes| value::decode(key, bytes, limits)).transpose()?;
+            let value = match bytes {
+                Some(bytes) => self.decode(key, bytes)?,
+                None => None,
+            };
             let new: Option<T> = f(value)?;
             let encoded = new.as_ref().map(|new| value::encode(key, new, limits)).transpose()?;
             Ok((new, encoded))
@@ -206,7 +252,7 @@ impl LoadedSession {
                 None
             }
         };
-        self.0.update(&key::stored(key), strict, &mut run).await?;
+        self.core.update(&key::stored(key), strict, &mut run).await?;
         outcome
     }
 
@@ -217,18 +263,11 @@ impl LoadedSession {
     }
 
     fn limits(&self) -> Limits {
-        self.0.shared().rules.limits
+        self.core.shared().rules.limits
     }
 
     fn put(&self, key: &str, value: Option<Arc<[u8]>>) -> Result<(), Error> {
-        self.0.state().put(key, value, self.0.shared())
-    }
-
-    /// The state, while there are values.
-    fn loaded(&self) -> Result<parking_lot::MutexGuard<'_, State>, Error> {
-        let state = self.0.state();
-        state.check_loaded()?;
-        Ok(state)
+        self.core.state().put(key, value, self.core.shared())
     }
 }
 
@@ -251,7 +290,7 @@ impl LoadedSession {
         let inner = Limits { depth: limits.depth - 1, ..limits };
         let message = value::encode(category, message, &inner)?;
         let mut add = |list: Option<&[u8]>| Some(Some(value::append(list, &message).into()));
-        self.0.update(&key::flash(category), false, &mut add).await
+        self.core.update(&key::flash(category), false, &mut add).await
     }
 
     /// Takes the messages of a category: they are gone from the session.
@@ -264,16 +303,25 @@ impl LoadedSession {
         category: &str,
     ) -> Result<Vec<T>, Error> {
         let stored = key::flash(category);
-        if self.loaded()?.value(&stored).is_none() {
+        if self.core.state().value(&stored).is_none() {
             return Ok(Vec::new());
         }
-        let limits = self.limits_of_a_value();
         let mut taken = Ok(Vec::new());
         let mut take = |list: Option<&[u8]>| {
-            taken = list.map_or(Ok(Vec::new()), |list| value::decode(category, list, &limits));
+            taken = match list.map(value::elements) {
+                None => Ok(Vec::new()),
+                Some(None) => {
+                    self.decode(category, list.unwrap_or_default()).map(Option::unwrap_or_default)
+                }
+                Some(Some(messages)) => {
+                    let decoded =
+                        messages.into_iter().map(|message| self.decode(category, message));
+                    decoded.filter_map(Result::transpose).collect()
+                }
+            };
             taken.is_ok().then_some(None)
         };
-        self.0.update(&stored, false, &mut take).await?;
+        self.core.update(&stored, false, &mut take).await?;
         taken
     }
 }
@@ -292,10 +340,10 @@ impl LoadedSession {
     ///
     /// # Errors
     /// [`Error::Random`] if no id can be made, [`Error::HeadSent`] after the response's head,
-    /// [`Error::Finished`] if the values were released.
+    /// [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn regenerate(&self) -> Result<(), Error> {
-        let shared = self.0.shared();
-        self.0.state().regenerate(shared, shared.clock.now())
+        let shared = self.core.shared();
+        self.core.state().regenerate(shared, shared.clock.now())
     }
 
     /// Logs an owner in, with the next save: the session gets a new id and belongs to `owner`, in the
@@ -319,11 +367,11 @@ impl LoadedSession {
     ///
     /// # Errors
     /// [`Error::Invalid`] for an empty owner, [`Error::TooLarge`] for a longer one, [`Error::Random`] if no id
-    /// can be made, [`Error::HeadSent`] after the response's head, [`Error::Finished`] if the values were
-    /// released.
+    /// can be made, [`Error::HeadSent`] after the response's head, [`Error::Finished`] after
+    /// [`finish`](crate::SessionHandle::finish).
     pub fn log_in(&self, owner: &str) -> Result<(), Error> {
-        let shared = self.0.shared();
-        self.0.state().log_in(owner, shared, shared.clock.now())
+        let shared = self.core.shared();
+        self.core.state().log_in(owner, shared, shared.clock.now())
     }
 
     /// Sets what a list of the owner's sessions is to call this one, such as the name of a device: 1,024
@@ -331,21 +379,21 @@ impl LoadedSession {
     /// someone is logged in.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] for a longer label, [`Error::Finished`] if the values were released.
+    /// [`Error::TooLarge`] for a longer label, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn label(&self, label: &str) -> Result<(), Error> {
-        self.0.state().set_label(label)
+        self.core.state().set_label(label)
     }
 
     /// Returns the account that is logged in, as [`log_in`](Self::log_in) was told.
     pub fn owner(&self) -> Option<String> {
-        self.0.state().login().map(|login| login.owner.as_ref().to_owned())
+        self.core.state().login().map(|login| login.owner.as_ref().to_owned())
     }
 
     /// Whether someone is logged in, and did so no longer ago than this: for what wants a fresh login,
     /// such as a change of password.
     pub fn authenticated_within(&self, duration: Duration) -> bool {
-        let now = self.0.shared().clock.now();
-        self.0.state().login().is_some_and(|login| now.since(login.at) <= duration)
+        let now = self.core.shared().clock.now();
+        self.core.state().login().is_some_and(|login| now.since(login.at) <= duration)
     }
 
     /// Starts a session of its own in a request that may store nothing, because its id was replaced a
@@ -353,9 +401,9 @@ impl LoadedSession {
     /// request goes on as it is.
     ///
     /// # Errors
-    /// [`Error::Gone`] after the response's head, [`Error::Finished`] if the values were released.
+    /// [`Error::Gone`] after the response's head, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn start_anew(&self) -> Result<(), Error> {
-        self.0.state().start_anew(self.0.shared().clock.now())
+        self.core.state().start_anew(self.core.shared().clock.now())
     }
 
     /// Ends the session, at once and for good, and starts a new, empty one with a new id, which is
@@ -371,7 +419,7 @@ impl LoadedSession {
     /// # Cancellation
     /// The session has ended, or lives on as it was.
     pub async fn destroy(&self) -> Result<(), Error> {
-        self.0.reach(Goal::Destroy).await
+        self.core.reach(Goal::Destroy).await
     }
 }
 
@@ -379,24 +427,23 @@ impl LoadedSession {
 impl LoadedSession {
     /// Writes what changed to the store now, and goes on with the session.
     ///
-    /// It is the way to save in a task that streams a body, after the response's head is gone.
-    /// [`finish`](crate::SessionHandle::finish) releases the values before that, and all clones of the session
-    /// return [`Error::Finished`] until the handle loads it again. So such a task keeps the handle, from
-    /// [`start_owned`](crate::Manager::start_owned), or with the wrapper a clone of
-    /// [`Sessions`](crate::Sessions). The client can't be told anything any more then: a first value, a new id
-    /// and the end of a session are for before.
+    /// It is the way to save in a task that goes on after the response, and streams its body, for instance.
+    /// Such a task keeps a clone of the session, and [reloads](Self::reload) it before it changes something.
+    /// The client can't be told anything any more: a first value, a new id and the end of a session are for
+    /// before.
     ///
     /// ```
     /// use http::{Request, Response};
     /// use session_core::{Error, Manager};
     ///
     /// async fn export(manager: &Manager, request: Request<()>) -> Result<Response<String>, Error> {
-    ///     let handle = manager.start_owned(&request);
-    ///     handle.load().await?.set("export", "started")?;
+    ///     let handle = manager.start(&request);
+    ///     let session = handle.load().await?;
+    ///     session.set("export", "started")?;
     ///     let mut response = Response::default();
     ///     handle.finish(&mut response).await?;
     ///     let task = async move {
-    ///         let session = handle.load().await?;
+    ///         session.reload().await?;
     ///         session.set("export", "done")?;
     ///         session.save().await
     ///     };
@@ -410,32 +457,61 @@ impl LoadedSession {
     /// As [`finish`](crate::SessionHandle::finish); and [`Error::Gone`] if the session ended or got a new
     /// id meanwhile, whatever the method.
     pub async fn save(&self) -> Result<(), Error> {
-        self.0.reach(Goal::Save).await
+        self.core.reach(Goal::Save).await
     }
 
-    /// Loads the stored values anew, with what other requests changed, below the pending changes:
-    /// for tasks that live longer than a page takes. A new session stays as it is.
+    /// Loads the stored values anew, with what other requests changed, below the pending changes. A new
+    /// session stays as it is.
+    ///
+    /// It is how a task that lives longer than a page takes, such as a stream of events or a WebSocket, learns
+    /// that its visitor logged out. It doesn't count as a use: a stream keeps no idle session alive. Where
+    /// what the client sends on a WebSocket is a use, [load](crate::SessionHandle::load) the session instead.
+    /// At the task's end nothing is written.
+    ///
+    /// ```
+    /// use session_core::{Error, LoadedSession};
+    ///
+    /// /// Sends news until the client goes away or the session ends.
+    /// async fn stream<C>(session: LoadedSession, mut connection: C) -> Result<(), Error>
+    /// where
+    ///     C: AsyncFnMut(String) -> bool, // waits for the next news, and sends them
+    /// {
+    ///     while let Some(owner) = session.owner() {
+    ///         if !connection(format!("news for {owner}")).await {
+    ///             break;
+    ///         }
+    ///         match session.reload().await {
+    ///             Ok(()) => {}
+    ///             // The visitor logged out, or in, or the session expired: what follows is for nobody.
+    ///             Err(Error::Gone) => break,
+    ///             // The store is down for a moment: the session may live on, so better no news than old ones.
+    ///             Err(error) => return Err(error),
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Gone`] if the session ended or got a new id meanwhile; pending changes are lost, but for a
-    /// pending login, which succeeds and goes on in a session of its own. [`Error::Finished`] if the values
-    /// were released. [`Error::Unavailable`] if the store is down.
+    /// pending login, which succeeds and goes on in a session of its own. [`Error::Unavailable`] if the store
+    /// is down.
     ///
     /// # Cancellation
     /// Safe: nothing is written.
     pub async fn reload(&self) -> Result<(), Error> {
-        self.0.reach(Goal::Reload).await
+        self.core.reach(Goal::Reload).await
     }
 
     /// Returns when the session was created; now, for a new one.
     pub fn created(&self) -> Timestamp {
-        self.0.state().created()
+        self.core.state().created()
     }
 
     /// Returns how long the session lives from now if it is not used again.
     pub fn remaining(&self) -> Duration {
-        let shared = self.0.shared();
-        self.0.state().remaining(shared, shared.clock.now())
+        let shared = self.core.shared();
+        self.core.state().remaining(shared, shared.clock.now())
     }
 
     /// Remembers the visitor, or no longer: what a login form's "remember me" asks for.
@@ -460,19 +536,19 @@ impl LoadedSession {
     ///
     /// # Errors
     /// [`Error::TooLarge`] if the session has no room for it, [`Error::HeadSent`] on a new session after the
-    /// response's head, [`Error::Finished`] if the values were released.
+    /// response's head, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn remember(&self, on: bool) -> Result<(), Error> {
-        self.0.state().remember(on, self.0.shared())
+        self.core.state().remember(on, self.core.shared())
     }
 
     /// Whether the visitor is [remembered](Self::remember).
     pub fn is_remembered(&self) -> bool {
-        self.0.state().is_remembered()
+        self.core.state().is_remembered()
     }
 
     /// Returns the session's lifetime: its own, or the manager's.
     pub fn lifetime(&self) -> Lifetime {
-        self.0.state().lifetime(self.0.shared())
+        self.core.state().lifetime(self.core.shared())
     }
 
     /// Gives this session a lifetime of its own, in whole milliseconds; `absolute` counts from the login,
@@ -480,24 +556,24 @@ impl LoadedSession {
     ///
     /// # Errors
     /// [`Error::Config`] if one of them is shorter than a second, [`Error::TooLarge`] if the session
-    /// has no room for it, [`Error::Finished`] if the values were released.
+    /// has no room for it, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn set_lifetime(&self, lifetime: Lifetime) -> Result<(), Error> {
         lifetime.validate()?;
-        self.0.state().set_lifetime(lifetime, self.0.shared())
+        self.core.state().set_lifetime(lifetime, self.core.shared())
     }
 
     /// Whether the client keeps the token when the browser ends.
     pub fn is_persistent(&self) -> bool {
-        self.0.state().is_persistent(self.0.shared())
+        self.core.state().is_persistent(self.core.shared())
     }
 
     /// Makes the client keep the token when the browser ends, or not. The next response says so.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if the session has no room for it, [`Error::Finished`] if the values were
-    /// released.
+    /// [`Error::TooLarge`] if the session has no room for it, [`Error::Finished`] after
+    /// [`finish`](crate::SessionHandle::finish).
     pub fn set_persistent(&self, persistent: bool) -> Result<(), Error> {
-        self.0.state().set_persistent(persistent, self.0.shared())
+        self.core.state().set_persistent(persistent, self.core.shared())
     }
 }
 
@@ -507,7 +583,7 @@ impl Session for LoadedSession {
     }
 
     fn get_encoded(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.loaded()?.value(&key::stored(key)).map(<[u8]>::to_vec))
+        Ok(self.core.state().value(&key::stored(key)).map(<[u8]>::to_vec))
     }
 
     fn set_encoded(&self, key: &str, value: Vec<u8>) -> Result<(), Error> {
@@ -530,6 +606,6 @@ impl Session for LoadedSession {
 
 impl fmt::Debug for LoadedSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("LoadedSession").field(&*self.0.state()).finish()
+        f.debug_tuple("LoadedSession").field(&*self.core.state()).finish()
     }
 }

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::collector::Collector;
+use crate::cross_site::{CrossSite, Provenance};
 use crate::provider::{Provider, Purged, Record, Token, Verifier};
 use crate::queue::Queues;
 use crate::stats::Counters;
@@ -65,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) clocks_reported: AtomicBool,
     /// Whether it was reported that a client sent more ids than are looked up.
     pub(crate) skipped_reported: AtomicBool,
+    /// Whether it was reported that a request was refused by its `Origin`.
+    pub(crate) foreign_reported: AtomicBool,
     /// Whether the transport puts ids into URLs, of some sessions at least.
     pub(crate) in_urls: bool,
     pub(crate) collector: Collector,
@@ -85,6 +88,7 @@ pub(crate) struct Rules {
     pub(crate) persistent: bool,
     /// What tells the ids of this application from those of others on the same store.
     pub(crate) namespace: Box<str>,
+    pub(crate) cross_site: CrossSite,
 }
 
 impl Manager {
@@ -132,12 +136,6 @@ impl Manager {
     /// The name that clients know the session by: the cookie's, the query argument's...
     pub fn name(&self) -> &str {
         self.0.transport.name()
-    }
-
-    /// The same, with the names that clients knew the session by before.
-    #[cfg(feature = "hyper")]
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.name()).chain(self.0.transport.also().iter().map(String::as_str))
     }
 
     /// The provider's registered name; `custom` for one that was handed over.
@@ -233,6 +231,28 @@ impl Shared {
         match self.skipped_reported.swap(true, Ordering::Relaxed) {
             false => warn!(name, "{SKIPPED}"),
             true => debug!(name, "{SKIPPED}"),
+        }
+    }
+
+    /// Finds out where a request comes from.
+    pub(crate) fn provenance(&self, request: RequestHead<'_>) -> Provenance {
+        match self.transport.is_sent_by_itself() {
+            true => self.rules.cross_site.provenance(request),
+            false => Provenance::Welcome,
+        }
+    }
+
+    /// Counts and reports an unsafe request from another site.
+    pub(crate) fn report_foreign(&self, provenance: Provenance) {
+        self.counters.cross_site.add(1);
+        info!("an unsafe request from another site was refused");
+        let is_unlike = provenance == Provenance::Unlike;
+        if is_unlike && !self.foreign_reported.swap(true, Ordering::Relaxed) {
+            warn!(
+                "an unsafe request of a browser that sends no Sec-Fetch-Site was refused, as its Origin is \
+                 not the Host. If forms of this site fail like that, a proxy changes the Host: let it pass \
+                 the header on, or name the site in url.origin"
+            );
         }
     }
 

@@ -1,24 +1,25 @@
 //! Sessions around a hyper service.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
+use http::header::{HeaderValue, LOCATION};
+use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::service::Service;
-use tracing::{debug, info, warn};
 
 use crate::error::BoxError;
 #[cfg(feature = "rewrite")]
 use crate::rewrite::{Rewriter, RewrittenBody};
-use crate::{Error, Manager, Sessions};
+use crate::transport::RequestHead;
+use crate::{Failure, Managers, Sessions};
 
 /// Wraps a hyper [`Service`] with sessions.
 ///
@@ -36,35 +37,58 @@ use crate::{Error, Manager, Sessions};
 /// [`SessionHandle::clean_url`](crate::SessionHandle::clean_url). The inner service's future is
 /// dropped then, before it was polled.
 ///
-/// An inner service that fails with a [session error](Error) becomes a response of that error's
-/// [status](Error::status) with [words for a visitor](Error::visitor_text), and so does a failure to save:
-/// `503` for a store that is down. Pending changes are dropped, and the client is told what was stored
-/// before, as [`refuse`](crate::SessionHandle::refuse) does. What operators want to know of it is logged.
-/// Other errors of the inner service are handed on.
-#[derive(Clone, Debug)]
+/// An unsafe request from another site is refused before the inner service is called: see
+/// [`SessionHandle::check_site`](crate::SessionHandle::check_site).
+///
+/// All that goes wrong becomes a response, as hyper would end the connection without one: an error of the
+/// inner service, whatever its type, a panic in it, a failure to save. Pending changes are dropped, the client
+/// is told what was stored before, and the error is logged. The response has the
+/// [status](Failure::status) of the session error that is the error or among its causes, such as 503 for a
+/// store that is down, or else 500, and [words for a visitor](Failure::visitor_text). An
+/// [error page](Self::with_error_page) of your own takes their place.
+#[derive(Clone)]
 pub struct SessionService<S> {
-    managers: Arc<[Manager]>,
+    managers: Managers,
     inner: S,
+    error_page: Option<Arc<ErrorPage>>,
 }
 
+type ErrorPage = dyn Fn(&Failure, RequestHead<'_>) -> Response<Bytes> + Send + Sync;
+
 impl<S> SessionService<S> {
-    /// Wraps `inner` with the sessions of one manager.
-    pub fn new(manager: Manager, inner: S) -> Self {
-        Self::with_managers([manager], inner)
+    /// Wraps `inner` with the sessions of one [`Manager`](crate::Manager), or of several [`Managers`].
+    pub fn new(managers: impl Into<Managers>, inner: S) -> Self {
+        Self { managers: managers.into(), inner, error_page: None }
     }
 
-    /// Wraps `inner` with the sessions of several managers, whose names at the client differ.
+    /// Makes the responses to requests that failed, in place of a line of plain text: for pages in the
+    /// visitor's language and the site's design, JSON where a script asks, or statuses for the errors of your
+    /// own handlers. If it panics, the line of text is sent.
     ///
-    /// # Panics
-    /// If two have the same name: one would read and overwrite the other's ids.
-    pub fn with_managers(managers: impl IntoIterator<Item = Manager>, inner: S) -> Self {
-        let managers: Arc<[Manager]> = managers.into_iter().collect();
-        let mut names: Vec<&str> = managers.iter().flat_map(Manager::names).collect();
-        names.sort_unstable();
-        for pair in names.windows(2) {
-            assert!(pair[0] != pair[1], "two managers are named {:?} at the client", pair[0]);
-        }
-        Self { managers, inner }
+    /// ```
+    /// # fn wrap<S>(manager: session_core::Manager, app: S) -> session_core::SessionService<S> {
+    /// use http::Response;
+    /// use session_core::SessionService;
+    ///
+    /// SessionService::new(manager, app).with_error_page(|failure, request| {
+    ///     let text = failure.visitor_text();
+    ///     let page = match request.uri.path().starts_with("/api/") {
+    ///         true => format!("{{\"error\": \"{text}\"}}"),
+    ///         false => format!("<!doctype html><title>Sorry</title><p>{text}"),
+    ///     };
+    ///     let mut response = Response::new(page.into());
+    ///     *response.status_mut() = failure.status();
+    ///     response
+    /// })
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_error_page<F>(mut self, error_page: F) -> Self
+    where
+        F: Fn(&Failure, RequestHead<'_>) -> Response<Bytes> + Send + Sync + 'static,
+    {
+        self.error_page = Some(Arc::new(error_page));
+        self
     }
 }
 
@@ -76,46 +100,69 @@ where
     R: Body<Data = Bytes> + Send + 'static,
 {
     type Response = Response<SessionBody<R>>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<B>) -> Self::Future {
-        let sessions = Sessions::start(&self.managers, &request);
-        request.extensions_mut().insert(sessions.clone());
+        let sessions = self.managers.start(&request);
+        let error_page = self.error_page.clone().map(|page| (page, head(&request)));
         #[cfg(feature = "rewrite")]
         let has_body = *request.method() != http::Method::HEAD;
-        let answer = self.inner.call(request);
+        // A service may do its work in the call already, before its future is polled.
+        let called = sessions.check_site().map_err(Failure::new).and_then(|()| {
+            request.extensions_mut().insert(sessions.clone());
+            let call = AssertUnwindSafe(|| self.inner.call(request));
+            catch_unwind(call).map_err(|_| Failure::panic())
+        });
         Box::pin(async move {
-            let handled = match sessions.clean_url().await {
-                Some(url) => Ok(redirect(&url)),
-                None => answer.await.map(|response| response.map(SessionBody::inner)),
-            };
-            // The inner service's own error need not be `Send`.
-            let mut response = match handled.map_err(Into::into) {
-                Ok(response) => response,
-                Err(error) => {
-                    let error = error.downcast::<Error>()?;
-                    log_refusal(&error);
-                    return Ok(refused(&error, &sessions).await);
+            let handler = async {
+                let answer = called?;
+                match sessions.clean_url().await {
+                    Some(url) => Ok(redirect(&url)),
+                    // The inner service's own error need not be `Send`.
+                    None => match answer.await {
+                        Ok(response) => Ok(response.map(SessionBody::inner)),
+                        Err(error) => Err(Failure::new(error)),
+                    },
                 }
             };
-            let finished = match sessions.store(response.status()).await {
-                Ok(()) => sessions.announce(&mut response),
-                Err(errors) => Err(errors),
-            };
-            match finished {
-                Ok(()) => {
-                    #[cfg(feature = "rewrite")]
-                    let response = rewrite(response, &sessions, has_body);
-                    Ok(response)
-                }
-                Err(errors) => {
-                    errors.iter().for_each(|(_, error)| log_refusal(error));
-                    Ok(refused(errors.first(), &sessions).await)
-                }
-            }
+            let response = sessions.respond_checked(handler, |failure| page(failure, error_page));
+            let response = response.await;
+            #[cfg(feature = "rewrite")]
+            let response = rewrite(response, &sessions, has_body);
+            Ok(response)
         })
     }
+}
+
+impl<S: fmt::Debug> fmt::Debug for SessionService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionService")
+            .field("managers", &self.managers)
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The head of a request, for an error page.
+fn head<B>(request: &Request<B>) -> Parts {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = request.method().clone();
+    parts.uri = request.uri().clone();
+    parts.headers = request.headers().clone();
+    parts
+}
+
+/// The response to a request that failed.
+fn page<R>(
+    failure: &Failure,
+    error_page: Option<(Arc<ErrorPage>, Parts)>,
+) -> Response<SessionBody<R>> {
+    let own = error_page.and_then(|(page, head)| {
+        catch_unwind(AssertUnwindSafe(|| page(failure, (&head).into()))).ok()
+    });
+    let response = own.unwrap_or_else(|| failure.response::<Bytes>());
+    response.map(|text| SessionBody(Inner::Text(Some(text))))
 }
 
 /// The response that sends a browser to a clean URL.
@@ -144,37 +191,6 @@ fn rewrite<R>(
         true if has_body => response.map(|body| body.rewritten(rewriter)),
         _ => response,
     }
-}
-
-/// Tells operators what visitors are not told: why a request was refused.
-fn log_refusal(error: &Error) {
-    const REFUSED: &str = "a request was refused, as its session could not be used or saved";
-    let status = error.status();
-    let error: &dyn std::error::Error = error;
-    match status {
-        StatusCode::INTERNAL_SERVER_ERROR => warn!(error, "{REFUSED}"),
-        // A limit that visitors meet may be too low.
-        StatusCode::PAYLOAD_TOO_LARGE => info!(error, "{REFUSED}"),
-        // Lost races are daily life, and a store's failure was logged when it happened.
-        _ => debug!(error, "{REFUSED}"),
-    }
-}
-
-/// The response in place of one whose session could not be loaded or saved: one line of text, with what the
-/// clients have to be told of what the handler stored, such as a new id.
-async fn refused<R>(error: &Error, sessions: &Sessions) -> Response<SessionBody<R>> {
-    let status = error.status();
-    let line = format!("{}\n", error.visitor_text());
-    let mut response = Response::new(SessionBody(Inner::Text(Some(line.into()))));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // Its URL may have an id in it.
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    sessions.refuse(&mut response).await;
-    response
 }
 
 /// The inner service's body, or the wrapper's own line of text.

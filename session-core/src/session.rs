@@ -27,22 +27,22 @@ pub trait Session: Send + Sync {
     /// [`Error::Random`] if a new id is needed and can't be made.
     fn id(&self) -> Result<SessionId, Error>;
 
-    /// Returns a key's encoded value.
+    /// Returns a key's encoded value, or `None` if it has none.
     ///
     /// # Errors
-    /// [`Error::Finished`] if the values were released.
+    /// None, for a [`LoadedSession`](crate::LoadedSession).
     fn get_encoded(&self, key: &str) -> Result<Option<Vec<u8>>, Error>;
 
     /// Sets a key to an encoded value: one MessagePack value, as [`value::encode`] writes it.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] over a limit, [`Error::Finished`] if the values were released.
+    /// [`Error::TooLarge`] over a limit, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     fn set_encoded(&self, key: &str, value: Vec<u8>) -> Result<(), Error>;
 
     /// Deletes a key; one that is not there is no error.
     ///
     /// # Errors
-    /// [`Error::Finished`] if the values were released.
+    /// [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     fn delete(&self, key: &str) -> Result<(), Error>;
 }
 

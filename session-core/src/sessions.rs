@@ -5,8 +5,77 @@ use std::sync::Arc;
 
 use http::{Response, StatusCode};
 
+use crate::error::BoxError;
 use crate::transport::RequestHead;
-use crate::{Error, Manager, SessionHandle};
+use crate::{Error, Failure, Manager, SessionHandle, respond};
+
+/// The managers of one request, whose sessions travel beside each other.
+///
+/// ```
+/// # fn sites() -> Result<(), session_core::Error> {
+/// # mod session_memory { pub fn init() {} }
+/// use session_core::{Config, Manager, Managers};
+///
+/// session_memory::init();
+/// let mut staff = Config::default();
+/// staff.cookie.name = "__Host-staff".into();
+/// let managers = Managers::new([Manager::open("memory", "")?, Manager::from_config(&staff)?])?;
+///
+/// let request = http::Request::new(());
+/// let sessions = managers.start(&request);
+/// let staff = sessions.get("__Host-staff").expect("a manager's name");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Managers(Arc<[Manager]>);
+
+impl Managers {
+    /// Puts managers together.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is none, or if two have the same name, or read the same cookie, header or
+    /// query argument: one would take the other's ids.
+    pub fn new(managers: impl IntoIterator<Item = Manager>) -> Result<Self, Error> {
+        let managers: Arc<[Manager]> = managers.into_iter().collect();
+        if managers.is_empty() {
+            return Err(Error::config("there must be one manager at least"));
+        }
+        for (at, one) in managers.iter().enumerate() {
+            for other in &managers[..at] {
+                if let Some(name) = common_name(one, other) {
+                    return Err(Error::config(format_args!(
+                        "two managers are named {name:?} at the client: give one another cookie.name, \
+                         url.param or header.name"
+                    )));
+                }
+            }
+        }
+        Ok(Self(managers))
+    }
+
+    /// Starts a session of each manager for a request; see [`Manager::start_owned`].
+    pub fn start<'r>(&self, request: impl Into<RequestHead<'r>>) -> Sessions {
+        let head = request.into();
+        Sessions(self.0.iter().map(|manager| manager.start_owned(head)).collect())
+    }
+}
+
+/// A manager alone.
+impl From<Manager> for Managers {
+    fn from(manager: Manager) -> Self {
+        Self(Arc::new([manager]))
+    }
+}
+
+/// A name under which both look for their ids, or are found among a request's sessions.
+fn common_name<'m>(one: &'m Manager, other: &Manager) -> Option<&'m str> {
+    let (one, other) = (&one.shared().transport, &other.shared().transport);
+    let others = other.names();
+    let mut names = one.names().into_iter().filter(|name| others.contains(name));
+    let is_same = one.name() == other.name();
+    is_same.then(|| one.name()).or_else(|| names.next().map(|(_, name)| name))
+}
 
 /// The sessions of one request, one for each manager; shared by all clones.
 ///
@@ -15,12 +84,6 @@ use crate::{Error, Manager, SessionHandle};
 pub struct Sessions(Arc<[SessionHandle<'static>]>);
 
 impl Sessions {
-    /// Starts a session of each manager for a request.
-    pub fn start<'r>(managers: &[Manager], request: impl Into<RequestHead<'r>>) -> Self {
-        let head = request.into();
-        Self(managers.iter().map(|manager| manager.start_owned(head)).collect())
-    }
-
     /// The session that the client knows by this name; always the same one within a request.
     pub fn get(&self, name: &str) -> Option<&SessionHandle<'static>> {
         self.0.iter().find(|handle| handle.name() == name)
@@ -43,19 +106,46 @@ impl Sessions {
         self.0.iter()
     }
 
-    /// Finishes all: see [`finish_all`].
+    /// Runs the request's handler and finishes its response on each way out, for all sessions: see
+    /// [`SessionHandle::respond`].
+    pub async fn respond<B, E: Into<BoxError>>(
+        &self,
+        handler: impl Future<Output = Result<Response<B>, E>>,
+        error_page: impl FnOnce(&Failure) -> Response<B>,
+    ) -> Response<B> {
+        respond::respond(&self.0, respond::checked(&self.0, handler), error_page).await
+    }
+
+    /// The same for a request that was [checked](Self::check_site).
+    #[cfg(feature = "hyper")]
+    pub(crate) async fn respond_checked<B>(
+        &self,
+        handler: impl Future<Output = Result<Response<B>, Failure>>,
+        error_page: impl FnOnce(&Failure) -> Response<B>,
+    ) -> Response<B> {
+        respond::respond(&self.0, handler, error_page).await
+    }
+
+    /// Returns an error if the request is another site's and a manager refuses these: see
+    /// [`SessionHandle::check_site`].
     ///
     /// # Errors
-    /// All that failed.
+    /// [`Error::CrossSite`].
+    pub fn check_site(&self) -> Result<(), Error> {
+        self.iter().try_for_each(SessionHandle::check_site)
+    }
+
+    /// Finishes all: see [`SessionHandle::finish`]. One that fails keeps no other from being finished.
+    ///
+    /// # Errors
+    /// All that failed, with their names. [`refuse`](Self::refuse) in the response that takes this one's place.
     pub async fn finish<B>(&self, response: &mut Response<B>) -> Result<(), FinishErrors> {
-        finish_all(self.0.iter(), response).await
+        finish(&self.0, response).await
     }
 
     /// Finishes the response of a request that failed, for all: see [`SessionHandle::refuse`].
     pub async fn refuse<B>(&self, response: &mut Response<B>) {
-        for handle in self.iter() {
-            handle.refuse(response).await;
-        }
+        refuse(&self.0, response).await;
     }
 
     /// Where to send the browser for a URL without ids; see
@@ -80,31 +170,6 @@ impl Sessions {
         let page = pages.first()?.to_string();
         Some(crate::rewrite::Rewriter::new(ids, page))
     }
-
-    /// The first half of finishing: the stores.
-    #[cfg(feature = "hyper")]
-    pub(crate) async fn store(&self, status: StatusCode) -> Result<(), FinishErrors> {
-        let mut errors = Vec::new();
-        for handle in self.iter() {
-            if let Err(error) = handle.store(status).await {
-                errors.push((handle.name().to_owned(), error));
-            }
-        }
-        FinishErrors::of(errors)
-    }
-
-    /// The second half: the response. What the store acknowledged is announced, also of a session whose
-    /// last save failed.
-    #[cfg(feature = "hyper")]
-    pub(crate) fn announce<B>(&self, response: &mut Response<B>) -> Result<(), FinishErrors> {
-        let mut errors = Vec::new();
-        for handle in self.iter() {
-            if let Err(error) = handle.announce(response) {
-                errors.push((handle.name().to_owned(), error));
-            }
-        }
-        FinishErrors::of(errors)
-    }
 }
 
 impl fmt::Debug for Sessions {
@@ -113,23 +178,30 @@ impl fmt::Debug for Sessions {
     }
 }
 
-/// Finishes several sessions of one request. One that fails keeps no other from being finished,
-/// and hides no other's error.
-///
-/// # Errors
-/// All that failed, with their names. [`refuse`](SessionHandle::refuse) each of the handles in the response
-/// that takes this one's place.
-pub async fn finish_all<'a, 'm: 'a, B>(
-    handles: impl IntoIterator<Item = &'a SessionHandle<'m>>,
+/// Finishes the sessions of a response: first all stores, then all headers. One that fails keeps no other from
+/// being finished, and hides no other's error.
+pub(crate) async fn finish<B>(
+    handles: &[SessionHandle<'_>],
     response: &mut Response<B>,
 ) -> Result<(), FinishErrors> {
-    let mut errors = Vec::new();
+    let mut stored = Vec::with_capacity(handles.len());
     for handle in handles {
-        if let Err(error) = handle.finish(response).await {
+        stored.push(handle.store(response.status()).await);
+    }
+    let mut errors = Vec::new();
+    for (handle, stored) in handles.iter().zip(stored) {
+        if let Err(error) = stored.and_then(|()| handle.announce(response)) {
             errors.push((handle.name().to_owned(), error));
         }
     }
-    FinishErrors::of(errors)
+    if errors.is_empty() { Ok(()) } else { Err(FinishErrors(errors)) }
+}
+
+/// Finishes the response of a request that failed.
+pub(crate) async fn refuse<B>(handles: &[SessionHandle<'_>], response: &mut Response<B>) {
+    for handle in handles {
+        handle.refuse(response).await;
+    }
 }
 
 /// What went wrong while the sessions of a request were finished: one error at least.
@@ -137,10 +209,6 @@ pub async fn finish_all<'a, 'm: 'a, B>(
 pub struct FinishErrors(Vec<(String, Error)>);
 
 impl FinishErrors {
-    fn of(errors: Vec<(String, Error)>) -> Result<(), Self> {
-        if errors.is_empty() { Ok(()) } else { Err(Self(errors)) }
-    }
-
     /// The errors, with the names of their sessions.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Error)> {
         self.0.iter().map(|(name, error)| (name.as_str(), error))

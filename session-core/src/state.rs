@@ -32,7 +32,7 @@ enum Phase {
     Unloaded,
     /// The values can be read and changed.
     Loaded,
-    /// What changed is stored, and the values were released.
+    /// What changed is stored. The values can be read, and the next load asks the store.
     Finished,
 }
 
@@ -67,7 +67,7 @@ pub(crate) enum Goal<'g> {
     Reload,
     /// What changed is stored; the values stay.
     Save,
-    /// What changed is stored, and the values are released.
+    /// What changed is stored, and nothing is to change any more.
     Finish,
     /// The session has ended.
     Destroy,
@@ -208,6 +208,8 @@ pub(crate) struct State {
     leaving_urls: bool,
     /// The head of the response was written: the client can't be told anything any more.
     head_sent: bool,
+    /// The current goal is the end of the request.
+    is_finishing: bool,
     presented: Presented,
     /// The token that the client carries, of a session that it holds.
     carried: Option<Token>,
@@ -274,6 +276,7 @@ impl State {
             safe,
             leaving_urls,
             head_sent: false,
+            is_finishing: false,
             presented,
             carried: None,
             token: None,
@@ -301,12 +304,13 @@ impl State {
         }
     }
 
+    /// Whether the values are there, and the request is not about to be finished.
     pub(crate) fn is_loaded(&self) -> bool {
-        self.phase == Phase::Loaded && self.due.is_none()
+        self.phase == Phase::Loaded && self.due.is_none() && !self.is_finishing
     }
 
-    /// Returns an error unless the values are there.
-    pub(crate) fn check_loaded(&self) -> Result<(), Error> {
+    /// Returns an error if nothing would store a change: the response is finished.
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
         match self.phase {
             Phase::Loaded => Ok(()),
             Phase::Unloaded | Phase::Finished => Err(Error::Finished),
@@ -433,9 +437,8 @@ impl State {
     /// anything gets an error rather than a value to compute with.
     ///
     /// # Errors
-    /// [`Error::Finished`] if the values were released, [`Error::Gone`] if the request is mute.
+    /// [`Error::Gone`] if the request is mute.
     pub(crate) fn base(&self, key: &str, strict: bool) -> Result<Base, Error> {
-        self.check_loaded()?;
         match self.standing {
             Standing::Live => {
                 let seen: Option<Arc<[u8]>> = self.record.values.get(key).map(Into::into);

@@ -51,6 +51,8 @@ pub struct Stats {
     pub unreadable: u64,
     /// Tokens that were malformed and went no further.
     pub malformed: u64,
+    /// Unsafe requests that were refused, as they came from another site.
+    pub cross_site: u64,
     /// Store operations that failed because the store was down, full or in doubt.
     pub unavailable: u64,
 }
@@ -76,6 +78,7 @@ pub(crate) struct Counters {
     pub(crate) purge_failures: Counter,
     pub(crate) unreadable: Counter,
     pub(crate) malformed: Counter,
+    pub(crate) cross_site: Counter,
     pub(crate) unavailable: Counter,
 }
 
@@ -163,6 +166,7 @@ impl Counters {
             purge_failures: self.purge_failures.get(),
             unreadable: self.unreadable.get(),
             malformed: self.malformed.get(),
+            cross_site: self.cross_site.get(),
             unavailable: self.unavailable.get(),
         }
     }

@@ -70,10 +70,16 @@ pub enum Malformed {
 /// What is wrong.
 pub fn check(bytes: &[u8], depth: usize) -> Result<(), Malformed> {
     let mut rest = bytes;
+    skip(&mut rest, depth)?;
+    if rest.is_empty() { Ok(()) } else { Err(Malformed::NotOneValue) }
+}
+
+/// Skips one value.
+fn skip(rest: &mut &[u8], depth: usize) -> Result<(), Malformed> {
     // How many values are still to come, for each open array or map.
     let mut open: Vec<u64> = Vec::new();
     loop {
-        let children = skip_one(&mut rest).ok_or(Malformed::NotOneValue)?;
+        let children = skip_one(rest).ok_or(Malformed::NotOneValue)?;
         if let Some(children) = children {
             if open.len() == depth {
                 return Err(Malformed::TooDeep);
@@ -88,7 +94,7 @@ pub fn check(bytes: &[u8], depth: usize) -> Result<(), Malformed> {
             open.pop();
         }
         if open.is_empty() {
-            return if rest.is_empty() { Ok(()) } else { Err(Malformed::NotOneValue) };
+            return Ok(());
         }
     }
 }
@@ -148,6 +154,18 @@ pub(crate) fn append(list: Option<&[u8]>, element: &[u8]) -> Vec<u8> {
     longer
 }
 
+/// Returns the encoded elements of a MessagePack array; `None` if the bytes are none.
+pub(crate) fn elements(mut list: &[u8]) -> Option<Vec<&[u8]>> {
+    let count = rmp::decode::read_array_len(&mut list).ok()?;
+    let mut elements = Vec::new();
+    for _ in 0..count {
+        let start = list;
+        skip(&mut list, usize::MAX).ok()?;
+        elements.push(&start[..start.len() - list.len()]);
+    }
+    list.is_empty().then_some(elements)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,6 +216,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_elements_of_a_list_are_found_and_lengths_not_believed() {
+        assert_eq!(elements(&[0x90]), Some(vec![]));
+        let list = [0x93, 0x01, 0x92, 0xa1, b'x', 0xc0, 0xa1, b'y'];
+        assert_eq!(elements(&list), Some(vec![&[1][..], &[0x92, 0xa1, b'x', 0xc0], &[0xa1, b'y']]));
+        for bad in [&[][..], &[0x01], &[0x91], &[0x90, 0x01], &[0xdd, 0xff, 0xff, 0xff, 0xff, 0x01]]
+        {
+            assert_eq!(elements(bad), None, "{bad:02x?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn check_never_panics(bytes: Vec<u8>) {
@@ -227,5 +256,6 @@ mod tests {
             assert!(numbers.into_iter().eq(0..=n));
         }
         assert_eq!(append(Some(&[0xa1, b'x']), &[7]), [0x91, 7]);
+        assert_eq!(elements(list.as_ref().unwrap()).unwrap().len(), 70_000);
     }
 }

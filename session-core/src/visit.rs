@@ -8,15 +8,15 @@ use crate::transport::{RequestHead, UrlTransport};
 /// A request, as far as ids in URLs depend on it. Kept only where the transport uses URLs.
 pub(crate) struct Visit {
     target: Option<PathAndQuery>,
-    /// GET or HEAD: it may be repeated elsewhere.
-    safe: bool,
+    /// GET or HEAD: the browser can be sent elsewhere instead.
+    is_get: bool,
 }
 
 impl Visit {
     pub(crate) fn of(request: RequestHead<'_>) -> Self {
         Self {
             target: request.uri.path_and_query().cloned(),
-            safe: matches!(*request.method, Method::GET | Method::HEAD),
+            is_get: matches!(*request.method, Method::GET | Method::HEAD),
         }
     }
 
@@ -31,8 +31,8 @@ impl Visit {
     }
 
     /// Whether the browser can be sent elsewhere instead, if it shows the response as a page.
-    pub(crate) fn is_safe(&self) -> bool {
-        self.safe
+    pub(crate) fn is_get(&self) -> bool {
+        self.is_get
     }
 }
 

@@ -33,7 +33,7 @@ fn sid(url: &str) -> &str {
 
 /// Checks what every response with ids in it has.
 fn guarded(answer: Answer) -> Answer {
-    assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
+    assert_eq!(answer.header("referrer-policy"), Some("same-origin"));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     answer.no_cookie()
 }

@@ -4,7 +4,7 @@ use futures_lite::future::block_on;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{Request, Response};
 use session_core::conformance::{Fault, Faulty};
-use session_core::{Config, Error, Manager, Sessions, TransportKind, finish_all};
+use session_core::{Config, Error, Manager, Managers, TransportKind};
 use session_memory::{MemoryConfig, MemoryProvider};
 
 use crate::site::key_option;
@@ -23,14 +23,15 @@ fn opened(config: &Config) -> Manager {
     Manager::from_config(config).expect("the configuration is right")
 }
 
-fn managers() -> [Manager; 3] {
+fn managers() -> Managers {
     let mut api = config("unused", "signed+memory", &key_option(1));
     api.transport = TransportKind::Header;
-    [
+    let managers = [
         opened(&config("login", "memory", "")),
         opened(&config("prefs", "cookie", &key_option(1))),
         opened(&api),
-    ]
+    ];
+    Managers::new(managers).expect("the names differ")
 }
 
 /// The names of what a response announces, sorted.
@@ -61,7 +62,7 @@ fn returned(response: &Response<()>) -> Request<()> {
 fn they_are_independent_and_finished_together() {
     let managers = managers();
     block_on(async {
-        let sessions = Sessions::start(&managers, &Request::new(()));
+        let sessions = managers.start(&Request::new(()));
         let mut response = Response::new(());
         sessions.get("login").unwrap().load().await?.set("user", "ada")?;
         sessions.get("prefs").unwrap().load().await?.set("theme", "dark")?;
@@ -70,7 +71,7 @@ fn they_are_independent_and_finished_together() {
         assert_eq!(announced(&response), ["login", "prefs", "x-session-id"]);
 
         let request = returned(&response);
-        let sessions = Sessions::start(&managers, &request);
+        let sessions = managers.start(&request);
         let mut response = Response::new(());
         let login = sessions.get("login").unwrap().load().await?;
         let prefs = sessions.get("prefs").unwrap().load().await?;
@@ -91,7 +92,7 @@ fn they_are_independent_and_finished_together() {
 fn asking_twice_gives_the_same_session() {
     let managers = managers();
     block_on(async {
-        let sessions = Sessions::start(&managers, &Request::new(()));
+        let sessions = managers.start(&Request::new(()));
         let clone = sessions.clone();
         for name in ["login", "prefs", "x-session-id"] {
             let once = sessions.get(name).unwrap().load().await?;
@@ -123,14 +124,16 @@ fn the_errors_of_all_are_kept_and_the_others_are_finished() {
     faulty.fail_after(0, Fault::NotDone);
     block_on(async {
         let request = Request::new(());
-        let handles = [&down, &sealed, &fine].map(|manager| manager.start(&request));
-        for handle in &handles {
+        let managers = Managers::new([&down, &sealed, &fine].map(Manager::clone)).unwrap();
+        let sessions = managers.start(&request);
+        let sealed = sessions.get("sealed").unwrap();
+        for handle in sessions.iter() {
             handle.load().await?.set("text", "x")?;
         }
         // More than a cookie holds.
-        handles[1].load().await?.set("large", &"x".repeat(5000))?;
+        sealed.load().await?.set("large", &"x".repeat(5000))?;
         let mut response = Response::new(());
-        let errors = finish_all(&handles, &mut response).await.unwrap_err();
+        let errors = sessions.finish(&mut response).await.unwrap_err();
         let names: Vec<&str> = errors.iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["down", "sealed"]);
         assert_eq!(errors.first().status(), 503, "a store that is down says most");
@@ -141,8 +144,8 @@ fn the_errors_of_all_are_kept_and_the_others_are_finished() {
         );
         assert_eq!(announced(&response), ["fine"]);
         // Both can be finished yet.
-        handles[1].load().await?.delete("large")?;
-        finish_all(&handles, &mut response).await.unwrap();
+        sealed.load().await?.delete("large")?;
+        sessions.finish(&mut response).await.unwrap();
         assert_eq!(announced(&response), ["down", "fine", "sealed"]);
         Ok::<_, Error>(())
     })

@@ -94,7 +94,7 @@ impl Site {
     pub(crate) async fn values(&self, visitor: &Visitor) -> BTreeMap<String, u64> {
         let mut values = BTreeMap::new();
         let read = self.page(visitor, async |session| {
-            for key in session.keys()? {
+            for key in session.keys() {
                 let value = session.get(&key)?.expect("listed keys have values");
                 values.insert(key, value);
             }

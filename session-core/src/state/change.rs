@@ -24,7 +24,7 @@ impl State {
         value: Option<Arc<[u8]>>,
         shared: &Shared,
     ) -> Result<(), Error> {
-        self.check_loaded()?;
+        self.check_open()?;
         let stored = self.record.values.get(key).filter(|_| !self.changes.replace);
         let old = self.changes.get(key).unwrap_or(stored);
         let is_sure = !self.may_differ(key);
@@ -116,7 +116,7 @@ impl State {
     }
 
     pub(crate) fn set_lifetime(&mut self, own: Lifetime, shared: &Shared) -> Result<(), Error> {
-        self.check_loaded()?;
+        self.check_open()?;
         let own = OwnLifetime::fixed(own);
         let is_the_managers = own == OwnLifetime::fixed(shared.rules.lifetime);
         if is_the_managers && self.settings.lifetime == OwnLifetime::Unset {
@@ -130,7 +130,7 @@ impl State {
         persistent: bool,
         shared: &Shared,
     ) -> Result<(), Error> {
-        self.check_loaded()?;
+        self.check_open()?;
         if self.settings.persistent.is_none() && persistent == self.is_persistent(shared) {
             return Ok(());
         }
@@ -140,7 +140,7 @@ impl State {
 
     /// Remembers the visitor, whatever lifetime and persistence were set before, or undoes that.
     pub(crate) fn remember(&mut self, on: bool, shared: &Shared) -> Result<(), Error> {
-        self.check_loaded()?;
+        self.check_open()?;
         let lifetime = match on {
             true => OwnLifetime::Remembered,
             false if self.is_remembered() => OwnLifetime::Unset,
@@ -162,7 +162,7 @@ impl State {
 
     /// Gives the session a new id with the next save. A second call before that changes nothing.
     pub(crate) fn regenerate(&mut self, shared: &Shared, now: Timestamp) -> Result<(), Error> {
-        self.check_loaded()?;
+        self.check_open()?;
         match (self.standing, &self.token) {
             _ if self.head_sent => Err(Error::HeadSent),
             (Standing::Live, Some(token)) => {
@@ -198,7 +198,7 @@ impl State {
                 reason: "empty; an owner has 1 to 1,024 bytes",
             });
         }
-        self.check_loaded()?;
+        self.check_open()?;
         if owner.len() > NAME_LIMIT {
             return Err(Error::TooLarge { what: "owner bytes", limit: NAME_LIMIT });
         }
@@ -230,7 +230,7 @@ impl State {
     }
 
     pub(crate) fn set_label(&mut self, label: &str) -> Result<(), Error> {
-        self.check_loaded()?;
+        self.check_open()?;
         if label.len() > NAME_LIMIT {
             return Err(Error::TooLarge { what: "label bytes", limit: NAME_LIMIT });
         }
@@ -244,7 +244,7 @@ impl State {
     /// Turns a mute request into one of a new visitor, with what it set so far; but for what it set in a
     /// session that ended or moved on meanwhile, which may be made of that session's values.
     pub(crate) fn start_anew(&mut self, now: Timestamp) -> Result<(), Error> {
-        self.check_loaded()?;
+        self.check_open()?;
         if let Standing::Mute(why) = self.standing {
             if self.head_sent {
                 return Err(Error::Gone);

@@ -33,6 +33,11 @@ impl State {
         self.standing == Standing::Live && is_new && !self.head_sent
     }
 
+    /// Whether the request sees and stores nothing of the session.
+    pub(crate) fn is_mute(&self) -> bool {
+        matches!(self.standing, Standing::Mute(_))
+    }
+
     /// Takes note that a response's headers were written. Another response, which takes its place, is told
     /// the same.
     pub(crate) fn announced(&mut self) {

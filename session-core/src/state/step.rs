@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::{Doubt, Goal, Phase, Question, Standing, State, Step, Why};
 use crate::manager::Shared;
-use crate::provider::{Changes, ExpiryChange, Record, Token, Touch, Values};
+use crate::provider::{Changes, ExpiryChange, Record, Token, Touch};
 use crate::settings::Settings;
 use crate::{Error, Timestamp, key, lifetime, value};
 
@@ -17,6 +17,7 @@ impl State {
     pub(crate) fn begin(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<Option<Step>, Error> {
         self.doubt_in_flight();
         (self.repeated, self.question) = (false, None);
+        self.is_finishing = matches!(goal, Goal::Finish);
         self.next(goal, shared)
     }
 
@@ -32,16 +33,12 @@ impl State {
             Goal::Load => self.next_load(shared),
             Goal::Reload => self.next_reload(),
             Goal::Destroy => self.next_destroy(shared),
-            Goal::Save | Goal::Update(_) => {
-                self.check_loaded()?;
-                self.next_write(goal, shared)
-            }
+            Goal::Save | Goal::Update(_) => self.next_write(goal, shared),
             Goal::Finish => {
                 self.leave_urls(shared)?;
                 let step = self.next_write(goal, shared)?;
                 if step.is_none() {
                     self.phase = Phase::Finished;
-                    self.record.values = Values::new();
                     self.affirmed.clear();
                 }
                 Ok(step)
@@ -83,13 +80,14 @@ impl State {
     }
 
     fn next_reload(&mut self) -> Result<Option<Step>, Error> {
-        self.check_loaded()?;
+        // To be told of its end, as nobody is who loads it for the first time.
+        self.phase = Phase::Loaded;
         match (self.standing, &self.token) {
             (Standing::Live, Some(token)) => {
                 Ok(Some(Step::Load(SmallVec::from_elem(token.clone(), 1))))
             }
             (Standing::Mute(_), _) => Err(Error::Gone),
-            _ => Ok(None),
+            (Standing::New | Standing::Live, _) => Ok(None),
         }
     }
 

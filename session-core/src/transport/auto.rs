@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::{
     Announcement, Carrier, CookieTransport, Found, OldNames, RequestHead, Transport, UrlTransport,
@@ -44,6 +44,14 @@ impl Transport for AutoTransport {
 
     fn also(&self) -> &[String] {
         self.cookie.also()
+    }
+
+    fn varies_by(&self) -> Option<HeaderName> {
+        self.cookie.varies_by()
+    }
+
+    fn names(&self) -> Vec<(Carrier, &str)> {
+        [self.cookie.names(), self.url.names()].concat()
     }
 
     fn remove_old(&self, names: OldNames, headers: &mut HeaderMap) {

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::HeaderMap;
-use http::header::{CACHE_CONTROL, COOKIE, HeaderValue, SET_COOKIE, VARY};
+use http::header::{COOKIE, HeaderValue, SET_COOKIE};
+use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -201,19 +201,16 @@ impl Transport for CookieTransport {
         let ours = self.set_cookie(announcement)?;
         remove_cookie(headers, &self.options.name);
         headers.append(SET_COOKIE, ours);
-        // A shared cache must not hand this response to someone else (RFC 9111, section 7.3).
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        let varies = headers.get_all(VARY).iter().any(|value| {
-            value.to_str().is_ok_and(|names| {
-                names.split(',').any(|name| {
-                    matches!(name.trim(), "*") || name.trim().eq_ignore_ascii_case("cookie")
-                })
-            })
-        });
-        if !varies {
-            headers.append(VARY, HeaderValue::from_static("Cookie"));
-        }
         Ok(())
+    }
+
+    fn varies_by(&self) -> Option<HeaderName> {
+        Some(COOKIE)
+    }
+
+    fn names(&self) -> Vec<(Carrier, &str)> {
+        let names = std::iter::once(&self.options.name).chain(&self.options.also);
+        names.map(|name| (Carrier::Cookie, name.as_str())).collect()
     }
 
     fn also(&self) -> &[String] {
@@ -468,15 +465,11 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(SET_COOKIE, HeaderValue::from_static("idx=1"));
         headers.append(SET_COOKIE, HeaderValue::from_static("id=old"));
-        headers.append(CACHE_CONTROL, HeaderValue::from_static("public, max-age=60"));
-        headers.append(VARY, HeaderValue::from_static("Accept, cookie"));
         transport.announce(Announcement::Issue { text: "S", max_age: None }, &mut headers).unwrap();
         let cookies: Vec<_> = headers.get_all(SET_COOKIE).iter().collect();
         assert_eq!(cookies.len(), 2);
         assert_eq!(cookies[0], "idx=1");
         assert!(cookies[1].to_str().unwrap().starts_with("id=S; "));
-        assert_eq!(headers[CACHE_CONTROL], "no-store");
-        assert_eq!(headers.get_all(VARY).iter().count(), 1);
     }
 
     #[test]

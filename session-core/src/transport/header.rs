@@ -1,6 +1,5 @@
 //! Ids in a header of their own, for API clients.
 
-use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::{Deserialize, Serialize};
 
@@ -101,8 +100,19 @@ impl Transport for HeaderTransport {
             .map_err(|_| Error::config("the token's text does not fit a header"))?;
         value.set_sensitive(true);
         headers.insert(&self.0, value);
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Ok(())
+    }
+
+    fn varies_by(&self) -> Option<HeaderName> {
+        Some(self.0.clone())
+    }
+
+    fn names(&self) -> Vec<(Carrier, &str)> {
+        vec![(Carrier::Header, self.name())]
+    }
+
+    fn is_sent_by_itself(&self) -> bool {
+        false
     }
 }
 

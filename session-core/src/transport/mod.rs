@@ -3,6 +3,7 @@
 mod auto;
 mod cookie;
 mod header;
+pub(crate) mod origin;
 pub(crate) mod reference;
 pub(crate) mod scope;
 mod url;
@@ -16,7 +17,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, Uri};
+use http::header::UPGRADE;
+use http::{HeaderMap, HeaderName, Method, Request, Uri};
 use smallvec::SmallVec;
 
 use crate::Error;
@@ -30,6 +32,14 @@ pub struct RequestHead<'r> {
     pub uri: &'r Uri,
     /// The headers.
     pub headers: &'r HeaderMap,
+}
+
+impl RequestHead<'_> {
+    /// Whether the method is safe (RFC 9110, section 9.2.1) and asks for no upgrade. A WebSocket, which begins
+    /// with a GET, may do anything later.
+    pub(crate) fn is_safe(&self) -> bool {
+        self.method.is_safe() && !self.headers.contains_key(UPGRADE)
+    }
 }
 
 impl<'r, B> From<&'r Request<B>> for RequestHead<'r> {
@@ -239,7 +249,7 @@ impl fmt::Debug for Announcement<'_> {
 pub trait Transport: Send + Sync + fmt::Debug + 'static {
     /// The name that the client knows the session by: the cookie's, the query argument's...
     ///
-    /// Two managers that serve one request must differ in it, and in the [old names](Self::also).
+    /// Two managers that serve one request must differ in it, and in all [`names`](Self::names).
     fn name(&self) -> &str;
 
     /// Finds the text that the client sent.
@@ -259,6 +269,27 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
     /// Defaults to none.
     fn also(&self) -> &[String] {
         &[]
+    }
+
+    /// All names that the transport reads, each with what carries it. Defaults to the name and the
+    /// [old names](Self::also), in any carrier.
+    fn names(&self) -> Vec<(Carrier, &str)> {
+        let names = std::iter::once(self.name()).chain(self.also().iter().map(String::as_str));
+        let carriers = [Carrier::Cookie, Carrier::Url, Carrier::Header];
+        names.flat_map(|name| carriers.map(|carrier| (carrier, name))).collect()
+    }
+
+    /// The request header that the token is read from, which goes into the `Vary` of responses. Defaults to
+    /// none, for tokens that are part of the URL.
+    fn varies_by(&self) -> Option<HeaderName> {
+        None
+    }
+
+    /// Whether a browser can be made to send a token by another site's page. Defaults to true; a transport
+    /// whose tokens only scripts of the application itself can send needs no check for
+    /// [cross-site requests](crate::CrossSiteOptions).
+    fn is_sent_by_itself(&self) -> bool {
+        true
     }
 
     /// Removes from the client what it sent under old names. Called after an [announcement](Self::announce),

@@ -120,6 +120,10 @@ impl Transport for UrlTransport {
         Ok(())
     }
 
+    fn names(&self) -> Vec<(Carrier, &str)> {
+        vec![(Carrier::Url, self.name())]
+    }
+
     fn uses_url(&self, _carrier: Option<Carrier>) -> bool {
         true
     }

@@ -8,7 +8,7 @@ use futures_lite::future::poll_once;
 use http::header::SET_COOKIE;
 use http::{Request, Response, StatusCode};
 use session_core::provider::Token;
-use session_core::{Error, SessionHandle, SessionId, Sessions};
+use session_core::{Error, Managers, SessionHandle, SessionId};
 
 use crate::support::*;
 
@@ -153,7 +153,7 @@ fn a_refused_request_stores_nothing_more_whatever_the_status() {
         let sites = ["__Host-shop", "__Host-admin"]
             .map(|name| Site::configured(|config| config.cookie.name = name.into()));
         let managers = sites.each_ref().map(|site| site.manager.clone());
-        let sessions = Sessions::start(&managers, &Request::new(()));
+        let sessions = Managers::new(managers).unwrap().start(&Request::new(()));
         let mut response = Response::builder().status(status).body(()).unwrap();
         block_on(async {
             log_in_and_fail(sessions.get("__Host-shop").unwrap()).await;

@@ -4,7 +4,8 @@
 //! errors, never a record that no client can learn. A task that lives on can change and save the session,
 //! can ask whether it is still there, and is told of its end.
 
-use http::Method;
+use futures_lite::future::zip;
+use http::{Method, Response};
 use session_core::Error;
 
 use crate::support::*;
@@ -61,23 +62,69 @@ fn a_stored_session_is_changed_and_saved_but_gets_no_new_id() {
     assert_eq!((visitor.get("n"), visitor.id()), (Some(3), id));
 }
 
-/// A clone of the session is not enough: the handle has to load it again.
+/// Nothing would store a change that is made in memory, so it is no change. What acts at once does.
 #[test]
-fn a_clone_is_finished_until_the_handle_loads_the_session_again() {
+fn after_the_response_a_session_is_read_and_reloaded_to_be_changed() {
     let site = Site::new();
     let visitor = site.visitor();
     let request = visitor.begin(Method::POST);
-    let clone = request.session.clone();
-    clone.set("n", &1u64).unwrap();
+    let task = request.session.clone();
+    task.set("n", &1u64).unwrap();
     visitor.receive(request.finish().unwrap());
     block_on(async {
-        assert!(matches!(clone.set("n", &2u64), Err(Error::Finished)));
-        assert!(matches!(clone.save().await, Err(Error::Finished)));
-        request.handle.load().await.unwrap();
-        clone.set("n", &2u64).unwrap();
-        clone.save().await.unwrap();
+        assert_eq!(task.get::<u64>("n").unwrap(), Some(1));
+        assert!(matches!(task.set("n", &2u64), Err(Error::Finished)));
+        assert_eq!(task.update("n", |n: Option<u64>| n.unwrap() + 10).await.unwrap(), 11);
+        task.save().await.unwrap();
+        task.reload().await.unwrap();
+        task.set("n", &12u64).unwrap();
+        task.save().await.unwrap();
     });
-    assert_eq!(visitor.get("n"), Some(2));
+    assert_eq!(visitor.get("n"), Some(12));
+}
+
+/// It waits until the response is finished, and is a load of its own.
+#[test]
+fn a_load_while_the_response_is_finished_is_as_good_as_one_after_it() {
+    for stored in [false, true] {
+        let site = Site::new();
+        let visitor = site.visitor();
+        if stored {
+            visitor.set("n", 0);
+        }
+        let request = visitor.begin(Method::POST);
+        request.session.set("n", &1u64).unwrap();
+        site.store.sabotage(if stored { "save" } else { "create" }, Fault::Late);
+        let task = async {
+            let session = request.handle.load().await.unwrap();
+            assert_eq!(session.get::<u64>("n").unwrap(), Some(1));
+            session.set("n", &2u64).unwrap();
+            session.save().await.unwrap();
+        };
+        let mut response = Response::new(());
+        let (finished, ()) = block_on(zip(request.handle.finish(&mut response), task));
+        finished.unwrap();
+        site.store.mend();
+        visitor.receive(response);
+        assert_eq!(visitor.get("n"), Some(2), "stored before: {stored}");
+    }
+}
+
+/// The task's is the first load, so the response's end found no session to tell of it.
+#[test]
+fn a_session_that_is_loaded_first_after_the_head_is_told_nothing_either() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    let handle = site.manager.start_owned(&visitor.request());
+    block_on(async {
+        handle.finish(&mut Response::new(())).await.unwrap();
+        let session = handle.load().await.unwrap();
+        assert!(is_late(&session.set("n", &1)));
+        assert!(is_late(&session.log_in("ada")));
+        assert!(is_late(&session.regenerate()));
+        session.save().await.unwrap();
+    });
+    assert_eq!(site.count(), 0);
 }
 
 #[test]

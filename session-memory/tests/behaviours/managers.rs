@@ -2,12 +2,16 @@
 
 use http::header::SET_COOKIE;
 use http::{Request, Response};
-use session_core::{Error, Sessions, finish_all};
+use session_core::{Error, Managers};
 
 use crate::support::*;
 
 fn two_sites() -> [Site; 2] {
     ["__Host-shop", "__Host-admin"].map(|name| Site::configured(|c| c.cookie.name = name.into()))
+}
+
+fn together<const N: usize>(sites: [&Site; N]) -> Managers {
+    Managers::new(sites.map(|site| site.manager.clone())).unwrap()
 }
 
 #[test]
@@ -16,11 +20,12 @@ fn two_managers_of_one_request_are_independent() {
     let mut response = Response::new(());
     let request = Request::new(());
     block_on(async {
-        let (a, b) = (shop.manager.start(&request), admin.manager.start(&request));
+        let sessions = together([&shop, &admin]).start(&request);
+        let [a, b] = [0, 1].map(|at| sessions.iter().nth(at).unwrap());
         a.load().await.unwrap().set("n", &1u64).unwrap();
         b.load().await.unwrap().set("n", &2u64).unwrap();
         assert_ne!(a.load().await.unwrap().key().unwrap(), b.load().await.unwrap().key().unwrap());
-        finish_all([&a, &b], &mut response).await.unwrap();
+        sessions.finish(&mut response).await.unwrap();
     });
     let cookies: Vec<_> = response.headers().get_all(SET_COOKIE).iter().collect();
     assert_eq!(cookies.len(), 2);
@@ -40,8 +45,7 @@ fn one_call_finishes_all_and_keeps_the_errors_of_each() {
         for at in broken {
             sites[*at].store.sabotage("create", Fault::Down);
         }
-        let managers = sites.each_ref().map(|site| site.manager.clone());
-        let sessions = Sessions::start(&managers, &Request::new(()));
+        let sessions = together(sites.each_ref()).start(&Request::new(()));
         let mut response = Response::new(());
         let errors = block_on(async {
             for handle in sessions.iter() {
@@ -74,12 +78,13 @@ fn the_first_error_is_that_of_a_store_that_is_down() {
     admin.store.sabotage("create", Fault::Down);
     let request = mine.request();
     let errors = block_on(async {
-        let (a, b) = (shop.manager.start(&request), admin.manager.start(&request));
-        a.load().await.unwrap().set("n", &2).unwrap();
-        b.load().await.unwrap().set("n", &2).unwrap();
+        let sessions = together([&shop, &admin]).start(&request);
+        for handle in sessions.iter() {
+            handle.load().await.unwrap().set("n", &2).unwrap();
+        }
         let again = shop.manager.start(&request);
         again.load().await.unwrap().destroy().await.unwrap();
-        finish_all([&a, &b], &mut Response::new(())).await.unwrap_err()
+        sessions.finish(&mut Response::new(())).await.unwrap_err()
     });
     assert_eq!(errors.iter().count(), 2);
     assert!(matches!(errors.first(), Error::Unavailable { .. }));

@@ -112,7 +112,7 @@ fn a_page_carries_the_id_and_no_length_or_tag_of_another() {
     assert_eq!(reply.link_id().map(str::len), Some(43), "{}", reply.body);
     assert_eq!(reply.header(&CONTENT_LENGTH), None);
     assert_eq!(reply.header(&ETAG), None);
-    assert_eq!(reply.header(&HeaderName::from_static("referrer-policy")), Some("no-referrer"));
+    assert_eq!(reply.header(&HeaderName::from_static("referrer-policy")), Some("same-origin"));
     assert_eq!(reply.header(&HeaderName::from_static("cache-control")), Some("no-store"));
 }
 
@@ -250,7 +250,7 @@ fn a_redirect_to_the_clean_url_leads_to_no_other_site() {
         let reply = site.with_cookie(&format!("{target}{id}"), &id);
         assert_eq!(reply.header(&LOCATION), None, "{target}");
         let policy = reply.header(&HeaderName::from_static("referrer-policy"));
-        assert_eq!(policy, Some("no-referrer"), "{target}");
+        assert_eq!(policy, Some("same-origin"), "{target}");
     }
 }
 

@@ -12,7 +12,7 @@ use session_core::provider::Provider as _;
 use session_core::provider::{Changes, Login, Record, Source, Token, Values, Verifier};
 use session_core::transport::{Announcement, Carrier, Found, RequestHead};
 use session_core::{
-    Config, Error, Manager, SessionId, SessionKey, SessionService, Sessions, Timestamp,
+    Config, Error, Manager, Managers, SessionId, SessionKey, SessionService, Timestamp,
     TransportKind,
 };
 
@@ -187,7 +187,7 @@ fn debug_output_shows_nothing() {
     show(&site.store);
     show(&site.manager);
     show(&SessionService::new(site.manager.clone(), ()));
-    let sessions = Sessions::start(std::slice::from_ref(&site.manager), &request);
+    let sessions = Managers::from(site.manager.clone()).start(&request);
     show(&sessions);
     let new = block_on(async {
         let handle = sessions.iter().next().unwrap();

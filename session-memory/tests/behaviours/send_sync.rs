@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::Response;
 use session_core::provider::*;
 use session_core::transport::*;
 use session_core::*;
@@ -101,7 +102,9 @@ fn futures_are_send() {
     sendable(session.add_flash("info", "text"));
     sendable(session.take_flash::<String>("info"));
     sendable(site.manager.count());
-    sendable(finish_all([&handle], &mut response));
-    let sessions = Sessions::start(std::slice::from_ref(&site.manager), &request);
+    let page = async || Ok::<_, Error>(Response::new(()));
+    sendable(handle.respond(page(), |_| Response::new(())));
+    let sessions = Managers::from(site.manager.clone()).start(&request);
+    sendable(sessions.respond(page(), |_| Response::new(())));
     sendable(sessions.finish(&mut response));
 }

@@ -13,7 +13,7 @@ use crate::{input, integer, reply};
 pub(crate) async fn list(handle: &SessionHandle<'static>) -> Outcome {
     let session = handle.load().await?;
     let mut all = Map::new();
-    for key in session.keys()? {
+    for key in session.keys() {
         if let Some(value) = session.get(&key)? {
             all.insert(key, value);
         }

@@ -302,7 +302,7 @@ pub fn an_untouched_session_costs_nothing(harness: &dyn Harness) {
         }
         for text in ["", "A", "../../etc/passwd", "{\"$gt\":\"\"}", &"A".repeat(5000)] {
             let stranger = Visitor::with_text(text);
-            let answer = site.request(&stranger, async |session| session.keys().map(|_| ())).await;
+            let answer = site.request(&stranger, async |_| Ok(())).await;
             assert!(matches!(answer, Ok(Reply::Nothing)), "{answer:?}");
         }
         assert_eq!(counting.total(), before);

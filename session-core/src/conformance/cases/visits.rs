@@ -152,7 +152,7 @@ impl Browser {
                 outcome.key = Some(session.key()?);
             }
             outcome.owner = session.owner();
-            for key in session.keys()? {
+            for key in session.keys() {
                 let value = session.get(&key)?.expect("listed keys have values");
                 outcome.values.insert(key, value);
             }

@@ -10,7 +10,7 @@ pub(crate) use log::Log;
 pub(crate) use service::{Frames, Handler};
 pub(crate) use site::Site;
 pub(crate) use store::{Fault, Store};
-pub(crate) use visitor::{Underway, Visitor, is_anonymous};
+pub(crate) use visitor::{Underway, Visitor, is_anonymous, is_silent};
 
 pub(crate) use futures_lite::future::block_on;
 pub(crate) use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use http::header::{COOKIE, HeaderValue, SET_COOKIE};
+use http::header::{CACHE_CONTROL, COOKIE, HeaderValue, SET_COOKIE, VARY};
 use http::{Method, Request, Response, StatusCode};
 use session_core::provider::Token;
 use session_core::{Error, LoadedSession, SessionHandle, SessionId, SessionKey};
@@ -175,7 +175,7 @@ impl Underway {
     /// Whether the request sees nothing of any session.
     pub(crate) fn sees_nothing(&self) -> bool {
         let Self { session, .. } = self;
-        session.is_new() && session.keys().unwrap().is_empty() && session.owner().is_none()
+        session.is_new() && session.keys().is_empty() && session.owner().is_none()
     }
 }
 
@@ -204,7 +204,7 @@ impl Reply {
 
     /// Whether the response says nothing at all about sessions.
     pub(crate) fn is_plain(&self) -> bool {
-        self.0.headers().is_empty()
+        is_silent(&self.0)
     }
 }
 
@@ -214,8 +214,13 @@ pub(crate) fn is_anonymous(site: &Site, request: &Request<()>) -> (bool, usize) 
     block_on(async {
         let handle = site.manager.start(request);
         let session = handle.load().await.expect("the store is up");
-        let anonymous = session.is_new() && session.keys().unwrap().is_empty();
+        let anonymous = session.is_new() && session.keys().is_empty();
         handle.finish(&mut Response::new(())).await.unwrap();
         (anonymous, site.store.calls().len())
     })
+}
+
+/// Whether a response tells the client nothing of its session. What it tells caches is another matter.
+pub(crate) fn is_silent<B>(response: &Response<B>) -> bool {
+    response.headers().keys().all(|name| matches!(*name, VARY | CACHE_CONTROL))
 }

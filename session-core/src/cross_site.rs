@@ -1,0 +1,335 @@
+//! Requests that a browser sends on behalf of another site.
+//!
+//! `SameSite` cookies keep the visitor's session out of such requests. They don't keep a foreign form from
+//! logging the visitor in as somebody else, who then reads what the visitor types. So unsafe requests from
+//! elsewhere are refused before the handler runs.
+
+use std::collections::BTreeMap;
+
+use http::header::{HOST, ORIGIN};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::transport::RequestHead;
+use crate::transport::origin::Origin;
+
+/// Which unsafe requests from other sites are refused, as configured.
+///
+/// ```toml
+/// [cross_site]
+/// refuse  = true
+/// trusted = { "https://login.example.com" = ["/signed-in"], "https://app.example.com" = ["/api/*"] }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct CrossSiteOptions {
+    /// Whether they are refused at all. Defaults to true.
+    pub refuse: bool,
+    /// The origins that may send unsafe requests, each with the paths that it may send them to: a whole path
+    /// as it is in the request, or the beginning of paths with a `*` at its end. Defaults to none.
+    ///
+    /// A form of another site comes without a `SameSite=Lax` cookie. So the handler of such a path sees no
+    /// session: it responds with 303 to a page of its own site, which gets the cookie, and neither stores
+    /// anything nor logs anybody in.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub trusted: BTreeMap<String, Vec<String>>,
+}
+
+impl Default for CrossSiteOptions {
+    fn default() -> Self {
+        Self { refuse: true, trusted: BTreeMap::new() }
+    }
+}
+
+/// Where a request comes from, as the browser says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Provenance {
+    /// From here, from a trusted origin, from no browser, or by a safe method.
+    Welcome,
+    /// From another site, by `Sec-Fetch-Site`.
+    Foreign,
+    /// From another origin, as far as an old browser's `Origin` tells. Behind a proxy that changes the
+    /// `Host` header, requests of the site's own pages look like that.
+    Unlike,
+}
+
+/// The rule.
+#[derive(Debug)]
+pub(crate) struct CrossSite {
+    refuse: bool,
+    /// What the site is called from outside, if that is configured.
+    own: Option<Origin>,
+    trusted: Vec<(Origin, Vec<Path>)>,
+}
+
+/// The paths that a trusted origin may send unsafe requests to.
+#[derive(Debug)]
+enum Path {
+    Whole(String),
+    Beginning(String),
+}
+
+impl Path {
+    fn parse(text: &str) -> Result<Self, Error> {
+        let (path, is_beginning) = match text.strip_suffix('*') {
+            Some(beginning) => (beginning, true),
+            None => (text, false),
+        };
+        let is_path = |b: u8| b.is_ascii_graphic() && !matches!(b, b'?' | b'#' | b'*');
+        if !path.starts_with('/') || !path.bytes().all(is_path) {
+            return Err(Error::config(format_args!(
+                "cross_site.trusted: {text:?} must be a path that starts with `/`, percent-encoded and \
+                 without a query; one that ends in `*` stands for all that begin like it"
+            )));
+        }
+        let path = path.to_owned();
+        Ok(if is_beginning { Self::Beginning(path) } else { Self::Whole(path) })
+    }
+
+    fn has(&self, path: &str) -> bool {
+        match self {
+            Self::Whole(whole) => path == whole,
+            Self::Beginning(beginning) => path.starts_with(beginning.as_str()),
+        }
+    }
+}
+
+impl CrossSite {
+    /// The rule by these options, for a site that is known as `origin` from outside.
+    ///
+    /// # Errors
+    /// [`Error::Config`] says what is no origin or path.
+    pub(crate) fn new(options: &CrossSiteOptions, origin: Option<&str>) -> Result<Self, Error> {
+        let trusted = options.trusted.iter().map(|(text, paths)| {
+            let origin = Origin::parse(text).ok_or_else(|| {
+                Error::config(format_args!(
+                    "cross_site.trusted: {text:?} must be a scheme and a host, such as \
+                     https://login.example.com, in ASCII and without a path"
+                ))
+            })?;
+            let paths = paths.iter().map(|path| Path::parse(path)).collect::<Result<_, _>>()?;
+            Ok((origin, paths))
+        });
+        Ok(Self {
+            refuse: options.refuse,
+            own: origin.and_then(Origin::parse),
+            trusted: trusted.collect::<Result<_, Error>>()?,
+        })
+    }
+
+    /// Finds out where a request comes from.
+    ///
+    /// By `Sec-Fetch-Site` (Fetch Metadata), which browsers send over HTTPS and to localhost. Old browsers,
+    /// and all others over plain HTTP, send the page's origin with unsafe requests (Fetch, "append a request
+    /// `Origin` header"), which is compared with the request's own host. Programs send neither.
+    pub(crate) fn provenance(&self, request: RequestHead<'_>) -> Provenance {
+        static SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+        if !self.refuse || request.is_safe() {
+            return Provenance::Welcome;
+        }
+        let headers = request.headers;
+        let has_site = headers.contains_key(&SITE);
+        if !has_site && !headers.contains_key(ORIGIN) {
+            return Provenance::Welcome;
+        }
+        let origin = only(headers, &ORIGIN).and_then(Origin::parse);
+        let is_own = match has_site {
+            true => matches!(only(headers, &SITE), Some("same-origin" | "none")),
+            false => origin.as_ref().is_some_and(|origin| self.is_own(origin, request)),
+        };
+        let is_welcome = is_own || origin.is_some_and(|origin| self.trusts(&origin, request));
+        match (is_welcome, has_site) {
+            (true, _) => Provenance::Welcome,
+            (false, true) => Provenance::Foreign,
+            (false, false) => Provenance::Unlike,
+        }
+    }
+
+    fn is_own(&self, origin: &Origin, request: RequestHead<'_>) -> bool {
+        // `:authority`, or the target in absolute form, counts before `Host` (RFC 9112, section 3.2.2).
+        let host = match request.uri.authority() {
+            Some(authority) => Some(authority.as_str()),
+            None => only(request.headers, &HOST),
+        };
+        self.own.as_ref() == Some(origin) || host.is_some_and(|host| origin.is_at(host))
+    }
+
+    fn trusts(&self, origin: &Origin, request: RequestHead<'_>) -> bool {
+        let path = request.uri.path();
+        let mut paths = self.trusted.iter().filter(|(trusted, _)| trusted == origin);
+        paths.any(|(_, paths)| paths.iter().any(|allowed| allowed.has(path)))
+    }
+}
+
+/// A header's value, if it has exactly one, which is text.
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    let mut values = headers.get_all(name).iter();
+    let value: &HeaderValue = values.next()?;
+    values.next().is_none().then(|| value.to_str().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn rule() -> CrossSite {
+        let options = toml::from_str(
+            "[trusted]\n\"https://idp.example\" = [\"/signed-in\", \"/api/*\"]\n\
+             \"http://localhost:3000\" = [\"/*\"]",
+        );
+        CrossSite::new(&options.unwrap(), Some("https://shop.example")).unwrap()
+    }
+
+    /// What the rule says to a request line and headers.
+    fn judged(rule: &CrossSite, line: &str, headers: &[(&str, &str)]) -> Provenance {
+        let (method, target) = line.split_once(' ').unwrap();
+        let mut request = Request::builder().method(method).uri(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        rule.provenance((&request.body(()).unwrap()).into())
+    }
+
+    #[test]
+    fn the_browsers_word_decides_where_it_is_given() {
+        for (values, wanted) in [
+            (&["same-origin"][..], Provenance::Welcome),
+            (&["none"], Provenance::Welcome),
+            (&["same-site"], Provenance::Foreign),
+            (&["cross-site"], Provenance::Foreign),
+            (&["Same-Origin"], Provenance::Foreign),
+            (&["same-origin, same-origin"], Provenance::Foreign),
+            (&["same-origin", "same-origin"], Provenance::Foreign),
+            (&[""], Provenance::Foreign),
+            (&["same-origin-or-so"], Provenance::Foreign),
+        ] {
+            for method in ["POST", "PUT", "PATCH", "DELETE", "CONNECT", "PURGE"] {
+                let mut headers: Vec<_> = values.iter().map(|v| ("sec-fetch-site", *v)).collect();
+                // It counts more than an origin that says otherwise.
+                for origin in [None, Some("http://here"), Some("null")] {
+                    headers.truncate(values.len());
+                    headers.extend([("host", "here")]);
+                    headers.extend(origin.map(|origin| ("origin", origin)));
+                    let target = if method == "CONNECT" { "here:80" } else { "/login" };
+                    let judged = judged(&rule(), &format!("{method} {target}"), &headers);
+                    assert_eq!(judged, wanted, "{method} {headers:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn without_it_the_origin_is_compared_with_the_host() {
+        for (host, origin, wanted) in [
+            ("here", "http://here", Provenance::Welcome),
+            ("here", "https://here", Provenance::Welcome),
+            ("HERE:80", "http://here", Provenance::Welcome),
+            ("here:443", "https://Here", Provenance::Welcome),
+            ("here:8080", "http://here:8080", Provenance::Welcome),
+            ("[::1]:8080", "http://[::1]:8080", Provenance::Welcome),
+            ("inner:9000", "https://shop.example", Provenance::Welcome),
+            ("inner:9000", "http://shop.example", Provenance::Unlike),
+            ("here:8080", "http://here", Provenance::Unlike),
+            ("here", "http://here:8080", Provenance::Unlike),
+            ("here", "http://there", Provenance::Unlike),
+            ("here", "http://here.evil", Provenance::Unlike),
+            ("here", "http://here@evil", Provenance::Unlike),
+            ("here", "http://evil/here", Provenance::Unlike),
+            ("here", "null", Provenance::Unlike),
+            ("null", "null", Provenance::Unlike),
+            ("here", "", Provenance::Unlike),
+            ("", "http://", Provenance::Unlike),
+            ("here", "ftp://here", Provenance::Unlike),
+            ("here", "http://here http://evil", Provenance::Unlike),
+        ] {
+            let headers = [("host", host), ("origin", origin)];
+            assert_eq!(judged(&rule(), "POST /", &headers), wanted, "{host:?} {origin:?}");
+        }
+        let doubled = [("host", "here"), ("origin", "http://here"), ("origin", "http://here")];
+        assert_eq!(judged(&rule(), "POST /", &doubled), Provenance::Unlike);
+        let two_hosts = [("host", "here"), ("host", "here"), ("origin", "http://here")];
+        assert_eq!(judged(&rule(), "POST /", &two_hosts), Provenance::Unlike);
+        let no_host = [("origin", "http://here")];
+        assert_eq!(judged(&rule(), "POST /", &no_host), Provenance::Unlike);
+        let authority = [("host", "evil"), ("origin", "https://here")];
+        assert_eq!(judged(&rule(), "POST https://here/", &authority), Provenance::Welcome);
+        let authority = [("host", "evil"), ("origin", "https://evil")];
+        assert_eq!(judged(&rule(), "POST https://here/", &authority), Provenance::Unlike);
+        assert_eq!(
+            judged(&rule(), "POST /", &[("host", "here")]),
+            Provenance::Welcome,
+            "a program"
+        );
+    }
+
+    #[test]
+    fn safe_requests_pass_and_handshakes_of_websockets_are_none() {
+        let foreign = ("sec-fetch-site", "cross-site");
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE"] {
+            let line = format!("{method} /");
+            assert_eq!(judged(&rule(), &line, &[foreign]), Provenance::Welcome, "{method}");
+        }
+        let upgrade = ("upgrade", "websocket");
+        assert_eq!(judged(&rule(), "GET /", &[foreign, upgrade]), Provenance::Foreign);
+        let unlike = [("host", "here"), ("origin", "http://there"), upgrade];
+        assert_eq!(judged(&rule(), "GET /", &unlike), Provenance::Unlike);
+        let own = [("host", "here"), ("origin", "http://here"), upgrade];
+        assert_eq!(judged(&rule(), "GET /", &own), Provenance::Welcome);
+    }
+
+    #[test]
+    fn a_trusted_origin_may_send_to_its_paths() {
+        for (origin, path, is_welcome) in [
+            ("https://idp.example", "/signed-in", true),
+            ("https://idp.example:443", "/signed-in?code=1", true),
+            ("https://idp.example", "/signed-in/", false),
+            ("https://idp.example", "/Signed-in", false),
+            ("https://idp.example", "/signed%2din", false),
+            ("https://idp.example", "/", false),
+            ("https://idp.example", "/api/carts", true),
+            ("https://idp.example", "/api", false),
+            ("http://idp.example", "/signed-in", false),
+            ("https://idp.example.evil", "/signed-in", false),
+            ("http://localhost:3000", "/anything", true),
+            ("null", "/anything", false),
+        ] {
+            for site in [None, Some("cross-site"), Some("same-site")] {
+                let mut headers = vec![("host", "here"), ("origin", origin)];
+                headers.extend(site.map(|site| ("sec-fetch-site", site)));
+                let judged = judged(&rule(), &format!("POST {path}"), &headers);
+                assert_eq!(judged == Provenance::Welcome, is_welcome, "{origin} {path} {site:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_refused_where_that_is_configured() {
+        let rule = CrossSite::new(&toml::from_str("refuse = false").unwrap(), None).unwrap();
+        let foreign = [("sec-fetch-site", "cross-site"), ("origin", "null")];
+        assert_eq!(judged(&rule, "POST /", &foreign), Provenance::Welcome);
+    }
+
+    #[test]
+    fn what_is_no_origin_or_path_is_a_configuration_error_that_names_it() {
+        for (origin, path) in [
+            ("idp.example", "/"),
+            ("https://idp.example/", "/"),
+            ("null", "/"),
+            ("*", "/"),
+            ("https://idp.example", ""),
+            ("https://idp.example", "signed-in"),
+            ("https://idp.example", "/a*b"),
+            ("https://idp.example", "/a?b"),
+            ("https://idp.example", "/a b"),
+            ("https://idp.example", "*"),
+        ] {
+            let trusted = BTreeMap::from([(origin.to_owned(), vec![path.to_owned()])]);
+            let options = CrossSiteOptions { trusted, ..CrossSiteOptions::default() };
+            let error = CrossSite::new(&options, None).unwrap_err().to_string();
+            assert!(error.contains("cross_site.trusted"), "{error}");
+        }
+    }
+}
