@@ -4,13 +4,16 @@
 //! decides is in the conformance suite.
 
 mod announcing;
+mod caches;
 mod cancellation;
 mod cookies;
 mod doubt;
 mod events;
+mod exits;
 mod expiry;
 mod failures;
 mod flash;
+mod foreign;
 mod full;
 mod heads;
 mod hostile;

@@ -14,6 +14,35 @@ fn together<const N: usize>(sites: [&Site; N]) -> Managers {
     Managers::new(sites.map(|site| site.manager.clone())).unwrap()
 }
 
+/// Cookies, query arguments and headers are found by their names, each kind among its own.
+#[test]
+fn managers_that_would_take_each_others_ids_are_refused() {
+    use session_core::TransportKind::{self, Auto, Cookie, Header, Url};
+
+    let site = |kind: TransportKind, cookie: &str, param: &str, header: &str| {
+        let site = Site::configured(|config| {
+            config.transport = kind;
+            config.cookie.name = cookie.into();
+            config.url.param = param.into();
+            config.header.name = header.into();
+        });
+        site.manager
+    };
+    let meet = |one, other| Managers::new([one, other]).is_err();
+    for kind in [Auto, Url] {
+        assert!(meet(site(Auto, "a", "sid", "x"), site(kind, "b", "sid", "y")), "{kind:?}");
+        assert!(!meet(site(Auto, "a", "sid", "x"), site(kind, "b", "tid", "x")), "{kind:?}");
+    }
+    assert!(meet(site(Auto, "a", "sid", "x"), site(Cookie, "a", "tid", "y")));
+    assert!(meet(site(Header, "a", "sid", "X-Id"), site(Header, "b", "tid", "x-id")));
+    assert!(meet(site(Cookie, "sid", "a", "x"), site(Url, "b", "sid", "y")), "found by one name");
+    assert!(!meet(site(Cookie, "a", "sid", "x"), site(Url, "a", "sid", "x")));
+    assert!(!meet(site(Cookie, "a", "sid", "x"), site(Header, "a", "sid", "x")));
+    assert!(Managers::new([]).is_err());
+    let error = Managers::new([site(Auto, "a", "sid", "x"), site(Auto, "b", "sid", "y")]);
+    assert!(error.unwrap_err().to_string().contains("\"sid\""));
+}
+
 #[test]
 fn two_managers_of_one_request_are_independent() {
     let [shop, admin] = two_sites();

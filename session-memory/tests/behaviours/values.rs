@@ -175,6 +175,81 @@ fn the_wrong_type_is_an_error_that_names_key_and_type_and_the_session_stays_usab
     assert_eq!(visitor.get("n"), Some(1));
 }
 
+/// A deploy that changed a type: what visitors have is no permanent error page.
+#[test]
+fn a_lenient_session_goes_on_where_a_type_changed() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    let stale = || {
+        visitor.visit(async |handle| {
+            let session = handle.load().await.unwrap();
+            session.set("cart", "tea").unwrap();
+            session.set("n", &1u64).unwrap();
+        });
+    };
+    stale();
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap().lenient();
+        assert_eq!(session.get::<Vec<u64>>("cart").unwrap(), None);
+        assert_eq!(session.get::<u64>("n").unwrap(), Some(1));
+        assert_eq!(session.get::<u64>("nothing").unwrap(), None);
+    });
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        assert_eq!(
+            session.get::<String>("cart").unwrap().unwrap(),
+            "tea",
+            "reading deletes nothing"
+        );
+        let cart = session
+            .lenient()
+            .update("cart", |cart: Option<Vec<u64>>| [cart.unwrap_or_default(), vec![1]].concat())
+            .await;
+        assert_eq!(cart.unwrap(), [1]);
+        assert_eq!(session.get::<Vec<u64>>("cart").unwrap().unwrap(), [1]);
+    });
+    stale();
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap().lenient();
+        assert_eq!(session.take::<Vec<u64>>("cart").unwrap(), None);
+        assert_eq!(session.keys(), ["n"], "it was taken");
+        let gone = session.try_update("n", |n: Option<String>| Ok::<_, Error>(n)).await;
+        assert_eq!(gone.unwrap(), None);
+        assert!(session.keys().is_empty());
+    });
+}
+
+/// Of two requests after the deploy, neither loses what the other made of the stale value.
+#[test]
+fn lenient_updates_at_once_lose_nothing() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.visit(async |handle| handle.load().await.unwrap().set("n", "stale").unwrap());
+    let requests = [(); 8].map(|()| visitor.begin(http::Method::POST));
+    for request in &requests {
+        block_on(request.session.lenient().update("n", add_one)).unwrap();
+    }
+    assert_eq!(visitor.get("n"), Some(8));
+}
+
+#[test]
+fn of_messages_a_lenient_session_keeps_those_of_the_wanted_type() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.add_flash("info", "old").await.unwrap();
+        session.add_flash("info", &1u64).await.unwrap();
+        session.add_flash("info", &2u64).await.unwrap();
+    });
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        assert!(session.take_flash::<u64>("info").await.is_err());
+        assert_eq!(session.lenient().take_flash::<u64>("info").await.unwrap(), [1, 2]);
+        assert!(session.take_flash::<String>("info").await.unwrap().is_empty());
+    });
+}
+
 #[test]
 fn what_serde_cannot_represent_is_an_error_and_changes_nothing() {
     struct Fails;
