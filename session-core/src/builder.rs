@@ -9,10 +9,10 @@ use tracing::warn;
 
 use crate::collector::Collector;
 use crate::cross_site::CrossSite;
+use crate::events::{Events, Observer};
 use crate::manager::{IdSource, Rules, Shared};
 use crate::provider::{self, Binding, Provider};
 use crate::queue::Queues;
-use crate::stats::Counters;
 use crate::transport::{
     AutoTransport, Carrier, CookieTransport, HeaderTransport, Transport, UrlTransport,
 };
@@ -25,11 +25,19 @@ pub struct ManagerBuilder {
     transport: Option<Arc<dyn Transport>>,
     clock: Arc<dyn Clock>,
     ids: Option<IdSource>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl ManagerBuilder {
     pub(crate) fn new(config: Config) -> Self {
-        Self { config, provider: None, transport: None, clock: Arc::new(SystemClock), ids: None }
+        Self {
+            config,
+            provider: None,
+            transport: None,
+            clock: Arc::new(SystemClock),
+            ids: None,
+            observer: None,
+        }
     }
 
     /// Sets everything that a file can configure. Defaults to [`Config::default`].
@@ -71,12 +79,19 @@ impl ManagerBuilder {
         self
     }
 
+    /// Tells this observer what happens to sessions, and at the store. Defaults to nobody.
+    #[must_use]
+    pub fn with_observer(mut self, observer: impl Observer) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
     /// Checks everything, opens the provider and starts the timer thread.
     ///
     /// # Errors
     /// [`Error::Config`] says what is wrong; [`Error::UnknownProvider`] lists the registered names.
     pub fn build(self) -> Result<Manager, Error> {
-        let Self { config, provider, transport, clock, ids } = self;
+        let Self { config, provider, transport, clock, ids, observer } = self;
         config.validate_durations()?;
         let lifetime = config.lifetime();
         if config.remember < lifetime.absolute {
@@ -102,6 +117,12 @@ impl ManagerBuilder {
         let in_urls = carriers.into_iter().any(|carrier| transport.uses_url(carrier));
         let binding = Binding::new(transport.name(), lifetime).with_also(transport.also());
         provider.bind(&binding.with_urls(in_urls))?;
+        let lists = provider.lists();
+        if config.sessions_per_owner.is_some() && !lists {
+            return Err(Error::config(
+                "sessions_per_owner needs a provider that lists an owner's sessions",
+            ));
+        }
         let cross_site = CrossSite::new(&config.cross_site, config.url.origin.as_deref())?;
         let rules = Rules {
             lifetime,
@@ -113,12 +134,13 @@ impl ManagerBuilder {
             persistent: transport.persistent(),
             namespace: config.namespace.into(),
             cross_site,
+            sessions_per_owner: config.sessions_per_owner,
         };
-        let counters = Arc::new(Counters::default());
+        let events = Arc::new(Events { observer, ..Events::default() });
         let collector = Collector::start(
             Arc::clone(&provider),
             Arc::clone(&clock),
-            Arc::clone(&counters),
+            Arc::clone(&events),
             config.gc_every,
         )?;
         Ok(Manager(Arc::new(Shared {
@@ -126,7 +148,8 @@ impl ManagerBuilder {
             transport,
             clock,
             rules,
-            counters,
+            events,
+            lists,
             queues: Queues::default(),
             provider_name,
             ids,

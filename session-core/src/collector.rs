@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use rand::RngExt as _;
-use tracing::{debug, error};
+use tracing::error;
 
+use crate::events::{Event, Events, Operation};
 use crate::provider::{Provider, Purged};
-use crate::stats::Counters;
 use crate::{Clock, Error};
 
 /// How many records a provider is asked to remove at a time. Small, so that the thread sees its
@@ -34,7 +34,7 @@ pub(crate) struct Collector {
 struct Work {
     provider: Arc<dyn Provider>,
     clock: Arc<dyn Clock>,
-    counters: Arc<Counters>,
+    events: Arc<Events>,
     stopping: AtomicBool,
     /// Guards nothing but the sleep.
     sleep: Mutex<()>,
@@ -46,13 +46,13 @@ impl Collector {
     pub(crate) fn start(
         provider: Arc<dyn Provider>,
         clock: Arc<dyn Clock>,
-        counters: Arc<Counters>,
+        events: Arc<Events>,
         every: Duration,
     ) -> Result<Self, Error> {
         let work = Arc::new(Work {
             provider,
             clock,
-            counters,
+            events,
             stopping: AtomicBool::new(false),
             sleep: Mutex::new(()),
             wake: Condvar::new(),
@@ -103,15 +103,10 @@ impl Work {
             // A provider's panic is its own affair: the next round may do better.
             match catch_unwind(AssertUnwindSafe(|| self.drain(|| self.stopped()))) {
                 Ok(Ok(_)) => {}
-                Ok(Err(cause)) => {
-                    self.counters.purge_failures.add(1);
-                    error!(
-                        error = &cause as &dyn std::error::Error,
-                        "collection of expired sessions failed; trying again later"
-                    );
-                }
+                // It was told.
+                Ok(Err(_)) => {}
                 Err(_) => {
-                    self.counters.purge_failures.add(1);
+                    self.events.counters.purge_failures.add(1);
                     error!("session provider panicked in purge; trying again later");
                 }
             }
@@ -123,18 +118,33 @@ impl Work {
         let mut total = Purged { removed: 0, more: true };
         let mut began = Instant::now();
         while total.more && !stop() {
-            let slice = self.provider.purge(self.clock.now(), SLICE)?;
-            self.counters.purged.add(slice.removed as u64);
+            let slice = self.purge()?;
             total = Purged { removed: total.removed + slice.removed, more: slice.more };
             if slice.more && began.elapsed() >= BUDGET {
                 self.nap(began.elapsed());
                 began = Instant::now();
             }
         }
-        if total.removed > 0 {
-            debug!(removed = total.removed, "collected expired sessions");
-        }
         Ok(total)
+    }
+
+    /// Purges a slice, and tells of it.
+    fn purge(&self) -> Result<Purged, Error> {
+        let (now, began) = (self.clock.now(), Instant::now());
+        let purged = self.provider.purge(now, SLICE);
+        let took = began.elapsed();
+        self.events.timed(Operation::Purge, took, purged.is_ok());
+        match &purged {
+            Ok(purged) if purged.removed > 0 => {
+                self.events.tell(&Event::Purged { count: purged.removed });
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let operation = Operation::Purge;
+                self.events.tell(&Event::StoreFailed { operation, error, took });
+            }
+        }
+        purged
     }
 
     /// Sleeps, or wakes early to end; tells whether to go on.

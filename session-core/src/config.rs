@@ -1,6 +1,7 @@
 //! A manager's configuration, as files hold it.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -91,6 +92,10 @@ pub struct Config {
     /// to recognise no late request. Defaults to 10 seconds.
     #[serde(with = "humantime_serde")]
     pub superseded_for: Duration,
+    /// How many live sessions an owner may have: after a login, the oldest logins beyond it end. Defaults to
+    /// no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sessions_per_owner: Option<NonZeroU32>,
     /// The cookie of the transports `cookie` and `auto`.
     pub cookie: CookieOptions,
     /// The query argument of the transports `url` and `auto`.
@@ -117,6 +122,7 @@ impl Default for Config {
             gc_every: Duration::from_secs(60),
             touch_every: None,
             superseded_for: Duration::from_secs(10),
+            sessions_per_owner: None,
             cookie: CookieOptions::default(),
             url: UrlOptions::default(),
             header: HeaderOptions::default(),
@@ -178,6 +184,7 @@ impl fmt::Debug for Config {
             .field("gc_every", &self.gc_every)
             .field("touch_every", &self.touch_every)
             .field("superseded_for", &self.superseded_for)
+            .field("sessions_per_owner", &self.sessions_per_owner)
             .field("cookie", &self.cookie)
             .field("url", &self.url)
             .field("header", &self.header)

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rand::RngExt as _;
 use smallvec::SmallVec;
 
+use crate::events::Operation;
 use crate::manager::Shared;
 use crate::provider::{Record, Token};
 use crate::state::{Base, Edit, Goal, Outcome, State, Step};
@@ -74,6 +75,11 @@ impl Core {
             let now = shared.clock.now();
             let outcome = self.carry_out(&step, now).await;
             next = self.state().took(goal, &step, outcome, shared, now)?;
+            // Once it is stored, so that the last of several logins at once sees all.
+            let stored = self.state().take_stored_login();
+            if let Some(owner) = stored {
+                self.manager.end_surplus(&owner).await;
+            }
         }
         Ok(())
     }
@@ -81,31 +87,36 @@ impl Core {
     async fn carry_out(&self, step: &Step, now: Timestamp) -> Outcome {
         let shared = self.shared();
         let provider = &shared.provider;
+        let touch =
+            |token, touch| shared.watched(Operation::Touch, now, provider.touch(token, touch, now));
+        let save = |token, holder, changes| {
+            shared.watched(Operation::Save, now, provider.save(token, holder, changes, now))
+        };
         let done = match step {
             Step::Load(tokens) => self.load_all(tokens, now).await.map(Outcome::Loaded),
             Step::Check(token) => self.load_one(token, now).await.map(Outcome::Checked),
-            Step::Touch(token, touch) => {
-                provider.touch(token, *touch, now).await.map(Outcome::Touched)
-            }
-            Step::Renew(token, touch, holder, changes) => {
-                let renewed = match provider.save(token, holder, changes, now).await {
+            Step::Touch(token, to) => touch(token, *to).await.map(Outcome::Touched),
+            Step::Renew(token, to, holder, changes) => {
+                let renewed = match save(token, holder, changes).await {
                     // It got a new id meanwhile, or it ended: a touch tells which.
-                    Err(Error::Gone) => provider.touch(token, *touch, now).await,
+                    Err(Error::Gone) => touch(token, *to).await,
                     saved => saved,
                 };
                 renewed.map(Outcome::Touched)
             }
             Step::Create(id, record) => {
-                provider.create(id, (**record).clone(), now).await.map(Outcome::Created)
+                let answer = provider.create(id, (**record).clone(), now);
+                shared.watched(Operation::Create, now, answer).await.map(Outcome::Created)
             }
             Step::Save(token, holder, changes) => {
-                provider.save(token, holder, changes, now).await.map(Outcome::Saved)
+                save(token, holder, changes).await.map(Outcome::Saved)
             }
             Step::End(key, until) => {
-                provider.destroy(key, *until, now).await.map(|()| Outcome::Ended)
+                let answer = provider.destroy(key, *until, now);
+                shared.watched(Operation::Destroy, now, answer).await.map(|()| Outcome::Ended)
             }
         };
-        done.unwrap_or_else(|error| Outcome::Failed(shared.logged(error)))
+        done.unwrap_or_else(Outcome::Failed)
     }
 
     /// Loads the records of one token, or of several side by side.
@@ -121,15 +132,7 @@ impl Core {
     }
 
     async fn load_one(&self, token: &Token, now: Timestamp) -> Result<Option<Box<Record>>, Error> {
-        let shared = self.shared();
-        match shared.provider.load(token, now).await {
-            Err(Error::Unreadable { reason }) => {
-                shared.report_unreadable(token.key(), reason);
-                Ok(None)
-            }
-            // A store that is careless about time is not believed.
-            loaded => Ok(loaded?.filter(|record| record.is_live(now)).map(Box::new)),
-        }
+        Ok(self.shared().load(token, now).await?.map(Box::new))
     }
 
     /// Changes one value atomically at the store; the loop behind all updates, by stored key and on
@@ -184,7 +187,7 @@ impl Core {
             let edit = Edit { key: key.into(), seen, pending, replaces, value: new };
             match self.advance(Goal::Update(&edit)).await {
                 Err(Error::Conflict) => {
-                    shared.counters.conflicts.add(1);
+                    shared.events.counters.conflicts.add(1);
                     reload = true;
                     // At first an old snapshot is the likelier cause, and no crowd to give way to.
                     if attempt > 0 {

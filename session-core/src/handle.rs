@@ -339,7 +339,7 @@ impl<'m> SessionHandle<'m> {
                 caching::vary(headers, &name);
             }
             if state.announces_new_session() {
-                self.shared().counters.count_announced(self.name());
+                self.shared().events.counters.count_announced(self.name());
             }
             state.announced();
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::events::Ending;
 use crate::provider::{Record, Touch};
 use crate::{Error, Timestamp};
 
@@ -54,14 +55,14 @@ impl Lifetime {
         now >= self.end(record) || start(record) > now.saturating_add(CLOCK_SKEW)
     }
 
-    /// Returns why a record that is over ended: what the log calls its reason.
-    pub(crate) fn reason(&self, record: &Record, now: Timestamp) -> &'static str {
+    /// Returns why a record that is over ended.
+    pub(crate) fn ending(&self, record: &Record, now: Timestamp) -> Ending {
         if now >= self.deadline(start(record)) {
-            "absolute"
+            Ending::Absolute
         } else if now >= self.end(record) {
-            "idle"
+            Ending::Idle
         } else {
-            "created in the future"
+            Ending::Clock
         }
     }
 

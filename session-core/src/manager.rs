@@ -2,22 +2,24 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::collector::Collector;
 use crate::cross_site::{CrossSite, Provenance};
-use crate::provider::{Provider, Purged, Record, Token, Verifier};
+use crate::events::{Event, Events, Operation, Refusal};
+use crate::provider::{Answer, Provider, Purged, Record, Token, Verifier};
 use crate::queue::Queues;
-use crate::stats::Counters;
+use crate::settings::Settings;
 use crate::transport::{RequestHead, Transport};
 use crate::{
     Clock, Config, Error, Lifetime, Limits, ManagerBuilder, SessionHandle, SessionId, SessionKey,
-    Stats, Timestamp,
+    Stats, Timestamp, lifetime,
 };
 
 /// Makes ids. Exchanged by tests that force collisions or failures.
@@ -55,7 +57,9 @@ pub(crate) struct Shared {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rules: Rules,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) events: Arc<Events>,
+    /// Whether the provider lists the sessions of an owner.
+    pub(crate) lists: bool,
     /// Where the updates of a session wait for each other.
     pub(crate) queues: Queues,
     pub(crate) provider_name: Box<str>,
@@ -89,6 +93,8 @@ pub(crate) struct Rules {
     /// What tells the ids of this application from those of others on the same store.
     pub(crate) namespace: Box<str>,
     pub(crate) cross_site: CrossSite,
+    /// How many sessions an owner may have.
+    pub(crate) sessions_per_owner: Option<NonZeroU32>,
 }
 
 impl Manager {
@@ -153,7 +159,7 @@ impl Manager {
 
     /// The counters.
     pub fn stats(&self) -> Stats {
-        self.0.counters.read()
+        self.0.events.counters.read()
     }
 
     /// The manager's time.
@@ -185,6 +191,52 @@ impl Manager {
 }
 
 impl Shared {
+    /// Loads the live record of a token, whoever holds it. One that can't be read is reported, and counts as
+    /// none.
+    pub(crate) async fn load(
+        &self,
+        token: &Token,
+        now: Timestamp,
+    ) -> Result<Option<Record>, Error> {
+        match self.watched(Operation::Load, now, self.provider.load(token, now)).await {
+            Err(Error::Unreadable { reason }) => {
+                self.report_unreadable(token.key(), reason);
+                Ok(None)
+            }
+            // A store that is careless about time is not believed.
+            loaded => Ok(loaded?.filter(|record| record.is_live(now))),
+        }
+    }
+
+    /// Returns the latest instant at which a copy of the record could be taken for a live one.
+    pub(crate) fn last_instant(&self, record: &Record) -> Timestamp {
+        let lifetime = Settings::of(&record.values).lifetime(&self.rules);
+        lifetime.deadline(lifetime::start(record)).max(record.expires)
+    }
+
+    /// Waits for an operation at the store, which it was told at `now`, and tells of it.
+    pub(crate) async fn watched<T>(
+        &self,
+        operation: Operation,
+        now: Timestamp,
+        answer: Answer<'_, T>,
+    ) -> Result<T, Error> {
+        // A look at the clock costs as much as an operation of some stores: only for those who want to know.
+        let began = self.events.observer.is_some().then(Instant::now);
+        let done = answer.await;
+        if let Some(began) = began {
+            self.events.timed(operation, began.elapsed(), done.is_ok());
+        }
+        if let Err(
+            error @ (Error::Unavailable { .. } | Error::InDoubt { .. } | Error::Full { .. }),
+        ) = &done
+        {
+            let took = self.clock.now().since(now);
+            self.events.tell(&Event::StoreFailed { operation, error, took });
+        }
+        done
+    }
+
     /// Makes an id for a session that is not stored yet.
     pub(crate) fn new_id(&self) -> Result<SessionId, Error> {
         match &self.ids {
@@ -200,7 +252,7 @@ impl Shared {
 
     /// Reports an unreadable record, once.
     pub(crate) fn report_unreadable(&self, key: SessionKey, reason: &str) {
-        self.counters.unreadable.add(1);
+        self.events.counters.unreadable.add(1);
         let mut reported = self.reported.lock();
         if reported.len() < REPORTED && reported.insert(key) {
             warn!(session = %key, reason, "unreadable session record, treated as absent");
@@ -244,8 +296,7 @@ impl Shared {
 
     /// Counts and reports an unsafe request from another site.
     pub(crate) fn report_foreign(&self, provenance: Provenance) {
-        self.counters.cross_site.add(1);
-        info!("an unsafe request from another site was refused");
+        self.events.tell(&Event::Refused { session: None, why: Refusal::CrossSite });
         let is_unlike = provenance == Provenance::Unlike;
         if is_unlike && !self.foreign_reported.swap(true, Ordering::Relaxed) {
             warn!(
@@ -254,15 +305,6 @@ impl Shared {
                  the header on, or name the site in url.origin"
             );
         }
-    }
-
-    /// Counts and logs what went wrong at the store, on the way to the caller.
-    pub(crate) fn logged(&self, error: Error) -> Error {
-        if matches!(error, Error::Unavailable { .. } | Error::InDoubt { .. } | Error::Full { .. }) {
-            self.counters.unavailable.add(1);
-            warn!(error = &error as &dyn std::error::Error, "session store failed");
-        }
-        error
     }
 }
 

@@ -92,7 +92,7 @@ impl Presented {
     /// Reports that nothing of what the client presented is a token.
     pub(crate) fn report_malformed(&self, shared: &Shared) {
         if self.carrier.is_some() {
-            shared.counters.malformed.add(1);
+            shared.events.counters.malformed.add(1);
             debug!(texts = self.texts.len(), "a client sent a malformed session id");
         }
     }

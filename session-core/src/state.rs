@@ -245,6 +245,8 @@ pub(crate) struct State {
     question: Option<Question>,
     /// Ids that were taken when a session was created.
     collisions: u32,
+    /// Whose login was stored by the last step.
+    stored_login: Option<Box<str>>,
     /// The session that a login left behind when it lost its race.
     forked_from: Option<SessionKey>,
     /// The store knows that the client is told, although its token stays the same.
@@ -295,6 +297,7 @@ impl State {
             repeated: false,
             question: None,
             collisions: 0,
+            stored_login: None,
             forked_from: None,
             reissue: false,
             may_reissue: navigation,
@@ -463,6 +466,11 @@ impl State {
     /// Whether a mute request drops what it wants to store without an error.
     pub(crate) fn drops_silently(&self) -> bool {
         self.safe && !self.head_sent
+    }
+
+    /// Takes whose login was stored by the last step, if one was.
+    pub(crate) fn take_stored_login(&mut self) -> Option<Box<str>> {
+        self.stored_login.take()
     }
 
     fn fresh_id(&mut self, shared: &Shared) -> Result<SessionId, Error> {

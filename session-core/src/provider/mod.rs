@@ -239,6 +239,11 @@ pub trait Provider: Send + Sync + fmt::Debug + 'static {
         now: Timestamp,
     ) -> Answer<'a, ()>;
 
+    /// Whether [`list`](Self::list) works. Defaults to false.
+    fn lists(&self) -> bool {
+        false
+    }
+
     /// Lists the live sessions of an owner, in the order of their keys, page by page.
     ///
     /// The default is [`Error::Unsupported`].
@@ -329,6 +334,10 @@ impl<P: Provider + ?Sized> Provider for Arc<P> {
         now: Timestamp,
     ) -> Answer<'a, ()> {
         (**self).destroy(key, until, now)
+    }
+
+    fn lists(&self) -> bool {
+        (**self).lists()
     }
 
     fn list<'a>(&'a self, owner: &'a str, page: Page<'a>, now: Timestamp) -> Answer<'a, Listed> {

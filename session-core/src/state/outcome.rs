@@ -1,9 +1,10 @@
 //! The outcomes of steps.
 
 use smallvec::SmallVec;
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::{Doubt, Goal, Outcome, Phase, Progress, Question, Standing, State, Step, Why};
+use crate::events::{Ending, Event, Refusal};
 use crate::manager::Shared;
 use crate::provider::{Changes, Record, Token, Touch, Values};
 use crate::settings::Settings;
@@ -123,7 +124,7 @@ impl State {
             }
         }
         if let [_, _, ..] = live.as_slice() {
-            let last = |at: usize| Some(self.last_instant(records[at].as_ref()?, shared));
+            let last = |at: usize| Some(shared.last_instant(records[at].as_ref()?));
             let is_old = |at: usize| self.presented.is_old(&tokens[at]);
             // The name may have a prefix that keeps planted cookies out, where its old names have none.
             let has_one_name = live.iter().filter(|(at, _)| !is_old(*at)).count() == 1;
@@ -131,7 +132,7 @@ impl State {
             self.others =
                 others.filter_map(|(at, _)| Some((tokens[*at].key(), last(*at)?))).collect();
             if !has_one_name {
-                info!(sessions = live.len(), "a client sent the ids of several live sessions");
+                shared.events.tell(&Event::Refused { session: None, why: Refusal::Several });
                 self.phase = Phase::Loaded;
                 self.become_mute(Why::Several, now);
                 return Ok(());
@@ -149,7 +150,7 @@ impl State {
             token.is_to_be_renewed().then_some(Touch { used: now, expires: record.expires });
         self.due = touch.or(renewal);
         if self.phase == Phase::Unloaded {
-            shared.counters.count_use(&token.key(), &record);
+            shared.events.counters.count_use(&token.key(), &record);
             self.carried = Some(token.clone());
         }
         self.token = Some(token.clone());
@@ -178,7 +179,7 @@ impl State {
         if was_loaded && self.changes.login.is_some() && self.changes.secret.is_some() {
             return Ok(());
         }
-        shared.counters.gone.add(1);
+        self.tell_gone(shared);
         let is_lost = self.has_changes();
         if !self.drops_silently() {
             self.changes = Changes::new();
@@ -193,30 +194,29 @@ impl State {
 
     fn judge(&self, token: &Token, record: &Record, shared: &Shared, now: Timestamp) -> Verdict {
         let key = token.key();
+        let refuse = |why| shared.events.tell(&Event::Refused { session: Some(key), why });
         let settings = Settings::of(&record.values);
         shared.check_clocks(key, record, now);
         let lifetime = settings.lifetime(&shared.rules);
         if lifetime.is_over(record, now) {
-            shared.counters.expired.add(1);
-            info!(session = %key, reason = lifetime.reason(record, now), "session beyond its lifetime");
+            let why = lifetime.ending(record, now);
+            shared.events.tell(&Event::Ended { session: key, why });
             return Verdict::Nobody;
         }
         if record.holder != shared.verifier(token) {
             // A time that lies ahead is another server's, whose clock is fast.
             let age = now.since(record.renewed).max(record.renewed.since(now));
             if age < shared.rules.window && record.renewed > record.created {
-                shared.counters.superseded.add(1);
-                debug!(session = %key, "request with an id that was replaced a moment ago");
+                refuse(Refusal::Superseded);
                 return Verdict::Superseded;
             }
-            shared.counters.wrong_secret.add(1);
-            info!(session = %key, "a live session's key came with a wrong secret");
+            refuse(Refusal::WrongSecret);
             return Verdict::Nobody;
         }
         // A link can carry any id that its author knows: only ids that were in URLs from the start
         // are worth that little.
         if self.carrier() == Some(Carrier::Url) && record.values.get(key::IN_URLS).is_none() {
-            info!(session = %key, "the id of a cookie session came in a URL, refused");
+            refuse(Refusal::IdInUrl);
             return Verdict::Nobody;
         }
         Verdict::Live(settings)
@@ -291,18 +291,10 @@ impl State {
         shared: &Shared,
         now: Timestamp,
     ) -> Result<(), Error> {
-        shared.counters.created.add(1);
-        let session = token.key();
-        match (&record.login, self.forked_from.take()) {
-            (Some(_), Some(from)) => {
-                info!(%session, %from, "session created by a login that lost a race");
-            }
-            (Some(_), None) => info!(%session, "session created by a login"),
-            (None, _) => debug!(%session, "session created"),
-        }
-        if record.login.is_some() {
-            shared.counters.logins.add(1);
-        }
+        let (session, owner) = (token.key(), record.owner());
+        let forked_from = self.forked_from.take();
+        shared.events.tell(&Event::Created { session, owner, forked_from });
+        self.stored_login = owner.map(Into::into);
         self.token = Some(token);
         self.took_stored(record, shared, now)
     }
@@ -371,10 +363,7 @@ impl State {
                 self.question = Some(Question::LostLogin);
             }
             Error::Gone => {
-                shared.counters.gone.add(1);
-                if let Some(token) = &self.token {
-                    debug!(session = %token.key(), "session ended or got a new id meanwhile");
-                }
+                self.tell_gone(shared);
                 self.become_mute(Why::Moved, now);
             }
             // To tell the client again is not worth failing a request.
@@ -386,6 +375,12 @@ impl State {
             error => return Err(error),
         }
         Ok(Progress::Continue)
+    }
+
+    /// Tells that the session ended or got a new id while the request ran.
+    fn tell_gone(&self, shared: &Shared) {
+        let session = self.token.as_ref().map(Token::key);
+        shared.events.tell(&Event::Refused { session, why: Refusal::Gone });
     }
 
     /// Whether the pending login is another owner's than the stored one.
@@ -411,8 +406,9 @@ impl State {
         self.doubt.keys.retain(|key| saved.get(key).is_none());
         self.affirmed.retain(|(key, _)| saved.get(key).is_none());
         if let Some(secret) = &saved.secret {
-            shared.counters.regenerated.add(1);
-            info!(session = %secret.token.key(), login = saved.login.is_some(), "session has a new id");
+            let owner = saved.login.as_ref().and_then(Option::as_deref).map(|login| &*login.owner);
+            shared.events.tell(&Event::NewId { session: secret.token.key(), owner });
+            self.stored_login = owner.map(Into::into);
             self.record.holder = secret.holder;
             self.record.renewed = secret.at;
             self.verified = now;
@@ -432,9 +428,6 @@ impl State {
         let Record { used, expires, .. } = self.record;
         (self.record.used, self.record.expires) = saved.expiry.apply(used, expires);
         if let Some(login) = &saved.login {
-            if saved.secret.is_some() {
-                shared.counters.logins.add(1);
-            }
             self.record.login.clone_from(login);
             if self.changes.login.as_ref() == Some(login) {
                 self.changes.login = None;
@@ -515,7 +508,7 @@ impl State {
                 }
             }
             (record, _) if self.changes.login.is_some() => {
-                self.fork(record.as_deref(), shared, now);
+                self.fork(record.as_deref(), now);
                 // The update has to be computed anew, from what the new session starts with.
                 if let Goal::Update(_) = goal {
                     return Err(Error::Conflict);
@@ -548,8 +541,7 @@ impl State {
 
     /// Goes on in a session of its own, with the login that lost its race. The values that this request
     /// had loaded go along, unless the session has ended or belongs to somebody else by now.
-    fn fork(&mut self, now_stored: Option<&Record>, shared: &Shared, now: Timestamp) {
-        shared.counters.forked.add(1);
+    fn fork(&mut self, now_stored: Option<&Record>, now: Timestamp) {
         let owner = self.login().map(|login| login.owner.clone());
         let is_shared = now_stored.is_some_and(|record| {
             record.owner().is_none_or(|other| owner.as_deref() == Some(other))
@@ -578,12 +570,9 @@ impl State {
     ) -> Result<Progress, Error> {
         match outcome {
             Outcome::Ended => {
-                shared.counters.destroyed.add(1);
-                let reason = match goal {
-                    Goal::Destroy => "destroyed by the handler",
-                    _ => "one of several that the client sent, and starts anew",
-                };
-                info!(session = %key, reason, "session ended by its client");
+                let is_own = matches!(goal, Goal::Destroy) && self.live_key() == Some(key);
+                let why = if is_own { Ending::Logout } else { Ending::Several };
+                shared.events.tell(&Event::Ended { session: key, why });
             }
             Outcome::Failed(error) if matches!(goal, Goal::Destroy) => return Err(error),
             // The store's failure was logged. The new session is worth more than the end of the others.

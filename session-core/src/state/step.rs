@@ -107,19 +107,13 @@ impl State {
                 Ok(Some(Step::Check(token.clone())))
             }
             (Standing::Live, Some(token)) => {
-                Ok(Some(Step::End(token.key(), self.last_instant(&self.record, shared))))
+                Ok(Some(Step::End(token.key(), shared.last_instant(&self.record))))
             }
             _ => {
                 self.end(now);
                 Ok(None)
             }
         }
-    }
-
-    /// Returns the latest instant at which a copy of the record could be taken for a live one.
-    pub(super) fn last_instant(&self, record: &Record, shared: &Shared) -> Timestamp {
-        let lifetime = Settings::of(&record.values).lifetime(&shared.rules);
-        lifetime.deadline(lifetime::start(record)).max(record.expires)
     }
 
     /// Returns the step that ends one of several live sessions that the client presented.
@@ -196,7 +190,7 @@ impl State {
         }
         let is_lost = !self.changes.is_empty() || self.changes.login.is_some();
         if is_lost {
-            shared.counters.dropped.add(1);
+            shared.events.counters.dropped.add(1);
         }
         self.changes = Changes::new();
         self.measure();

@@ -38,7 +38,7 @@ fn a_new_id_a_login_and_a_logout_are_told_with_the_key() {
     });
     assert_told(&site, &key, &mut told, &["new id", "login=true"]);
     visitor.visit(async |handle| handle.load().await.unwrap().destroy().await.unwrap());
-    assert_told(&site, &key, &mut told, &["ended by its client"]);
+    assert_told(&site, &key, &mut told, &["session ended", "logout"]);
     assert!(!site.log.text().contains("nobody-may-read-this"));
 }
 

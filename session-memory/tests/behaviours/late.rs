@@ -219,7 +219,7 @@ fn a_live_key_with_a_wrong_secret_is_an_event_and_ends_nothing() {
     assert_eq!(stranger.get("n"), None);
     let key = visitor.key().to_string();
     let events = site.log.text();
-    let events = events.lines().filter(|line| line.contains("wrong secret"));
+    let events = events.lines().filter(|line| line.contains("wrong_secret"));
     assert_eq!(events.filter(|line| line.contains(&key)).count(), 1);
     assert_eq!(site.manager.stats().wrong_secret, 1);
     // Whatever such a visitor does.

@@ -124,9 +124,7 @@ fn logs_of_every_event_show_keys_only() {
         site.manager.collect().unwrap();
     }
     let text = log.text();
-    for event in
-        ["created", "new id", "ended by its client", "unreadable", "collected", "meanwhile"]
-    {
+    for event in ["created", "new id", "session ended", "unreadable", "collected", "meanwhile"] {
         assert!(text.contains(event), "{event} was not logged");
     }
     assert_nothing_in(&text, &ids);
