@@ -127,7 +127,7 @@ macro_rules! layer {
             fn list<'a>(
                 &'a self,
                 owner: &'a str,
-                page: Page<'a>,
+                page: Page,
                 now: Timestamp,
             ) -> Answer<'a, Listed> {
                 self.around(Operation::List, move || self.inner.list(owner, page, now))
