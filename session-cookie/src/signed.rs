@@ -170,7 +170,11 @@ impl<P: Provider> Provider for SignedProvider<P> {
         self.inner.destroy(key, until, now)
     }
 
-    fn list<'a>(&'a self, owner: &'a str, page: Page<'a>, now: Timestamp) -> Answer<'a, Listed> {
+    fn lists(&self) -> bool {
+        self.inner.lists()
+    }
+
+    fn list<'a>(&'a self, owner: &'a str, page: Page, now: Timestamp) -> Answer<'a, Listed> {
         self.inner.list(owner, page, now)
     }
 

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use tracing::warn;
 
 use crate::events::{Ending, Event, Operation};
-use crate::provider::{Cursor, Page, Record, Summary, Token};
+use crate::provider::{Page, Record, Summary, Token};
 use crate::settings::Settings;
 use crate::{Error, LoadedSession, Manager, Secret, SessionId, SessionKey, Timestamp};
 
@@ -49,9 +49,6 @@ impl OwnedSession {
     }
 }
 
-/// How many sessions are asked for at a time.
-const PAGE: usize = 100;
-
 /// How many sessions are ended side by side.
 const TOGETHER: usize = 16;
 
@@ -78,10 +75,10 @@ impl Manager {
     pub async fn sessions_of(&self, owner: &str) -> Result<Vec<OwnedSession>, Error> {
         self.check_lists()?;
         let mut sessions = Vec::new();
-        let mut after: Option<Cursor> = None;
+        let mut after = None;
         loop {
             let now = self.now();
-            let page = Page { after: after.as_ref(), limit: PAGE };
+            let page = Page { after, limit: Page::MOST };
             let shared = self.shared();
             let answer = shared.provider.list(owner, page, now);
             let listed = shared.watched(Operation::List, now, answer).await?;
@@ -91,8 +88,8 @@ impl Manager {
                 }
             }
             match listed.next {
-                Some(next) => after = Some(next),
                 None => break,
+                next => after = next,
             }
         }
         sessions.sort_unstable_by_key(|session| (session.authenticated, session.key));

@@ -32,6 +32,7 @@
 
 mod capacity;
 mod config;
+mod owners;
 mod provider;
 mod shard;
 mod sync;

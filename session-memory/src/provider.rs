@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use hashbrown::DefaultHashBuilder;
 use session_core::provider::{
-    Answer, Changes, Provider, ProviderFuture, Purged, Record, Token, Touch, Verifier,
+    Answer, Changes, Listed, Page, Provider, ProviderFuture, Purged, Record, Summary, Token, Touch,
+    Verifier,
 };
 use session_core::{Error, SessionId, SessionKey, Timestamp};
 use tracing::{info, warn};
 
 use crate::MemoryConfig;
 use crate::capacity::{Capacity, cost, cost_of};
+use crate::owners::Owners;
 use crate::shard::{First, Shard, Slot};
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, lock};
 
@@ -30,12 +32,14 @@ const REMOVED_WHEN_FULL: usize = 1024;
 
 /// Keeps sessions in memory.
 ///
-/// Keys are spread over shards with a lock each; every operation takes one of them, once. A lock is held
-/// while a record's changed values are copied, and while nothing slower happens.
+/// Keys are spread over shards with a lock each; every operation on a session takes one of them, once, and
+/// a lock of the index of owners under it where the session gets an owner or loses one. A lock is held while
+/// a record's changed values are copied, and while nothing slower happens.
 pub struct MemoryProvider {
     shards: Box<[Padded]>,
     /// What comes first in each shard.
     firsts: Box<[Arc<First>]>,
+    owners: Arc<Owners>,
     hasher: Hasher,
     capacity: Capacity,
     /// Where the next collection starts.
@@ -74,10 +78,13 @@ impl MemoryProvider {
     pub fn new(config: MemoryConfig) -> Self {
         let hasher = Hasher::default();
         let firsts: Box<[Arc<First>]> = (0..SHARDS).map(|_| Arc::default()).collect();
-        let shard = |first: &Arc<First>| Shard::new(hasher.clone(), Arc::clone(first));
+        let owners = Arc::new(Owners::new());
+        let shard =
+            |first: &Arc<First>| Shard::new(hasher.clone(), Arc::clone(first), Arc::clone(&owners));
         Self {
             shards: firsts.iter().map(|first| Padded(Mutex::new(shard(first)))).collect(),
             firsts,
+            owners,
             hasher,
             capacity: Capacity::new(config),
             cursor: AtomicUsize::new(0),
@@ -91,6 +98,12 @@ impl MemoryProvider {
     #[doc(hidden)]
     pub fn longest_purge_hold(&self) -> Duration {
         Duration::from_nanos(self.longest_hold.0.load(Ordering::Relaxed))
+    }
+
+    /// The sessions in the index of owners. For tests.
+    #[doc(hidden)]
+    pub fn indexed_sessions(&self) -> usize {
+        self.owners.len()
     }
 
     /// Returns which shard has a key. The table inside a shard uses the lowest and the highest bits.
@@ -209,6 +222,25 @@ impl MemoryProvider {
         self.release_all(removed);
     }
 
+    fn page(&self, owner: &str, page: Page, now: Timestamp) -> Listed {
+        let size = page.size();
+        // One more, to know whether others follow.
+        let mut keys = self.owners.keys(owner, page.after, size + 1);
+        let is_last = keys.len() <= size;
+        keys.truncate(size);
+        let sessions = keys.iter().filter_map(|key| self.summary(key, owner, now)).collect();
+        Listed { sessions, next: keys.last().copied().filter(|_| !is_last) }
+    }
+
+    /// Returns what a list of this owner shows of a session that is found in the index.
+    fn summary(&self, key: &SessionKey, owner: &str, now: Timestamp) -> Option<Summary> {
+        let shard = self.lock(key);
+        let slot = shard.slot(shard.find_live(key, now)?);
+        // It may have ended or moved meanwhile, or belong to an owner of the same hash.
+        slot.owner().filter(|other| *other == owner)?;
+        slot.record().summary(*key)
+    }
+
     fn remove_expired(&self, now: Timestamp, limit: usize) -> Purged {
         let start = self.cursor.load(Ordering::Relaxed);
         let mut left = limit;
@@ -317,6 +349,14 @@ impl Provider for MemoryProvider {
     ) -> Answer<'a, ()> {
         self.remove(key);
         ProviderFuture::ready(Ok(()))
+    }
+
+    fn lists(&self) -> bool {
+        true
+    }
+
+    fn list<'a>(&'a self, owner: &'a str, page: Page, now: Timestamp) -> Answer<'a, Listed> {
+        ProviderFuture::ready(Ok(self.page(owner, page, now)))
     }
 
     fn count(&self, now: Timestamp) -> Answer<'_, u64> {

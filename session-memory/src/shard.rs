@@ -8,6 +8,7 @@ use session_core::provider::{Login, Record, Values, Verifier};
 use session_core::{Secret, SessionKey, Timestamp};
 use slab::Slab;
 
+use crate::owners::Owners;
 use crate::provider::Hasher;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
@@ -27,6 +28,8 @@ pub(crate) struct Shard {
     oldest: u32,
     newest: u32,
     first: Arc<First>,
+    /// The index of all shards' sessions by owner.
+    owners: Arc<Owners>,
 }
 
 /// No index: the end of a list.
@@ -138,13 +141,17 @@ impl Slot {
         self.login.as_deref()
     }
 
+    pub(crate) fn owner(&self) -> Option<&str> {
+        self.login().map(|login| &*login.owner)
+    }
+
     pub(crate) fn values(&self) -> &Values {
         &self.values
     }
 }
 
 impl Shard {
-    pub(crate) fn new(hasher: Hasher, first: Arc<First>) -> Self {
+    pub(crate) fn new(hasher: Hasher, first: Arc<First>, owners: Arc<Owners>) -> Self {
         Self {
             hasher,
             table: HashTable::new(),
@@ -153,6 +160,7 @@ impl Shard {
             oldest: NONE,
             newest: NONE,
             first,
+            owners,
         }
     }
 
@@ -178,6 +186,7 @@ impl Shard {
         if self.slot(at).login.is_some() {
             self.keep(at);
         }
+        self.move_owner(old.key, old.owner(), self.slot(at).owner());
         let (before, after) = (second(old.expires), second(self.slot(at).expires));
         if before != after {
             self.order.remove(&(before, at));
@@ -205,6 +214,7 @@ impl Shard {
         // An empty record is no visitor's session, which the core would not store. It is what another
         // provider remembers, such as the end of a sealed session, and must not be forgotten.
         let may_give_way = slot.login.is_none() && !slot.values.is_empty();
+        self.move_owner(slot.key, None, slot.owner());
         let at = u32::try_from(self.slots.insert(slot)).expect("memory ends before indices do");
         self.order.insert((expires, at));
         self.table.insert_unique(hash, at, |at| self.hasher.hash(&self.slots[*at as usize].key));
@@ -225,6 +235,7 @@ impl Shard {
         {
             found.remove();
         }
+        self.move_owner(slot.key, slot.owner(), None);
         self.publish();
         slot
     }
@@ -236,6 +247,19 @@ impl Shard {
             at = self.slot(at).place.newer;
         }
         (at != NONE).then(|| self.remove(at))
+    }
+
+    /// Takes note in the index that a session has another owner than before.
+    fn move_owner(&self, key: SessionKey, before: Option<&str>, after: Option<&str>) {
+        if before == after {
+            return;
+        }
+        if let Some(owner) = before {
+            self.owners.remove(owner, key);
+        }
+        if let Some(owner) = after {
+            self.owners.add(owner, key);
+        }
     }
 
     /// Puts a slot at the newer end of the list of those that may give way.

@@ -42,6 +42,12 @@ pub trait Harness: Sync {
         2_000
     }
 
+    /// The entries in the store's index of owners, those of all owners and of sessions that are gone
+    /// included. Defaults to `None`: it can't be told, and no case asks whether the index grows.
+    fn index_entries(&self) -> Option<usize> {
+        None
+    }
+
     /// Runs a future to its end. Cases call it from several threads at once. Defaults to polling
     /// on the calling thread; a provider that needs a runtime uses that.
     fn block_on(&self, future: HarnessFuture<'_>) {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::sample::{HOUR, until};
 use super::{Capabilities, Harness};
-use crate::provider::{Changes, NewSecret, Provider, Purged, Record, Token, Touch, Verifier};
+use crate::provider::{
+    Changes, Listed, NewSecret, Page, Provider, Purged, Record, Summary, Token, Touch, Verifier,
+};
 use crate::{Error, SessionId, Timestamp};
 
 /// Runs a future to its end, as the harness does, and returns its outcome.
@@ -14,6 +16,30 @@ pub(crate) fn wait<T>(harness: &dyn Harness, future: impl Future<Output = T>) ->
     let mut outcome = None;
     harness.block_on(Box::pin(async { outcome = Some(future.await) }));
     outcome.expect("block_on runs the future to its end")
+}
+
+/// Lists an owner's sessions, from pages of this limit. No page is larger, and keys ascend over all pages,
+/// so that none is there twice.
+pub(crate) async fn listed(
+    provider: &dyn Provider,
+    owner: &str,
+    limit: usize,
+    now: Timestamp,
+) -> Vec<Summary> {
+    let mut all = Vec::new();
+    let mut page = Page { after: None, limit };
+    loop {
+        let Listed { sessions, next } =
+            provider.list(owner, page, now).await.expect("listing works");
+        assert!(sessions.len() <= page.size(), "{} sessions of {limit}", sessions.len());
+        let keys = sessions.iter().map(|summary| Some(summary.key));
+        let keys: Vec<_> = [page.after].into_iter().chain(keys).collect();
+        assert!(keys.is_sorted_by(|one, other| one < other), "{keys:?} after {:?}", page.after);
+        all.extend(sessions);
+        let Some(next) = next else { return all };
+        assert!(Some(next) > page.after && Some(next) >= keys[keys.len() - 1], "back to {next:?}");
+        page.after = Some(next);
+    }
 }
 
 /// A case's view of the store.
@@ -176,6 +202,16 @@ impl<'h> Store<'h> {
     ) -> Result<Token, Error> {
         let touched = self.wait(self.provider.touch(token, touch, now));
         touched.map(|renewed| renewed.unwrap_or_else(|| token.clone()))
+    }
+
+    /// A page of an owner's sessions.
+    pub(crate) fn page(&self, owner: &str, page: Page, now: Timestamp) -> Listed {
+        self.wait(self.provider.list(owner, page, now)).expect("listing works")
+    }
+
+    /// An owner's sessions, from pages of this limit.
+    pub(crate) fn list(&self, owner: &str, limit: usize, now: Timestamp) -> Vec<Summary> {
+        self.wait(listed(&*self.provider, owner, limit, now))
     }
 
     pub(crate) fn count(&self, now: Timestamp) -> Result<u64, Error> {

@@ -1,47 +1,36 @@
 //! The sessions of an owner, page by page.
 
-use std::fmt;
-
 use crate::{SessionKey, Timestamp};
 
 /// Which part of an owner's sessions to list.
-#[derive(Clone, Copy, Debug)]
-pub struct Page<'a> {
-    /// Where the page before ended; `None` for the first page.
-    pub after: Option<&'a Cursor>,
-    /// The number of sessions at most. A page may be shorter and not be the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The page begins behind this key, whether its session is still there or not; `None` for the first
+    /// page.
+    pub after: Option<SessionKey>,
+    /// The number of sessions at most. Providers take it as [`size`](Self::size) says.
     pub limit: usize,
 }
 
-/// Where a page ended, in a form that the provider chooses.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Cursor(Box<[u8]>);
+impl Page {
+    /// The most sessions that a page has: 100.
+    pub const MOST: usize = 100;
 
-impl Cursor {
-    /// A cursor of these bytes.
-    pub fn new(bytes: impl Into<Box<[u8]>>) -> Self {
-        Self(bytes.into())
-    }
-
-    /// The bytes that it was made of.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cursor({} bytes)", self.0.len())
+    /// Returns the number of sessions that the page has at most: the limit, but at least 1 and at most
+    /// [`MOST`](Self::MOST).
+    pub fn size(self) -> usize {
+        self.limit.clamp(1, Self::MOST)
     }
 }
 
 /// A page of an owner's sessions.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listed {
-    /// Live sessions, in the order of their keys.
+    /// Live sessions, in the order of their keys. There may be fewer than the page has room for, or none,
+    /// though others follow.
     pub sessions: Vec<Summary>,
-    /// Where the next page begins; `None` after the last one.
-    pub next: Option<Cursor>,
+    /// Behind which key the next page begins; `None` after the last one.
+    pub next: Option<SessionKey>,
 }
 
 /// What a list shows of a session. It opens nothing: lists can be shown and logged.

@@ -20,7 +20,7 @@ mod verifier;
 
 pub use binding::Binding;
 pub use changes::{Changes, Expected, ExpiryChange, NewSecret, Touch};
-pub use list::{Cursor, Listed, Page, Summary};
+pub use list::{Listed, Page, Summary};
 pub use record::{Login, Note, Record};
 pub use registry::{Inner, Registry, open, providers, register, register_wrapper};
 pub use source::Source;
@@ -246,8 +246,18 @@ pub trait Provider: Send + Sync + fmt::Debug + 'static {
 
     /// Lists the live sessions of an owner, in the order of their keys, page by page.
     ///
+    /// A session that lives and belongs to the owner from the call for the first page to the answer with
+    /// the last one is on exactly one page, whatever else happens to it; any other is on one page at most.
+    /// Each summary is the session's at one moment at which it belonged to the owner: nobody's list has a
+    /// session of somebody else.
+    ///
+    /// A page costs by its [size](Page::size), and all pages together by the owner's sessions, never by the
+    /// size of the store. So a page may be short, or empty, and not be the last. What an index still says
+    /// of a session that is gone, or has another owner, is not listed, and is removed in the end: the index
+    /// of an owner whose sessions come and go doesn't grow.
+    ///
     /// The default is [`Error::Unsupported`].
-    fn list<'a>(&'a self, _owner: &'a str, _page: Page<'a>, _now: Timestamp) -> Answer<'a, Listed> {
+    fn list<'a>(&'a self, _owner: &'a str, _page: Page, _now: Timestamp) -> Answer<'a, Listed> {
         ProviderFuture::ready(Err(Error::Unsupported { what: "list" }))
     }
 
@@ -340,7 +350,7 @@ impl<P: Provider + ?Sized> Provider for Arc<P> {
         (**self).lists()
     }
 
-    fn list<'a>(&'a self, owner: &'a str, page: Page<'a>, now: Timestamp) -> Answer<'a, Listed> {
+    fn list<'a>(&'a self, owner: &'a str, page: Page, now: Timestamp) -> Answer<'a, Listed> {
         (**self).list(owner, page, now)
     }
 

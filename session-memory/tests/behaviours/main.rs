@@ -24,6 +24,7 @@ mod logins;
 mod logouts;
 mod managers;
 mod namespaces;
+mod owners;
 mod pages;
 mod races;
 mod registry;

@@ -2,35 +2,46 @@
 
 use std::sync::Arc;
 
+use session_core::conformance::{Capabilities, Harness};
 use session_core::provider::Provider;
 use session_memory::{MemoryConfig, MemoryProvider};
 
-fn memory() -> Arc<MemoryProvider> {
-    Arc::new(MemoryProvider::new(MemoryConfig::default()))
+/// A store, and the layers that it is used through.
+struct Memory {
+    store: Arc<MemoryProvider>,
+    provider: Arc<dyn Provider>,
+}
+
+impl Memory {
+    fn through<P: Provider>(layers: impl FnOnce(Arc<MemoryProvider>) -> P) -> Self {
+        let store = Arc::new(MemoryProvider::new(MemoryConfig::default()));
+        Self { provider: Arc::new(layers(Arc::clone(&store))), store }
+    }
+}
+
+impl Harness for Memory {
+    fn provider(&self) -> Arc<dyn Provider> {
+        Arc::clone(&self.provider)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { lists: true, ..Capabilities::default() }
+    }
+
+    fn index_entries(&self) -> Option<usize> {
+        Some(self.store.indexed_sessions())
+    }
 }
 
 mod plain {
-    session_core::conformance_tests!(super::memory());
-}
-
-mod through_dyn {
-    use super::*;
-
-    fn boxed() -> Arc<Arc<dyn Provider>> {
-        Arc::new(memory())
-    }
-
-    session_core::conformance_tests!(boxed());
+    session_core::conformance_tests!(super::Memory::through(|store| store));
 }
 
 mod through_layers {
-    use super::*;
     use session_core::conformance::{Counting, Delayed, Faulty};
 
-    /// Futures that wait, and layers that are not to be noticed.
-    fn layered() -> Arc<Counting<Faulty<Delayed<Arc<MemoryProvider>>>>> {
-        Arc::new(Counting::new(Faulty::new(Delayed::new(memory(), 42))))
-    }
-
-    session_core::conformance_tests!(layered());
+    // Futures that wait, and layers that are not to be noticed.
+    session_core::conformance_tests!(super::Memory::through(|store| {
+        Counting::new(Faulty::new(Delayed::new(store, 42)))
+    }));
 }

@@ -198,20 +198,6 @@ pub fn a_destroyed_key_starts_from_nothing(harness: &dyn Harness) {
     assert_eq!(store.found(&token), Some(new));
 }
 
-/// An owner's sessions can't be listed where the provider says so.
-pub fn list_is_unsupported_or_declared(harness: &dyn Harness) {
-    let store = Store::open(harness);
-    let page = crate::provider::Page { after: None, limit: 10 };
-    match store.wait(store.provider().list("ada", page, store.now)) {
-        Ok(listed) => {
-            assert!(store.can.lists, "declared not to list");
-            assert!(listed.sessions.is_empty(), "an empty store lists {:?}", listed.sessions);
-        }
-        Err(Error::Unsupported { .. }) => assert!(!store.can.lists, "declared to list"),
-        Err(error) => panic!("listing returns {error:?}"),
-    }
-}
-
 /// A provider that declares a limit has it; one that can do more says so.
 pub fn declared_limits_are_real(harness: &dyn Harness) {
     let store = Store::open(harness);

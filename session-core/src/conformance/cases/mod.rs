@@ -5,6 +5,7 @@ mod expiry;
 mod faults;
 mod lifecycle;
 mod model;
+mod owners;
 mod purging;
 mod races;
 mod records;
@@ -21,6 +22,7 @@ pub use expiry::*;
 pub use faults::*;
 pub use lifecycle::*;
 pub use model::*;
+pub use owners::*;
 pub use purging::*;
 pub use races::*;
 pub use records::*;
@@ -143,8 +145,21 @@ macro_rules! __conformance_cases {
         destroying_is_idempotent
         destroying_ends_one_session_only
         a_destroyed_key_starts_from_nothing [merges]
-        list_is_unsupported_or_declared
         declared_limits_are_real
+
+        list_is_unsupported_or_declared
+        a_list_shows_what_is_stored_of_each_session [lists]
+        a_list_comes_in_pages_in_the_order_of_the_keys [lists]
+        a_page_of_any_limit_is_bounded [lists]
+        a_page_begins_behind_a_session_that_is_gone [lists]
+        what_ended_is_not_listed [lists]
+        a_session_is_in_its_last_owners_list [lists]
+        no_owner_is_taken_for_another [lists]
+        an_owner_of_any_allowed_length_is_listed [lists]
+        an_index_of_owners_does_not_grow [lists]
+        a_list_beside_changes_has_each_living_session_once [lists]
+        a_login_that_races_anything_is_in_the_right_list [lists]
+        a_crowd_leaves_lists_that_add_up [lists]
 
         count_knows_the_live_sessions [count]
         count_is_unsupported_or_right

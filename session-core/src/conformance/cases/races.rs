@@ -13,7 +13,7 @@ use crate::conformance::store::Store;
 use crate::provider::{ExpiryChange, Record};
 
 /// Runs two closures at the same time, each with a handle onto the store.
-fn race<A: Send, B: Send>(
+pub(crate) fn race<A: Send, B: Send>(
     store: &Store<'_>,
     one: impl FnOnce(&Store<'_>) -> A + Send,
     two: impl FnOnce(&Store<'_>) -> B + Send,

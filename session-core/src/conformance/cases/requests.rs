@@ -13,7 +13,7 @@ use crate::provider::{Record, Token};
 use crate::transport::SameSite;
 use crate::{Config, Error, LoadedSession, SessionId, TestClock};
 
-fn seeds(harness: &dyn Harness) -> impl Iterator<Item = u64> {
+pub(crate) fn seeds(harness: &dyn Harness) -> impl Iterator<Item = u64> {
     0..harness.rounds().div_ceil(4) as u64
 }
 

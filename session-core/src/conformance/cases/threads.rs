@@ -12,7 +12,7 @@ use crate::provider::{Changes, ExpiryChange, Record, Token};
 use crate::{Error, SessionId};
 
 /// Runs a closure on this many threads at the same time.
-fn crowd(store: &Store<'_>, threads: usize, work: impl Fn(&Store<'_>, usize) + Sync) {
+pub(crate) fn crowd(store: &Store<'_>, threads: usize, work: impl Fn(&Store<'_>, usize) + Sync) {
     let start = Barrier::new(threads);
     thread::scope(|scope| {
         for number in 0..threads {

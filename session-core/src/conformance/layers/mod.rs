@@ -124,10 +124,14 @@ macro_rules! layer {
                 self.around(Operation::Destroy, move || self.inner.destroy(key, until, now))
             }
 
+            fn lists(&self) -> bool {
+                self.inner.lists()
+            }
+
             fn list<'a>(
                 &'a self,
                 owner: &'a str,
-                page: Page<'a>,
+                page: Page,
                 now: Timestamp,
             ) -> Answer<'a, Listed> {
                 self.around(Operation::List, move || self.inner.list(owner, page, now))

@@ -6,7 +6,7 @@ use std::future::pending;
 use futures_lite::future::yield_now;
 use parking_lot::Mutex;
 use session_core::provider::{
-    Answer, Changes, Provider, ProviderFuture, Purged, Record, Token, Touch, Verifier,
+    Answer, Changes, Listed, Page, Provider, ProviderFuture, Purged, Record, Token, Touch, Verifier,
 };
 use session_core::{Error, SessionId, SessionKey, Timestamp};
 use session_memory::{MemoryConfig, MemoryProvider};
@@ -168,6 +168,14 @@ impl Provider for Store {
         now: Timestamp,
     ) -> Answer<'a, ()> {
         self.call("destroy", move || self.inner.destroy(key, until, now))
+    }
+
+    fn lists(&self) -> bool {
+        true
+    }
+
+    fn list<'a>(&'a self, owner: &'a str, page: Page, now: Timestamp) -> Answer<'a, Listed> {
+        self.call("list", move || self.inner.list(owner, page, now))
     }
 
     fn count(&self, now: Timestamp) -> Answer<'_, u64> {
