@@ -37,5 +37,6 @@ mod support;
 mod tasks;
 mod timer;
 mod transports;
+mod unfinished;
 mod values;
 mod wrapper;
