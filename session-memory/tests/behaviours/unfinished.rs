@@ -274,7 +274,7 @@ fn a_new_id_between_the_stores_and_the_head_logs_nobody_out() {
 fn what_is_set_between_the_stores_and_the_head_is_stored_or_refused() {
     let (_, first) = hooked("__Host-first");
     let (slow, second) = hooked("__Host-second");
-    let managers = Managers::new([first.clone(), second]).unwrap();
+    let managers = Managers::new([first, second]).unwrap();
     let sessions = managers.start(&Request::new(()));
     let set: Arc<Mutex<Option<Result<(), Error>>>> = Arc::default();
     let mut response = Response::new(());
