@@ -301,8 +301,9 @@ impl Shared {
         if is_unlike && !self.foreign_reported.swap(true, Ordering::Relaxed) {
             warn!(
                 "an unsafe request of a browser that sends no Sec-Fetch-Site was refused, as its Origin is \
-                 not the Host. If forms of this site fail like that, a proxy changes the Host: let it pass \
-                 the header on, or name the site in url.origin"
+                 not the Host. If forms or WebSockets of this site fail like that, a proxy changes the Host: \
+                 let it pass the header on, or name the site in url.origin; or the pages hide their origin \
+                 by Referrer-Policy: no-referrer, where same-origin does"
             );
         }
     }
