@@ -350,7 +350,8 @@ impl LoadedSession {
     /// same instant, and its absolute lifetime starts anew. It asks no store; if the save fails, nothing
     /// has happened, and the visitor's old id is as good as before.
     ///
-    /// `owner` is opaque text of 1 to 1,024 bytes, such as an account's number. What an anonymous
+    /// `owner` is opaque text of 1 to 1,024 bytes, the configured `namespace` included, such as an account's
+    /// number. What an anonymous
     /// session held stays, and is the client's word. A session that belongs to another owner is emptied of
     /// what was stored in it. A login that loses a race, of a double click for instance, goes on in a
     /// session of its own.
@@ -375,8 +376,7 @@ impl LoadedSession {
     }
 
     /// Sets what a list of the owner's sessions is to call this one, such as the name of a device: 1,024
-    /// bytes at most. It is stored with the login; the manager can't list sessions yet. Does nothing unless
-    /// someone is logged in.
+    /// bytes at most. It is stored with the login. Does nothing unless someone is logged in.
     ///
     /// # Errors
     /// [`Error::TooLarge`] for a longer label, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
@@ -386,7 +386,8 @@ impl LoadedSession {
 
     /// Returns the account that is logged in, as [`log_in`](Self::log_in) was told.
     pub fn owner(&self) -> Option<String> {
-        self.core.state().login().map(|login| login.owner.as_ref().to_owned())
+        let rules = &self.core.shared().rules;
+        self.core.state().login().map(|login| rules.shown_owner(&login.owner).to_owned())
     }
 
     /// Whether someone is logged in, and did so no longer ago than this: for what wants a fresh login,

@@ -298,7 +298,8 @@ impl State {
         shared: &Shared,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let (session, owner) = (token.key(), record.owner());
+        let session = token.key();
+        let owner = record.owner().map(|owner| shared.rules.shown_owner(owner));
         let forked_from = self.forked_from.take();
         shared.events.tell(&Event::Created { session, owner, forked_from });
         self.stored_login = owner.map(Into::into);
@@ -420,7 +421,8 @@ impl State {
         self.doubt.keys.retain(|key| saved.get(key).is_none());
         self.affirmed.retain(|(key, _)| saved.get(key).is_none());
         if let Some(secret) = &saved.secret {
-            let owner = saved.login.as_ref().and_then(Option::as_deref).map(|login| &*login.owner);
+            let login = saved.login.as_ref().and_then(Option::as_deref);
+            let owner = login.map(|login| shared.rules.shown_owner(&login.owner));
             shared.events.tell(&Event::NewId { session: secret.token.key(), owner });
             self.stored_login = owner.map(Into::into);
             self.record.holder = secret.holder;
