@@ -5,8 +5,8 @@ use session_core::provider::{Changes, ExpiryChange, Touch, Verifier};
 use session_core::{SessionKey, Timestamp};
 
 use crate::document::{
-    COOKIE, CREATED, CURRENT, EXPIRES, HOLDER, ID, LOGIN, RENEWED, USED, VALUES, VERSION, binary,
-    date, holder, id, login,
+    COOKIE, CREATED, CURRENT, EXPIRES, HOLDER, ID, LOGIN, OWNER, RENEWED, USED, VALUES, VERSION,
+    binary, date, holder, id, login,
 };
 use crate::field;
 
@@ -18,15 +18,24 @@ pub(crate) fn of(key: &SessionKey) -> Document {
 /// The document of a session if it is live and of a form that can be changed; the types are asked
 /// for so that a damaged one is as good as gone.
 pub(crate) fn live(key: &SessionKey, now: Timestamp) -> Document {
-    doc! {
-        ID: id(key),
-        EXPIRES: { "$gt": date(now) },
-        VERSION: CURRENT,
-        CREATED: { "$type": "date" },
-        RENEWED: { "$type": "date" },
-        USED: { "$type": "date" },
-        VALUES: { "$type": "object" },
-    }
+    let mut filter = of(key);
+    filter.extend(all_readable(now));
+    filter
+}
+
+/// The documents that [`live`] finds, of any key that is one, if they are this owner's and their key is
+/// greater than `after`.
+pub(crate) fn owned(owner: &str, after: Option<SessionKey>, now: Timestamp) -> Document {
+    // Binaries are in the order of their lengths first, so nothing but keys is between the first and the
+    // last one.
+    let (first, last) = ([0; 12], [0xff; 12]);
+    let (greater, bound) = match &after {
+        Some(after) => ("$gt", after.as_bytes()),
+        None => ("$gte", &first),
+    };
+    let mut filter = doc! { OWNER: owner, ID: { greater: binary(bound), "$lte": binary(&last) } };
+    filter.extend(all_readable(now));
+    filter
 }
 
 /// The document that [`live`] finds, if this is its holder.
@@ -78,6 +87,19 @@ pub(crate) fn created(key: &SessionKey, own: &Verifier) -> Document {
 /// All documents of expired sessions.
 pub(crate) fn all_expired(now: Timestamp) -> Document {
     doc! { EXPIRES: { "$lte": date(now), "$type": "date" } }
+}
+
+/// All documents of live sessions, of a form that can be changed.
+fn all_readable(now: Timestamp) -> Document {
+    let mut filter = all_live(now);
+    filter.extend(doc! {
+        VERSION: CURRENT,
+        CREATED: { "$type": "date" },
+        RENEWED: { "$type": "date" },
+        USED: { "$type": "date" },
+        VALUES: { "$type": "object" },
+    });
+    filter
 }
 
 /// All documents of live sessions.

@@ -6,10 +6,13 @@
 
 use std::sync::Arc;
 
+use mongodb::bson::doc;
+use mongodb::options::Hint;
 use session_cookie::EncryptedProvider;
 use session_core::conformance::{Capabilities, Harness};
 use session_core::provider::Provider;
 use session_core::{Clock as _, SystemClock, Timestamp};
+use session_mongo::mongodb;
 
 use crate::encrypted;
 use crate::server::Server;
@@ -19,12 +22,14 @@ struct Mongo {
     options: &'static str,
     wrap: fn(Arc<dyn Provider>) -> Arc<dyn Provider>,
     provider: Arc<dyn Provider>,
+    /// Whether the provider lists owners' sessions as it is wrapped.
+    lists: bool,
     now: Timestamp,
 }
 
 impl Mongo {
     fn open(options: &'static str, now: Timestamp) -> Self {
-        Self::wrapped(options, now, |provider| provider)
+        Self { lists: true, ..Self::wrapped(options, now, |provider| provider) }
     }
 
     fn wrapped(
@@ -34,7 +39,7 @@ impl Mongo {
     ) -> Self {
         let server = Server::new();
         let provider = wrap(server.provider(options));
-        Self { server, options, wrap, provider, now }
+        Self { server, options, wrap, provider, lists: false, now }
     }
 
     fn has_ttl(&self) -> bool {
@@ -53,7 +58,12 @@ impl Harness for Mongo {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { limits: false, purges: !self.has_ttl(), ..Capabilities::default() }
+        Capabilities {
+            limits: false,
+            lists: self.lists,
+            purges: !self.has_ttl(),
+            ..Capabilities::default()
+        }
     }
 
     fn now(&self) -> Timestamp {
@@ -62,6 +72,17 @@ impl Harness for Mongo {
 
     fn rounds(&self) -> usize {
         40
+    }
+
+    /// As counted by the index itself. With TTL, what has expired stays in it for the margin.
+    fn index_entries(&self) -> Option<usize> {
+        (!self.has_ttl()).then(|| {
+            let documents = self.server.documents();
+            let owned = documents.count_documents(doc! { "login.owner": { "$exists": true } });
+            let owned = owned.hint(Hint::Keys(doc! { "login.owner": 1, "_id": 1 }));
+            let entries = self.server.block_on(owned.into_future()).expect("the index is there");
+            usize::try_from(entries).expect("it is a small number")
+        })
     }
 }
 
