@@ -1,4 +1,6 @@
-//! What the README shows is taken from the examples, which compile.
+//! What the README shows is taken from the examples, which compile. What the other documents name exists.
+
+use std::path::Path;
 
 const README: &str = include_str!("../../README.md");
 
@@ -37,4 +39,29 @@ fn the_readmes_configurations_are_valid() {
             .unwrap_or_else(|error| panic!("{error}\n{block}"));
     }
     assert!(blocks("toml").count() >= 3);
+}
+
+#[test]
+fn the_requirements_name_tests_that_exist() {
+    let codes = |line: &'static str| line.split('`').skip(1).step_by(2);
+    let lines = || include_str!("../../docs/REQUIREMENTS.md").lines();
+    // The table of what the paths' beginnings stand for.
+    let beginnings: Vec<_> = lines()
+        .filter_map(|line| Some((codes(line).next()?, codes(line).nth(1)?)))
+        .filter(|(short, whole)| short.ends_with('/') && whole.ends_with('/'))
+        .collect();
+    let mut count = 0;
+    for (file, test) in lines().flat_map(codes).filter_map(|code| code.split_once("::")) {
+        let Some(file) = beginnings
+            .iter()
+            .find_map(|(short, whole)| Some(format!("../{whole}{}", file.strip_prefix(short)?)))
+        else {
+            continue;
+        };
+        let text =
+            std::fs::read_to_string(Path::new(&file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+        assert!(text.contains(&format!("fn {test}(")), "{file} has no {test}");
+        count += 1;
+    }
+    assert!(count >= 60, "{count}");
 }
