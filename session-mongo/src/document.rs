@@ -144,11 +144,18 @@ pub(crate) fn key(document: &RawDocument) -> Option<SessionKey> {
     generic(document.get(ID).ok()?).map(SessionKey::from_bytes)
 }
 
-/// What the list of an owner shows of a stored document, whatever it may hold; `None` if it is no session,
-/// as loading it reports, or not the owner's: a collection may have been made to take `Ada` for `ada`.
-pub(crate) fn summary(key: SessionKey, document: &RawDocument, owner: &str) -> Option<Summary> {
+/// What the list of an owner shows of a stored document, whatever it may hold. `None` if it is no live
+/// session; loading it says why. `None` as well if it isn't the owner's: a collection may have been made
+/// to take `Ada` for `ada`.
+pub(crate) fn summary(
+    key: SessionKey,
+    document: &RawDocument,
+    owner: &str,
+    now: Timestamp,
+) -> Option<Summary> {
     let record = Fields::read(document).ok()?.record().ok()?;
-    record.summary(key).filter(|_| record.owner() == Some(owner))
+    let is_listed = record.is_live(now) && record.owner() == Some(owner);
+    record.summary(key).filter(|_| is_listed)
 }
 
 /// The fields of a document as they are found.
@@ -269,4 +276,32 @@ fn decode_values(document: &RawDocument) -> Result<Values, Error> {
         }
     }
     Ok(entries.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use session_core::SessionId;
+
+    const NOW: Timestamp = Timestamp::from_millis(5);
+    const EXPIRES: Timestamp = Timestamp::from_millis(9);
+
+    /// Whatever the server takes for the same, as it does in a collection with a collation.
+    #[test]
+    fn a_list_shows_live_sessions_of_this_very_owner() {
+        let id = SessionId::from_bytes([7; 32]);
+        let login = Login { owner: "ada".into(), at: NOW, label: "Firefox".into() };
+        let record = Record::new(Verifier::from_bytes([1; 32]), NOW, EXPIRES);
+        let record = Record { login: Some(Box::new(login)), ..record };
+        let document = encode(&id.key(), &record).unwrap();
+        let listed = |owner, now| summary(id.key(), &document, owner, now);
+        assert_eq!(key(&document), Some(id.key()));
+        assert_eq!(listed("ada", NOW), record.summary(id.key()));
+        assert_eq!(listed("ada", EXPIRES), None);
+        for owner in ["Ada", "\u{e1}da", "ada\0", "ada ", "ad", ""] {
+            assert_eq!(listed(owner, NOW), None, "{owner:?}");
+        }
+        let anonymous = encode(&id.key(), &Record { login: None, ..record }).unwrap();
+        assert_eq!(summary(id.key(), &anonymous, "", NOW), None);
+    }
 }

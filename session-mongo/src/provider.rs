@@ -127,7 +127,7 @@ impl MongoProvider {
 
     async fn page(&self, owner: &str, page: Page, now: Timestamp) -> Result<Listed, Error> {
         let size = page.size();
-        let filter = statement::owned(owner, page.after, now);
+        let filter = statement::owned(owner, page.after);
         let mut found = self
             .client
             .perform(Access::Read, move |sessions| async move {
@@ -142,7 +142,7 @@ impl MongoProvider {
         for document in &found {
             let Some(key) = document::key(document) else { continue };
             listed.next = Some(key).filter(|_| !is_last);
-            listed.sessions.extend(document::summary(key, document, owner));
+            listed.sessions.extend(document::summary(key, document, owner, now));
         }
         Ok(listed)
     }
