@@ -1,11 +1,12 @@
 //! Encryption at rest.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use session_core::provider::{
-    Answer, Binding, Changes, Note, Provider, ProviderFuture, Purged, Record, Token, Touch,
-    Verifier,
+    Answer, Binding, Changes, Listed, Note, Page, Provider, ProviderFuture, Purged, Record, Token,
+    Touch, Verifier,
 };
 use session_core::{Error, SessionId, SessionKey, Timestamp};
 
@@ -16,7 +17,8 @@ use crate::vault::{Seen, Vault};
 /// times.
 ///
 /// Each operation is one operation of the store, because a save builds on the record that the request
-/// has loaded. What an old key encrypted is encrypted anew by the session's next save or touch.
+/// has loaded; but a page of an owner's sessions asks for the digest under each key of the ring, where there
+/// are several. What an old key encrypted is encrypted anew by the session's next save or touch.
 ///
 /// [Limits](session_core::Limits) are approximate: they are exact for the record that the request has
 /// loaded, and several requests at once may store more together.
@@ -86,6 +88,25 @@ impl<P: Provider> EncryptedProvider<P> {
             }
         }
         Err(Error::Conflict)
+    }
+
+    async fn page(&self, owner: &str, page: Page, now: Timestamp) -> Result<Listed, Error> {
+        let mut found = BTreeMap::new();
+        // Up to this key, each of the store's lists has told all that it has.
+        let mut end: Option<SessionKey> = None;
+        for owner in self.vault.stored_owners(owner) {
+            let Listed { sessions, next } = self.inner.list(&owner, page, now).await?;
+            found.extend(sessions.into_iter().map(|stored| (stored.key, stored)));
+            end = end.into_iter().chain(next).min();
+        }
+        let is_known = |key: SessionKey| end.is_none_or(|end| key <= end);
+        let mut stored: Vec<_> = found.into_values().filter(|s| is_known(s.key)).collect();
+        if stored.len() > page.size() {
+            stored.truncate(page.size());
+            end = stored.last().map(|last| last.key);
+        }
+        let sessions = stored.into_iter().filter_map(|stored| self.vault.unlock_summary(stored));
+        Ok(Listed { sessions: sessions.collect(), next: end })
     }
 }
 
@@ -169,6 +190,10 @@ impl<P: Provider> Provider for EncryptedProvider<P> {
         now: Timestamp,
     ) -> Answer<'a, ()> {
         self.inner.destroy(key, until, now)
+    }
+
+    fn list<'a>(&'a self, owner: &'a str, page: Page, now: Timestamp) -> Answer<'a, Listed> {
+        ProviderFuture::boxed(self.page(owner, page, now))
     }
 
     fn count(&self, now: Timestamp) -> Answer<'_, u64> {

@@ -81,10 +81,13 @@
 //! the login is sealed: where somebody is logged in, the absolute lifetime still ends the session. Nothing
 //! that he makes himself or brings from another session can be read, so no id of his own opens a session of
 //! somebody else. Such a record, a damaged one, and one under a key that was taken out of the ring are
-//! unreadable: reported once, and the visitor is anonymous. They can still be destroyed by their key.
+//! unreadable: reported once, and the visitor is anonymous. They can still be destroyed by their key. A list
+//! of an owner's sessions decrypts labels and nothing else: such a record may be on it or missing, and the
+//! times that it shows, the login's too, are those that the store has in the clear.
 //!
 //! Equal owners have equal digests in the store, under the ring's first key. So a rotation of keys changes
-//! the digests of owners.
+//! the digests of owners. An owner's sessions are listed where the store can list them, and while the ring has
+//! several keys, a page asks the store once for each key, and once more for the first one.
 //!
 //! Both wrappers take `key`, `key_file`, `key_env` and `ephemeral` out of the source string, which
 //! in a URI stand behind its `?`, and hand the rest to what they are around:

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::Mac as _;
-use session_core::provider::{Changes, Login, Note, Record, Values, Verifier};
+use session_core::provider::{Changes, Login, Note, Record, Summary, Values, Verifier};
 use session_core::{Error, Limits, SessionKey, Timestamp};
 
 use crate::KeyRing;
@@ -117,9 +117,8 @@ impl Vault {
                     return Err(DAMAGED);
                 }
                 let at = Timestamp::from_millis(u64::from_be_bytes(*at));
-                let label = BASE64_URL_SAFE_NO_PAD.decode(&*login.label).map_err(|_| DAMAGED)?;
-                let label = String::from_utf8(opened(Part::Label, &label)?).map_err(|_| DAMAGED)?;
-                Some(Box::new(Login { owner: owner.into(), at, label: label.into() }))
+                let label = unlock_label(&login.label, |label| opened(Part::Label, label))?;
+                Some(Box::new(Login { owner: owner.into(), at, label }))
             }
             _ => return Err(DAMAGED),
         };
@@ -138,6 +137,26 @@ impl Vault {
         };
         let (values, login) = (seen.values.clone(), seen.login.clone());
         Ok((Record { values, login, note: None, ..stored }, seen))
+    }
+
+    /// Returns what the store may have in place of an owner, in the order in which a list has to ask for it.
+    ///
+    /// A save may move a session to the first key's owner, or away from it on a server whose keys are in
+    /// another order. So the first key's comes first and again at the end: whichever way a session moves
+    /// meanwhile, it is found.
+    pub(crate) fn stored_owners(&self, owner: &str) -> Vec<String> {
+        let mut owners: Vec<String> = self.ring.iter().map(|key| blinded(key, owner)).collect();
+        if owners.len() > 1 {
+            owners.push(owners[0].clone());
+        }
+        owners
+    }
+
+    /// Returns what a list shows of a record that is stored so; `None` if it can't be read.
+    pub(crate) fn unlock_summary(&self, stored: Summary) -> Option<Summary> {
+        let open = |label: &[u8]| Part::Label.decrypt(&self.ring, &stored.key, label);
+        let label = unlock_label(&stored.label, open).ok()?;
+        Some(Summary { label, ..stored })
     }
 
     /// Returns the changes to store in place of these.
@@ -235,6 +254,16 @@ impl Vault {
 fn blinded(key: &Key, owner: &str) -> String {
     let mac = key.owner_mac.clone().chain_update(owner).finalize();
     BASE64_URL_SAFE_NO_PAD.encode(mac.into_bytes())
+}
+
+/// Returns the label that is stored so.
+fn unlock_label(
+    stored: &str,
+    open: impl FnOnce(&[u8]) -> Result<Vec<u8>, Reason>,
+) -> Result<Box<str>, Reason> {
+    let label = BASE64_URL_SAFE_NO_PAD.decode(stored).map_err(|_| DAMAGED)?;
+    let label = String::from_utf8(open(&label)?).map_err(|_| DAMAGED)?;
+    Ok(label.into())
 }
 
 /// Returns limits for what plain records become that keep these limits. Nearly: the store can't tell how

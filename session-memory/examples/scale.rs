@@ -3,7 +3,8 @@
 //!
 //!     cargo run --release -p session-memory --example scale
 //!
-//! Sessions hold a 12-byte name and a counter. Bytes are given twice: as asked of the allocator, and
+//! Sessions hold a 12-byte name and a counter; with owners, each owner has two, and owner and label are 12
+//! bytes each. Bytes are given twice: as asked of the allocator, and
 //! on Linux, as the growth of the process's resident memory, which has the allocator's own bookkeeping
 //! in it.
 //! The peer is tower-sessions' MemoryStore with the same two values.
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
-use session_core::provider::{Changes, Provider as _, Record, Token, Verifier};
+use session_core::provider::{Changes, Login, Page, Provider as _, Record, Token, Verifier};
 use session_core::{Limits, SessionId, Timestamp, value};
 use session_memory::{MemoryConfig, MemoryProvider};
 use tower_sessions::SessionStore as _;
@@ -23,23 +24,37 @@ const MILLION: usize = 1_000_000;
 fn main() {
     let few = std::env::args().any(|argument| argument == "--short");
     let (sessions, purged) = if few { (MILLION / 10, MILLION) } else { (MILLION, 10 * MILLION) };
-    ours(sessions);
+    ours(sessions, false);
+    ours(sessions, true);
     peer(sessions);
     flood(sessions);
     purge(purged);
 }
 
-fn ours(sessions: usize) {
+fn ours(sessions: usize, are_owned: bool) {
     let now = Timestamp::from_millis(1_000_000_000_000);
     let store = provider();
-    report("session-memory", sessions, || {
+    let name = if are_owned { "session-memory, with owners" } else { "session-memory" };
+    report(name, sessions, || {
         for n in 0..sessions {
             // Created over half an hour, as visitors come.
             let expires =
                 now.saturating_add(Duration::from_millis(1_800_000 * n as u64 / sessions as u64));
-            create(&store, now, expires);
+            // Two sessions each.
+            let login = are_owned.then(|| login(&format!("user-{:07}", n / 2), now));
+            create(&store, now, expires, login);
         }
     });
+    if are_owned {
+        let owner = format!("user-{:07}", sessions / 4);
+        let began = Instant::now();
+        for _ in 0..1000 {
+            let page = Page { after: None, limit: 10 };
+            let listed = block_on(store.list(&owner, page, now)).expect("memory answers");
+            assert_eq!(listed.sessions.len(), 2);
+        }
+        println!("listing an owner's two sessions among them: {:?}", began.elapsed() / 1000);
+    }
     drop(store);
 }
 
@@ -69,7 +84,7 @@ fn flood(sessions: usize) {
         let began = Instant::now();
         for n in 0..sessions {
             let now = now.saturating_add(Duration::from_micros(n as u64));
-            create(&store, now, now.saturating_add(Duration::from_secs(1800)));
+            create(&store, now, now.saturating_add(Duration::from_secs(1800)), None);
         }
         println!("a new session {what}: {:?}", began.elapsed() / sessions as u32);
     }
@@ -99,7 +114,7 @@ fn purge(sessions: usize) {
     for n in 0..sessions {
         let expires =
             if n % 2 == 0 { start.saturating_add(Duration::from_secs(60)) } else { Timestamp::MAX };
-        let id = create(&store, start, expires);
+        let id = create(&store, start, expires, None);
         if n % 2 == 1 && live.len() < 1000 {
             live.push(Token::from(id));
         }
@@ -177,7 +192,17 @@ fn provider() -> MemoryProvider {
     MemoryProvider::new(config.expect("is a source"))
 }
 
-fn create(store: &MemoryProvider, now: Timestamp, expires: Timestamp) -> SessionId {
+/// A login with a label as long as the owner, 12 bytes.
+fn login(owner: &str, at: Timestamp) -> Box<Login> {
+    Box::new(Login { owner: owner.into(), at, label: "Chrome on CI".into() })
+}
+
+fn create(
+    store: &MemoryProvider,
+    now: Timestamp,
+    expires: Timestamp,
+    login: Option<Box<Login>>,
+) -> SessionId {
     let id = SessionId::generate().expect("generates");
     let limits = Limits::default();
     let mut changes = Changes::new();
@@ -185,6 +210,7 @@ fn create(store: &MemoryProvider, now: Timestamp, expires: Timestamp) -> Session
     changes.set("count", value::encode("count", &1u64, &limits).expect("encodes"));
     let mut record = Record::new(Verifier::plain(&id, ""), now, expires);
     record.values.apply(&changes, &limits).expect("fits");
+    record.login = login;
     block_on(store.create(&id, record, now)).expect("stores");
     id
 }

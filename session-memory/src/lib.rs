@@ -24,6 +24,10 @@
 //! is stored stays. A single session that would take more than `max_bytes` is
 //! [`Error::TooLarge`](session_core::Error::TooLarge), and nothing gives way to it.
 //!
+//! # An owner's sessions
+//! An index of owners lists them, at a cost that grows with the sessions of that owner and not with those of
+//! the store. A session without an owner takes nothing in it.
+//!
 //! ```
 //! session_memory::init();
 //! let manager = session_core::Manager::open("memory", "max_sessions=50000")?;

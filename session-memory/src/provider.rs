@@ -374,3 +374,53 @@ impl fmt::Debug for MemoryProvider {
         f.debug_struct("MemoryProvider").field("capacity", &self.capacity).finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::collections::HashMap;
+
+    use futures_lite::future::block_on;
+    use session_core::provider::Login;
+
+    use super::*;
+
+    /// Two owners whose entries in the index can't be told apart.
+    fn colliding(owners: &Owners) -> [String; 2] {
+        let mut seen = HashMap::new();
+        for n in 0..50_000_000u64 {
+            if let Some(other) = seen.insert(owners.place(&n.to_string()), n) {
+                return [other, n].map(|n| n.to_string());
+            }
+        }
+        panic!("two of so many numbers have the same 38 bits of a hash");
+    }
+
+    #[test]
+    fn owners_of_the_same_hash_have_lists_of_their_own() {
+        let provider = MemoryProvider::new(MemoryConfig::default());
+        let now = Timestamp::from_millis(1_000_000_000);
+        let owners = colliding(&provider.owners);
+        for n in 0..20 {
+            let owner = owners[n % 2].as_str();
+            let login = Login { owner: owner.into(), at: now, label: owner.into() };
+            let mut record = Record::new(Verifier::NOBODY, now, Timestamp::MAX);
+            record.login = Some(Box::new(login));
+            let id = SessionId::generate().expect("the system has random numbers");
+            block_on(provider.create(&id, record, now)).expect("there is room");
+        }
+        for owner in &owners {
+            let mut listed = Vec::new();
+            let mut page = Page { after: None, limit: 3 };
+            loop {
+                let part = block_on(provider.list(owner, page, now)).expect("listing works");
+                listed.extend(part.sessions);
+                page.after = part.next;
+                if page.after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(listed.len(), 10);
+            assert!(listed.iter().all(|summary| *summary.label == **owner));
+        }
+    }
+}

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use futures_lite::future::block_on;
 use session_core::provider::{
-    Changes, ExpiryChange, Login, NewSecret, Provider, Record, Token, Touch, Values, Verifier,
+    Changes, ExpiryChange, Login, NewSecret, Page, Provider, Record, Token, Touch, Values, Verifier,
 };
-use session_core::{Error, SessionId, Timestamp};
+use session_core::{Error, SessionId, SessionKey, Timestamp};
 use session_memory::{MemoryConfig, MemoryProvider};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
@@ -91,8 +91,38 @@ fn set(key: &str, value: u8) -> Changes {
 fn login(session: u8, secret: u8, owner: &str) -> Changes {
     let id = id_with(session, secret);
     let new = NewSecret { token: id.into(), holder: holder(id), at: NOW };
-    let login = Login { owner: owner.into(), at: NOW, label: "".into() };
-    Changes::new().with_login(Some(Box::new(login))).with_secret(new)
+    Changes::new().with_login(Some(login_of(owner))).with_secret(new)
+}
+
+/// A login whose label tells whose it is.
+fn login_of(owner: &str) -> Box<Login> {
+    Box::new(Login { owner: owner.into(), at: NOW, label: owner.into() })
+}
+
+fn owned(n: u8, owner: &str, lives: Duration) -> Record {
+    Record { login: Some(login_of(owner)), ..record(n, lives) }
+}
+
+/// The keys in an owner's list, which has nobody else's sessions, from pages of this limit.
+fn listed(provider: &MemoryProvider, owner: &str, limit: usize, now: Timestamp) -> Vec<SessionKey> {
+    let mut keys = Vec::new();
+    let mut page = Page { after: None, limit };
+    loop {
+        let listed = block_on(provider.list(owner, page, now)).expect("listing works");
+        for summary in listed.sessions {
+            assert_eq!(*summary.label, *owner);
+            assert!(keys.last() < Some(&summary.key), "once, in order");
+            keys.push(summary.key);
+        }
+        page.after = listed.next;
+        if page.after.is_none() {
+            return keys;
+        }
+    }
+}
+
+fn keys(ids: impl IntoIterator<Item = u8>) -> Vec<SessionKey> {
+    ids.into_iter().map(|n| id(n).key()).collect()
 }
 
 /// Runs some work for each item at the same time; returns the outcomes in the items' order.
@@ -126,8 +156,12 @@ fn held(provider: &MemoryProvider) -> usize {
     number.parse().expect("it is a number")
 }
 
-/// Checks that what is held is what is counted, down to nothing.
+/// Checks that what is held is what is counted and listed, down to nothing.
 fn adds_up(provider: &MemoryProvider, ids: std::ops::Range<u8>) {
+    for owner in ["ada", "grace"] {
+        let owns = |n: &u8| found(provider, *n).is_some_and(|r| r.owner() == Some(owner));
+        assert_eq!(listed(provider, owner, 2, NOW), keys(ids.clone().filter(owns)), "{owner}");
+    }
     let live = ids.clone().filter(|n| found(provider, *n).is_some()).count();
     assert_eq!(block_on(provider.count(NOW)).expect("counting works"), live as u64);
     for n in ids {
@@ -136,6 +170,7 @@ fn adds_up(provider: &MemoryProvider, ids: std::ops::Range<u8>) {
     while provider.purge(Timestamp::MAX, 10).expect("purging works").more {}
     let shown = format!("{provider:?}");
     assert!(shown.contains("sessions: 0, bytes: 0"), "{shown}");
+    assert_eq!(provider.indexed_sessions(), 0);
 }
 
 #[test]
@@ -168,8 +203,7 @@ fn racing_creates_have_one_winner() {
         let provider = provider(10);
         create(&provider, 0, Duration::from_millis(1));
         let won = together(&provider, ["ada", "grace"], |provider, owner| {
-            let login = Login { owner: owner.into(), at: NOW, label: "".into() };
-            let record = Record { login: Some(Box::new(login)), ..record(0, HOUR) };
+            let record = owned(0, owner, HOUR);
             let later = NOW.saturating_add(Duration::from_secs(2));
             passed(block_on(provider.create(&id(0), record, later)))
         });
@@ -311,8 +345,7 @@ fn the_limit_holds_at_every_moment() {
         create(&provider, 9, Duration::from_millis(1));
         let stored = together(&provider, 0..3, |provider, n| {
             let later = NOW.saturating_add(Duration::from_secs(2));
-            let login = Login { owner: "ada".into(), at: NOW, label: "".into() };
-            let record = Record { login: Some(Box::new(login)), ..record(n, HOUR) };
+            let record = owned(n, "ada", HOUR);
             let stored = passed(block_on(provider.create(&id(n), record, later)));
             assert!(held(provider) <= 2);
             stored
@@ -344,6 +377,91 @@ fn what_came_back_never_gives_way() {
     });
 }
 
+/// A list, page by page, while sessions get new ids, log in again, as another owner, end and are collected.
+#[test]
+fn a_list_beside_changes_has_each_living_session_once() {
+    explore(|| {
+        let provider = provider(10);
+        for n in 0..6 {
+            let lives = if n == 4 { Duration::from_millis(1) } else { HOUR };
+            let record = owned(n, if n == 5 { "grace" } else { "ada" }, lives);
+            block_on(provider.create(&id(n), record, NOW)).expect("there is room");
+        }
+        let later = NOW.saturating_add(Duration::from_secs(2));
+        together(
+            &provider,
+            ["adas", "graces", "again", "others"],
+            move |provider, what| match what {
+                "adas" => {
+                    let list = listed(provider, "ada", 1, later);
+                    assert!(keys([0, 1]).iter().all(|key| list.contains(key)), "{list:?}");
+                    assert!(!list.contains(&id(4).key()), "it has expired");
+                }
+                "graces" => drop(listed(provider, "grace", 2, later)),
+                "again" => {
+                    assert!(save(provider, 0, &login(0, 1, "ada"), NOW));
+                    assert!(save(provider, 2, &login(2, 1, "grace"), NOW));
+                }
+                _ => {
+                    destroy(provider, 3);
+                    assert!(save(provider, 5, &login(5, 1, "ada"), NOW));
+                    passed(provider.purge(later, 10));
+                }
+            },
+        );
+        assert_eq!(listed(&provider, "ada", 2, later), keys([0, 1, 5]));
+        assert_eq!(listed(&provider, "grace", 2, later), keys([2]));
+        adds_up(&provider, 0..6);
+    });
+}
+
+/// Logins as two owners beside an end: the session is in the list of the owner that it has, or in none.
+#[test]
+fn racing_logins_leave_the_session_in_one_list() {
+    explore(|| {
+        let provider = provider(10);
+        create(&provider, 0, HOUR);
+        create(&provider, 1, HOUR);
+        together(&provider, ["ada", "grace", "end"], |provider, owner| match owner {
+            "end" => destroy(provider, 1),
+            _ => {
+                let secret = owner.as_bytes()[0];
+                for n in 0..2 {
+                    save(provider, n, &login(n, secret, owner), NOW);
+                    listed(provider, owner, 2, NOW);
+                }
+            }
+        });
+        let owner = found(&provider, 0).expect("it is live").login.expect("one login wins").owner;
+        assert_eq!(listed(&provider, &owner, 2, NOW), keys([0]));
+        assert_eq!(provider.indexed_sessions(), 1);
+        adds_up(&provider, 0..2);
+    });
+}
+
+/// A full store, in which one session is to give way to another while somebody logs in to it.
+#[test]
+fn what_gives_way_is_in_no_list() {
+    explore(|| {
+        let provider = provider(2);
+        create(&provider, 0, HOUR);
+        create(&provider, 1, HOUR);
+        let done = together(&provider, 0..3, |provider, n| match n {
+            0 => save(provider, 0, &login(0, 1, "ada"), NOW),
+            1 => listed(provider, "ada", 1, NOW).len() <= 1,
+            _ => {
+                let record = owned(n, "grace", HOUR);
+                passed(block_on(provider.create(&id(n), record, NOW)))
+            }
+        });
+        assert!(done[1] && done[2], "the other one gives way");
+        let is_in = done[0];
+        assert_eq!(listed(&provider, "ada", 2, NOW), keys([0].into_iter().filter(|_| is_in)));
+        assert_eq!(listed(&provider, "grace", 2, NOW), keys([2]));
+        adds_up(&provider, 0..3);
+    });
+}
+
 /// Anything by anyone.
 #[test]
 fn a_crowd_leaves_a_store_that_adds_up() {
@@ -360,9 +478,11 @@ fn any(provider: &MemoryProvider) {
     let now = NOW.saturating_add(HOUR / 2 * random.gen_range(0..4));
     let expires = now.saturating_add(HOUR / 2 * random.gen_range(0..4));
     let held = holder(id_with(n, random.gen_range(0..3)));
-    match random.gen_range(0..8) {
+    let owner = ["ada", "grace"][random.gen_range(0..2)];
+    match random.gen_range(0..9) {
         0 | 1 => {
-            let record = Record { expires, ..record(n, HOUR) };
+            let login = Some(login_of(owner)).filter(|_| secret == 0);
+            let record = Record { expires, login, ..record(n, HOUR) };
             passed(block_on(provider.create(&id(n), record, now)));
         }
         2 => {
@@ -370,14 +490,15 @@ fn any(provider: &MemoryProvider) {
             passed(block_on(provider.save(&token(n), &held, &changes, now)));
         }
         3 => {
-            let changes = login(n, secret, "an owner").replacing();
+            let changes = login(n, secret, owner).replacing();
             passed(block_on(provider.save(&token(n), &held, &changes, now)));
         }
         4 => {
             passed(block_on(provider.touch(&token(n), until(expires), now)));
         }
         5 => destroy(provider, n),
-        6 => {
+        6 => drop(listed(provider, owner, 1, now)),
+        7 => {
             provider.purge(now, 2).expect("purging works");
         }
         _ => {

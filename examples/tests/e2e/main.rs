@@ -5,6 +5,7 @@ mod client;
 mod count;
 mod curl;
 mod demo;
+mod devices;
 mod files;
 mod flags;
 mod hostile;

@@ -13,6 +13,7 @@ use session_file::{Durability, FileConfig, FileProvider};
 use session_memory::{MemoryConfig, MemoryProvider};
 
 use crate::rotation::Scratch;
+use crate::site::key;
 
 /// What a record at the client can't do, at the least.
 fn at_the_client() -> Capabilities {
@@ -91,39 +92,85 @@ fn keys() -> KeyRing {
     KeyRing::ephemeral().expect("the system has random numbers")
 }
 
-mod signed_ids {
-    use super::*;
-
-    session_core::conformance_tests!(Arc::new(SignedProvider::new(memory(), keys())));
+/// Two processes' providers over one store in memory.
+struct OverMemory {
+    store: Arc<MemoryProvider>,
+    handles: [Arc<dyn Provider>; 2],
+    rounds: usize,
 }
 
-/// Encryption is slow in a debug build: fewer rounds take as long.
-struct AtRest<P>(Arc<EncryptedProvider<P>>, usize);
+impl OverMemory {
+    /// Encryption is slow in a debug build: fewer rounds take as long.
+    fn new<P: Provider>(rounds: usize, wrap: impl Fn(Arc<MemoryProvider>, KeyRing) -> P) -> Self {
+        let keys = keys();
+        Self::with_keys(rounds, [keys.clone(), keys], wrap)
+    }
 
-impl<P: Provider> AtRest<P> {
-    fn over(store: P, rounds: usize) -> Self {
-        Self(Arc::new(EncryptedProvider::new(store, keys())), rounds)
+    fn with_keys<P: Provider>(
+        rounds: usize,
+        keys: [KeyRing; 2],
+        wrap: impl Fn(Arc<MemoryProvider>, KeyRing) -> P,
+    ) -> Self {
+        let store = Arc::new(memory());
+        let open = |keys| Arc::new(wrap(Arc::clone(&store), keys)) as Arc<dyn Provider>;
+        let handles = keys.map(open);
+        Self { store, handles, rounds }
     }
 }
 
-impl<P: Provider> Harness for AtRest<P> {
+impl Harness for OverMemory {
     fn provider(&self) -> Arc<dyn Provider> {
-        self.0.provider()
+        Arc::clone(&self.handles[0])
+    }
+
+    fn another(&self) -> Arc<dyn Provider> {
+        Arc::clone(&self.handles[1])
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { lists: true, ..Capabilities::default() }
+    }
+
+    fn index_entries(&self) -> Option<usize> {
+        Some(self.store.indexed_sessions())
     }
 
     fn rounds(&self) -> usize {
-        self.1
+        self.rounds
     }
 }
 
+mod signed_ids {
+    session_core::conformance_tests!(super::OverMemory::new(2_000, super::SignedProvider::new));
+}
+
 mod encrypted_at_rest {
-    session_core::conformance_tests!(super::AtRest::over(super::memory(), 200));
+    session_core::conformance_tests!(super::OverMemory::new(200, super::EncryptedProvider::new));
 }
 
 mod encrypted_at_rest_in_a_slow_store {
+    use super::*;
     use session_core::conformance::Delayed;
 
-    session_core::conformance_tests!(super::AtRest::over(Delayed::new(super::memory(), 7), 100));
+    session_core::conformance_tests!(OverMemory::new(100, |store, keys| {
+        EncryptedProvider::new(Delayed::new(store, 7), keys)
+    }));
+}
+
+/// While a new key is rolled out, the servers have it before and behind the old one, and each moves to its
+/// own first key what it saves.
+mod encrypted_at_rest_in_a_rotation {
+    use super::*;
+    use session_core::conformance::Delayed;
+
+    fn rolling_out() -> OverMemory {
+        let ring = |keys: [u8; 2]| KeyRing::new(&keys.map(key)).expect("the keys are right");
+        OverMemory::with_keys(200, [ring([1, 2]), ring([2, 1])], |store, keys| {
+            EncryptedProvider::new(Delayed::new(store, 7), keys)
+        })
+    }
+
+    session_core::conformance_tests!(rolling_out());
 }
 
 /// Two openings of one directory, as two processes have them, with the same keys.

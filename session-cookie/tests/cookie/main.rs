@@ -6,6 +6,7 @@ mod conformance;
 #[cfg(unix)]
 mod files;
 mod hostile;
+mod owners;
 mod revocation;
 mod rotation;
 mod several;

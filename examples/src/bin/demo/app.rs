@@ -14,7 +14,7 @@ use tracing::debug;
 use crate::messages::Audience;
 use crate::reply::{Failure, Outcome, Reply};
 use crate::route::{self, Route};
-use crate::{account, input, messages, page, reply, values, visit};
+use crate::{account, devices, input, messages, page, reply, values, visit};
 
 /// The demo, to be wrapped in a [`SessionService`](session_core::SessionService).
 #[derive(Clone, Debug)]
@@ -68,6 +68,7 @@ impl App {
                 Route::Values => values::list(handle).await,
                 Route::Value(key) => values::read(handle, &route::key(key)?).await,
                 Route::Flash => messages::list(handle, audience).await,
+                Route::Sessions => devices::list(handle, &self.manager).await,
                 Route::Stats => visit::stats(&self.manager).await,
                 _ => Err(Failure::not_found()),
             },
@@ -92,6 +93,8 @@ impl App {
                     Route::Flash => messages::add(handle, form.as_deref(), body).await,
                     Route::Regenerate => account::regenerate(handle).await,
                     Route::Remember => account::remember(handle, query).await,
+                    Route::EndSession(key) => devices::end(handle, &self.manager, key).await,
+                    Route::EndOthers => devices::end_others(handle, &self.manager).await,
                     _ => Err(Failure::not_found()),
                 }?;
                 // A form of the page returns to the page, whose links then have the id of now.

@@ -4,6 +4,7 @@
 
 mod account;
 mod app;
+mod devices;
 mod input;
 mod integer;
 mod logs;

@@ -8,7 +8,7 @@ use session_core::{Manager, SessionHandle};
 
 use crate::messages::Audience;
 use crate::reply::Outcome;
-use crate::{account, messages, reply, visit};
+use crate::{account, devices, messages, reply, visit};
 
 /// `GET /`.
 pub(crate) async fn home(
@@ -21,6 +21,7 @@ pub(crate) async fn home(
     // First of all: a new session has an id for the links once it has a value.
     let visits = visit::next(&session, manager.now()).await?;
     let name = account::username(&session)?;
+    let sessions = devices::table(&session, manager).await?;
     // Last: once taken, messages are gone, and must be shown.
     let messages = messages::take(&session, audience).await?;
 
@@ -53,6 +54,7 @@ pub(crate) async fn home(
 <a href="/hello">Hello</a>
 <a href="/private">Private page</a>
 <a href="/login">Login page</a>
+<a href="/sessions">Sessions</a>
 <a href="/values">All values</a>
 <a href="/values/count">One value</a>
 <a href="/flash">Messages</a>
@@ -70,6 +72,7 @@ pub(crate) async fn home(
 <button>Save after two seconds</button></form>
 <form method="post" action="/regenerate?form" id="regenerate"><button>Get a new id</button></form>
 <form method="post" action="/remember?on={on}&amp;form" id="remember"><button>{change}</button></form>
+{sessions}
 <h2>Without a browser</h2>
 <p>Forms can neither set nor delete a single value; <code>curl</code> can:</p>
 <pre>curl -b jar -c jar -X PUT -d '{{"tea": 2}}' http://{address}/values/cart
@@ -126,12 +129,15 @@ dd { margin: 0; font-weight: 600; overflow-wrap: anywhere; }
 nav { display: flex; flex-wrap: wrap; gap: .5rem 1rem; margin: 1rem 0; }
 form { margin: .75rem 0; }
 input, button { font: inherit; padding: .3rem .6rem; max-width: 100%; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: start; padding: .25rem .5rem; border-block-end: 1px solid; overflow-wrap: anywhere; }
+td form { margin: 0; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; padding: .75rem; border: 1px solid; border-radius: .3rem; }
 .messages { border-inline-start: .3rem solid; padding: .5rem 2rem; overflow-wrap: anywhere; }
 ";
 
 /// A visitor's text within an element or a quoted attribute.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -147,7 +153,7 @@ fn escape(text: &str) -> String {
 }
 
 /// A duration for people, down to seconds.
-fn duration(duration: Duration) -> String {
+pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, s) => format!("{s} s"),

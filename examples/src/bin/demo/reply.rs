@@ -49,6 +49,9 @@ impl From<session_core::Error> for Failure {
             session_core::Error::Decode { .. } => {
                 Self::conflict("what is kept here is something else; replace or delete it first")
             }
+            session_core::Error::Unsupported { .. } => {
+                Self::Refused(StatusCode::NOT_IMPLEMENTED, "this is not kept here".into())
+            }
             error => Self::Session(error),
         }
     }

@@ -21,6 +21,9 @@ pub(crate) enum Route<'p> {
     Flash,
     Regenerate,
     Remember,
+    Sessions,
+    EndSession(&'p str),
+    EndOthers,
     Stats,
 }
 
@@ -39,9 +42,14 @@ impl<'p> Route<'p> {
             "/flash" => Self::Flash,
             "/regenerate" => Self::Regenerate,
             "/remember" => Self::Remember,
+            "/sessions" => Self::Sessions,
+            "/sessions/end-others" => Self::EndOthers,
             "/stats" => Self::Stats,
             _ => {
                 let (route, key) = path.strip_prefix('/')?.split_once('/')?;
+                if route == "sessions" {
+                    return key.strip_suffix("/end").map(Self::EndSession);
+                }
                 if key.contains('/') {
                     return None;
                 }
@@ -72,6 +80,9 @@ impl<'p> Route<'p> {
             Self::Flash => "/flash",
             Self::Regenerate => "/regenerate",
             Self::Remember => "/remember",
+            Self::Sessions => "/sessions",
+            Self::EndSession(_) => "/sessions/{key}/end",
+            Self::EndOthers => "/sessions/end-others",
             Self::Stats => "/stats",
         }
     }
@@ -85,12 +96,17 @@ impl<'p> Route<'p> {
             | Self::Hello
             | Self::Private
             | Self::Values
+            | Self::Sessions
             | Self::Stats => "GET, HEAD",
             Self::Login | Self::Flash => "GET, HEAD, POST",
             Self::Value(_) => "GET, HEAD, PUT, DELETE",
-            Self::Logout | Self::Add(_) | Self::Slow(_) | Self::Regenerate | Self::Remember => {
-                "POST"
-            }
+            Self::Logout
+            | Self::Add(_)
+            | Self::Slow(_)
+            | Self::Regenerate
+            | Self::Remember
+            | Self::EndSession(_)
+            | Self::EndOthers => "POST",
         }
     }
 
@@ -117,6 +133,8 @@ mod tests {
         assert_eq!(Route::of("/values"), Some(Route::Values));
         assert_eq!(Route::of("/values/"), Some(Route::Value("")));
         assert_eq!(Route::of("/values/a%2Fb"), Some(Route::Value("a%2Fb")));
+        assert_eq!(Route::of("/sessions/x/end"), Some(Route::EndSession("x")));
+        assert_eq!(Route::of("/sessions/end-others"), Some(Route::EndOthers));
         for path in ["", "*", "//", "/count/", "/Count", "/values/a/b", "/count;sid=x", "/%63ount"]
         {
             assert_eq!(Route::of(path), None, "{path}");

@@ -1,0 +1,81 @@
+//! The sessions of whoever is logged in.
+
+use std::fmt::Write as _;
+
+use session_core::{Error, LoadedSession, Manager, OwnedSession, SessionHandle, SessionKey};
+
+use crate::page::{duration, escape};
+use crate::reply;
+use crate::reply::{Failure, Outcome};
+
+/// `GET /sessions`.
+pub(crate) async fn list(handle: &SessionHandle<'static>, manager: &Manager) -> Outcome {
+    let session = handle.load().await?;
+    if session.owner().is_none() {
+        return Ok(reply::see_other("/login"));
+    }
+    // Public fields are what the JSON has, with times in seconds since 1970.
+    Ok(reply::json(&manager.sessions_beside(&session).await?))
+}
+
+/// `POST /sessions/{key}/end`.
+pub(crate) async fn end(handle: &SessionHandle<'static>, manager: &Manager, key: &str) -> Outcome {
+    let session = handle.load().await?;
+    let (Some(owner), Some(key)) = (session.owner(), SessionKey::parse(key)) else {
+        return Err(Failure::not_found());
+    };
+    if key == session.key()? {
+        // The response clears the cookie as well.
+        session.destroy().await?;
+    } else if !manager.end(&owner, key).await? {
+        return Err(Failure::not_found());
+    }
+    Ok(reply::see_other("/"))
+}
+
+/// `POST /sessions/end-others`.
+pub(crate) async fn end_others(handle: &SessionHandle<'static>, manager: &Manager) -> Outcome {
+    manager.end_others(&handle.load().await?).await?;
+    Ok(reply::see_other("/"))
+}
+
+/// A table with buttons; empty for nobody's sessions, and where the provider keeps no list.
+pub(crate) async fn table(session: &LoadedSession, manager: &Manager) -> Result<String, Error> {
+    let sessions = match manager.sessions_beside(session).await {
+        Err(Error::Unsupported { .. }) => Vec::new(),
+        sessions => sessions?,
+    };
+    if sessions.is_empty() {
+        return Ok(String::new());
+    }
+    let mut rows = String::new();
+    for session in &sessions {
+        row(&mut rows, session, manager);
+    }
+    Ok(format!(
+        r#"<h2 id="sessions-title">Your sessions</h2>
+<table id="sessions" aria-labelledby="sessions-title">
+<thead><tr><th scope="col">Browser</th><th scope="col">Logged in</th><th scope="col">Last used</th><th scope="col">End it</th></tr></thead>
+<tbody>
+{rows}</tbody>
+</table>
+<form method="post" action="/sessions/end-others" id="end-others"><button>End all others</button></form>"#
+    ))
+}
+
+fn row(rows: &mut String, session: &OwnedSession, manager: &Manager) {
+    let OwnedSession { key, authenticated, used, current, label, .. } = session;
+    let ago = |time| duration(manager.now().since(time));
+    let name = if label.is_empty() { "unknown".into() } else { escape(label) };
+    let (here, action) = match current {
+        true => (" (this one)", "Log out here"),
+        false => ("", "End"),
+    };
+    let _ = writeln!(
+        rows,
+        "<tr data-key=\"{key}\"><td>{name}{here}</td><td>{} ago</td><td>{} ago</td><td>\
+         <form method=\"post\" action=\"/sessions/{key}/end\"><button>{action}</button></form></td></tr>",
+        ago(*authenticated),
+        ago(*used),
+    );
+}

@@ -1,0 +1,121 @@
+//! Lists of an owner whose sessions were stored under several keys.
+
+use std::sync::Arc;
+
+use futures_lite::future::block_on;
+use session_cookie::{EncryptedProvider, KeyRing};
+use session_core::conformance::{Counting, Operation};
+use session_core::provider::{Changes, Login, Page, Provider, Record, Summary, Token};
+use session_core::{SessionId, SessionKey, Timestamp};
+use session_memory::{MemoryConfig, MemoryProvider};
+
+use crate::site::{START, key};
+
+type Store = Arc<Counting<MemoryProvider>>;
+type Encrypted = EncryptedProvider<Store>;
+
+fn store() -> Store {
+    Arc::new(Counting::new(MemoryProvider::new(MemoryConfig::default())))
+}
+
+/// A server with these keys.
+fn server(store: &Store, keys: &[u8]) -> Encrypted {
+    let keys: Vec<_> = keys.iter().map(|n| key(*n)).collect();
+    EncryptedProvider::new(Arc::clone(store), KeyRing::new(&keys).expect("the keys are right"))
+}
+
+/// Stores a session with a label of its own.
+fn log_in(server: &Encrypted, owner: &str) -> Token {
+    let id = SessionId::generate().expect("the system has random numbers");
+    let token = Token::from(id);
+    let login = Login { owner: owner.into(), at: START, label: label_of(id.key()).into() };
+    let mut record = Record::new(server.verifier(&token, ""), START, Timestamp::MAX);
+    record.login = Some(Box::new(login));
+    block_on(server.create(&id, record, START)).expect("there is room");
+    token
+}
+
+fn label_of(key: SessionKey) -> String {
+    format!("the device with {key}")
+}
+
+/// Ada's sessions from pages of this limit, each of which has its own label.
+fn listed(server: &Encrypted, limit: usize) -> Vec<SessionKey> {
+    let mut all: Vec<Summary> = Vec::new();
+    let mut page = Page { after: None, limit };
+    loop {
+        let listed = block_on(server.list("ada", page, START)).expect("listing works");
+        assert!(listed.sessions.len() <= limit);
+        all.extend(listed.sessions);
+        page.after = listed.next;
+        if page.after.is_none() {
+            assert!(all.iter().all(|summary| *summary.label == label_of(summary.key)));
+            return all.iter().map(|summary| summary.key).collect();
+        }
+    }
+}
+
+fn keys<'a>(tokens: impl IntoIterator<Item = &'a Token>) -> Vec<SessionKey> {
+    let mut keys: Vec<_> = tokens.into_iter().map(Token::key).collect();
+    keys.sort_unstable();
+    keys
+}
+
+#[test]
+fn a_list_has_the_sessions_of_all_keys_in_the_order_of_the_sessions() {
+    let store = store();
+    let [before, during, after] = [&[1][..], &[2, 1], &[2]].map(|keys| server(&store, keys));
+    let old: Vec<Token> = (0..9).map(|_| log_in(&before, "ada")).collect();
+    let new: Vec<Token> = (0..6).map(|_| log_in(&during, "ada")).collect();
+    log_in(&before, "grace");
+    log_in(&during, "grace");
+    let all = keys(old.iter().chain(&new));
+    for limit in [1, 2, 7, 14, 15, 16, 100] {
+        assert_eq!(listed(&during, limit), all, "pages of {limit}");
+    }
+    assert_eq!(listed(&before, 2), keys(&old), "the old key alone");
+    assert_eq!(listed(&after, 2), keys(&new), "the new key alone");
+
+    for token in &old[..4] {
+        let note = block_on(during.load(token, START)).expect("loading works").unwrap().note;
+        assert!(during.is_outdated(&note));
+        let mut changes = Changes::new();
+        changes.seen = note;
+        let holder = during.verifier(token, "");
+        block_on(during.save(token, &holder, &changes, START)).expect("it is live");
+    }
+    for limit in [1, 7, 100] {
+        assert_eq!(listed(&during, limit), all, "pages of {limit} after some were saved");
+    }
+    assert_eq!(listed(&after, 2), keys(new.iter().chain(&old[..4])));
+    assert_eq!(listed(&before, 2), keys(&old[4..]));
+}
+
+/// A ring of one key asks the store once for a page; one of several asks for each, and for the first again.
+#[test]
+fn a_page_is_one_query_for_a_ring_of_one_key() {
+    for (ring, queries) in [(&[1][..], 1), (&[2, 1], 3), (&[3, 2, 1], 4)] {
+        let store = store();
+        let server = server(&store, ring);
+        log_in(&server, "ada");
+        listed(&server, 10);
+        assert_eq!(store.calls(Operation::List), queries, "{} keys", ring.len());
+    }
+}
+
+/// Somebody who can write in the store puts an owner's digest into records of his own making.
+#[test]
+fn what_cannot_be_read_is_not_listed() {
+    let store = store();
+    let server = server(&store, &[1]);
+    let adas = log_in(&server, "ada");
+    let stored = block_on(store.load(&adas, START)).expect("loading works").expect("it is live");
+    let login = stored.login.clone().expect("somebody is logged in");
+    for label in [&*login.label, "", "Firefox", "not base64!"] {
+        let id = SessionId::generate().expect("the system has random numbers");
+        let login = Some(Box::new(Login { label: label.into(), ..(*login).clone() }));
+        let forged = Record { login, ..stored.clone() };
+        block_on(store.create(&id, forged, START)).expect("there is room");
+    }
+    assert_eq!(listed(&server, 2), keys([&adas]));
+}
