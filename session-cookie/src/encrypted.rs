@@ -192,6 +192,10 @@ impl<P: Provider> Provider for EncryptedProvider<P> {
         self.inner.destroy(key, until, now)
     }
 
+    fn lists(&self) -> bool {
+        self.inner.lists()
+    }
+
     fn list<'a>(&'a self, owner: &'a str, page: Page, now: Timestamp) -> Answer<'a, Listed> {
         ProviderFuture::boxed(self.page(owner, page, now))
     }

@@ -18,8 +18,8 @@ const DELETED_AT_ONCE: usize = 1000;
 
 /// Keeps sessions in a MongoDB collection, for any number of servers.
 ///
-/// Each operation is one command on one document, found by its `_id`; so MongoDB makes it atomic. Only
-/// where one fails is there a second command, to tell why.
+/// Each operation on a session is one command on one document, found by its `_id`; so MongoDB makes it
+/// atomic. Only where one fails is there a second command, to tell why.
 #[derive(Debug)]
 pub struct MongoProvider {
     client: Client,

@@ -22,14 +22,12 @@ struct Mongo {
     options: &'static str,
     wrap: fn(Arc<dyn Provider>) -> Arc<dyn Provider>,
     provider: Arc<dyn Provider>,
-    /// Whether the provider lists owners' sessions as it is wrapped.
-    lists: bool,
     now: Timestamp,
 }
 
 impl Mongo {
     fn open(options: &'static str, now: Timestamp) -> Self {
-        Self { lists: true, ..Self::wrapped(options, now, |provider| provider) }
+        Self::wrapped(options, now, |provider| provider)
     }
 
     fn wrapped(
@@ -39,7 +37,7 @@ impl Mongo {
     ) -> Self {
         let server = Server::new();
         let provider = wrap(server.provider(options));
-        Self { server, options, wrap, provider, lists: false, now }
+        Self { server, options, wrap, provider, now }
     }
 
     fn has_ttl(&self) -> bool {
@@ -60,7 +58,7 @@ impl Harness for Mongo {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             limits: false,
-            lists: self.lists,
+            lists: true,
             purges: !self.has_ttl(),
             ..Capabilities::default()
         }
