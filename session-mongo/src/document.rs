@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use mongodb::bson::raw::{CStr, RawBinaryRef, RawBsonRef, RawDocument, RawDocumentBuf, cstr};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, DateTime, Document, doc};
-use session_core::provider::{Login, Record, Values, Verifier};
+use session_core::provider::{Login, Record, Summary, Values, Verifier};
 use session_core::{Error, SessionKey, Timestamp};
 
 use crate::field;
@@ -26,6 +26,8 @@ pub(crate) const USED: &str = "used";
 pub(crate) const EXPIRES: &str = "expires";
 /// Who is logged in, since when, and what the session is called; not there if nobody is.
 pub(crate) const LOGIN: &str = "login";
+/// The path to whoever is logged in.
+pub(crate) const OWNER: &str = "login.owner";
 /// The fingerprint of what the client was told last.
 pub(crate) const COOKIE: &str = "cookie";
 /// The encoded values by [field name](crate::field::name).
@@ -113,9 +115,16 @@ pub(crate) fn encode(key: &SessionKey, record: &Record) -> Result<RawDocumentBuf
 
 /// The fields that [`decode`] reads: what others keep in the document stays at the server.
 pub(crate) fn projection() -> Document {
+    let mut fields = summary_projection();
+    fields.insert(ID, 0);
+    fields.insert(VALUES, 1);
+    fields
+}
+
+/// The fields that [`key`] and [`summary`] read: all but the values.
+pub(crate) fn summary_projection() -> Document {
     doc! {
-        ID: 0, VERSION: 1, HOLDER: 1, CREATED: 1, RENEWED: 1, USED: 1, EXPIRES: 1, LOGIN: 1, COOKIE: 1,
-        VALUES: 1,
+        ID: 1, VERSION: 1, HOLDER: 1, CREATED: 1, RENEWED: 1, USED: 1, EXPIRES: 1, LOGIN: 1, COOKIE: 1,
     }
 }
 
@@ -123,44 +132,30 @@ pub(crate) fn projection() -> Document {
 ///
 /// Values are taken as they are; nothing below them is parsed. Fields of others are left alone.
 pub(crate) fn decode(document: &RawDocument) -> Result<Record, Error> {
-    let mut fields = Fields::default();
-    for element in document {
-        let (name, value) = element.map_err(|_| unreadable("the document is damaged"))?;
-        if let Some(field) = fields.of(name.as_str()) {
-            *field = Some(value);
-        }
-    }
-    if whole(fields.version) != Some(i64::from(CURRENT)) {
-        return Err(unreadable("its field `v` is not 1"));
-    }
-    let holder = match fields.holder {
-        Some(RawBsonRef::Binary(holder)) if holder.subtype == BinarySubtype::Generic => {
-            holder.bytes.try_into().ok()
-        }
-        _ => None,
-    };
-    let holder = holder.ok_or(unreadable("its field `holder` is not 32 bytes"))?;
-    let instant = |field: Option<RawBsonRef<'_>>| match field {
-        Some(RawBsonRef::DateTime(date)) => Ok(timestamp(date)),
-        _ => Err(unreadable(
-            "its fields `created`, `renewed`, `used` and `expires` are not all dates",
-        )),
-    };
-    let cookie = whole(fields.cookie).and_then(|cookie| u32::try_from(cookie).ok());
+    let fields = Fields::read(document)?;
     let Some(RawBsonRef::Document(values)) = fields.values else {
         return Err(unreadable("its field `values` is not a document"));
     };
-    Ok(Record {
-        holder: Verifier::from_bytes(holder),
-        created: instant(fields.created)?,
-        renewed: instant(fields.renewed)?,
-        used: instant(fields.used)?,
-        expires: instant(fields.expires)?,
-        login: decode_login(fields.login)?,
-        cookie: cookie.ok_or(unreadable("its field `cookie` is not a number of 32 bits"))?,
-        values: decode_values(values)?,
-        note: None,
-    })
+    Ok(Record { values: decode_values(values)?, ..fields.record()? })
+}
+
+/// The key of a stored document; `None` if it is none of ours.
+pub(crate) fn key(document: &RawDocument) -> Option<SessionKey> {
+    generic(document.get(ID).ok()?).map(SessionKey::from_bytes)
+}
+
+/// What the list of an owner shows of a stored document, whatever it may hold. `None` if it is no live
+/// session; loading it says why. `None` as well if it isn't the owner's: a collection may have been made
+/// to take `Ada` for `ada`.
+pub(crate) fn summary(
+    key: SessionKey,
+    document: &RawDocument,
+    owner: &str,
+    now: Timestamp,
+) -> Option<Summary> {
+    let record = Fields::read(document).ok()?.record().ok()?;
+    let is_listed = record.is_live(now) && record.owner() == Some(owner);
+    record.summary(key).filter(|_| is_listed)
 }
 
 /// The fields of a document as they are found.
@@ -178,6 +173,44 @@ struct Fields<'d> {
 }
 
 impl<'d> Fields<'d> {
+    fn read(document: &'d RawDocument) -> Result<Self, Error> {
+        let mut fields = Self::default();
+        for element in document {
+            let (name, value) = element.map_err(|_| unreadable("the document is damaged"))?;
+            if let Some(field) = fields.of(name.as_str()) {
+                *field = Some(value);
+            }
+        }
+        Ok(fields)
+    }
+
+    /// The record without its values.
+    fn record(&self) -> Result<Record, Error> {
+        if whole(self.version) != Some(i64::from(CURRENT)) {
+            return Err(unreadable("its field `v` is not 1"));
+        }
+        let holder =
+            generic(self.holder).ok_or(unreadable("its field `holder` is not 32 bytes"))?;
+        let instant = |field: Option<RawBsonRef<'_>>| match field {
+            Some(RawBsonRef::DateTime(date)) => Ok(timestamp(date)),
+            _ => Err(unreadable(
+                "its fields `created`, `renewed`, `used` and `expires` are not all dates",
+            )),
+        };
+        let cookie = whole(self.cookie).and_then(|cookie| u32::try_from(cookie).ok());
+        Ok(Record {
+            holder: Verifier::from_bytes(holder),
+            created: instant(self.created)?,
+            renewed: instant(self.renewed)?,
+            used: instant(self.used)?,
+            expires: instant(self.expires)?,
+            login: decode_login(self.login)?,
+            cookie: cookie.ok_or(unreadable("its field `cookie` is not a number of 32 bits"))?,
+            values: Values::default(),
+            note: None,
+        })
+    }
+
     fn of(&mut self, name: &str) -> Option<&mut Option<RawBsonRef<'d>>> {
         Some(match name {
             VERSION => &mut self.version,
@@ -191,6 +224,16 @@ impl<'d> Fields<'d> {
             VALUES => &mut self.values,
             _ => return None,
         })
+    }
+}
+
+/// A Binary of the kind that [`binary`] makes, and of this length.
+fn generic<const LENGTH: usize>(value: Option<RawBsonRef<'_>>) -> Option<[u8; LENGTH]> {
+    match value? {
+        RawBsonRef::Binary(binary) if binary.subtype == BinarySubtype::Generic => {
+            binary.bytes.try_into().ok()
+        }
+        _ => None,
     }
 }
 
@@ -233,4 +276,32 @@ fn decode_values(document: &RawDocument) -> Result<Values, Error> {
         }
     }
     Ok(entries.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use session_core::SessionId;
+
+    const NOW: Timestamp = Timestamp::from_millis(5);
+    const EXPIRES: Timestamp = Timestamp::from_millis(9);
+
+    /// Whatever the server takes for the same, as it does in a collection with a collation.
+    #[test]
+    fn a_list_shows_live_sessions_of_this_very_owner() {
+        let id = SessionId::from_bytes([7; 32]);
+        let login = Login { owner: "ada".into(), at: NOW, label: "Firefox".into() };
+        let record = Record::new(Verifier::from_bytes([1; 32]), NOW, EXPIRES);
+        let record = Record { login: Some(Box::new(login)), ..record };
+        let document = encode(&id.key(), &record).unwrap();
+        let listed = |owner, now| summary(id.key(), &document, owner, now);
+        assert_eq!(key(&document), Some(id.key()));
+        assert_eq!(listed("ada", NOW), record.summary(id.key()));
+        assert_eq!(listed("ada", EXPIRES), None);
+        for owner in ["Ada", "\u{e1}da", "ada\0", "ada ", "ad", ""] {
+            assert_eq!(listed(owner, NOW), None, "{owner:?}");
+        }
+        let anonymous = encode(&id.key(), &Record { login: None, ..record }).unwrap();
+        assert_eq!(summary(id.key(), &anonymous, "", NOW), None);
+    }
 }

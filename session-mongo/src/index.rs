@@ -10,7 +10,7 @@ use tracing::warn;
 
 use crate::MongoConfig;
 use crate::client::Documents;
-use crate::document::{EXPIRES, HOLDER, ID};
+use crate::document::{EXPIRES, HOLDER, ID, OWNER};
 use crate::failure;
 
 /// An index of this key or name exists with other options.
@@ -23,10 +23,10 @@ const NOT_FOUND: [i32; 1] = [26];
 /// The field that unpublished versions found sessions by, which had a unique index.
 const OLD_KEY: &str = "key";
 
-/// Refuses a collection that an older version made, and makes the index as the configuration wants it.
+/// Refuses a collection that an older version made, and makes the indexes as the configuration wants them.
 ///
-/// A user that may not make indexes is no error: whoever keeps that right to himself makes it by
-/// hand. A warning names it.
+/// A user that may not make indexes is no error: whoever keeps that right to himself makes them by
+/// hand. A warning names each.
 pub(crate) async fn prepare(documents: &Documents, config: &MongoConfig) -> Result<(), Error> {
     match is_old(documents).await {
         Ok(false) => {}
@@ -45,12 +45,22 @@ pub(crate) async fn prepare(documents: &Documents, config: &MongoConfig) -> Resu
         }
         done => done,
     };
-    match expiry {
+    made("expires", expiry)?;
+    let owners = match create_owners(documents).await {
+        // Under another name, or for all documents, it serves as well.
+        Err(error) if failure::is_code(&error, &CONFLICTS) => {
+            has_index(documents, &owners()).await.and_then(|found| found.then_some(()).ok_or(error))
+        }
+        done => done,
+    };
+    made("login.owner, _id", owners)
+}
+
+fn made(fields: &str, result: Result<(), DriverError>) -> Result<(), Error> {
+    match result {
         Ok(()) => Ok(()),
         Err(error) if failure::is_code(&error, &UNAUTHORIZED) => {
-            warn!(
-                "the database user may not create indexes; the collection needs one on `expires`"
-            );
+            warn!("the database user may not create indexes; the collection needs one on {fields}");
             Ok(())
         }
         Err(error) => Err(failure::of_read(&error)),
@@ -60,7 +70,7 @@ pub(crate) async fn prepare(documents: &Documents, config: &MongoConfig) -> Resu
 /// Whether the collection has the unique index of older versions, or one of their documents, whose `_id`
 /// is an ObjectId.
 async fn is_old(documents: &Documents) -> Result<bool, DriverError> {
-    match has_old_index(documents).await {
+    match has_index(documents, &doc! { OLD_KEY: 1 }).await {
         Ok(false) => {}
         Err(error) if failure::is_code(&error, &NOT_FOUND) => return Ok(false),
         // The documents tell as well.
@@ -76,15 +86,28 @@ async fn is_old(documents: &Documents) -> Result<bool, DriverError> {
     Ok(documents.find_one(old).projection(doc! { ID: 1 }).await?.is_some())
 }
 
-async fn has_old_index(documents: &Documents) -> Result<bool, DriverError> {
+/// Whether the collection has an index of these fields, in whatever direction.
+async fn has_index(documents: &Documents, keys: &Document) -> Result<bool, DriverError> {
     let mut indexes = documents.list_indexes().await?;
     while indexes.advance().await? {
-        let keys = indexes.deserialize_current()?.keys;
-        if keys.len() == 1 && keys.contains_key(OLD_KEY) {
+        if indexes.deserialize_current()?.keys.keys().eq(keys.keys()) {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// What an owner's sessions are listed by, page by page.
+fn owners() -> Document {
+    doc! { OWNER: 1, ID: 1 }
+}
+
+/// Of sessions that have an owner alone: others cost nothing.
+async fn create_owners(documents: &Documents) -> Result<(), DriverError> {
+    let owned = doc! { OWNER: { "$exists": true } };
+    let options = IndexOptions::builder().partial_filter_expression(owned).build();
+    documents.create_index(IndexModel::builder().keys(owners()).options(options).build()).await?;
+    Ok(())
 }
 
 /// By default names, so that indexes that someone made by hand are the same ones.

@@ -74,17 +74,31 @@
 //! first operation, which names the collection: drop it, or choose another by `collection`.
 //!
 //! # Indexes
-//! Sessions are found by `_id`, which needs no index of its own. There is one on `expires`, with
-//! `expireAfterSeconds` if the server is to delete. It is made before the first operation; a TTL index of
-//! another margin is changed, and one that is not wanted any more is replaced. All servers of one
-//! collection should have the same options. A database user that may not create indexes gets a warning in
-//! the log; create it by hand then:
+//! Sessions are found by `_id`, which needs no index of its own. Two more are made before the first
+//! operation:
+//!
+//! | fields | documents | for |
+//! |---|---|---|
+//! | `expires` | all | collection; it has `expireAfterSeconds` if the server is to delete |
+//! | `login.owner`, `_id` | those with a `login.owner` | the list of an owner's sessions; sessions of nobody cost nothing |
+//!
+//! A TTL index of another margin is changed, and one that is not wanted any more is replaced. All servers
+//! of one collection should have the same options. An index by owner that is there already, under whatever
+//! name, is left as it is. No option does without it: without such an index, each list reads all sessions.
+//!
+//! A database user that may not create indexes gets a warning in the log. Create them by hand then; and
+//! before an upgrade, where there are so many sessions that it takes longer than `operation_timeout`, as
+//! requests fail meanwhile:
 //! ```js
 //! db.sessions.createIndex({ expires: 1 }, { expireAfterSeconds: 600 })
+//! db.sessions.createIndex(
+//!   { "login.owner": 1, _id: 1 },
+//!   { partialFilterExpression: { "login.owner": { $exists: true } } }
+//! )
 //! ```
 //!
 //! # Operations
-//! Each is one command on one document, so MongoDB makes it atomic. A save names the changed keys
+//! Each is one command, and each but a list is on one document, so MongoDB makes it atomic. A save names the changed keys
 //! alone; it costs the same beside a thousand other keys. Whether the session is live, whether its holder
 //! is the one that the request loaded, and whether values are the expected ones is in the filter of the
 //! same command; a new secret, a login, values and times are in its update. What it sends:
@@ -98,8 +112,12 @@
 //! | compare-and-save | the same, with the expected values in the filter | as above; up to 2 more to tell a conflict from a session that ended |
 //! | touch | update with `$max` | 1 |
 //! | destroy | delete | 1; 1 more where nothing was there |
+//! | list | find, sorted by `_id`, of all fields but `values` | 1 a page of up to 100 sessions |
 //!
-//! Listing an owner's sessions is [`Error::Unsupported`].
+//! A list costs by the owner's sessions, with those that have expired and are not deleted yet: they make
+//! pages short. Like a load, it reads from the primary, by the `readConcernLevel` of the URI, so that it
+//! has every login that was acknowledged. A document that is no session is left out, and stops no list;
+//! loading it tells why. Values are not looked at.
 //!
 //! A save can't tell what it makes of the whole document, so
 //! [`Limits`](session_core::Limits) hold for what each request sees: requests at the same time may
@@ -131,7 +149,7 @@
 //! sh.enableSharding("shop")
 //! sh.shardCollection("shop.sessions", { _id: 1 })
 //! ```
-//! Only counting and the collection of expired sessions ask all shards.
+//! Only counting, listing an owner's sessions and the collection of expired ones ask all shards.
 //!
 //! # Runtime
 //! The provider has a tokio runtime of its own, with two threads named `session-mongo`, so that it

@@ -1,8 +1,9 @@
 //! The provider over the collection.
 
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::action::Find;
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use session_core::provider::{
-    Answer, Changes, Provider, ProviderFuture, Purged, Record, Token, Touch, Verifier,
+    Answer, Changes, Listed, Page, Provider, ProviderFuture, Purged, Record, Token, Touch, Verifier,
 };
 use session_core::{Error, SessionId, SessionKey, Timestamp};
 
@@ -17,8 +18,8 @@ const DELETED_AT_ONCE: usize = 1000;
 
 /// Keeps sessions in a MongoDB collection, for any number of servers.
 ///
-/// Each operation is one command on one document, found by its `_id`; so MongoDB makes it atomic. Only
-/// where one fails is there a second command, to tell why.
+/// Each operation on a session is one command on one document, found by its `_id`; so MongoDB makes it
+/// atomic. Only where one fails is there a second command, to tell why.
 #[derive(Debug)]
 pub struct MongoProvider {
     client: Client,
@@ -124,6 +125,28 @@ impl MongoProvider {
             .await
     }
 
+    async fn page(&self, owner: &str, page: Page, now: Timestamp) -> Result<Listed, Error> {
+        let size = page.size();
+        let filter = statement::owned(owner, page.after);
+        let mut found = self
+            .client
+            .perform(Access::Read, move |sessions| async move {
+                let find = sessions.documents.find(filter).sort(doc! { ID: 1 });
+                // One more, to know whether others follow.
+                at_most(size + 1, find.projection(document::summary_projection())).await
+            })
+            .await?;
+        let is_last = found.len() <= size;
+        found.truncate(size);
+        let mut listed = Listed::default();
+        for document in &found {
+            let Some(key) = document::key(document) else { continue };
+            listed.next = Some(key).filter(|_| !is_last);
+            listed.sessions.extend(document::summary(key, document, owner, now));
+        }
+        Ok(listed)
+    }
+
     async fn count_live(&self, now: Timestamp) -> Result<u64, Error> {
         self.client
             .perform(Access::Read, move |sessions| async move {
@@ -189,20 +212,30 @@ async fn delete(sessions: Sessions, key: SessionKey) -> Result<(), Error> {
     }
 }
 
+/// Reads what a query finds, but no more documents than this, in one batch.
+async fn at_most(
+    limit: usize,
+    find: Find<'_, RawDocumentBuf>,
+) -> Result<Vec<RawDocumentBuf>, Error> {
+    // Where a batch is as large as the limit, servers don't say that nothing follows.
+    let batch = u32::try_from(limit + 1).unwrap_or(u32::MAX);
+    let find = find.limit(i64::try_from(limit).unwrap_or(i64::MAX)).batch_size(batch);
+    let mut cursor = find.await.map_err(|error| failure::of_read(&error))?;
+    let mut found = Vec::new();
+    while cursor.advance().await.map_err(|error| failure::of_read(&error))? {
+        found.push(cursor.current().to_owned());
+    }
+    Ok(found)
+}
+
 /// Deletes a batch of what has expired. The condition stands again in the deletion: a session whose
 /// lifetime was just extended by a server with another clock is left alone.
 async fn purge(sessions: Sessions, now: Timestamp, limit: usize) -> Result<Purged, Error> {
     let expired = statement::all_expired(now);
-    let batch = i64::try_from(limit).unwrap_or(i64::MAX);
-    let found = sessions.documents.find(expired.clone()).projection(doc! { ID: 1 }).limit(batch);
-    let found = found.batch_size(u32::try_from(limit).unwrap_or(u32::MAX)).await;
-    let mut found = found.map_err(|error| failure::of_read(&error))?;
-    let mut ids = Vec::with_capacity(limit);
-    while found.advance().await.map_err(|error| failure::of_read(&error))? {
-        if let Ok(Some(id)) = found.current().get(ID) {
-            ids.extend(Bson::try_from(id));
-        }
-    }
+    let found = sessions.documents.find(expired.clone()).projection(doc! { ID: 1 });
+    let found = at_most(limit, found).await?;
+    let ids: Vec<Bson> =
+        found.iter().filter_map(|document| Bson::try_from(document.get(ID).ok()??).ok()).collect();
     let more = ids.len() == limit;
     if ids.is_empty() {
         return Ok(Purged::default());
@@ -285,6 +318,14 @@ impl Provider for MongoProvider {
         ProviderFuture::boxed(
             self.client.perform(Access::Write, move |sessions| delete(sessions, key)),
         )
+    }
+
+    fn lists(&self) -> bool {
+        true
+    }
+
+    fn list<'a>(&'a self, owner: &'a str, page: Page, now: Timestamp) -> Answer<'a, Listed> {
+        ProviderFuture::boxed(self.page(owner, page, now))
     }
 
     fn count(&self, now: Timestamp) -> Answer<'_, u64> {

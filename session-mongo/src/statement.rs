@@ -5,8 +5,8 @@ use session_core::provider::{Changes, ExpiryChange, Touch, Verifier};
 use session_core::{SessionKey, Timestamp};
 
 use crate::document::{
-    COOKIE, CREATED, CURRENT, EXPIRES, HOLDER, ID, LOGIN, RENEWED, USED, VALUES, VERSION, binary,
-    date, holder, id, login,
+    COOKIE, CREATED, CURRENT, EXPIRES, HOLDER, ID, LOGIN, OWNER, RENEWED, USED, VALUES, VERSION,
+    binary, date, holder, id, login,
 };
 use crate::field;
 
@@ -27,6 +27,18 @@ pub(crate) fn live(key: &SessionKey, now: Timestamp) -> Document {
         USED: { "$type": "date" },
         VALUES: { "$type": "object" },
     }
+}
+
+/// The documents of an owner's sessions, in whatever state, whose keys are greater than `after`.
+///
+/// Nothing but the index of owners serves this filter, and every document that it finds is on the page:
+/// a condition on `expires` would let pages pass over what has expired, and servers that combine indexes
+/// read the one of all live sessions for it.
+pub(crate) fn owned(owner: &str, after: Option<SessionKey>) -> Document {
+    // Binaries are in the order of their lengths first, so nothing but keys is between these two.
+    let (first, last) = (SessionKey::from_bytes([0; 12]), SessionKey::from_bytes([0xff; 12]));
+    let (above, bound) = after.map_or(("$gte", first), |after| ("$gt", after));
+    doc! { OWNER: owner, ID: { above: id(&bound), "$lte": id(&last) } }
 }
 
 /// The document that [`live`] finds, if this is its holder.

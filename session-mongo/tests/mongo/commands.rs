@@ -6,9 +6,9 @@ use mongodb::bson::{Bson, Document, doc};
 use mongodb::event::EventHandler;
 use mongodb::event::command::CommandEvent;
 use session_core::provider::{
-    Changes, ExpiryChange, Login, NewSecret, Provider, Record, Token, Touch, Verifier,
+    Changes, ExpiryChange, Login, NewSecret, Page, Provider, Record, Token, Touch, Verifier,
 };
-use session_core::{Error, SessionId, Timestamp};
+use session_core::{Error, SessionId, SessionKey, Timestamp};
 use session_mongo::{MongoProvider, mongodb};
 
 use crate::server::Server;
@@ -50,6 +50,17 @@ impl Noted {
         let record = Record { values, ..record(id) };
         self.server.block_on(self.provider.create(&id, record, NOW)).unwrap();
         id
+    }
+
+    /// Stores this many sessions of an owner.
+    fn owned(&self, owner: &str, sessions: usize) {
+        for _ in 0..sessions {
+            let id = SessionId::generate().unwrap();
+            let login = Login { owner: owner.into(), at: NOW, label: "Firefox".into() };
+            let values = [("secret", [7; 100])].into_iter().collect();
+            let record = Record { login: Some(Box::new(login)), values, ..record(id) };
+            self.server.block_on(self.provider.create(&id, record, NOW)).unwrap();
+        }
     }
 
     /// Performs a save under this id, and returns its commands as well.
@@ -181,6 +192,43 @@ fn every_write_asks_for_a_majority_and_the_journal_and_none_is_an_upsert() {
     }
 }
 
+/// However large the page is, whatever has expired, and with none of the values.
+#[test]
+#[ignore = "needs a MongoDB server: run scripts/test"]
+fn a_page_of_an_owners_sessions_is_one_find_without_values() {
+    let noted = Noted::new();
+    noted.owned("ada", Page::MOST + 20);
+    noted.owned("grace", 3);
+    let token = Token::from(SessionId::generate().unwrap());
+    let list = |owner, page, now| {
+        let (listed, commands) = noted.during(noted.provider.list(owner, page, now));
+        assert_eq!(names(&commands), ["find"]);
+        let fields = commands[0].get_document("projection").unwrap();
+        assert!(!fields.contains_key("values") && fields.contains_key("login"), "{fields}");
+        let (_, loads) = noted.during(noted.provider.load(&token, NOW));
+        for option in ["$readPreference", "readConcern"] {
+            assert_eq!(commands[0].get(option), loads[0].get(option));
+        }
+        listed.unwrap()
+    };
+    let first = |limit| Page { after: None, limit };
+    for limit in [1, 2, Page::MOST, usize::MAX] {
+        let page = first(limit);
+        let listed = list("ada", page, NOW);
+        assert_eq!(listed.sessions.len(), page.size());
+        assert_eq!(listed.next, listed.sessions.last().map(|session| session.key));
+        let rest = list("ada", Page { after: listed.next, limit: Page::MOST }, NOW);
+        assert_eq!(rest.sessions.len(), (Page::MOST + 20 - page.size()).min(Page::MOST));
+    }
+    assert_eq!(list("grace", first(3), NOW).next, None);
+    assert_eq!(list("alan", first(3), NOW), Default::default());
+    // What has expired and isn't collected makes pages short, and no page longer.
+    let expired = list("ada", first(10), EXPIRES);
+    assert_eq!((expired.sessions, expired.next.is_some()), (vec![], true));
+    let last = Some(SessionKey::from_bytes([0xff; 12]));
+    assert_eq!(list("ada", Page { after: last, limit: 10 }, NOW), Default::default());
+}
+
 /// Neither the database nor who reads its log learns what opens a session.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
@@ -227,15 +275,20 @@ fn a_save_sends_as_much_beside_fifty_keys_as_beside_none() {
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn indexes_serve_every_filter() {
     let noted = Noted::new();
-    // So many that reading them all would be the worse plan.
+    // So many that reading them all would be the worse plan, of few owners and of none.
     let documents: Vec<Document> = (0..2000_u32)
         .map(|n| {
             let key = SessionId::generate().unwrap().key();
-            doc! {
+            let mut document = doc! {
                 "_id": binary(key.as_bytes()), "v": 1, "holder": binary(&[7; 32]), "created": date(NOW),
                 "renewed": date(NOW), "used": date(NOW), "cookie": 0, "values": {},
                 "expires": date(Timestamp::from_millis(NOW.as_millis() + u64::from(n) * 1000)),
+            };
+            if n % 4 == 0 {
+                let owner = format!("owner{}", n % 200);
+                document.insert("login", doc! { "owner": owner, "at": date(NOW), "label": "" });
             }
+            document
         })
         .collect();
     let id = noted.session(1);
@@ -251,21 +304,31 @@ fn indexes_serve_every_filter() {
     commands.extend(noted.save(id, &login(id).0).1);
     commands.extend(noted.during(provider.touch(&token, LATER, NOW)).1);
     commands.extend(noted.during(provider.destroy(&key, EXPIRES, NOW)).1);
+    for after in [None, Some(SessionKey::from_bytes([0x7f; 12]))] {
+        let page = Page { after, limit: 10 };
+        let (listed, found) = noted.during(provider.list("owner4", page, NOW));
+        assert!(!listed.unwrap().sessions.is_empty());
+        commands.extend(found);
+    }
     let early = Timestamp::from_millis(NOW.as_millis() + 20_000);
     let (purged, found) = noted.during(async { provider.purge(early, 10) });
     assert_eq!(purged.unwrap().removed, 10);
     commands.extend(found);
-    let wanted =
-        ["find", "update", "update", "find", "update", "update", "delete", "find", "delete"];
+    let wanted = [
+        "find", "update", "update", "find", "update", "update", "delete", "find", "find", "find",
+        "delete",
+    ];
     assert_eq!(names(&commands), wanted);
 
     for command in &commands {
         let name = names(std::slice::from_ref(command))[0];
         let filter = filter(command);
-        let limit = command.get("limit").cloned().unwrap_or(Bson::Int64(1));
-        let explain = doc! {
-            "explain": { "find": &noted.server.collection, "filter": filter.clone(), "limit": limit },
-        };
+        let mut find =
+            doc! { "find": &noted.server.collection, "filter": filter.clone(), "limit": 1 };
+        for option in ["sort", "limit"] {
+            find.extend(command.get(option).map(|value| (option.to_owned(), value.clone())));
+        }
+        let explain = doc! { "explain": find };
         let database = noted.server.database();
         let plan = noted.server.block_on(database.run_command(explain).into_future()).unwrap();
         let mut used = Vec::new();
@@ -285,6 +348,7 @@ fn indexes_serve_every_filter() {
         used.sort();
         let wanted: &[&[&str]] = match filter.get("_id") {
             Some(Bson::Binary(_)) => &[&["_id_"]],
+            _ if filter.contains_key("login.owner") => &[&["login.owner_1__id_1"]],
             None => &[&["expires_1"]],
             // The batch that was found, by its `_id`.
             Some(_) => &[&["_id_"], &["expires_1"], &["_id_", "expires_1"]],

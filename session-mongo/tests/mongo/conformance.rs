@@ -6,10 +6,13 @@
 
 use std::sync::Arc;
 
+use mongodb::bson::doc;
+use mongodb::options::Hint;
 use session_cookie::EncryptedProvider;
 use session_core::conformance::{Capabilities, Harness};
 use session_core::provider::Provider;
 use session_core::{Clock as _, SystemClock, Timestamp};
+use session_mongo::mongodb;
 
 use crate::encrypted;
 use crate::server::Server;
@@ -53,7 +56,12 @@ impl Harness for Mongo {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { limits: false, purges: !self.has_ttl(), ..Capabilities::default() }
+        Capabilities {
+            limits: false,
+            lists: true,
+            purges: !self.has_ttl(),
+            ..Capabilities::default()
+        }
     }
 
     fn now(&self) -> Timestamp {
@@ -62,6 +70,17 @@ impl Harness for Mongo {
 
     fn rounds(&self) -> usize {
         40
+    }
+
+    /// As counted by the index itself. With TTL, what has expired stays in it for the margin.
+    fn index_entries(&self) -> Option<usize> {
+        (!self.has_ttl()).then(|| {
+            let documents = self.server.documents();
+            let owned = documents.count_documents(doc! { "login.owner": { "$exists": true } });
+            let owned = owned.hint(Hint::Keys(doc! { "login.owner": 1, "_id": 1 }));
+            let entries = self.server.block_on(owned.into_future()).expect("the index is there");
+            usize::try_from(entries).expect("it is a small number")
+        })
     }
 }
 

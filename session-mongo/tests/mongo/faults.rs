@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use mongodb::bson::{Document, doc};
 use session_core::provider::{
-    Changes, ExpiryChange, Login, NewSecret, Provider, Record, Touch, Values, Verifier,
+    Changes, ExpiryChange, Login, NewSecret, Page, Provider, Record, Touch, Values, Verifier,
 };
-use session_core::{Error, SessionId, Timestamp};
+use session_core::{Error, SessionId, SessionKey, Timestamp};
 use session_mongo::mongodb;
 
 use crate::proxy::{Fault, Link, Pose, Proxy};
@@ -33,8 +33,14 @@ impl Scene {
     }
 
     fn with(pose: Pose, options: &str) -> Self {
+        Self::after(pose, options, |_| ())
+    }
+
+    /// The first operation, too, meets what the proxy was told.
+    fn after(pose: Pose, options: &str, tell: impl FnOnce(&Proxy)) -> Self {
         let server = Server::new();
         let proxy = server.proxy(pose);
+        tell(&proxy);
         let options = format!("ensure_ttl=false&{options}");
         let provider = server.provider_at(&server.uri_through(&proxy), &options);
         let id = SessionId::generate().unwrap();
@@ -65,6 +71,13 @@ impl Scene {
 
     fn destroy(&self) -> Result<(), Error> {
         self.server.block_on(self.provider.destroy(&self.id.key(), EXPIRES, NOW))
+    }
+
+    /// The keys on the first page of Ada's sessions.
+    fn list(&self) -> Result<Vec<SessionKey>, Error> {
+        let page = Page { after: None, limit: Page::MOST };
+        let listed = self.server.block_on(self.provider.list("ada", page, NOW))?;
+        Ok(listed.sessions.iter().map(|session| session.key).collect())
     }
 
     /// What is stored, asked directly.
@@ -460,9 +473,11 @@ fn a_write_that_is_never_answered_is_in_doubt_and_a_read_is_unavailable() {
     let result = scene.save(&increment());
     assert!(is_in_doubt(&result), "{result:?}");
     assert_eq!(scene.stored_number(), 2);
-    scene.proxy.fail("find", 1, Fault::Hang);
+    scene.proxy.fail("find", 2, Fault::Hang);
     let loaded = scene.server.block_on(scene.provider.load(&scene.id.into(), NOW));
     assert!(is_unavailable(&loaded), "{loaded:?}");
+    let listed = scene.list();
+    assert!(is_unavailable(&listed), "{listed:?}");
     scene.done();
     scene.save(&set(9)).expect("and then all is well");
     assert_eq!(scene.stored_number(), 9);
@@ -484,13 +499,17 @@ fn a_conflict_that_can_not_be_explained_is_unavailable() {
 
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
-fn a_load_whose_reply_is_lost_is_repeated() {
+fn a_load_or_list_whose_reply_is_lost_is_repeated() {
     for fault in [Fault::LoseReply, Fault::CutReply, Fault::CutRequest] {
         for pose in [Pose::Standalone, Pose::Primary] {
             let scene = Scene::new(pose);
             scene.proxy.fail("find", 1, fault.clone());
             let loaded = scene.server.block_on(scene.provider.load(&scene.id.into(), NOW));
             assert_eq!(loaded.unwrap(), Some(record(scene.id)), "{fault:?} {pose:?}");
+            scene.done();
+            scene.save(&login(scene.id).0).unwrap();
+            scene.proxy.fail("find", 1, fault.clone());
+            assert_eq!(scene.list().unwrap(), [scene.id.key()], "{fault:?} {pose:?}");
             scene.done();
         }
     }
@@ -519,6 +538,20 @@ fn a_server_that_is_cut_off_is_unavailable_and_comes_back() {
         assert!(back, "{link:?}: it recovers by itself");
         assert_eq!(scene.stored_number(), 4);
     }
+}
+
+/// Whoever keeps the right to create indexes to himself makes them by hand, sooner or later.
+#[test]
+#[ignore = "needs a MongoDB server: run scripts/test"]
+fn without_the_right_to_create_indexes_everything_works() {
+    let refused = Fault::Answer(error(13, "Unauthorized", &[]));
+    let scene = Scene::after(Pose::Itself, "operation_timeout=3s", |proxy| {
+        proxy.fail("createIndexes", 2, refused)
+    });
+    scene.done();
+    assert_eq!(scene.list().unwrap(), [] as [SessionKey; 0]);
+    scene.save(&login(scene.id).0).unwrap();
+    assert_eq!(scene.list().unwrap(), [scene.id.key()]);
 }
 
 /// A server that is down when the provider opens does no lasting harm.
