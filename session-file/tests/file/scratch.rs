@@ -38,6 +38,20 @@ impl Scratch {
     }
 }
 
+/// The entries in the index of owners of the store in a directory.
+pub(crate) fn index_entries(store: &Path) -> Vec<PathBuf> {
+    // The folder of all owners has folders, which have those of owners.
+    (0..3).fold(vec![store.join("owners")], |folders, _| {
+        folders.iter().flat_map(|folder| inside(folder)).collect()
+    })
+}
+
+/// What is in a directory; nothing if somebody removed it.
+fn inside(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    entries.map(|entry| entry.expect("is listed").path()).collect()
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
