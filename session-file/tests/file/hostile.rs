@@ -413,7 +413,8 @@ fn what_is_no_entry_is_not_listed_and_not_followed() {
     store.create(&nobodys, Record { login: None, ..record() }).expect("is stored");
     // Entries of sessions that others have, or that nobody has, as files and as what never was one.
     let names = [entry(&graces), entry(&nobodys.into()), entry(&id().into()), entry(&id().into())];
-    let [_, link, pipe, directory] = names.clone().map(|name| folder.join(name));
+    let [other, link, pipe, directory] = names.map(|name| folder.join(name));
+    fs::write(&other, "").unwrap();
     symlink(&outside, &link).unwrap();
     make_pipe(&pipe);
     fs::create_dir(&directory).unwrap();
@@ -427,7 +428,8 @@ fn what_is_no_entry_is_not_listed_and_not_followed() {
         assert_eq!(store.list("grace"), [graces.key()]);
         assert_eq!(store.drain(NOW), 0);
     }
-    assert!(!link.is_symlink() && !pipe.exists(), "stale entries are removed, whatever they are");
+    assert!(!other.exists(), "another owner's session");
+    assert!(!link.is_symlink() && !pipe.exists(), "what can be removed is, whatever it is");
     assert!(directory.is_dir(), "a directory is left");
     assert_eq!(fs::read(&outside).unwrap(), b"outside");
     store.destroy(&token).unwrap();
@@ -443,7 +445,7 @@ fn what_has_an_entrys_name_already_does_for_one() {
         |path| fs::write(path, "left by a process that was killed").unwrap(),
         |path| {
             fs::write(path, "").unwrap();
-            fs::set_permissions(path, Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(path, Permissions::from_mode(0o000)).unwrap();
         },
         |path| symlink("dangling", path).unwrap(),
         |path| fs::create_dir(path).unwrap(),
@@ -516,7 +518,7 @@ fn an_index_folder_with_fewer_rights_is_put_right() {
     let folder = owners_folder(&store);
     for depth in 0..3 {
         let folder = folder.ancestors().nth(depth).unwrap();
-        let close = || fs::set_permissions(folder, Permissions::from_mode(0)).unwrap();
+        let close = || fs::set_permissions(folder, Permissions::from_mode(0o000)).unwrap();
         close();
         assert_eq!(store.list("ada"), [token.key()]);
         close();
