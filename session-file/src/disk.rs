@@ -42,7 +42,7 @@ pub(crate) fn open_folder(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno>
     uninterrupted(Operation::Open, || fs::openat(&dir, name, flags, Mode::empty()))
 }
 
-/// Opens a folder of ours, which is made if it is not there. Tells whether it was made.
+/// Opens a folder of ours, which is made if it is not there. Tells whether it was not.
 pub(crate) fn open_or_make_folder(
     dir: impl AsFd + Copy,
     name: &[u8],

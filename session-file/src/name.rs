@@ -93,7 +93,6 @@ pub(crate) fn folder_name(folder: usize) -> [u8; 2] {
 ///
 /// Owners are any text of up to 1,024 bytes, also such as no file system takes for a name. Whoever reads an
 /// entry looks at the session's record, too, so two owners of one digest would do no harm.
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OwnerName {
     shard: u8,
     folder: [u8; 2 * OWNER_BYTES],

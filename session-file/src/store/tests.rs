@@ -131,8 +131,8 @@ fn record() -> Record {
     Record { login: login("grace"), values, ..Record::new(HOLDER, NOW, LATER) }
 }
 
-/// A login by another owner: a value, the owner and the new secret, which arrive together or not at all. The save can be
-/// repeated, as it names the holder before it.
+/// A login by another owner: a value, the owner and the new secret, which arrive together or not at all. The
+/// save can be repeated, as it names the holder before it.
 fn changes() -> Changes {
     let id = SessionId::from_bytes([7; 32]);
     let secret = NewSecret { token: id.into(), holder: NEXT, at: NOW };
@@ -288,11 +288,8 @@ fn a_fault_during_list_is_an_error_and_does_no_harm() {
                 assert_eq!(*keys, [name.key()], "{what}");
             }
             tested.check_lists(&Some(record()), name, what);
-            assert_eq!(
-                index_entries(tested.scratch.path()).len(),
-                1,
-                "{what}: one session, one entry"
-            );
+            let entries = index_entries(tested.scratch.path());
+            assert_eq!(entries.len(), 1, "{what}: one session, one entry");
         },
     );
 }
