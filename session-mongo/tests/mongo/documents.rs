@@ -447,7 +447,7 @@ fn a_list_leaves_out_what_is_no_session() {
         });
     }
     damaged(&|document| {
-        _ = document.get_document_mut("login").unwrap().insert("owner", vec!["ada"])
+        _ = document.get_document_mut("login").unwrap().insert("owner", vec!["ada"]);
     });
     // Keys of other types and lengths, which come before all of ours, among them, and after them.
     let other = Binary { subtype: BinarySubtype::UserDefined(0x80), bytes: vec![7; 12] };
@@ -475,7 +475,7 @@ fn a_list_leaves_out_what_is_no_session() {
 
     // Both ends of the keys, and what others keep in a document.
     let first = [[0; 12], [0xff; 12]].map(|key| {
-        let id = SessionId::new(SessionKey::from_bytes(key), new_id().secret().clone());
+        let id = SessionId::new(SessionKey::from_bytes(key), *new_id().secret());
         store.insert(&good(id));
         id
     });

@@ -546,7 +546,7 @@ fn a_server_that_is_cut_off_is_unavailable_and_comes_back() {
 fn without_the_right_to_create_indexes_everything_works() {
     let refused = Fault::Answer(error(13, "Unauthorized", &[]));
     let scene = Scene::after(Pose::Itself, "operation_timeout=3s", |proxy| {
-        proxy.fail("createIndexes", 2, refused)
+        proxy.fail("createIndexes", 2, refused);
     });
     scene.done();
     assert_eq!(scene.list().unwrap(), [] as [SessionKey; 0]);
