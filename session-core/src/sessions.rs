@@ -119,6 +119,7 @@ impl Sessions {
         respond::respond(&self.0, unfinished, handler, error_page).await
     }
 
+    #[cfg(feature = "hyper")]
     pub(crate) fn handles(&self) -> &[SessionHandle<'static>] {
         &self.0
     }
