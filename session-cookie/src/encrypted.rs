@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use session_core::provider::{
-    Answer, Binding, Changes, Listed, Note, Page, Provider, ProviderFuture, Purged, Record, Token,
-    Touch, Verifier,
+    Answer, Binding, Changes, Listed, Note, Page, Provider, ProviderFuture, Purged, Record,
+    Summary, Token, Touch, Verifier,
 };
 use session_core::{Error, SessionId, SessionKey, Timestamp};
 
@@ -105,8 +105,11 @@ impl<P: Provider> EncryptedProvider<P> {
             stored.truncate(page.size());
             end = stored.last().map(|last| last.key);
         }
-        let sessions = stored.into_iter().filter_map(|stored| self.vault.unlock_summary(stored));
-        Ok(Listed { sessions: sessions.collect(), next: end })
+        let readable = |mut summary: Summary| {
+            summary.label = self.vault.label(&summary.key, &summary.label)?;
+            Some(summary)
+        };
+        Ok(Listed { sessions: stored.into_iter().filter_map(readable).collect(), next: end })
     }
 }
 

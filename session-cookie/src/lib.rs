@@ -55,8 +55,9 @@
 //! - **Hold much.** Name and value of a cookie have 4,096 bytes together, which leaves about 2,900
 //!   for keys, encoded values, owner and label. A session beyond is
 //!   [`TooLarge`](session_core::Error::TooLarge), before anything is sent.
-//! - **Be saved without a response.** [`save`](session_core::LoadedSession::save) after the
-//!   response's head is gone changes nothing for the client.
+//! - **Be saved without a response.** [`save`](session_core::LoadedSession::save) and `update` after the
+//!   response's head are [`HeadSent`](session_core::Error::HeadSent). A task that streams knows the session as
+//!   its own request brought it: for `reload` it ends the idle time after that, whatever other requests do.
 //! - **Know a session of which it was not sent the cookie.** A request that loses its session to
 //!   another one's new id knows the values and the owner of its own cookie, not of the new one.
 //! - **List the sessions of an owner, count them, collect them, or travel in URLs.** A transport with URLs

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::Mac as _;
-use session_core::provider::{Changes, Login, Note, Record, Summary, Values, Verifier};
+use session_core::provider::{Changes, Login, Note, Record, Values, Verifier};
 use session_core::{Error, Limits, SessionKey, Timestamp};
 
 use crate::KeyRing;
@@ -152,11 +152,9 @@ impl Vault {
         owners
     }
 
-    /// Returns what a list shows of a record that is stored so; `None` if it can't be read.
-    pub(crate) fn unlock_summary(&self, stored: Summary) -> Option<Summary> {
-        let open = |label: &[u8]| Part::Label.decrypt(&self.ring, &stored.key, label);
-        let label = unlock_label(&stored.label, open).ok()?;
-        Some(Summary { label, ..stored })
+    /// Returns a session's label, as a list has it, of the stored one; `None` if that can't be read.
+    pub(crate) fn label(&self, session: &SessionKey, stored: &str) -> Option<Box<str>> {
+        unlock_label(stored, |label| Part::Label.decrypt(&self.ring, session, label)).ok()
     }
 
     /// Returns the changes to store in place of these.

@@ -3,20 +3,20 @@
 use http::HeaderMap;
 use http::header::{CACHE_CONTROL, ETAG, HeaderName, HeaderValue, REFERRER_POLICY, VARY};
 
-/// Headers that some caches believe rather than `Cache-Control`: RFC 9213, and those of Fastly, nginx and
-/// Cloudflare.
-const TARGETED: [HeaderName; 4] = [
-    HeaderName::from_static("cdn-cache-control"),
-    HeaderName::from_static("surrogate-control"),
-    HeaderName::from_static("x-accel-expires"),
-    HeaderName::from_static("cloudflare-cdn-cache-control"),
-];
+/// Whether some caches believe this header rather than `Cache-Control`: `CDN-Cache-Control` (RFC 9213) and what
+/// vendors made of its name, such as `Cloudflare-CDN-Cache-Control`; and those of Fastly, nginx and Akamai.
+fn is_targeted(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.ends_with("cdn-cache-control")
+        || ["surrogate-control", "x-accel-expires", "edge-control"].contains(&name)
+}
 
 /// Keeps a response out of all caches, whatever the handler said: it is for one client at one moment, as one
 /// with a `Set-Cookie` is (RFC 9111, section 7.3).
 pub(crate) fn forbid(headers: &mut HeaderMap) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    TARGETED.iter().for_each(|name| drop(headers.remove(name)));
+    let targeted: Vec<_> = headers.keys().filter(|name| is_targeted(name)).cloned().collect();
+    targeted.iter().for_each(|name| drop(headers.remove(name)));
 }
 
 /// Keeps a response that depends on a session out of shared caches, unless the handler says that it belongs
@@ -44,9 +44,15 @@ pub(crate) fn keep_private(headers: &mut HeaderMap) {
 
 /// Keeps a page whose URL or links have ids out of caches and other sites' `Referer` headers.
 pub(crate) fn keep_from_leaking(headers: &mut HeaderMap) {
-    // In place of what the handler said. With `no-referrer`, browsers would send `Origin: null` with the
-    // page's own forms, which are then taken for foreign ones.
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    // In place of what the handler said, unless that is as strict. `no-referrer` is not the library's own
+    // choice: with it, browsers send `Origin: null` with the page's own forms, and those that send no
+    // `Sec-Fetch-Site` are then taken for foreign.
+    let is_strict =
+        |value: &HeaderValue| matches!(value.as_bytes(), b"no-referrer" | b"same-origin");
+    let mut said = headers.get_all(REFERRER_POLICY).iter();
+    if !(said.next().is_some_and(is_strict) && said.next().is_none()) {
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    }
     forbid(headers);
     // The same resource with another visitor's id in it is not the same.
     headers.remove(ETAG);
@@ -130,6 +136,7 @@ mod tests {
         headers.append(CACHE_CONTROL, HeaderValue::from_static("max-age=60"));
         headers.insert("cdn-cache-control", HeaderValue::from_static("max-age=60"));
         headers.insert("x-accel-expires", HeaderValue::from_static("60"));
+        headers.insert("netlify-cdn-cache-control", HeaderValue::from_static("max-age=60"));
         forbid(&mut headers);
         assert_eq!(all(&headers, CACHE_CONTROL), ["no-store"]);
         assert_eq!(headers.len(), 1);

@@ -30,6 +30,9 @@ pub struct CrossSiteOptions {
     /// The origins that may send unsafe requests, each with the paths that it may send them to: a whole path
     /// as it is in the request, or the beginning of paths with a `*` at its end. Defaults to none.
     ///
+    /// `"null"` stands for pages that hide their origin. The pages of some identity providers do
+    /// (`Referrer-Policy: no-referrer`), and any other site can.
+    ///
     /// A form of another site comes without a `SameSite=Lax` cookie. So the handler of such a path sees no
     /// session: it responds with 303 to a page of its own site, which gets the cookie, and neither stores
     /// anything nor logs anybody in.
@@ -61,7 +64,21 @@ pub(crate) struct CrossSite {
     refuse: bool,
     /// What the site is called from outside, if that is configured.
     own: Option<Origin>,
-    trusted: Vec<(Origin, Vec<Path>)>,
+    trusted: Vec<(Sender, Vec<Path>)>,
+}
+
+/// Who sends a request, by its `Origin`.
+#[derive(Debug, PartialEq)]
+enum Sender {
+    Site(Origin),
+    /// A page that hides it: `null`.
+    Hidden,
+}
+
+impl Sender {
+    fn parse(text: &str) -> Option<Self> {
+        if text == "null" { Some(Self::Hidden) } else { Origin::parse(text).map(Self::Site) }
+    }
 }
 
 /// The paths that a trusted origin may send unsafe requests to.
@@ -103,14 +120,14 @@ impl CrossSite {
     /// [`Error::Config`] says what is no origin or path.
     pub(crate) fn new(options: &CrossSiteOptions, origin: Option<&str>) -> Result<Self, Error> {
         let trusted = options.trusted.iter().map(|(text, paths)| {
-            let origin = Origin::parse(text).ok_or_else(|| {
+            let sender = Sender::parse(text).ok_or_else(|| {
                 Error::config(format_args!(
                     "cross_site.trusted: {text:?} must be a scheme and a host, such as \
                      https://login.example.com, in ASCII and without a path"
                 ))
             })?;
             let paths = paths.iter().map(|path| Path::parse(path)).collect::<Result<_, _>>()?;
-            Ok((origin, paths))
+            Ok((sender, paths))
         });
         Ok(Self {
             refuse: options.refuse,
@@ -121,9 +138,10 @@ impl CrossSite {
 
     /// Finds out where a request comes from.
     ///
-    /// By `Sec-Fetch-Site` (Fetch Metadata), which browsers send over HTTPS and to localhost. Old browsers,
-    /// and all others over plain HTTP, send the page's origin with unsafe requests (Fetch, "append a request
-    /// `Origin` header"), which is compared with the request's own host. Programs send neither.
+    /// By `Sec-Fetch-Site` (Fetch Metadata), which browsers send over HTTPS and to localhost. Without it, as from
+    /// old browsers, over plain HTTP, and in Chromium's handshakes of WebSockets, by the page's origin (Fetch,
+    /// "append a request `Origin` header"), which is compared with the request's own host. Programs send
+    /// neither.
     pub(crate) fn provenance(&self, request: RequestHead<'_>) -> Provenance {
         static SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
         if !self.refuse || request.is_safe() {
@@ -134,12 +152,15 @@ impl CrossSite {
         if !has_site && !headers.contains_key(ORIGIN) {
             return Provenance::Welcome;
         }
-        let origin = only(headers, &ORIGIN).and_then(Origin::parse);
+        let sender = only(headers, &ORIGIN).and_then(Sender::parse);
         let is_own = match has_site {
             true => matches!(only(headers, &SITE), Some("same-origin" | "none")),
-            false => origin.as_ref().is_some_and(|origin| self.is_own(origin, request)),
+            false => match &sender {
+                Some(Sender::Site(origin)) => self.is_own(origin, request),
+                _ => false,
+            },
         };
-        let is_welcome = is_own || origin.is_some_and(|origin| self.trusts(&origin, request));
+        let is_welcome = is_own || sender.is_some_and(|sender| self.trusts(&sender, request));
         match (is_welcome, has_site) {
             (true, _) => Provenance::Welcome,
             (false, true) => Provenance::Foreign,
@@ -156,9 +177,9 @@ impl CrossSite {
         self.own.as_ref() == Some(origin) || host.is_some_and(|host| origin.is_at(host))
     }
 
-    fn trusts(&self, origin: &Origin, request: RequestHead<'_>) -> bool {
+    fn trusts(&self, sender: &Sender, request: RequestHead<'_>) -> bool {
         let path = request.uri.path();
-        let mut paths = self.trusted.iter().filter(|(trusted, _)| trusted == origin);
+        let mut paths = self.trusted.iter().filter(|(trusted, _)| trusted == sender);
         paths.any(|(_, paths)| paths.iter().any(|allowed| allowed.has(path)))
     }
 }
@@ -178,7 +199,7 @@ mod tests {
     fn rule() -> CrossSite {
         let options = toml::from_str(
             "[trusted]\n\"https://idp.example\" = [\"/signed-in\", \"/api/*\"]\n\
-             \"http://localhost:3000\" = [\"/*\"]",
+             \"http://localhost:3000\" = [\"/*\"]\n\"null\" = [\"/hidden\"]",
         );
         CrossSite::new(&options.unwrap(), Some("https://shop.example")).unwrap()
     }
@@ -295,6 +316,8 @@ mod tests {
             ("https://idp.example.evil", "/signed-in", false),
             ("http://localhost:3000", "/anything", true),
             ("null", "/anything", false),
+            ("null", "/hidden", true),
+            ("", "/hidden", false),
         ] {
             for site in [None, Some("cross-site"), Some("same-site")] {
                 let mut headers = vec![("host", "here"), ("origin", origin)];
@@ -317,7 +340,6 @@ mod tests {
         for (origin, path) in [
             ("idp.example", "/"),
             ("https://idp.example/", "/"),
-            ("null", "/"),
             ("*", "/"),
             ("https://idp.example", ""),
             ("https://idp.example", "signed-in"),

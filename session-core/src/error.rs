@@ -189,7 +189,8 @@ impl Error {
     /// ```
     ///
     /// It goes by [`source`](StdError::source). An error that is only a shell around a session error and
-    /// passes on its source (`#[error(transparent)]`) hides it.
+    /// passes on its source, as `anyhow::Error` and `#[error(transparent)]` do, hides it;
+    /// [`Failure::status`](crate::Failure::status) knows its status all the same.
     pub fn find<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e Self> {
         let mut next = Some(error);
         while let Some(error) = next {
@@ -199,6 +200,40 @@ impl Error {
             next = error.source();
         }
         None
+    }
+
+    /// Returns the status of the session error that an application's error is, or has among its causes, also
+    /// of one that is hidden in a shell with its text.
+    pub(crate) fn status_in(error: &(dyn StdError + 'static)) -> Option<StatusCode> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            let status = Self::of(error).map(Self::status);
+            if let Some(status) = status.or_else(|| Self::status_told_by(&error.to_string())) {
+                return Some(status);
+            }
+            next = error.source();
+        }
+        None
+    }
+
+    /// Returns the status of the session error that says this, unless it is 500.
+    fn status_told_by(text: &str) -> Option<StatusCode> {
+        let unknown = || BoxError::from("");
+        let fixed = [
+            Self::Gone,
+            Self::Conflict,
+            Self::CrossSite,
+            Self::Unavailable { source: unknown() },
+            Self::InDoubt { source: unknown() },
+        ];
+        let told = fixed.iter().find(|error| error.to_string() == text).map(Self::status);
+        // These say which limit was met.
+        let has = |start, end| text.starts_with(start) && text.ends_with(end);
+        let is_full = has("the store is full (", "or shorten the sessions' lifetime");
+        let is_too_large = text.contains(" would exceed the limit of ")
+            && text.ends_with("store less in the session, or raise the limit");
+        told.or(is_full.then_some(StatusCode::SERVICE_UNAVAILABLE))
+            .or(is_too_large.then_some(StatusCode::PAYLOAD_TOO_LARGE))
     }
 
     /// The error itself as a session error, also in what is only a shell around one.
@@ -364,6 +399,17 @@ mod tests {
         for error in [App::Alone, App::Any("gone".into()), App::Any(Box::new(std::fmt::Error))] {
             assert!(Error::find(&error).is_none(), "{error:?}");
         }
+    }
+
+    /// Shells that can't be looked into show the text of what is in them.
+    #[test]
+    fn each_status_is_known_by_the_text() {
+        for error in all() {
+            let known = Error::status_told_by(&error.to_string());
+            let status = Some(error.status()).filter(|status| *status != 500);
+            assert_eq!(known, status, "{error}");
+        }
+        assert_eq!(Error::status_told_by("no such page"), None);
     }
 
     #[test]

@@ -156,7 +156,7 @@ impl Core {
         let mut is_fresh = false;
         for attempt in 0..UPDATE_ATTEMPTS {
             if std::mem::take(&mut reload) {
-                match self.advance(Goal::Reload).await {
+                match self.advance(Goal::Refresh).await {
                     Err(Error::Gone) if !strict && self.state().drops_silently() => {}
                     reloaded => reloaded?,
                 }

@@ -14,6 +14,7 @@ use crate::executor::Core;
 use crate::manager::{ManagerRef, Shared};
 use crate::presented::Presented;
 use crate::provider::Token;
+use crate::respond::Unfinished;
 use crate::state::{Directive, State};
 use crate::transport::{Announcement, Carrier, RequestHead};
 use crate::visit::{Visit, is_navigation};
@@ -35,7 +36,7 @@ pub struct SessionHandle<'m> {
     visit: Option<Box<Visit>>,
     /// Made by the first load, so that a handle without one is made and dropped for next to nothing.
     session: OnceCell<LoadedSession>,
-    /// A response's headers were written: the client can't be told anything later.
+    /// The response is finished, as far as the store goes: the client can't be told anything later.
     head_sent: AtomicBool,
 }
 
@@ -66,6 +67,9 @@ impl<'m> SessionHandle<'m> {
     /// stored only if something is put into it. After [`finish`](Self::finish) the session is loaded
     /// afresh.
     ///
+    /// A page that depends on the session has to load it before its response's head, even if a task writes the
+    /// page later: by that the response is kept from [other visitors](Self::finish).
+    ///
     /// A client whose id was replaced within the last 10 s (configurable: `superseded_for`) has the new
     /// one already, or is about to get it. Its request sees an empty session, stores nothing, and gets no
     /// cookie; see [`LoadedSession::start_anew`] and [`LoadedSession::log_in`] for what it can do.
@@ -83,7 +87,7 @@ impl<'m> SessionHandle<'m> {
         });
         // Also if the response was finished while the session's state was made.
         if self.head_sent.load(Ordering::SeqCst) {
-            session.core().state().announced();
+            session.core().state().follows_the_head();
         }
         session.core().load().await?;
         Ok(session.clone())
@@ -130,7 +134,8 @@ impl<'m> SessionHandle<'m> {
     ///
     /// A browser says so by `Sec-Fetch-Site`, or by an `Origin` that is not the request's own host. Requests
     /// without either come from no browser and pass, and so do those of
-    /// [trusted origins](crate::CrossSiteOptions). Ids in headers need no check: no browser sends them by
+    /// [trusted origins](crate::CrossSiteOptions); where several managers serve a request, each has to trust
+    /// them. Ids in headers need no check: no browser sends them by
     /// itself.
     ///
     /// ```
@@ -164,6 +169,7 @@ impl<'m> SessionHandle<'m> {
     /// - An error of the handler, a panic in it, or a failure to save become the response that `error_page`
     ///   makes; [`Failure::response`] makes a plain one. Pending changes are dropped, and the client is told
     ///   what was stored before, as by [`refuse`](Self::refuse). The error is logged.
+    /// - A panic in a provider, while the response is finished, is one of the handler.
     /// - If the future is dropped, as servers do when the client goes away, pending changes are dropped.
     ///
     /// ```
@@ -183,6 +189,11 @@ impl<'m> SessionHandle<'m> {
     /// }
     /// ```
     ///
+    /// Two things are left to the wrapper: [`clean_url`](Self::clean_url), and ids in pages.
+    ///
+    /// # Panics
+    /// If `error_page` does: there is no response then.
+    ///
     /// # Cancellation
     /// The stored record is as it was or as it was to become, never in between.
     pub async fn respond<B, E: Into<BoxError>>(
@@ -191,7 +202,8 @@ impl<'m> SessionHandle<'m> {
         error_page: impl FnOnce(&Failure) -> Response<B>,
     ) -> Response<B> {
         let handles = std::slice::from_ref(self);
-        respond::respond(handles, respond::checked(handles, handler), error_page).await
+        let unfinished = Unfinished::new(|| respond::abandon(handles));
+        respond::respond(handles, unfinished, respond::checked(handles, handler), error_page).await
     }
 
     /// Writes what changed to the store, in one save, then what changed for the client to the response.
@@ -233,7 +245,10 @@ impl<'m> SessionHandle<'m> {
         if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
             self.roll_back();
         }
-        self.write().await
+        self.write().await?;
+        // Also of a session that is made before the headers are written, or after: see `load`.
+        self.head_sent.store(true, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Finishes the response of a request that failed, in the handler or in [`finish`](Self::finish), whatever
@@ -303,9 +318,8 @@ impl<'m> SessionHandle<'m> {
     /// Drops what is pending for good: there will be no response.
     pub(crate) fn abandon(&self) {
         self.head_sent.store(true, Ordering::SeqCst);
-        self.roll_back();
         if let Some(session) = self.session.get() {
-            session.core().state().announced();
+            session.core().state().abandon();
         }
     }
 
@@ -315,8 +329,6 @@ impl<'m> SessionHandle<'m> {
     pub(crate) fn announce<B>(&self, response: &mut Response<B>) -> Result<(), Error> {
         let status = response.status();
         let headers = response.headers_mut();
-        // Before the look at the session: one that is made later finds it.
-        self.head_sent.store(true, Ordering::SeqCst);
         if let Some(session) = self.session.get() {
             let mut state = session.core().state();
             if let Some(directive) = state.directive(self.shared()) {

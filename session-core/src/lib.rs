@@ -48,6 +48,8 @@ mod lifetime;
 mod limits;
 mod loaded;
 mod manager;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod owners;
 mod presented;
 pub mod provider;
@@ -78,6 +80,8 @@ pub use lifetime::Lifetime;
 pub use limits::Limits;
 pub use loaded::LoadedSession;
 pub use manager::Manager;
+#[cfg(feature = "metrics")]
+pub use metrics::MetricsObserver;
 pub use owners::OwnedSession;
 pub use respond::Failure;
 #[cfg(feature = "hyper")]

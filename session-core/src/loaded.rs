@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tracing::debug;
 
 use crate::executor::Core;
 use crate::state::Goal;
@@ -51,8 +50,9 @@ impl LoadedSession {
     /// message by message, [`take_flash`](Self::take_flash).
     ///
     /// For values whose type changed with a new version of the program: without it, what visitors have in
-    /// their sessions is [`Error::Decode`] until these end. Nothing is deleted by reading, so that servers of
-    /// the old version, which run beside the new ones for a while, still find it; the next change replaces it.
+    /// their sessions is [`Error::Decode`] until these end. What is not of the wanted type is never deleted,
+    /// not even by `take`, so that servers of the old version, which run beside the new ones for a while, still
+    /// find it; the next value that is set replaces it.
     ///
     /// ```
     /// # async fn handler(session: &session_core::LoadedSession) -> Result<(), session_core::Error> {
@@ -76,13 +76,7 @@ impl LoadedSession {
 
     /// Decodes a value; to none, if it is of another type and the session is lenient.
     fn decode<T: DeserializeOwned>(&self, key: &str, bytes: &[u8]) -> Result<Option<T>, Error> {
-        match value::decode(key, bytes, &self.limits()) {
-            Err(Error::Decode { .. }) if self.lenient => {
-                debug!(key, "a value is not of the wanted type, and counts as none");
-                Ok(None)
-            }
-            decoded => decoded.map(Some),
-        }
+        value::decode_leniently(key, bytes, &self.limits(), self.lenient)
     }
 
     /// Returns the session's id: the new one, if one is pending. The id of a new session is made at the
@@ -157,7 +151,9 @@ impl LoadedSession {
             Some(bytes) => self.decode(key, bytes)?,
             None => None,
         };
-        state.put(&stored, None, self.core.shared())?;
+        if value.is_some() {
+            state.put(&stored, None, self.core.shared())?;
+        }
         Ok(value)
     }
 
@@ -236,16 +232,19 @@ impl LoadedSession {
                 Some(bytes) => self.decode(key, bytes)?,
                 None => None,
             };
+            let is_absent = value.is_none();
             let new: Option<T> = f(value)?;
             let encoded = new.as_ref().map(|new| value::encode(key, new, limits)).transpose()?;
-            Ok((new, encoded))
+            // To leave what could not be read is no change, and no end of it.
+            let is_change = encoded.is_some() || !is_absent;
+            Ok((new, is_change.then_some(encoded)))
         };
         // The last run's outcome: the executor knows encoded values only.
         let mut outcome = Ok(None);
         let mut run = |bytes: Option<&[u8]>| match step(bytes) {
             Ok((new, encoded)) => {
                 outcome = Ok(new);
-                Some(encoded)
+                encoded
             }
             Err(error) => {
                 outcome = Err(error);
@@ -308,18 +307,19 @@ impl LoadedSession {
         }
         let mut taken = Ok(Vec::new());
         let mut take = |list: Option<&[u8]>| {
-            taken = match list.map(value::elements) {
-                None => Ok(Vec::new()),
-                Some(None) => {
-                    self.decode(category, list.unwrap_or_default()).map(Option::unwrap_or_default)
+            let (mut messages, mut left) = (Vec::new(), None);
+            for message in value::elements(list?) {
+                match self.decode(category, message) {
+                    Ok(Some(message)) => messages.push(message),
+                    Ok(None) => left = Some(value::append(left.as_deref(), message)),
+                    Err(error) => {
+                        taken = Err(error);
+                        return None;
+                    }
                 }
-                Some(Some(messages)) => {
-                    let decoded =
-                        messages.into_iter().map(|message| self.decode(category, message));
-                    decoded.filter_map(Result::transpose).collect()
-                }
-            };
-            taken.is_ok().then_some(None)
+            }
+            taken = Ok(messages);
+            Some(left.map(Into::into))
         };
         self.core.update(&stored, false, &mut take).await?;
         taken
@@ -350,7 +350,8 @@ impl LoadedSession {
     /// same instant, and its absolute lifetime starts anew. It asks no store; if the save fails, nothing
     /// has happened, and the visitor's old id is as good as before.
     ///
-    /// `owner` is opaque text of 1 to 1,024 bytes, such as an account's number. What an anonymous
+    /// `owner` is opaque text of 1 to 1,024 bytes, the configured `namespace` included, such as an account's
+    /// number. What an anonymous
     /// session held stays, and is the client's word. A session that belongs to another owner is emptied of
     /// what was stored in it. A login that loses a race, of a double click for instance, goes on in a
     /// session of its own.
@@ -375,8 +376,7 @@ impl LoadedSession {
     }
 
     /// Sets what a list of the owner's sessions is to call this one, such as the name of a device: 1,024
-    /// bytes at most. It is stored with the login; the manager can't list sessions yet. Does nothing unless
-    /// someone is logged in.
+    /// bytes at most. It is stored with the login. Does nothing unless someone is logged in.
     ///
     /// # Errors
     /// [`Error::TooLarge`] for a longer label, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
@@ -386,7 +386,8 @@ impl LoadedSession {
 
     /// Returns the account that is logged in, as [`log_in`](Self::log_in) was told.
     pub fn owner(&self) -> Option<String> {
-        self.core.state().login().map(|login| login.owner.as_ref().to_owned())
+        let rules = &self.core.shared().rules;
+        self.core.state().login().map(|login| rules.shown_owner(&login.owner).to_owned())
     }
 
     /// Whether someone is logged in, and did so no longer ago than this: for what wants a fresh login,
@@ -597,6 +598,10 @@ impl Session for LoadedSession {
                 Err(Error::Encode { key: key.into(), given: "encoded bytes" })
             }
         }
+    }
+
+    fn is_lenient(&self) -> bool {
+        self.lenient
     }
 
     fn delete(&self, key: &str) -> Result<(), Error> {

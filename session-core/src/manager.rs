@@ -1,5 +1,6 @@
 //! The manager of a program's sessions.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::num::NonZeroU32;
@@ -24,6 +25,9 @@ use crate::{
 
 /// Makes ids. Exchanged by tests that force collisions or failures.
 pub(crate) type IdSource = Arc<dyn Fn() -> Result<SessionId, Error> + Send + Sync>;
+
+/// What stands between a namespace and an owner.
+const NAMESPACE_END: char = '\0';
 
 /// How many unreadable records are remembered as reported.
 const REPORTED: usize = 1024;
@@ -95,6 +99,24 @@ pub(crate) struct Rules {
     pub(crate) cross_site: CrossSite,
     /// How many sessions an owner may have.
     pub(crate) sessions_per_owner: Option<NonZeroU32>,
+}
+
+impl Rules {
+    /// Returns an owner as the store knows it: with the namespace, so that applications on one store neither
+    /// list nor end each other's sessions.
+    pub(crate) fn stored_owner<'o>(&self, owner: &'o str) -> Cow<'o, str> {
+        // Without a namespace, an owner that could be taken for one of a namespace says that it has none.
+        if self.namespace.is_empty() && !owner.contains(NAMESPACE_END) {
+            return owner.into();
+        }
+        format!("{}{NAMESPACE_END}{owner}", self.namespace).into()
+    }
+
+    /// Returns an owner as the application knows it, of one as the store knows it.
+    pub(crate) fn shown_owner<'o>(&self, stored: &'o str) -> &'o str {
+        let rest = stored.strip_prefix(&*self.namespace);
+        rest.and_then(|rest| rest.strip_prefix(NAMESPACE_END)).unwrap_or(stored)
+    }
 }
 
 impl Manager {
@@ -301,8 +323,9 @@ impl Shared {
         if is_unlike && !self.foreign_reported.swap(true, Ordering::Relaxed) {
             warn!(
                 "an unsafe request of a browser that sends no Sec-Fetch-Site was refused, as its Origin is \
-                 not the Host. If forms of this site fail like that, a proxy changes the Host: let it pass \
-                 the header on, or name the site in url.origin"
+                 not the Host. If forms or WebSockets of this site fail like that, a proxy changes the Host: \
+                 let it pass the header on, or name the site in url.origin; or the pages hide their origin \
+                 by Referrer-Policy: no-referrer, where same-origin does"
             );
         }
     }

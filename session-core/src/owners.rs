@@ -74,6 +74,7 @@ impl Manager {
     /// store is down.
     pub async fn sessions_of(&self, owner: &str) -> Result<Vec<OwnedSession>, Error> {
         self.check_lists()?;
+        let owner = &*self.0.rules.stored_owner(owner);
         let mut sessions = Vec::new();
         let mut after = None;
         loop {
@@ -150,7 +151,7 @@ impl Manager {
     pub async fn end(&self, owner: &str, key: SessionKey) -> Result<bool, Error> {
         self.check_lists()?;
         let Some(record) = self.live_record(key, self.now()).await? else { return Ok(false) };
-        if record.owner() != Some(owner) {
+        if !self.is_owner(owner, &record) {
             return Ok(false);
         }
         self.end_at_once(key, &record, Ending::Other).await?;
@@ -224,7 +225,7 @@ impl Manager {
         for some in sessions.chunks(TOGETHER) {
             let each = some.iter().map(async |session| {
                 match self.live_record(session.key, self.now()).await? {
-                    Some(record) if record.owner() == Some(owner) => {
+                    Some(record) if self.is_owner(owner, &record) => {
                         self.end_at_once(session.key, &record, why).await.map(|()| 1)
                     }
                     _ => Ok(0),
@@ -275,6 +276,10 @@ impl Manager {
             let lifetime = Settings::of(&record.values).lifetime(&self.0.rules);
             lifetime.end(&record)
         }))
+    }
+
+    fn is_owner(&self, owner: &str, record: &Record) -> bool {
+        record.owner() == Some(&*self.0.rules.stored_owner(owner))
     }
 
     fn check_lists(&self) -> Result<(), Error> {

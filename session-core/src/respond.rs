@@ -14,43 +14,53 @@ use crate::{Error, SessionHandle, sessions};
 
 /// Why a request gets another response than its handler's: an error of the handler or of a session, a panic,
 /// or a request from another site.
-pub struct Failure(BoxError);
+pub struct Failure {
+    error: BoxError,
+    status: StatusCode,
+}
 
 impl Failure {
     pub(crate) fn new(error: impl Into<BoxError>) -> Self {
-        Self(error.into())
+        let error = error.into();
+        let status = Error::status_in(&*error).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self { error, status }
     }
 
     pub(crate) fn panic() -> Self {
-        Self("the handler panicked".into())
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self { error: "the handler, or a provider, panicked".into(), status }
     }
 
     /// Returns what went wrong, as the handler returned it: downcast it to an error type of your own for
     /// statuses that the library can't know. Its text is for the log, not for visitors.
     pub fn error(&self) -> &(dyn StdError + Send + Sync + 'static) {
-        &*self.0
+        &*self.error
     }
 
     /// Returns the session error that is the error or among its causes; see [`Error::find`].
     pub fn session_error(&self) -> Option<&Error> {
-        Error::find(&*self.0)
+        Error::find(&*self.error)
     }
 
-    /// Returns the session error's [status](Error::status), or 500 without one.
+    /// Returns the [status](Error::status) of the session error that is the error or among its causes, or 500
+    /// without one.
+    ///
+    /// It counts as well where its type is hidden in a shell that passes itself off as what is in it, as
+    /// `anyhow::Error` and `#[error(transparent)]` do: it is known by its text then.
     pub fn status(&self) -> StatusCode {
-        self.session_error().map_or(StatusCode::INTERNAL_SERVER_ERROR, Error::status)
+        self.status
     }
 
     /// Returns a sentence or two for the visitor, by the [status](Self::status) alone.
     pub fn visitor_text(&self) -> &'static str {
-        Error::text_of(self.status())
+        Error::text_of(self.status)
     }
 
     /// Returns a response of the [status](Self::status) with the [words for a visitor](Self::visitor_text) as
     /// plain text.
     pub fn response<B: From<String>>(&self) -> Response<B> {
         let mut response = Response::new(format!("{}\n", self.visitor_text()).into());
-        *response.status_mut() = self.status();
+        *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -60,48 +70,56 @@ impl Failure {
     /// Tells operators what visitors are not told.
     fn log(&self) {
         const REFUSED: &str = "a request was refused, as its session could not be used or saved";
-        let error: &(dyn StdError + 'static) = &*self.0;
-        match self.session_error().map(Error::status) {
-            None => error!(error, "the handler failed"),
-            Some(StatusCode::INTERNAL_SERVER_ERROR) => warn!(error, "{REFUSED}"),
+        let error: &(dyn StdError + 'static) = &*self.error;
+        match self.status {
+            StatusCode::INTERNAL_SERVER_ERROR if self.session_error().is_none() => {
+                error!(error, "the handler failed");
+            }
+            StatusCode::INTERNAL_SERVER_ERROR => warn!(error, "{REFUSED}"),
             // A limit that visitors meet may be too low.
-            Some(StatusCode::PAYLOAD_TOO_LARGE) => info!(error, "{REFUSED}"),
+            StatusCode::PAYLOAD_TOO_LARGE => info!(error, "{REFUSED}"),
             // Lost races are daily life; a store's failure and a request from elsewhere were logged when
             // they happened.
-            Some(_) => debug!(error, "{REFUSED}"),
+            _ => debug!(error, "{REFUSED}"),
         }
     }
 }
 
 impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Failure").field(&self.0).finish()
+        f.debug_tuple("Failure").field(&self.error).finish()
     }
 }
 
 /// Runs a handler and finishes its sessions on each of its ways out.
 pub(crate) async fn respond<B>(
     handles: &[SessionHandle<'_>],
+    unfinished: Unfinished<impl Fn()>,
     handler: impl Future<Output = Result<Response<B>, Failure>>,
     error_page: impl FnOnce(&Failure) -> Response<B>,
 ) -> Response<B> {
-    let unfinished = Unfinished(handles);
     // What the handler leaves half done goes with it: of the sessions nothing pending is stored.
-    let handled = AssertUnwindSafe(handler).catch_unwind().await;
-    let failure = match handled.unwrap_or_else(|_| Err(Failure::panic())) {
-        Ok(mut response) => match sessions::finish(handles, &mut response).await {
-            Ok(()) => {
-                std::mem::forget(unfinished);
-                return response;
+    let finished = AssertUnwindSafe(async {
+        let mut response = handler.await?;
+        match sessions::finish(handles, &mut response).await {
+            Ok(()) => Ok(response),
+            Err(errors) => Err(Failure::new(errors)),
+        }
+    });
+    let finished = finished.catch_unwind().await.unwrap_or_else(|_| Err(Failure::panic()));
+    let response = match finished {
+        Ok(response) => response,
+        Err(failure) => {
+            failure.log();
+            let mut response = error_page(&failure);
+            let refused = AssertUnwindSafe(sessions::refuse(handles, &mut response));
+            if refused.catch_unwind().await.is_err() {
+                error!("a provider panicked while a failed request was finished");
             }
-            Err(errors) => Failure::new(errors),
-        },
-        Err(failure) => failure,
+            response
+        }
     };
-    failure.log();
-    let mut response = error_page(&failure);
-    sessions::refuse(handles, &mut response).await;
-    std::mem::forget(unfinished);
+    unfinished.done();
     response
 }
 
@@ -114,12 +132,30 @@ pub(crate) async fn checked<B, E: Into<BoxError>>(
     handler.await.map_err(Failure::new)
 }
 
-/// The sessions of a request without a response. If the client goes away, the request's future is dropped, and
-/// no task of the request may store a login or a new id that no response can tell.
-struct Unfinished<'h, 'm>(&'h [SessionHandle<'m>]);
+/// What is done to the sessions of a request that ends without a response. If the client goes away, the
+/// request's future is dropped, and no task of the request may store a login or a new id that no response can
+/// tell.
+pub(crate) struct Unfinished<F: Fn()>(Option<F>);
 
-impl Drop for Unfinished<'_, '_> {
-    fn drop(&mut self) {
-        self.0.iter().for_each(SessionHandle::abandon);
+impl<F: Fn()> Unfinished<F> {
+    pub(crate) fn new(abandon: F) -> Self {
+        Self(Some(abandon))
     }
+
+    fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<F: Fn()> Drop for Unfinished<F> {
+    fn drop(&mut self) {
+        if let Some(abandon) = &self.0 {
+            abandon();
+        }
+    }
+}
+
+/// Abandons each of the sessions.
+pub(crate) fn abandon(handles: &[SessionHandle<'_>]) {
+    handles.iter().for_each(SessionHandle::abandon);
 }

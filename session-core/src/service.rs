@@ -16,6 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::service::Service;
 
 use crate::error::BoxError;
+use crate::respond::{self, Unfinished};
 #[cfg(feature = "rewrite")]
 use crate::rewrite::{Rewriter, RewrittenBody};
 use crate::transport::RequestHead;
@@ -104,17 +105,26 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<B>) -> Self::Future {
-        let sessions = self.managers.start(&request);
         let error_page = self.error_page.clone().map(|page| (page, head(&request)));
+        // A transport of the application's own may panic as well.
+        let Ok(sessions) = catch_unwind(AssertUnwindSafe(|| self.managers.start(&request))) else {
+            let response = page(&Failure::panic(), error_page);
+            return Box::pin(std::future::ready(Ok(response)));
+        };
+        // Already here, as the future may be dropped before it is polled.
+        let abandoned = sessions.clone();
+        let unfinished = Unfinished::new(move || respond::abandon(abandoned.handles()));
         #[cfg(feature = "rewrite")]
         let has_body = *request.method() != http::Method::HEAD;
-        // A service may do its work in the call already, before its future is polled.
-        let called = sessions.check_site().map_err(Failure::new).and_then(|()| {
+        // A service may do its work in the call already, before its future is there.
+        let checked = sessions.check_site();
+        let called = checked.map_err(Failure::new).and_then(|()| {
             request.extensions_mut().insert(sessions.clone());
             let call = AssertUnwindSafe(|| self.inner.call(request));
             catch_unwind(call).map_err(|_| Failure::panic())
         });
         Box::pin(async move {
+            let handles = sessions.handles();
             let handler = async {
                 let answer = called?;
                 match sessions.clean_url().await {
@@ -126,8 +136,8 @@ where
                     },
                 }
             };
-            let response = sessions.respond_checked(handler, |failure| page(failure, error_page));
-            let response = response.await;
+            let page = |failure: &Failure| page(failure, error_page);
+            let response = respond::respond(handles, unfinished, handler, page).await;
             #[cfg(feature = "rewrite")]
             let response = rewrite(response, &sessions, has_body);
             Ok(response)

@@ -39,6 +39,12 @@ pub trait Session: Send + Sync {
     /// [`Error::TooLarge`] over a limit, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     fn set_encoded(&self, key: &str, value: Vec<u8>) -> Result<(), Error>;
 
+    /// Whether a value that is not of the wanted type counts as none, as in a
+    /// [`lenient`](crate::LoadedSession::lenient) session. Defaults to false.
+    fn is_lenient(&self) -> bool {
+        false
+    }
+
     /// Deletes a key; one that is not there is no error.
     ///
     /// # Errors
@@ -53,8 +59,8 @@ impl dyn Session + '_ {
     /// # Errors
     /// [`Error::Decode`] if the value is not a `T`; the session stays usable.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        let bytes = self.get_encoded(key)?;
-        bytes.map(|bytes| value::decode(key, &bytes, &WIDEST)).transpose()
+        let Some(bytes) = self.get_encoded(key)? else { return Ok(None) };
+        value::decode_leniently(key, &bytes, &WIDEST, self.is_lenient())
     }
 
     /// Sets a key.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 
 use crate::error::BoxError;
+use crate::respond::Unfinished;
 use crate::transport::RequestHead;
 use crate::{Error, Failure, Manager, SessionHandle, respond};
 
@@ -113,17 +114,13 @@ impl Sessions {
         handler: impl Future<Output = Result<Response<B>, E>>,
         error_page: impl FnOnce(&Failure) -> Response<B>,
     ) -> Response<B> {
-        respond::respond(&self.0, respond::checked(&self.0, handler), error_page).await
+        let unfinished = Unfinished::new(|| respond::abandon(&self.0));
+        let handler = respond::checked(&self.0, handler);
+        respond::respond(&self.0, unfinished, handler, error_page).await
     }
 
-    /// The same for a request that was [checked](Self::check_site).
-    #[cfg(feature = "hyper")]
-    pub(crate) async fn respond_checked<B>(
-        &self,
-        handler: impl Future<Output = Result<Response<B>, Failure>>,
-        error_page: impl FnOnce(&Failure) -> Response<B>,
-    ) -> Response<B> {
-        respond::respond(&self.0, handler, error_page).await
+    pub(crate) fn handles(&self) -> &[SessionHandle<'static>] {
+        &self.0
     }
 
     /// Returns an error if the request is another site's and a manager refuses these: see

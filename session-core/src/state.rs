@@ -63,8 +63,10 @@ enum Why {
 pub(crate) enum Goal<'g> {
     /// The values are there.
     Load,
-    /// The values are there as the store has them now.
+    /// The values are there as the store has them now, and can be changed.
     Reload,
+    /// The values are there as the store has them now, for an update. A finished request stays so.
+    Refresh,
     /// What changed is stored; the values stay.
     Save,
     /// What changed is stored, and nothing is to change any more.
@@ -206,8 +208,10 @@ pub(crate) struct State {
     safe: bool,
     /// The session is to leave the URLs with this request, if it is in them.
     leaving_urls: bool,
-    /// The head of the response was written: the client can't be told anything any more.
+    /// The response is finished, as far as the store goes: the client can't be told anything any more.
     head_sent: bool,
+    /// A response told the client already.
+    told: bool,
     /// The current goal is the end of the request.
     is_finishing: bool,
     presented: Presented,
@@ -278,6 +282,7 @@ impl State {
             safe,
             leaving_urls,
             head_sent: false,
+            told: false,
             is_finishing: false,
             presented,
             carried: None,

@@ -6,6 +6,7 @@ use rmp::Marker;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
+use tracing::debug;
 
 use crate::{Error, Limits};
 
@@ -50,6 +51,22 @@ pub fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8], limits: &Limits) -> 
     decoder.set_max_depth(limits.depth + 1);
     T::deserialize(&mut decoder)
         .map_err(|_| Error::Decode { key: key.into(), wanted: std::any::type_name::<T>() })
+}
+
+/// Decodes a value; where `is_lenient`, one of another type is none.
+pub(crate) fn decode_leniently<T: DeserializeOwned>(
+    key: &str,
+    bytes: &[u8],
+    limits: &Limits,
+    is_lenient: bool,
+) -> Result<Option<T>, Error> {
+    match decode(key, bytes, limits) {
+        Err(Error::Decode { .. }) if is_lenient => {
+            debug!(key, "a value is not of the wanted type, and counts as none");
+            Ok(None)
+        }
+        decoded => decoded.map(Some),
+    }
 }
 
 /// What [`check`] finds wrong.
@@ -154,16 +171,15 @@ pub(crate) fn append(list: Option<&[u8]>, element: &[u8]) -> Vec<u8> {
     longer
 }
 
-/// Returns the encoded elements of a MessagePack array; `None` if the bytes are none.
-pub(crate) fn elements(mut list: &[u8]) -> Option<Vec<&[u8]>> {
-    let count = rmp::decode::read_array_len(&mut list).ok()?;
-    let mut elements = Vec::new();
-    for _ in 0..count {
+/// Returns the encoded elements of a MessagePack array, as far as there are any. What is no array has none, as
+/// for [`append`].
+pub(crate) fn elements(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let count = rmp::decode::read_array_len(&mut list).unwrap_or_default();
+    (0..count).map_while(move |_| {
         let start = list;
         skip(&mut list, usize::MAX).ok()?;
-        elements.push(&start[..start.len() - list.len()]);
-    }
-    list.is_empty().then_some(elements)
+        Some(&start[..start.len() - list.len()])
+    })
 }
 
 #[cfg(test)]
@@ -218,12 +234,10 @@ mod tests {
 
     #[test]
     fn the_elements_of_a_list_are_found_and_lengths_not_believed() {
-        assert_eq!(elements(&[0x90]), Some(vec![]));
         let list = [0x93, 0x01, 0x92, 0xa1, b'x', 0xc0, 0xa1, b'y'];
-        assert_eq!(elements(&list), Some(vec![&[1][..], &[0x92, 0xa1, b'x', 0xc0], &[0xa1, b'y']]));
-        for bad in [&[][..], &[0x01], &[0x91], &[0x90, 0x01], &[0xdd, 0xff, 0xff, 0xff, 0xff, 0x01]]
-        {
-            assert_eq!(elements(bad), None, "{bad:02x?}");
+        assert!(elements(&list).eq([&[1][..], &[0x92, 0xa1, b'x', 0xc0], &[0xa1, b'y']]));
+        for none in [&[][..], &[0x01], &[0x90], &[0x91], &[0xdd, 0xff, 0xff, 0xff, 0xff, 0x91]] {
+            assert_eq!(elements(none).count(), 0, "{none:02x?}");
         }
     }
 
@@ -256,6 +270,6 @@ mod tests {
             assert!(numbers.into_iter().eq(0..=n));
         }
         assert_eq!(append(Some(&[0xa1, b'x']), &[7]), [0x91, 7]);
-        assert_eq!(elements(list.as_ref().unwrap()).unwrap().len(), 70_000);
+        assert_eq!(elements(list.as_ref().unwrap()).count(), 70_000);
     }
 }

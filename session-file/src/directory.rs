@@ -7,9 +7,13 @@
 //! ├── store-1.stripe-N    0600, empty: the portable way's locks
 //! ├── 00                  0700
 //! ├── ..
-//! └── ff
-//!     ├── 0a1b...         0600, a session
-//!     └── .new-TOKEN-N    0600, a session that is being written
+//! ├── ff
+//! │   ├── 0a1b...         0600, a session
+//! │   └── .new-TOKEN-N    0600, a session that is being written
+//! └── owners              0700, the index of owners; what is in it is made when it is needed
+//!     └── 2c              0700
+//!         └── 3d4e...     0700, an owner: a digest, of which 2c is the first byte
+//!             └── ff0a1b... 0600, empty: a session that the owner has, or had
 //! ```
 
 use std::os::fd::OwnedFd;
@@ -28,6 +32,9 @@ use crate::times::{FileTimes, LAST_SECOND, modified};
 
 /// Its name has the version of the whole layout: another layout will have another lock.
 const LOCK_FILE: &str = "store-1.lock";
+
+/// The folder of the index of owners.
+pub(crate) const OWNERS: &[u8] = b"owners";
 
 /// The lock file of the layout before this one.
 const OLD_LOCK_FILE: &str = "format-1.lock";
@@ -100,30 +107,33 @@ impl Directory {
 
     fn make_folders(&self, path: &Path) -> Result<(), Error> {
         for folder in 0..FOLDERS {
-            let name = folder_name(folder);
-            match disk::make_folder(&self.root, &name) {
-                Ok(()) => continue,
-                Err(Errno::EXIST) => {}
-                Err(errno) => return Err(failed("making a folder")(errno)),
-            }
-            let stat = disk::stat_at(&self.root, &name).map_err(failed("looking at a folder"))?;
-            let mode = disk::mode(&stat);
-            let is_ours = FileType::from_raw_mode(stat.st_mode) == FileType::Directory
-                && stat.st_uid == self.user
-                && FOLDER_MODE.contains(mode);
-            if is_ours && mode != FOLDER_MODE {
-                // Made under a strict umask and not finished, by a process that was killed or that is
-                // at it right now.
-                disk::set_mode_at(&self.root, &name, FOLDER_MODE)
-                    .map_err(failed("opening a folder"))?;
-            }
-            if !is_ours {
-                let name = name.escape_ascii();
-                return Err(refused(
-                    path,
-                    format_args!("has in it {name}, which is no folder of ours with mode 700"),
-                ));
-            }
+            self.make_folder(path, &folder_name(folder))?;
+        }
+        self.make_folder(path, OWNERS)
+    }
+
+    fn make_folder(&self, path: &Path, name: &[u8]) -> Result<(), Error> {
+        match disk::make_folder(&self.root, name) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(failed("making a folder")(errno)),
+        }
+        let stat = disk::stat_at(&self.root, name).map_err(failed("looking at a folder"))?;
+        let mode = disk::mode(&stat);
+        let is_ours = FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+            && stat.st_uid == self.user
+            && FOLDER_MODE.contains(mode);
+        if !is_ours {
+            let name = name.escape_ascii();
+            return Err(refused(
+                path,
+                format_args!("has in it {name}, which is no folder of ours with mode 700"),
+            ));
+        }
+        if mode != FOLDER_MODE {
+            // Made under a strict umask and not finished, by a process that was killed or that is
+            // at it right now.
+            disk::set_mode_at(&self.root, name, FOLDER_MODE).map_err(failed("opening a folder"))?;
         }
         Ok(())
     }

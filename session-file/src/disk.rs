@@ -42,6 +42,44 @@ pub(crate) fn open_folder(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno>
     uninterrupted(Operation::Open, || fs::openat(&dir, name, flags, Mode::empty()))
 }
 
+/// Opens a folder of ours, which is made if it is not there. Tells whether it was not.
+pub(crate) fn open_or_make_folder(
+    dir: impl AsFd + Copy,
+    name: &[u8],
+) -> Result<(OwnedFd, bool), Errno> {
+    match open_own_folder(dir, name) {
+        Err(Errno::NOENT) => {}
+        opened => return opened.map(|folder| (folder, false)),
+    }
+    match make_folder(dir, name) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    open_own_folder(dir, name).map(|folder| (folder, true))
+}
+
+/// Opens a folder of ours; see [`open_own`].
+pub(crate) fn open_own_folder(dir: impl AsFd + Copy, name: &[u8]) -> Result<OwnedFd, Errno> {
+    open_own(dir, name, FOLDER_MODE, |name| open_folder(dir, name))
+}
+
+/// Opens what is ours, also if a strict umask took its mode away: it was made by a process that was killed
+/// before it set the mode, or is at it right now.
+pub(crate) fn open_own(
+    dir: impl AsFd,
+    name: &[u8],
+    mode: Mode,
+    open: impl Fn(&[u8]) -> Result<OwnedFd, Errno>,
+) -> Result<OwnedFd, Errno> {
+    match open(name) {
+        Err(Errno::ACCESS) => {
+            set_mode_at(dir, name, mode)?;
+            open(name)
+        }
+        opened => opened,
+    }
+}
+
 /// Opens a file to read; see [`READ`].
 pub(crate) fn open_file(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     uninterrupted(Operation::Open, || fs::openat(&dir, name, READ, Mode::empty()))
@@ -169,6 +207,17 @@ pub(crate) fn rename(
 pub(crate) fn unlink(dir: impl AsFd, name: &[u8]) -> Result<(), Errno> {
     before(Operation::Unlink)?;
     fs::unlinkat(dir, name, AtFlags::empty())
+}
+
+/// Removes a directory if nothing is in it; tells whether it is gone.
+pub(crate) fn remove_folder(dir: impl AsFd, name: &[u8]) -> Result<bool, Errno> {
+    before(Operation::RemoveFolder)?;
+    match fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        // What is said of one that isn't empty differs among systems.
+        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Begins to list an open directory.

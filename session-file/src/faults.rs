@@ -16,6 +16,7 @@ pub(crate) enum Operation {
     #[cfg_attr(not(all(target_os = "linux", not(session_file_portable))), allow(dead_code))]
     Exchange,
     Unlink,
+    RemoveFolder,
     List,
     Lock,
 }

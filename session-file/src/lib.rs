@@ -37,7 +37,8 @@
 //!   reads the file without `O_NOATIME`, a backup for instance, looks like a use, which is harmless. On macOS a
 //!   touch writes the file anew.
 //! - `count` looks at every file's metadata, and so does a round of collection: about a microsecond
-//!   each. With millions of sessions choose a longer `gc_every`.
+//!   each, and a few more in a collection for each session that has an owner. With millions of sessions
+//!   choose a longer `gc_every`.
 //! - A file that can't be read, because it is damaged, not a regular file, not the user's own or not
 //!   of mode 0600, is no session; it is left where it is until its time has come.
 //! - A disk without space is [`Error::Full`](session_core::Error::Full). A write that failed leaves the old
@@ -47,8 +48,15 @@
 //! - Disk work runs on the threads of the crate `blocking`, which the process shares with whatever
 //!   else uses that crate: 500 at most unless the variable `BLOCKING_MAX_THREADS` says otherwise.
 //! - With `sync=none`, a power cut may take a session as a whole, if it was written in the last
-//!   half minute or so.
-//! - `list` is [`Error::Unsupported`](session_core::Error::Unsupported): there is no index of owners yet.
+//!   half minute or so, or leave it out of its owner's list, if the owner logged in then. All processes
+//!   that share a directory should have the same `sync`.
+//! - The folder `owners` is the index for `list`: a folder for each owner who has sessions, named by a
+//!   digest of the owner, and in it an empty file for each session. A login makes that file before it
+//!   writes the session, with `sync=full` on the disk; saves by the same owner, touches, and sessions
+//!   without an owner have no cost there. Back it up together with the sessions: a session without its
+//!   empty file is not listed.
+//! - A session that ends, or gets another owner, leaves its file in the index. The next list of that owner
+//!   removes it; once the session is gone, a collection does, too.
 //! - A directory with sessions in an earlier format is refused.
 
 mod config;

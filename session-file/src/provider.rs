@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use blocking::unblock;
 use session_core::provider::{
-    Answer, Changes, Provider, ProviderFuture, Purged, Record, Token, Touch, Verifier,
+    Answer, Changes, Listed, Page, Provider, ProviderFuture, Purged, Record, Token, Touch, Verifier,
 };
 use session_core::{Error, SessionId, SessionKey, Timestamp};
 
@@ -107,6 +107,18 @@ impl Provider for FileProvider {
         })
     }
 
+    fn lists(&self) -> bool {
+        true
+    }
+
+    /// Lists an owner's sessions. Each page looks at the names of all the owner's entries and reads as many
+    /// records as it has room for; what it meets of sessions that are gone, or have another owner, it
+    /// removes.
+    fn list<'a>(&'a self, owner: &'a str, page: Page, now: Timestamp) -> Answer<'a, Listed> {
+        let (store, owner) = (Arc::clone(&self.store), owner.to_owned());
+        ProviderFuture::boxed(unblock(move || store.list(&owner, page, now)))
+    }
+
     /// The number of live sessions. Looks at the metadata of every file: about a microsecond each
     /// where they are in memory. Damaged files are counted, because none is opened.
     fn count(&self, now: Timestamp) -> Answer<'_, u64> {
@@ -114,9 +126,10 @@ impl Provider for FileProvider {
         ProviderFuture::boxed(unblock(move || store.count(now)))
     }
 
-    /// Removes expired sessions, and the temporaries of processes that died. Looks at the metadata
-    /// of 4,096 files at most, then says that more remain; the next call goes on where this one
-    /// stopped, and the one that comes to the end says that nothing remains.
+    /// Removes expired sessions, the temporaries of processes that died, and the index's entries of
+    /// sessions that are gone. Looks at the metadata of 4,096 files at most, then says that more remain;
+    /// the next call goes on where this one stopped, and the one that comes to the end says that nothing
+    /// remains.
     fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error> {
         self.store.purge(now, limit)
     }

@@ -1,10 +1,11 @@
 //! A session's operations on the disk.
 
+mod owners;
 mod read;
 mod write;
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::Mutex;
 use rustix::fs::FileType;
@@ -16,11 +17,12 @@ use crate::directory::Directory;
 use crate::disk;
 use crate::error::{failed, not_done};
 use crate::lock::{Held, Locks, Queued};
-use crate::name::{Name, folder_name};
+use crate::name::{FOLDERS, Name, folder_name};
 use crate::platform;
 use crate::times::FileTimes;
 use crate::walk::Place;
 use crate::{Durability, FileConfig};
+pub(crate) use owners::IndexPlace;
 
 /// An open store. Its functions block.
 ///
@@ -39,6 +41,8 @@ pub(crate) struct Store {
     config: FileConfig,
     /// The number of the next temporary.
     serial: AtomicU64,
+    /// Which folders of the index of owners are known to be on the disk.
+    shards: [AtomicBool; FOLDERS],
 }
 
 impl Store {
@@ -61,6 +65,7 @@ impl Store {
             token,
             config,
             serial: AtomicU64::new(1),
+            shards: [const { AtomicBool::new(false) }; FOLDERS],
         })
     }
 
@@ -79,6 +84,9 @@ impl Store {
         let folder = self.make_folder(name)?;
         let expired = self.check_free(&folder, name, now)?;
         let temporary = self.write(&folder, record, name)?;
+        if let Some(owner) = record.owner() {
+            self.add_entry(owner, name)?;
+        }
         self.install(temporary, &folder, name, expired)?;
         drop(held);
         self.settle(&folder)
@@ -95,8 +103,13 @@ impl Store {
         let held = self.hold(queued)?;
         let folder = self.open_folder(name)?;
         let mut record = self.read_live(&folder, name, now)?;
+        let login = changes.login.as_ref().and_then(Option::as_deref);
+        let new_owner = login.map(|login| &*login.owner).filter(|new| record.owner() != Some(new));
         record.apply(holder, changes, now)?;
         let temporary = self.write(&folder, &record, name)?;
+        if let Some(owner) = new_owner {
+            self.add_entry(owner, name)?;
+        }
         self.install(temporary, &folder, name, true)?;
         drop(held);
         self.settle(&folder)

@@ -11,7 +11,7 @@ use crate::directory::is_file;
 use crate::disk;
 use crate::error::failed;
 use crate::name::{FOLDERS, Name, folder_name};
-use crate::store::Store;
+use crate::store::{IndexPlace, Store};
 use crate::temporary::maker;
 
 /// How many files a slice of the collection looks at: a few milliseconds' worth.
@@ -24,10 +24,12 @@ pub(crate) struct Place {
     /// The folder's listing, if it has begun. Kept open, it remembers by itself where it is, which is
     /// the only way to stop and go on within a folder that all systems have.
     listing: Option<Dir>,
+    /// Where in the index of owners, which follows the sessions.
+    index: IndexPlace,
 }
 
 /// Whether a walk goes on.
-enum Then {
+pub(crate) enum Then {
     Continue,
     Stop,
 }
@@ -49,7 +51,8 @@ impl Store {
         Ok(live)
     }
 
-    /// Removes expired records and stray temporaries in a slice of the store.
+    /// Removes expired records and stray temporaries, then what is stale in the index of owners, in a slice
+    /// of the store.
     pub(crate) fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error> {
         let mut place = self.place.lock();
         let mut removed = 0;
@@ -70,6 +73,14 @@ impl Store {
             let enough = removed >= limit || looked_at >= SLICE;
             Ok(if enough { Then::Stop } else { Then::Continue })
         })?;
+        let mut trimmed = 0;
+        let ended = ended
+            && self.collect_entries(&mut place.index, |is_removed| {
+                looked_at += 1;
+                trimmed += usize::from(is_removed);
+                let enough = trimmed >= limit || looked_at >= SLICE;
+                if enough { Then::Stop } else { Then::Continue }
+            })?;
         if ended {
             *place = Place::default();
         }
@@ -86,7 +97,7 @@ impl Store {
         let doing = "listing a folder";
         while place.folder < FOLDERS {
             if place.listing.is_none() {
-                place.listing = self.list(place.folder)?;
+                place.listing = self.enter(place.folder)?;
             }
             while let Some(listing) = &mut place.listing
                 && let Some(entry) = listing.read()
@@ -102,13 +113,13 @@ impl Store {
                     return Ok(false);
                 }
             }
-            *place = Place { folder: place.folder + 1, listing: None };
+            (place.folder, place.listing) = (place.folder + 1, None);
         }
         Ok(true)
     }
 
     /// Begins to list a folder; `None` if there is none.
-    fn list(&self, folder: usize) -> Result<Option<Dir>, Error> {
+    fn enter(&self, folder: usize) -> Result<Option<Dir>, Error> {
         match disk::open_folder(&self.directory.root, &folder_name(folder)) {
             Ok(folder) => disk::list(folder).map(Some).map_err(failed("listing a folder")),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
@@ -131,14 +142,25 @@ impl Store {
                 Err(Errno::NOENT) => Ok(false),
                 Err(errno) => Err(failed("looking at a session's file")(errno)),
             };
-        if !is_expired()? {
+        self.if_still(name, is_expired, || self.remove(folder, name.file()))
+    }
+
+    /// Removes something if the session's state is such, and nobody is changing it. Tells whether it was
+    /// removed.
+    pub(crate) fn if_still(
+        &self,
+        name: &Name,
+        is_such: impl Fn() -> Result<bool, Error>,
+        remove: impl FnOnce() -> Result<bool, Error>,
+    ) -> Result<bool, Error> {
+        if !is_such()? {
             return Ok(false);
         }
         // A session that somebody is changing is in use; and if not, it is found the next time.
         let Some(queued) = self.locks.try_queue(name) else { return Ok(false) };
         let Some(_held) = self.locks.try_hold(queued)? else { return Ok(false) };
         // Looked at again: until now it could be changed.
-        Ok(is_expired()? && self.remove(folder, name.file())?)
+        Ok(is_such()? && remove()?)
     }
 
     fn remove(&self, folder: BorrowedFd<'_>, file: &[u8]) -> Result<bool, Error> {

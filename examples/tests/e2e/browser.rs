@@ -1,15 +1,25 @@
 //! The demo in a browser.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, Sender};
+use std::convert::Infallible;
+use std::sync::mpsc::channel;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, REFERER};
+use hyper::service::service_fn;
 
 use crate::demo::{Demo, PATIENCE, SEALED};
+use crate::site::{Site, with_header};
 use crate::webdriver::Browser;
 
 /// Counts, logs in, reads a message once and logs out, as a visitor does: by what the page offers.
 /// On each page, `check` looks at the browser.
 fn journey(demo: &Demo, browser: &Browser, check: impl Fn(&Browser)) {
+    journey_at(&demo.address.to_string(), demo, browser, check);
+}
+
+/// The same, with the demo under another name of its host.
+pub(crate) fn journey_at(host: &str, demo: &Demo, browser: &Browser, check: impl Fn(&Browser)) {
     // Each page is told from the one before by its number.
     let visit = |number: u32| {
         browser.wait_for("visits", &number.to_string());
@@ -17,7 +27,7 @@ fn journey(demo: &Demo, browser: &Browser, check: impl Fn(&Browser)) {
             check(browser);
         }
     };
-    browser.open(&format!("http://{}/", demo.address));
+    browser.open(&format!("http://{host}/"));
     visit(1);
     assert_eq!(browser.text("#username"), "nobody");
     browser.click("nav a[href^='/?'], nav a[href='/']");
@@ -95,7 +105,15 @@ fn a_browser_that_blocks_cookies_makes_the_journey_under_auto() {
 #[ignore = "needs chromium and its driver: run scripts/test"]
 fn another_site_learns_nothing_of_an_id_in_the_url() {
     let demo = Demo::start(&["--transport", "url"]);
-    let elsewhere = Elsewhere::start();
+    let (sender, requests) = channel();
+    let elsewhere = Site::start(service_fn(move |request: Request<Incoming>| {
+        // The browser may ask for an icon, too.
+        if request.uri().path() == "/elsewhere" {
+            sender.send(request.into_parts().0).expect("the test waits for it");
+        }
+        let page = with_header(CONTENT_TYPE, "text/plain", "elsewhere".to_owned());
+        std::future::ready(Ok::<_, Infallible>(page))
+    }));
     let browser = Browser::start("referer", false);
     browser.open(&format!("http://{}/", demo.address));
     browser.click("nav a[href^='/?']");
@@ -111,9 +129,9 @@ fn another_site_learns_nothing_of_an_id_in_the_url() {
     ));
     browser.click("#elsewhere");
     browser.wait_for_element("pre", "elsewhere");
-    let request = elsewhere.request("/elsewhere");
-    assert!(!request.contains("sid="), "{request}");
-    assert!(!request.to_ascii_lowercase().contains("referer:"), "{request}");
+    let request = requests.recv_timeout(PATIENCE).expect("the site was asked");
+    assert!(!format!("{request:?}").contains("sid="), "{request:?}");
+    assert_eq!(request.headers.get(REFERER), None);
 }
 
 /// The protected page redirects to the login, whose form and whose answer carry the id on.
@@ -150,48 +168,4 @@ fn a_browser_with_cookies_leaves_the_url_under_auto() {
     browser.wait_for("visits", "3");
     assert_eq!(browser.url(), format!("http://{}/", demo.address));
     assert_eq!(demo.sessions(), 1);
-}
-
-/// Another site, whose server keeps what it is asked.
-struct Elsewhere {
-    address: SocketAddr,
-    requests: Receiver<String>,
-}
-
-impl Elsewhere {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("is bound");
-        let (sender, requests) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (stream, sender) = (stream.expect("a connection"), sender.clone());
-                // Browsers open connections that they then don't use.
-                std::thread::spawn(move || answer(stream, &sender));
-            }
-        });
-        Self { address, requests }
-    }
-
-    /// The request for a path.
-    fn request(&self, path: &str) -> String {
-        let line = format!("GET {path} ");
-        loop {
-            let request = self.requests.recv_timeout(PATIENCE).expect("the site was asked");
-            if request.starts_with(&line) {
-                return request;
-            }
-        }
-    }
-}
-
-/// Reads a request and answers it.
-fn answer(mut stream: TcpStream, requests: &Sender<String>) {
-    let mut head = String::new();
-    let mut reader = BufReader::new(&stream);
-    while reader.read_line(&mut head).is_ok_and(|length| length > 2) {}
-    let head_only = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n";
-    // What became of it, the browser shows.
-    let _ = write!(stream, "{head_only}elsewhere");
-    let _ = requests.send(head);
 }

@@ -48,11 +48,16 @@ impl Client {
     pub(crate) fn send(&mut self, method: &str, target: &str, body: impl AsRef<[u8]>) -> Answer {
         let cookie = self.cookie.as_ref().map(|cookie| format!("Cookie: {cookie}\r\n"));
         let answer = self.send_with(method, target, cookie.unwrap_or_default(), body);
+        self.keep(&answer);
+        answer
+    }
+
+    /// Keeps the cookie of an answer in the jar.
+    pub(crate) fn keep(&mut self, answer: &Answer) {
         for set in answer.all("set-cookie") {
             let (pair, _) = set.split_once(';').expect("has attributes");
             self.cookie = (!pair.ends_with('=')).then(|| pair.to_owned());
         }
-        answer
     }
 
     /// Sends a request with these header lines, each ended by CR LF, and no cookie of the jar.

@@ -1,6 +1,6 @@
 //! Files and directories of a test, which are removed when dropped.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A file that the demo is told to read.
 pub(crate) struct File(PathBuf);
@@ -25,7 +25,7 @@ impl Drop for File {
     }
 }
 
-/// A directory for sessions.
+/// A directory that nobody else may look into.
 #[cfg(unix)]
 pub(crate) struct Directory(PathBuf);
 
@@ -38,9 +38,13 @@ impl Directory {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("{}-sessions-{number}", std::process::id()));
+            .join(format!("{}-directory-{number}", std::process::id()));
         std::fs::DirBuilder::new().mode(0o700).create(&path).expect("the directory is new");
         Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 
     /// The source of the file provider that keeps sessions here.

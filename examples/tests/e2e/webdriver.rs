@@ -52,6 +52,8 @@ impl Browser {
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
+            // Names that are no `localhost`: over plain HTTP, a browser trusts them less.
+            "--host-resolver-rules=MAP *.test 127.0.0.1",
             "--window-size=900,1100",
         ];
         let profile_flag = format!("--user-data-dir={}", profile.display());

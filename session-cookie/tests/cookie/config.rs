@@ -168,3 +168,23 @@ fn signed_ids_work_in_links() {
     })
     .unwrap();
 }
+
+/// Sealed sessions can't be listed, so nobody could say which ones are beyond it.
+#[test]
+fn a_limit_of_sessions_per_owner_needs_a_provider_that_lists() {
+    session_cookie::init();
+    session_memory::init();
+    for (provider, fine) in [("cookie", false), ("signed+memory", true), ("encrypted+memory", true)]
+    {
+        let mut config = Config::default();
+        config.provider = provider.into();
+        config.source = key_option(1);
+        config.sessions_per_owner = 5.try_into().ok();
+        match Manager::from_config(&config) {
+            Err(Error::Config(text)) => {
+                assert!(!fine && text.contains("sessions_per_owner"), "{text}")
+            }
+            opened => assert!(fine && opened.is_ok(), "{provider}"),
+        }
+    }
+}

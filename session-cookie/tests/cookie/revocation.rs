@@ -379,3 +379,20 @@ fn what_does_not_open_asks_no_store() {
     // Same key and name, of a site without revocations: good here, too.
     assert_eq!(site.user(&others).0.as_deref(), Some("eve"));
 }
+
+/// The client would have to be told its new token, and can't be.
+#[test]
+fn what_a_task_saves_after_the_head_is_stored_or_refused() {
+    let site = with_revocations();
+    let visitor = site.enter("ada");
+    let handle = site.manager.start_owned(&visitor.request());
+    let task = block_on(handle.load()).unwrap();
+    block_on(handle.finish(&mut http::Response::new(()))).unwrap();
+    let saved = block_on(async {
+        task.reload().await?;
+        task.set("user", "grace")?;
+        task.save().await?;
+        task.update("n", |n: Option<u64>| n.unwrap_or(0) + 1).await
+    });
+    assert!(saved.is_err() || site.user(&visitor).0.as_deref() == Some("grace"), "{saved:?}");
+}

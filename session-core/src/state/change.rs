@@ -199,6 +199,7 @@ impl State {
             });
         }
         self.check_open()?;
+        let owner = &*shared.rules.stored_owner(owner);
         if owner.len() > NAME_LIMIT {
             return Err(Error::TooLarge { what: "owner bytes", limit: NAME_LIMIT });
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Directive, Goal, Standing, State};
+use super::{Directive, Goal, Phase, Standing, State};
 use crate::manager::Shared;
 use crate::provider::Token;
 use crate::transport::{MAX_AGE_LIMIT, fingerprint};
@@ -30,7 +30,7 @@ impl State {
     pub(crate) fn announces_new_session(&self) -> bool {
         let key = |token: &Option<Token>| token.as_ref().map(Token::key);
         let is_new = key(&self.token) != key(&self.carried);
-        self.standing == Standing::Live && is_new && !self.head_sent
+        self.standing == Standing::Live && is_new && !self.told
     }
 
     /// Whether the request sees and stores nothing of the session.
@@ -41,7 +41,28 @@ impl State {
     /// Takes note that a response's headers were written. Another response, which takes its place, is told
     /// the same.
     pub(crate) fn announced(&mut self) {
+        self.told = true;
         self.head_sent = true;
+    }
+
+    /// Takes note that there will be no response, and drops what is pending. In one step: nothing that would
+    /// have to be told may come in between.
+    pub(crate) fn abandon(&mut self) {
+        self.roll_back();
+        self.close();
+    }
+
+    /// Takes note that the response of a request was finished before its session was loaded.
+    pub(crate) fn follows_the_head(&mut self) {
+        self.head_sent = true;
+    }
+
+    /// Takes note that no response can tell of what is changed from now on.
+    pub(super) fn close(&mut self) {
+        self.head_sent = true;
+        if self.phase == Phase::Loaded {
+            self.phase = Phase::Finished;
+        }
     }
 
     /// Returns how long the client is to keep the token; `None` for as long as the browser runs.

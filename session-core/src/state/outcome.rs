@@ -57,8 +57,8 @@ impl State {
     ) -> Result<Progress, Error> {
         match (step, outcome) {
             (Step::Load(tokens), Outcome::Loaded(records)) => {
-                self.took_load(tokens, records, shared, now)?;
-                if matches!(goal, Goal::Reload) || self.is_loaded() {
+                self.took_load(goal, tokens, records, shared, now)?;
+                if matches!(goal, Goal::Reload | Goal::Refresh) || self.is_loaded() {
                     return Ok(Progress::Reached);
                 }
             }
@@ -89,6 +89,7 @@ impl State {
 
     fn took_load(
         &mut self,
+        goal: Goal<'_>,
         tokens: &[Token],
         mut records: SmallVec<[Option<Box<Record>>; 1]>,
         shared: &Shared,
@@ -140,7 +141,7 @@ impl State {
             live.retain(|(at, _)| !is_old(*at));
         }
         let Some((at, settings)) = live.pop() else {
-            return self.took_no_session(is_superseded, shared, now);
+            return self.took_no_session(goal, is_superseded, shared, now);
         };
         let (token, record) = (&tokens[at], records.swap_remove(at));
         let Some(record) = record else { unreachable!("a live session has a record") };
@@ -154,19 +155,25 @@ impl State {
             self.carried = Some(token.clone());
         }
         self.token = Some(token.clone());
+        let stays_finished = self.phase == Phase::Finished && matches!(goal, Goal::Refresh);
         self.become_loaded(*record, settings, now);
+        if stays_finished {
+            self.phase = Phase::Finished;
+        }
         Ok(())
     }
 
     /// Takes note that the client holds no live session.
     fn took_no_session(
         &mut self,
+        goal: Goal<'_>,
         is_superseded: bool,
         shared: &Shared,
         now: Timestamp,
     ) -> Result<(), Error> {
         let is_first = self.phase == Phase::Unloaded;
-        let was_loaded = self.phase == Phase::Loaded;
+        // Who asks for it anew is told of its end, and who loads it is a new visitor.
+        let was_loaded = self.phase == Phase::Loaded || !matches!(goal, Goal::Load);
         self.phase = Phase::Loaded;
         if is_first {
             match is_superseded {
@@ -291,7 +298,8 @@ impl State {
         shared: &Shared,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let (session, owner) = (token.key(), record.owner());
+        let session = token.key();
+        let owner = record.owner().map(|owner| shared.rules.shown_owner(owner));
         let forked_from = self.forked_from.take();
         shared.events.tell(&Event::Created { session, owner, forked_from });
         self.stored_login = owner.map(Into::into);
@@ -343,6 +351,13 @@ impl State {
         now: Timestamp,
     ) -> Result<Progress, Error> {
         let error = match outcome {
+            // The client would have to be told of it, as its token holds the session: nothing is stored.
+            Outcome::Saved(Some(new))
+                if self.head_sent
+                    && !self.token.as_ref().is_some_and(|held| held.has_text_of(&new)) =>
+            {
+                return Err(Error::HeadSent);
+            }
             Outcome::Saved(token) => {
                 let Goal::Update(edit) = goal else {
                     self.took_saved(token, changes, shared, now)?;
@@ -406,7 +421,8 @@ impl State {
         self.doubt.keys.retain(|key| saved.get(key).is_none());
         self.affirmed.retain(|(key, _)| saved.get(key).is_none());
         if let Some(secret) = &saved.secret {
-            let owner = saved.login.as_ref().and_then(Option::as_deref).map(|login| &*login.owner);
+            let login = saved.login.as_ref().and_then(Option::as_deref);
+            let owner = login.map(|login| shared.rules.shown_owner(&login.owner));
             shared.events.tell(&Event::NewId { session: secret.token.key(), owner });
             self.stored_login = owner.map(Into::into);
             self.record.holder = secret.holder;

@@ -31,14 +31,14 @@ impl State {
     pub(super) fn next(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<Option<Step>, Error> {
         match goal {
             Goal::Load => self.next_load(shared),
-            Goal::Reload => self.next_reload(),
+            Goal::Reload | Goal::Refresh => self.next_reload(),
             Goal::Destroy => self.next_destroy(shared),
             Goal::Save | Goal::Update(_) => self.next_write(goal, shared),
             Goal::Finish => {
                 self.leave_urls(shared)?;
                 let step = self.next_write(goal, shared)?;
                 if step.is_none() {
-                    self.phase = Phase::Finished;
+                    self.close();
                     self.affirmed.clear();
                 }
                 Ok(step)
@@ -80,14 +80,15 @@ impl State {
     }
 
     fn next_reload(&mut self) -> Result<Option<Step>, Error> {
-        // To be told of its end, as nobody is who loads it for the first time.
-        self.phase = Phase::Loaded;
         match (self.standing, &self.token) {
             (Standing::Live, Some(token)) => {
                 Ok(Some(Step::Load(SmallVec::from_elem(token.clone(), 1))))
             }
             (Standing::Mute(_), _) => Err(Error::Gone),
-            (Standing::New | Standing::Live, _) => Ok(None),
+            (Standing::New | Standing::Live, _) => {
+                self.phase = Phase::Loaded;
+                Ok(None)
+            }
         }
     }
 

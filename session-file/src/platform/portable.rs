@@ -133,20 +133,13 @@ impl Locks {
         Ok(try_flock(&file, FlockOperation::NonBlockingLockShared)?.then_some(file))
     }
 
-    /// Opens a file of ours, also one whose mode a strict umask took away, by a process that was
-    /// killed before it set it or is at it right now.
+    /// Opens a file of ours; see [`disk::open_own`].
     fn open_own(
         &self,
         name: &[u8],
         open: impl Fn(&[u8]) -> Result<OwnedFd, Errno>,
     ) -> Result<OwnedFd, Errno> {
-        match open(name) {
-            Err(Errno::ACCESS) => {
-                disk::set_mode_at(&self.root, name, disk::FILE_MODE)?;
-                open(name)
-            }
-            opened => opened,
-        }
+        disk::open_own(&self.root, name, disk::FILE_MODE, open)
     }
 
     fn remove(&self, name: &[u8]) -> Result<(), Errno> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_lite::future::block_on;
 use rustix::fs::Stat;
-use session_core::provider::{Login, NewSecret};
-use session_core::value;
+use session_core::provider::{Login, NewSecret, Page};
+use session_core::{SessionKey, value};
 
 use super::*;
 use crate::faults::{Fault, Fuse, Operation};
@@ -16,7 +16,7 @@ use crate::temporary::Temporary;
 #[path = "../../tests/file/scratch.rs"]
 mod scratch;
 
-use scratch::Scratch;
+use scratch::{Scratch, index_entries};
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_123);
 const LATER: Timestamp = Timestamp::from_millis(1_800_003_600_000);
@@ -38,7 +38,7 @@ const ERRNOS: [Errno; 5] = [Errno::NOSPC, Errno::IO, Errno::MFILE, Errno::ROFS, 
 struct Tested {
     store: Store,
     fuse: Fuse,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Tested {
@@ -51,7 +51,7 @@ impl Tested {
         let config = FileConfig::new(scratch.path()).with_sync(sync);
         let mut store = Store::open(config).expect("opens");
         store.locks.set_patience(Duration::ZERO);
-        Self { store, fuse, _scratch: scratch }
+        Self { store, fuse, scratch }
     }
 
     fn queue(&self, name: &Name) -> Queued {
@@ -74,6 +74,22 @@ impl Tested {
 
     fn touch(&self, name: &Name) -> Result<(), Error> {
         self.store.touch(self.queue(name), name, TOUCH, NOW)
+    }
+
+    /// The sessions on the first page of an owner's list.
+    fn list(&self, owner: &str) -> Result<Vec<SessionKey>, Error> {
+        let page = Page { after: None, limit: 10 };
+        let listed = self.store.list(owner, page, NOW)?;
+        Ok(listed.sessions.iter().map(|summary| summary.key).collect())
+    }
+
+    /// Checks that a session is in the list of its owner, if it has one, and that nothing else is in any.
+    fn check_lists(&self, found: &Option<Record>, name: &Name, what: &str) {
+        for owner in ["ada", "grace"] {
+            let is_owner = found.as_ref().is_some_and(|record| record.owner() == Some(owner));
+            let wanted: Vec<_> = [name.key()].into_iter().filter(|_| is_owner).collect();
+            assert_eq!(self.list(owner).expect("is listed"), wanted, "{what}: list of {owner}");
+        }
     }
 
     fn load(&self, name: &Name) -> Result<Option<Record>, Error> {
@@ -112,11 +128,11 @@ fn login(owner: &str) -> Option<Box<Login>> {
 
 fn record() -> Record {
     let values = [("count", number(1)), ("name", number(2))].into_iter().collect();
-    Record { values, ..Record::new(HOLDER, NOW, LATER) }
+    Record { login: login("grace"), values, ..Record::new(HOLDER, NOW, LATER) }
 }
 
-/// A login: a value, the owner and the new secret, which arrive together or not at all. The save can be
-/// repeated, as it names the holder before it.
+/// A login by another owner: a value, the owner and the new secret, which arrive together or not at all. The
+/// save can be repeated, as it names the holder before it.
 fn changes() -> Changes {
     let id = SessionId::from_bytes([7; 32]);
     let secret = NewSecret { token: id.into(), holder: NEXT, at: NOW };
@@ -175,11 +191,11 @@ fn with_every_fault<T: std::fmt::Debug>(
             }
         }
         // What could not be removed then is removed by others when this opening has ended.
-        let Tested { store, fuse, _scratch } = tested;
+        let Tested { store, fuse, scratch } = tested;
         let config = store.config.clone();
         drop(store);
         let store = Store::open(config).expect("opens");
-        let tested = Tested { store, fuse, _scratch };
+        let tested = Tested { store, fuse, scratch };
         while tested.store.purge(NOW, 1000).expect("collects").more {}
         assert_eq!(tested.strays(), 0);
         assert_eq!(tested.store.count(NOW).expect("counts"), 0);
@@ -211,9 +227,11 @@ fn a_fault_during_create_leaves_none_or_all() {
             new.set(name());
             tested.create(&new.get())
         },
-        |tested, _, result, what| {
+        |tested, name, result, what| {
             let found = tested.found(&new.get());
             check_outcome(result, &found, &None, &Some(record()), what);
+            tested.store.destroy(tested.queue(name), name).expect("is removed");
+            tested.check_lists(&found, &new.get(), what);
             tested.store.destroy(tested.queue(&new.get()), &new.get()).expect("is removed");
         },
     );
@@ -232,7 +250,9 @@ fn a_fault_during_load_is_an_error_and_does_no_harm() {
 #[test]
 fn a_fault_during_save_leaves_the_old_or_the_new() {
     with_every_fault(BOTH, Tested::save, |tested, name, result, what| {
-        check_outcome(result, &tested.found(name), &Some(record()), &Some(saved()), what);
+        let found = tested.found(name);
+        check_outcome(result, &found, &Some(record()), &Some(saved()), what);
+        tested.check_lists(&found, name, what);
     });
 }
 
@@ -242,7 +262,9 @@ fn a_fault_during_destroy_is_no_success() {
         BOTH,
         |tested, name| tested.store.destroy(tested.queue(name), name),
         |tested, name, result, what| {
-            check_outcome(result, &tested.found(name), &Some(record()), &None, what);
+            let found = tested.found(name);
+            check_outcome(result, &found, &Some(record()), &None, what);
+            tested.check_lists(&found, name, what);
         },
     );
 }
@@ -253,6 +275,23 @@ fn a_fault_during_touch_leaves_the_old_times_or_the_new() {
         let touched = Record { used: SOON, expires: LATEST, ..record() };
         check_outcome(result, &tested.found(name), &Some(record()), &Some(touched), what);
     });
+}
+
+/// The entries of sessions that were destroyed before are on the list's way.
+#[test]
+fn a_fault_during_list_is_an_error_and_does_no_harm() {
+    with_every_fault(
+        BOTH,
+        |tested, _| tested.list("grace"),
+        |tested, name, result, what| {
+            if let Ok(keys) = result {
+                assert_eq!(*keys, [name.key()], "{what}");
+            }
+            tested.check_lists(&Some(record()), name, what);
+            let entries = index_entries(tested.scratch.path());
+            assert_eq!(entries.len(), 1, "{what}: one session, one entry");
+        },
+    );
 }
 
 #[test]
@@ -282,6 +321,7 @@ fn a_fault_during_purge_stops_it_for_a_while() {
             round();
             round();
             assert_eq!(tested.found(name), None, "{what}");
+            assert!(index_entries(tested.scratch.path()).is_empty(), "{what}: nor in the index");
         },
     );
 }
@@ -341,6 +381,7 @@ fn short_reads_and_writes_are_completed() {
 fn a_failed_fsync_is_not_tried_again() {
     let tested = Tested::new(Durability::Full);
     let name = tested.stored();
+    tested.save(&name).expect("makes its owner's entry");
     let steps = |errno| {
         tested.fuse.set(None);
         tested.save(&name).expect("is live");
@@ -365,6 +406,62 @@ fn a_failed_fsync_is_not_tried_again() {
     }
 }
 
+/// A record is not written whose entry may not be on the disk.
+#[test]
+fn an_entry_is_on_the_disk_before_its_record() {
+    let tested = Tested::new(Durability::Full);
+    let name = tested.stored();
+    tested.fuse.set(None);
+    tested.save(&name).expect("is live");
+    let (kinds, created) = (tested.fuse.kinds(), tested.fuse.seen(Operation::Create));
+    let at = |kind| kinds.iter().rposition(|seen| *seen == kind).expect("is done");
+    let synced: Vec<_> = (0..kinds.len()).filter(|at| kinds[*at] == Operation::Sync).collect();
+    // The record's file; the folder of all owners, as never before; the entry, the owner's folder and
+    // the one that this is in; the session's folder.
+    assert_eq!(synced.len(), 6);
+    assert!(synced[4] < at(Operation::Rename), "{kinds:?}");
+    assert!(at(Operation::Create) < synced[2], "{kinds:?}");
+    for (number, at) in synced[1..5].iter().enumerate() {
+        let tested = Tested::new(Durability::Full);
+        let name = tested.stored();
+        tested.fuse.set(Some(Fault { at: *at, errno: Errno::IO, lasts: false }));
+        let failed = tested.save(&name);
+        assert!(matches!(failed, Err(Error::Unavailable { .. })), "fsync {number}: {failed:?}");
+        tested.check_lists(&Some(record()), &name, "after the fault");
+        let entries = index_entries(tested.scratch.path());
+        assert_eq!(entries.len(), 1, "fsync {number}: the next try begins anew");
+        tested.fuse.set(None);
+        tested.save(&name).expect("is live");
+        assert_eq!(tested.fuse.seen(Operation::Create), created, "fsync {number}: and makes it");
+        tested.check_lists(&Some(saved()), &name, "after the next try");
+    }
+}
+
+/// Another process removes the owner's folder, as it is empty.
+#[test]
+fn an_owners_folder_that_goes_is_made_again() {
+    let tested = Tested::new(Durability::None);
+    let (mut at, mut created) = (None, 0);
+    for _ in 0..2 {
+        let name = tested.stored();
+        tested.fuse.set(None);
+        tested.save(&name).expect("is live");
+        // Of the second one, whose owner has a folder.
+        at = tested.fuse.kinds().iter().rposition(|kind| *kind == Operation::Create);
+        created = tested.fuse.seen(Operation::Create);
+    }
+    let name = tested.stored();
+    tested.fuse.set(at.map(|at| Fault { at, errno: Errno::NOENT, lasts: false }));
+    tested.save(&name).expect("is live");
+    assert!(tested.fuse.unset());
+    assert_eq!(tested.fuse.seen(Operation::Create), created + 1, "the entry twice");
+    // Nor is it tried for ever.
+    let name = tested.stored();
+    tested.fuse.set(at.map(|at| Fault { at, errno: Errno::NOENT, lasts: true }));
+    let saved = tested.save(&name);
+    assert!(matches!(saved, Err(Error::Unavailable { .. })), "{saved:?}");
+}
+
 #[cfg(all(target_os = "linux", not(session_file_portable)))]
 #[test]
 fn a_file_system_that_cannot_swap_files_renames_them() {
@@ -374,6 +471,8 @@ fn a_file_system_that_cannot_swap_files_renames_them() {
     tested.fuse.set(None);
     tested.save(&name).expect("is live");
     assert_eq!(steps(), (1, 0));
+    tested.fuse.set(None);
+    tested.save(&name).expect("is live");
     let at = tested.fuse.kinds().iter().position(|kind| *kind == Operation::Exchange);
     tested.fuse.set(at.map(|at| Fault { at, errno: Errno::INVAL, lasts: false }));
     tested.save(&name).expect("is live");

@@ -19,19 +19,13 @@ impl Store {
     /// The folder of a session that is to be stored. All were made when the store was opened, but
     /// what cleans up directories for temporary files removes empty ones.
     pub(super) fn make_folder(&self, name: &Name) -> Result<OwnedFd, Error> {
-        match self.open_folder(name) {
-            Err(Error::Gone) => {}
-            folder => return folder,
+        let root = &self.directory.root;
+        let opened = disk::open_or_make_folder(root, &folder_name(name.folder()));
+        let (folder, is_new) = opened.map_err(failed("opening a folder"))?;
+        if is_new {
+            self.settle(root)?;
         }
-        match disk::make_folder(&self.directory.root, &folder_name(name.folder())) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(failed("making a folder")(errno)),
-        }
-        self.settle(&self.directory.root)?;
-        match self.open_folder(name) {
-            Err(Error::Gone) => Err(failed("opening a folder")(Errno::NOENT)),
-            folder => folder,
-        }
+        Ok(folder)
     }
 
     /// Writes a record to a temporary in the folder.
@@ -79,8 +73,13 @@ impl Store {
 
     /// Waits until a change of a directory is on the disk, if it is to.
     pub(super) fn settle(&self, directory: impl AsFd) -> Result<(), Error> {
+        self.sync(directory).map_err(in_doubt("syncing a folder"))
+    }
+
+    /// Waits until a file or directory is on the disk, if it is to.
+    pub(super) fn sync(&self, file: impl AsFd) -> Result<(), Errno> {
         match self.config.sync {
-            Durability::Full => disk::sync(directory).map_err(in_doubt("syncing a folder")),
+            Durability::Full => disk::sync(file),
             Durability::None => Ok(()),
         }
     }

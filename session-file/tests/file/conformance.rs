@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use session_core::conformance::Harness;
+use session_core::conformance::{Capabilities, Harness};
 use session_core::provider::Provider;
 use session_file::{Durability, FileConfig, FileProvider};
 
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, index_entries};
 
 struct Files {
     provider: Arc<FileProvider>,
     another: Arc<FileProvider>,
     rounds: usize,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Files {
@@ -26,7 +26,7 @@ impl Files {
             let config = FileConfig::new(scratch.path()).with_sync(sync);
             Arc::new(FileProvider::open(config).expect("the store opens"))
         };
-        Self { provider: open(), another: open(), rounds, _scratch: scratch }
+        Self { provider: open(), another: open(), rounds, scratch }
     }
 }
 
@@ -39,8 +39,16 @@ impl Harness for Files {
         Arc::<FileProvider>::clone(&self.another)
     }
 
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { lists: true, ..Capabilities::default() }
+    }
+
     fn rounds(&self) -> usize {
         self.rounds
+    }
+
+    fn index_entries(&self) -> Option<usize> {
+        Some(index_entries(self.scratch.path()).len())
     }
 }
 

@@ -107,6 +107,8 @@ fn what_stands_in_the_way_is_refused() {
     refused(&|path| fs::create_dir(path.join(lock)).unwrap(), "for a lock file");
     refused(&|path| fs::write(path.join("7f"), "").unwrap(), "has in it 7f");
     refused(&|path| symlink("/tmp", path.join("7f")).unwrap(), "has in it 7f");
+    refused(&|path| symlink("/tmp", path.join("owners")).unwrap(), "has in it owners");
+    refused(&|path| fs::write(path.join("owners"), "").unwrap(), "has in it owners");
     refused(
         &|path| {
             fs::create_dir(path.join("7f")).unwrap();

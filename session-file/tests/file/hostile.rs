@@ -4,14 +4,15 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{
     FileExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink,
 };
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
 use session_core::provider::{Changes, Record, Token};
 use session_core::{Error, Limits, Timestamp};
 
-use crate::store::{HOUR, NOW, Store, id, new_secret, number, record};
+use crate::scratch::{Scratch, index_entries};
+use crate::store::{HOUR, NOW, Store, id, list, log_in, new_secret, number, record};
 
 /// What every operation has to say to a session whose file can't be read, while the sessions around
 /// it are as they were.
@@ -158,12 +159,16 @@ fn a_symbolic_link_is_not_followed() {
     assert!(!path.is_symlink() && outside.exists());
 }
 
+fn make_pipe(path: &Path) {
+    let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(path).status();
+    assert!(made.expect("starts").success());
+}
+
 #[test]
 fn a_pipe_is_not_waited_for() {
     let (store, token) = with_file(|path, _| {
         fs::remove_file(path).unwrap();
-        let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(path).status();
-        assert!(made.expect("starts").success());
+        make_pipe(path);
         make_live(path);
     });
     check_absent(&store, &token, "a pipe");
@@ -383,4 +388,164 @@ fn a_folder_that_is_a_link_leads_nowhere() {
     assert_eq!((store.count(), store.drain(Timestamp::MAX)), (0, 0));
     assert_eq!(outside.load(&token).unwrap(), Some(record()), "as it was");
     assert_eq!(outside.load(&token).unwrap().unwrap().values.get("count"), Some(&number(1)[..]));
+}
+
+/// Ada's folder in the index, where she has one session.
+fn owners_folder(store: &Store) -> PathBuf {
+    let [entry] = &index_entries(store.scratch.path())[..] else { panic!("there is one session") };
+    entry.parent().expect("is in a folder").to_owned()
+}
+
+/// An entry's name.
+fn entry(token: &Token) -> String {
+    token.key().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn what_is_no_entry_is_not_listed_and_not_followed() {
+    let store = Store::new();
+    let token = store.stored();
+    let folder = owners_folder(&store);
+    let outside = store.scratch.path().join("outside");
+    fs::write(&outside, "outside").unwrap();
+    let (graces, nobodys) = (store.stored(), id());
+    store.save_all(&graces, &log_in("grace")).expect("is live");
+    store.create(&nobodys, Record { login: None, ..record() }).expect("is stored");
+    // Entries of sessions that others have, or that nobody has, as files and as what never was one.
+    let names = [entry(&graces), entry(&nobodys.into()), entry(&id().into()), entry(&id().into())];
+    let [other, link, pipe, directory] = names.map(|name| folder.join(name));
+    fs::write(&other, "").unwrap();
+    symlink(&outside, &link).unwrap();
+    make_pipe(&pipe);
+    fs::create_dir(&directory).unwrap();
+    // Names that no entry has.
+    fs::write(folder.join("junk"), "").unwrap();
+    fs::write(folder.join(entry(&token).to_uppercase()), "").unwrap();
+    fs::write(folder.join(&entry(&token)[1..]), "").unwrap();
+    symlink("..", folder.join("loop")).unwrap();
+    for _ in 0..2 {
+        assert_eq!(store.list("ada"), [token.key()]);
+        assert_eq!(store.list("grace"), [graces.key()]);
+        assert_eq!(store.drain(NOW), 0);
+    }
+    assert!(!other.exists(), "another owner's session");
+    assert!(!link.is_symlink() && !pipe.exists(), "what can be removed is, whatever it is");
+    assert!(directory.is_dir(), "a directory is left");
+    assert_eq!(fs::read(&outside).unwrap(), b"outside");
+    store.destroy(&token).unwrap();
+    assert_eq!((store.list("ada"), store.drain(NOW)), (vec![], 0));
+    assert!(folder.join("junk").exists(), "what is no entry is left");
+}
+
+/// An entry needs nothing but its name.
+#[test]
+fn what_has_an_entrys_name_already_does_for_one() {
+    type Make = fn(&Path);
+    let makes: [Make; 5] = [
+        |path| fs::write(path, "left by a process that was killed").unwrap(),
+        |path| {
+            fs::write(path, "").unwrap();
+            fs::set_permissions(path, Permissions::from_mode(0o000)).unwrap();
+        },
+        |path| symlink("dangling", path).unwrap(),
+        |path| fs::create_dir(path).unwrap(),
+        |path| make_pipe(path),
+    ];
+    for store in [Store::new(), Store::synced()] {
+        store.stored();
+        let folder = owners_folder(&store);
+        for (number, make) in makes.iter().enumerate() {
+            let id = id();
+            make(&folder.join(entry(&id.into())));
+            store.create(&id, record()).unwrap_or_else(|error| panic!("{number}: {error:?}"));
+            assert!(store.list("ada").contains(&id.key()), "{number}");
+        }
+    }
+}
+
+#[test]
+fn an_index_folder_that_is_none_keeps_logins_out_and_leads_nowhere() {
+    let outside = Scratch::new();
+    for depth in 0..3 {
+        for replace in [
+            (|path, outside| symlink(outside, path).unwrap()) as fn(&Path, &Path),
+            |path, _| fs::write(path, "").unwrap(),
+            |path, _| make_pipe(path),
+        ] {
+            let store = Store::new();
+            let token = store.stored();
+            let folder = owners_folder(&store);
+            let folder = folder.ancestors().nth(depth).unwrap();
+            fs::remove_dir_all(folder).unwrap();
+            replace(folder, outside.path());
+            let anonymous = id();
+            store.create(&anonymous, Record { login: None, ..record() }).expect("needs no entry");
+            let refused = [
+                store.create(&id(), record()),
+                store.save_all(&anonymous.into(), &log_in("ada")),
+                list(&store.provider, "ada", NOW).map(drop),
+            ];
+            for refused in refused {
+                assert!(matches!(refused, Err(Error::Unavailable { .. })), "{refused:?}");
+            }
+            let loaded = store.load(&anonymous.into()).unwrap().expect("is live");
+            assert_eq!(loaded.owner(), None, "not logged in");
+            assert_eq!((store.drain(NOW), store.count()), (0, 2));
+            store.save(&token, "count", 2).expect("its owner stays");
+        }
+    }
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_index_that_is_gone_is_made_again() {
+    let store = Store::new();
+    store.stored();
+    for depth in 0..3 {
+        let folder = owners_folder(&store);
+        fs::remove_dir_all(folder.ancestors().nth(depth).unwrap()).unwrap();
+        assert_eq!((store.list("ada"), store.drain(NOW)), (vec![], 0));
+        let token = store.stored();
+        assert_eq!(store.list("ada"), [token.key()]);
+    }
+}
+
+/// Folders of a process that was killed before it set their modes, under a strict umask.
+#[test]
+fn an_index_folder_with_fewer_rights_is_put_right() {
+    let store = Store::new();
+    let token = store.stored();
+    let folder = owners_folder(&store);
+    for depth in 0..3 {
+        let folder = folder.ancestors().nth(depth).unwrap();
+        let close = || fs::set_permissions(folder, Permissions::from_mode(0o000)).unwrap();
+        close();
+        assert_eq!(store.list("ada"), [token.key()]);
+        close();
+        assert_eq!(store.drain(NOW), 0);
+        close();
+        let other = store.stored();
+        assert_eq!(store.list("ada").len(), 2);
+        store.destroy(&other).unwrap();
+    }
+}
+
+#[test]
+fn a_session_that_cannot_be_read_is_not_listed_and_keeps_its_entry() {
+    let store = Store::new();
+    let (broken, whole) = (store.stored(), store.stored());
+    let path = store.path(&broken);
+    for mode in [0o644, 0o600] {
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let wanted: Vec<_> = match mode {
+            0o600 => vec![broken.key().min(whole.key()), broken.key().max(whole.key())],
+            _ => vec![whole.key()],
+        };
+        assert_eq!(store.list("ada"), wanted, "mode {mode:o}");
+        assert_eq!(store.drain(NOW), 0);
+    }
+    fs::rename(&path, store.path(&whole)).unwrap();
+    make_live(&store.path(&whole));
+    assert_eq!(store.list("ada"), [], "one that was written for another key is no session");
+    assert_eq!(index_entries(store.scratch.path()).len(), 1);
 }

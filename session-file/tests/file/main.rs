@@ -7,6 +7,8 @@ mod directory;
 #[cfg(unix)]
 mod hostile;
 #[cfg(unix)]
+mod owners;
+#[cfg(unix)]
 mod scratch;
 #[cfg(unix)]
 mod store;

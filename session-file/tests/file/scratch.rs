@@ -38,6 +38,18 @@ impl Scratch {
     }
 }
 
+/// The entries in the index of owners of the store in a directory.
+#[allow(dead_code, reason = "not every program that includes this file asks for them")]
+pub(crate) fn index_entries(store: &Path) -> Vec<PathBuf> {
+    // A folder that somebody removed meanwhile has nothing in it.
+    let inside = |folder: &PathBuf| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        entries.map(|entry| entry.expect("is listed").path()).collect::<Vec<_>>()
+    };
+    // The folder of all owners has folders, which have those of owners.
+    (0..3).fold(vec![store.join("owners")], |folders, _| folders.iter().flat_map(inside).collect())
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);

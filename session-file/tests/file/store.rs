@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use futures_lite::future::block_on;
 use session_core::provider::{
-    Changes, Login, NewSecret, Provider as _, Purged, Record, Token, Touch, Verifier,
+    Changes, Login, NewSecret, Page, Provider as _, Purged, Record, Token, Touch, Verifier,
 };
-use session_core::{Error, SessionId, Timestamp, value};
+use session_core::{Error, SessionId, SessionKey, Timestamp, value};
 use session_file::{Durability, FileConfig, FileProvider};
 
 use crate::scratch::Scratch;
@@ -26,9 +26,24 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn new() -> Self {
-        let scratch = Scratch::new();
+        Self::in_scratch(Scratch::new())
+    }
+
+    /// One that waits for no disk.
+    pub(crate) fn in_memory() -> Self {
+        Self::in_scratch(Scratch::in_memory())
+    }
+
+    fn in_scratch(scratch: Scratch) -> Self {
         let provider = open(&scratch).expect("the store opens");
         Self { provider, scratch }
+    }
+
+    /// One that waits for the disk.
+    pub(crate) fn synced() -> Self {
+        let scratch = Scratch::new();
+        let config = FileConfig::new(scratch.path()).with_sync(Durability::Full);
+        Self { provider: FileProvider::open(config).expect("the store opens"), scratch }
     }
 
     /// Stores a sample record under a new id.
@@ -67,6 +82,15 @@ impl Store {
 
     pub(crate) fn destroy(&self, token: &Token) -> Result<(), Error> {
         block_on(self.provider.destroy(&token.key(), Timestamp::MAX, NOW))
+    }
+
+    /// The sessions in an owner's list.
+    pub(crate) fn list(&self, owner: &str) -> Vec<SessionKey> {
+        self.list_at(owner, NOW)
+    }
+
+    pub(crate) fn list_at(&self, owner: &str, now: Timestamp) -> Vec<SessionKey> {
+        list(&self.provider, owner, now).expect("is listed")
     }
 
     pub(crate) fn count(&self) -> u64 {
@@ -108,14 +132,30 @@ pub(crate) fn open(scratch: &Scratch) -> Result<FileProvider, Error> {
     FileProvider::open(FileConfig::new(scratch.path()).with_sync(Durability::None))
 }
 
+/// The sessions in an owner's list, page by page.
+pub(crate) fn list(
+    provider: &FileProvider,
+    owner: &str,
+    now: Timestamp,
+) -> Result<Vec<SessionKey>, Error> {
+    let (mut keys, mut page) = (Vec::new(), Page { after: None, limit: 7 });
+    loop {
+        let listed = block_on(provider.list(owner, page, now))?;
+        keys.extend(listed.sessions.into_iter().map(|summary| summary.key));
+        page.after = listed.next;
+        if page.after.is_none() {
+            return Ok(keys);
+        }
+    }
+}
+
 pub(crate) fn id() -> SessionId {
     SessionId::generate().expect("the system has random numbers")
 }
 
 pub(crate) fn record() -> Record {
-    let login = Login { owner: "ada".into(), at: NOW, label: "phone".into() };
     Record {
-        login: Some(Box::new(login)),
+        login: login("ada"),
         values: [("count", number(1)), ("name", number(2))].into_iter().collect(),
         ..Record::new(HOLDER, NOW, NOW.saturating_add(HOUR))
     }
@@ -129,6 +169,15 @@ pub(crate) fn set(key: &str, n: u64) -> Changes {
     let mut changes = Changes::new();
     changes.set(key, number(n));
     changes
+}
+
+/// Changes that log an owner in.
+pub(crate) fn log_in(owner: &str) -> Changes {
+    Changes::new().with_login(login(owner))
+}
+
+fn login(owner: &str) -> Option<Box<Login>> {
+    Some(Box::new(Login { owner: owner.into(), at: NOW, label: "phone".into() }))
 }
 
 /// Changes that give a token's session a new secret.

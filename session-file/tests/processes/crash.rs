@@ -4,7 +4,7 @@
 //! it is about to do, and after it a line that acknowledges it. The parent kills it with SIGKILL,
 //! reads what it wrote to the end, and looks at the store: what was acknowledged is there, what was
 //! begun is there or not, and nothing else. A login's new secret, owner and values arrive together: its
-//! old id never opens what the new one got.
+//! old id never opens what the new one got. Each owner's list has the owner's sessions, and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
 use session_core::provider::{
-    Changes, Login, NewSecret, Provider as _, Record, Token, Touch, Verifier,
+    Changes, Login, NewSecret, Page, Provider as _, Record, Token, Touch, Verifier,
 };
 use session_core::{Error, Secret, SessionId, SessionKey, Timestamp, value};
 use session_file::{Durability, FileConfig, FileProvider};
 
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, index_entries};
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_123);
 const LATER: Timestamp = Timestamp::from_millis(1_800_003_600_123);
@@ -31,6 +31,8 @@ const TOUCH: Touch = Touch { used: SOON, expires: Timestamp::from_millis(1_800_0
 const THREADS: usize = 3;
 /// Victims at a time; they share one session, whose number they count up.
 const VICTIMS: usize = 2;
+/// Who logs in.
+const OWNERS: u64 = 5;
 /// The most sessions that are kept from one round to the next.
 const SESSIONS: usize = 100;
 
@@ -77,11 +79,22 @@ impl Session {
 #[derive(Clone, Copy, Debug)]
 enum Change {
     Create(Session),
-    Save { old: Session, n: u64 },
-    Login { old: Session, new_id: SessionId, n: u64 },
+    Save {
+        old: Session,
+        n: u64,
+    },
+    Login {
+        old: Session,
+        new_id: SessionId,
+        n: u64,
+    },
     Touch(Session),
     Destroy(Session),
     Increment,
+    /// Lists an owner's sessions and collects, which removes what is stale in the index.
+    Trim {
+        owner: u64,
+    },
 }
 
 impl Change {
@@ -95,6 +108,7 @@ impl Change {
             Self::Touch(session) => format!("touch {}", session.to_words()),
             Self::Destroy(old) => format!("destroy {}", old.to_words()),
             Self::Increment => "increment".to_owned(),
+            Self::Trim { owner } => format!("trim {owner}"),
         }
     }
 
@@ -108,11 +122,12 @@ impl Change {
             ["touch", session @ ..] => Self::Touch(Session::of_words(session)),
             ["destroy", old @ ..] => Self::Destroy(Session::of_words(old)),
             ["increment"] => Self::Increment,
+            ["trim", owner] => Self::Trim { owner: number(owner) },
             _ => panic!("a victim wrote {words:?}"),
         }
     }
 
-    /// The session before and after the change; `None` for the counter's.
+    /// The session before and after the change; `None` for the counter's, and where none is changed.
     fn outcome(self) -> Option<(Option<Session>, Option<Session>)> {
         match self {
             Self::Create(new) => Some((None, Some(new))),
@@ -122,7 +137,7 @@ impl Change {
             }
             Self::Touch(session) => Some((Some(session), Some(session))),
             Self::Destroy(old) => Some((Some(old), None)),
-            Self::Increment => None,
+            Self::Increment | Self::Trim { .. } => None,
         }
     }
 }
@@ -174,9 +189,28 @@ fn granted(id: &SessionId) -> std::sync::Arc<[u8]> {
     value::encode("", &*id.text(), &Default::default()).expect("is a value")
 }
 
+/// A login of one of a few owners, which depends on the new id.
 fn login(new_id: &SessionId) -> Option<Box<Login>> {
-    let owner = format!("owner {}", &*new_id.text()).into();
+    let owner = owner(u64::from(new_id.secret().as_bytes()[0]) % OWNERS).into();
     Some(Box::new(Login { owner, at: SOON, label: "phone".into() }))
+}
+
+fn owner(number: u64) -> String {
+    format!("owner {number}")
+}
+
+/// The sessions in an owner's list, page by page.
+fn list(provider: &FileProvider, owner: &str) -> Vec<SessionKey> {
+    let (mut keys, mut after) = (Vec::new(), None);
+    loop {
+        let page = Page { after, limit: 10 };
+        let listed = block_on(provider.list(owner, page, NOW)).expect("is listed");
+        keys.extend(listed.sessions.into_iter().map(|summary| summary.key));
+        after = listed.next;
+        if after.is_none() {
+            return keys;
+        }
+    }
 }
 
 /// Everything of a login, in one save.
@@ -229,7 +263,7 @@ impl Worker<'_> {
     fn step(&mut self, random: &mut Random) {
         let at = random.below(self.sessions.len().max(1) as u64) as usize;
         let old = self.sessions.get(at).copied();
-        let change = match (random.below(12), old) {
+        let change = match (random.below(13), old) {
             (0, Some(old)) => Change::Destroy(old),
             (1..=3, Some(old)) => {
                 let new_id = old.id.with_new_secret().expect("has random numbers");
@@ -238,6 +272,7 @@ impl Worker<'_> {
             (4..=7, Some(old)) => Change::Save { old, n: old.n + 1 },
             (8, Some(old)) => Change::Touch(old),
             (9, Some(_)) => Change::Increment,
+            (10, Some(_)) => Change::Trim { owner: random.below(OWNERS) },
             _ => {
                 let id = SessionId::generate().expect("has random numbers");
                 Change::Create(Session { id, n: random.below(1 << 40), logged_in: false })
@@ -275,6 +310,10 @@ impl Worker<'_> {
                 block_on(provider.touch(&session.id.into(), TOUCH, NOW)).map(drop)
             }
             Change::Destroy(old) => block_on(provider.destroy(&old.key(), LATER, NOW)),
+            Change::Trim { owner: number } => {
+                list(provider, &owner(number));
+                provider.purge(NOW, 10).map(drop)
+            }
             Change::Increment => loop {
                 let counter = Token::from(*self.counter);
                 let found = block_on(provider.load(&counter, NOW))?.ok_or(Error::Gone)?;
@@ -312,6 +351,8 @@ struct Report {
     begun_logins: usize,
     checked: usize,
     strays: usize,
+    /// Sessions in owners' lists.
+    listed: usize,
     /// Acknowledged changes that are not there.
     lost: Vec<String>,
     /// Records that are neither the old nor the new one.
@@ -320,6 +361,8 @@ struct Report {
     back: Vec<String>,
     /// Old ids that open a session, or what a new id got under an old one.
     half_done: Vec<String>,
+    /// Lists that lack a session of their owner, or have anything else.
+    unlisted: Vec<String>,
 }
 
 /// Kills this many processes.
@@ -345,21 +388,27 @@ pub(crate) fn run(kills: usize, seed: u64) {
     assert_eq!(strays(scratch.path()), 0, "strays stay");
     let live = block_on(provider.count(NOW)).expect("counts");
     assert_eq!(live, model.live.len() as u64 + 1, "sessions in the end");
+    // All lists were looked at, so nothing stale is left.
+    let owned = model.live.values().filter(|session| session.logged_in).count();
+    assert_eq!(index_entries(scratch.path()).len(), owned, "entries in the end");
     let Report { kills, acknowledged, begun_only, begun_logins, checked, strays, .. } = report;
-    let Report { lost, torn, back, half_done, .. } = report;
+    let Report { lost, torn, back, half_done, listed, unlisted, .. } = report;
     println!(
         "{kills} processes killed in {:.0?} (seed {seed}): {acknowledged} changes acknowledged, \
          {begun_only} begun only, {begun_logins} of them logins; {checked} sessions checked, {strays} \
-         stray temporaries; {} acknowledged lost, {} torn, {} back from the dead, {} logins half done",
+         stray temporaries, {listed} found in lists; {} acknowledged lost, {} torn, {} back from the \
+         dead, {} logins half done, {} wrong lists",
         start.elapsed(),
         lost.len(),
         torn.len(),
         back.len(),
         half_done.len(),
+        unlisted.len(),
     );
     assert!(acknowledged > 2 * kills, "the victims were killed before they did anything");
     assert!(lost.is_empty() && torn.is_empty(), "lost: {lost:?}, torn: {torn:?}");
     assert!(back.is_empty() && half_done.is_empty(), "back: {back:?}, half done: {half_done:?}");
+    assert!(unlisted.is_empty(), "wrong lists: {unlisted:?}");
 }
 
 fn round(
@@ -440,7 +489,7 @@ impl Model {
     fn acknowledge(&mut self, change: Change, touched: &mut BTreeSet<SessionKey>) {
         match change.outcome() {
             Some(outcome) => touched.extend(self.happened(outcome)),
-            None => self.counted += 1,
+            None => self.counted += u64::from(matches!(change, Change::Increment)),
         }
     }
 
@@ -475,7 +524,7 @@ impl Model {
         for change in begun {
             report.checked += 1;
             let Some((old, new)) = change.outcome() else {
-                increments += 1;
+                increments += u64::from(matches!(change, Change::Increment));
                 continue;
             };
             let id = old.or(new).expect("one of both is there").id;
@@ -518,6 +567,21 @@ impl Model {
             report.lost.push(format!("{} counted and {increments} begun: {n}", self.counted));
         }
         self.counted = n;
+        self.check_lists(provider, report);
+    }
+
+    /// Compares the lists of all owners with the sessions that they should have.
+    fn check_lists(&self, provider: &FileProvider, report: &mut Report) {
+        for owner in (0..OWNERS).map(owner) {
+            report.checked += 1;
+            let is_owners = |session: &&Session| session.record().owner() == Some(&*owner);
+            let wanted: Vec<_> = self.live.values().filter(is_owners).map(|s| s.key()).collect();
+            let found = list(provider, &owner);
+            report.listed += found.len();
+            if found != wanted {
+                report.unlisted.push(format!("{owner}: wanted {wanted:?}, found {found:?}"));
+            }
+        }
     }
 }
 

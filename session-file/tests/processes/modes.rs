@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use futures_lite::future::block_on;
-use session_core::provider::{Changes, NewSecret, Provider as _, Record, Token, Verifier};
+use session_core::provider::{Changes, Login, NewSecret, Provider as _, Record, Token, Verifier};
 use session_core::{SessionId, Timestamp};
 use session_file::{Durability, FileConfig, FileProvider};
 
@@ -33,7 +33,9 @@ pub(crate) fn masked(mask: &str, directory: &str) -> ExitCode {
     let [created, renewed] = ids();
     let holder = Verifier::digest(&renewed, "");
     for id in [created, renewed] {
-        let record = Record::new(holder, NOW, expires);
+        let login = Login { owner: "ada".into(), at: NOW, label: "".into() };
+        let login = Some(Box::new(login));
+        let record = Record { login, ..Record::new(holder, NOW, expires) };
         block_on(provider.create(&id, record, NOW)).expect("is new");
     }
     let secret = NewSecret { token: renewed.into(), holder, at: NOW };
@@ -59,18 +61,17 @@ pub(crate) fn run() {
             assert_eq!(metadata.mode() & 0o7777, wanted, "{} under {mask}", path.display());
             metadata.is_dir()
         };
-        check(scratch.path());
-        for entry in fs::read_dir(scratch.path()).expect("is listed") {
-            let path = entry.expect("is listed").path();
+        let mut paths = vec![scratch.path().to_owned()];
+        while let Some(path) = paths.pop() {
             if check(&path) {
-                for file in fs::read_dir(&path).expect("is listed") {
-                    check(&file.expect("is listed").path());
-                }
+                let entries = fs::read_dir(&path).expect("is listed");
+                paths.extend(entries.map(|entry| entry.expect("is listed").path()));
             }
         }
         // Of the portable way, the locks of both sessions, too.
         let locks = if cfg!(all(target_os = "linux", not(session_file_portable))) { 1 } else { 3 };
-        assert_eq!((files, folders), (2 + locks, 257), "two sessions and the locks");
+        assert_eq!(files, 2 * 2 + locks, "two sessions, their entries, and the locks");
+        assert_eq!(folders, 1 + 256 + 3, "the store, the sessions', and the index's");
         let provider = open(scratch.path());
         for id in ids() {
             let loaded = block_on(provider.load(&Token::from(id), NOW)).expect("can be read");

@@ -9,15 +9,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_lite::future::block_on;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use session_core::conformance::Harness;
+use session_core::conformance::{Capabilities, Harness};
 use session_core::provider::{
-    Answer, Changes, Expected, ExpiryChange, Login, NewSecret, Provider, ProviderFuture, Purged,
-    Record, Token, Touch, Verifier,
+    Answer, Changes, Expected, ExpiryChange, Listed, Login, NewSecret, Page, Provider,
+    ProviderFuture, Purged, Record, Summary, Token, Touch, Verifier,
 };
 use session_core::{Error, Limits, Secret, SessionId, SessionKey, Timestamp};
 use session_file::{Durability, FileConfig, FileProvider};
 
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, index_entries};
 
 type Key = [u8; SessionKey::BYTES];
 
@@ -29,6 +29,7 @@ enum Call {
     Save(Key, [u8; 32], SentChanges, u64),
     Destroy(Key, u64, u64),
     Touch(Key, SentTouch, u64),
+    List(String, Option<Key>, usize, u64),
     Count(u64),
     Purge(u64, usize),
 }
@@ -37,6 +38,8 @@ enum Call {
 enum Reply {
     Done,
     Found(Option<Sent>),
+    /// The sessions, and behind which key the next page begins.
+    Listed(Vec<SentSummary>, Option<Key>),
     Count(u64),
     Purged(usize, bool),
     Failed(Failure),
@@ -68,6 +71,16 @@ struct Sent {
 struct SentLogin {
     owner: String,
     at: u64,
+    label: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SentSummary {
+    key: Key,
+    created: u64,
+    used: u64,
+    expires: u64,
+    authenticated: u64,
     label: String,
 }
 
@@ -124,6 +137,32 @@ impl From<Touch> for SentTouch {
 impl From<SentTouch> for Touch {
     fn from(sent: SentTouch) -> Self {
         Self { used: time(sent.used), expires: time(sent.expires) }
+    }
+}
+
+impl From<Summary> for SentSummary {
+    fn from(summary: Summary) -> Self {
+        Self {
+            key: *summary.key.as_bytes(),
+            created: summary.created.as_millis(),
+            used: summary.used.as_millis(),
+            expires: summary.expires.as_millis(),
+            authenticated: summary.authenticated.as_millis(),
+            label: summary.label.into(),
+        }
+    }
+}
+
+impl From<SentSummary> for Summary {
+    fn from(sent: SentSummary) -> Self {
+        Self {
+            key: SessionKey::from_bytes(sent.key),
+            created: time(sent.created),
+            used: time(sent.used),
+            expires: time(sent.expires),
+            authenticated: time(sent.authenticated),
+            label: sent.label.into(),
+        }
     }
 }
 
@@ -295,6 +334,12 @@ fn reply(provider: &FileProvider, call: Call) -> Result<Reply, Error> {
             block_on(provider.touch(&token(key), touch.into(), time(now)))?;
             Reply::Done
         }
+        Call::List(owner, after, limit, now) => {
+            let page = Page { after: after.map(key), limit };
+            let Listed { sessions, next } = block_on(provider.list(&owner, page, time(now)))?;
+            let sessions = sessions.into_iter().map(SentSummary::from).collect();
+            Reply::Listed(sessions, next.map(|key| *key.as_bytes()))
+        }
         Call::Count(now) => Reply::Count(block_on(provider.count(time(now)))?),
         Call::Purge(now, limit) => {
             let Purged { removed, more } = provider.purge(time(now), limit)?;
@@ -306,7 +351,7 @@ fn reply(provider: &FileProvider, call: Call) -> Result<Reply, Error> {
 /// Processes that share a directory, one case's store.
 pub(crate) struct Processes {
     provider: Arc<Remote>,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 /// Hands each operation to the next process.
@@ -338,7 +383,7 @@ impl Processes {
         };
         let processes = (0..number).map(start).collect();
         let provider = Arc::new(Remote { processes, next: AtomicUsize::new(0) });
-        Self { provider, _scratch: scratch }
+        Self { provider, scratch }
     }
 }
 
@@ -354,8 +399,16 @@ impl Harness for Processes {
         Arc::<Remote>::clone(&self.provider)
     }
 
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { lists: true, ..Capabilities::default() }
+    }
+
     fn rounds(&self) -> usize {
         200
+    }
+
+    fn index_entries(&self) -> Option<usize> {
+        Some(index_entries(&self.scratch.path().join("store")).len())
     }
 }
 
@@ -421,6 +474,22 @@ impl Provider for Remote {
     ) -> Answer<'a, ()> {
         let call = Call::Destroy(*key.as_bytes(), until.as_millis(), now.as_millis());
         ProviderFuture::ready(self.ask(&call).map(|_| ()))
+    }
+
+    fn lists(&self) -> bool {
+        true
+    }
+
+    fn list<'a>(&'a self, owner: &'a str, page: Page, now: Timestamp) -> Answer<'a, Listed> {
+        let after = page.after.map(|key| *key.as_bytes());
+        let reply = self.ask(&Call::List(owner.into(), after, page.limit, now.as_millis()));
+        ProviderFuture::ready(reply.map(|reply| match reply {
+            Reply::Listed(sessions, next) => Listed {
+                sessions: sessions.into_iter().map(Summary::from).collect(),
+                next: next.map(SessionKey::from_bytes),
+            },
+            _ => panic!("no reply to a list"),
+        }))
     }
 
     fn count(&self, now: Timestamp) -> Answer<'_, u64> {

@@ -153,3 +153,35 @@ fn each_transport_varies_by_what_it_reads() {
         });
     }
 }
+
+/// A page whose URL has an id in it.
+#[test]
+fn a_stricter_referrer_policy_of_the_handlers_own_stays() {
+    let site = Site::configured(|config| {
+        config.transport = session_core::TransportKind::Url;
+        config.url.base = "/shop".into();
+    });
+    let mut request = Request::new(());
+    *request.uri_mut() = format!("/shop/?sid={UNKNOWN}").parse().unwrap();
+    let handle = site.manager.start(&request);
+    let mut response =
+        Response::builder().header("referrer-policy", "no-referrer").body(()).unwrap();
+    block_on(handle.finish(&mut response)).unwrap();
+    // With `same-origin`, `/blog` on the same host is told the id.
+    assert_eq!(response.headers()["referrer-policy"], "no-referrer");
+}
+
+/// The headers of Vercel, Netlify and Akamai, which these believe rather than `Cache-Control`.
+#[test]
+fn no_cdn_is_told_to_keep_a_cookie() {
+    for name in ["vercel-cdn-cache-control", "netlify-cdn-cache-control", "edge-control"] {
+        let site = Site::new();
+        let handle = site.manager.start(&Request::new(()));
+        let mut response = Response::builder().header(name, "max-age=60").body(()).unwrap();
+        block_on(async {
+            handle.load().await.unwrap().set("n", &1u64).unwrap();
+            handle.finish(&mut response).await.unwrap();
+        });
+        assert!(!response.headers().contains_key(name), "{name} lets a CDN keep a Set-Cookie");
+    }
+}

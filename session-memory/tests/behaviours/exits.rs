@@ -187,7 +187,7 @@ fn a_panic_in_the_call_is_one_in_the_handler() {
     let site = Site::new();
     let Ok(response) = served(&site, Panics, site.visitor().request());
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-    assert!(site.log.text().contains("the handler panicked"));
+    assert!(site.log.text().contains("panicked"));
 }
 
 /// Operators read what happened, visitors do not.
@@ -276,10 +276,61 @@ fn when_the_client_goes_away_what_is_pending_is_dropped() {
                 assert!(poll_once(service.call(visitor.request())).await.is_none());
             }
             let session = task.lock().take().expect("the handler ran");
-            assert!(matches!(session.log_in("bob"), Err(Error::HeadSent)));
+            assert!(matches!(session.log_in("bob"), Err(Error::Finished)));
             session.save().await.unwrap();
         });
         assert_eq!((visitor.get("n"), visitor.owner()), (Some(1), None));
         assert_eq!(site.count(), 1);
     }
+}
+
+/// A handler whose errors are anyhow's.
+#[test]
+fn an_anyhow_error_keeps_the_session_errors_status() {
+    let mut seen = Vec::new();
+    for (error, status) in [
+        (Error::Gone, 409),
+        (Error::unavailable("down"), 503),
+        (Error::TooLarge { what: "session bytes", limit: 1 }, 413),
+    ] {
+        let site = Site::new();
+        let handle = site.manager.start_owned(&site.visitor().request());
+        let page = async { Err::<Response<String>, anyhow::Error>(anyhow::Error::from(error)) };
+        let response = block_on(handle.respond(page, Failure::response));
+        seen.push((response.status().as_u16(), status));
+    }
+    assert!(seen.iter().all(|(is, wanted)| is == wanted), "{seen:?}");
+}
+
+#[test]
+fn an_anyhow_error_with_context_keeps_the_session_errors_status() {
+    use anyhow::Context as _;
+    let site = Site::new();
+    let handle = site.manager.start_owned(&site.visitor().request());
+    let page = async { Err::<Response<String>, Error>(Error::Gone).context("while counting") };
+    let response = block_on(handle.respond(page, Failure::response));
+    assert_eq!(response.status(), 409);
+}
+
+/// An error type that most programs derive.
+#[test]
+fn a_transparent_error_keeps_the_session_errors_status() {
+    #[derive(Debug)]
+    struct App(Error);
+    impl std::fmt::Display for App {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            self.0.fmt(f)
+        }
+    }
+    impl std::error::Error for App {
+        // As `#[error(transparent)]` does.
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            self.0.source()
+        }
+    }
+    let site = Site::new();
+    let handle = site.manager.start(&Request::new(()));
+    let page = async { Err::<Response<String>, App>(App(Error::unavailable("down"))) };
+    let response = block_on(handle.respond(page, Failure::response));
+    assert_eq!(response.status(), 503);
 }

@@ -38,5 +38,6 @@ mod support;
 mod tasks;
 mod timer;
 mod transports;
+mod unfinished;
 mod values;
 mod wrapper;

@@ -63,6 +63,30 @@ fn a_user_sees_all_sessions_newest_login_first_and_nobody_elses() {
     assert!(block_on(site.manager.sessions_beside(&stranger.session)).unwrap().is_empty());
 }
 
+/// One store, and the same names of users.
+#[test]
+fn applications_of_different_namespaces_list_and_end_none_of_each_others() {
+    let one = Site::configured(|config| config.namespace = "one".into());
+    let other = one.reconfigured(|config| config.namespace = "other".into());
+    let plain = one.reconfigured(|_| ());
+    let sites = [&one, &other, &plain];
+    let visitors = sites.map(|site| log_in(site, "ada", ""));
+    // Nor by a name that looks like another's.
+    let sly = log_in(&plain, "one\0ada", "");
+    for (site, visitor) in sites.iter().zip(&visitors) {
+        assert_eq!(visitor.owner().as_deref(), Some("ada"));
+        assert_eq!(keys(&sessions_of(site, "ada")), [visitor.key()]);
+        for elsewhere in visitors.iter().filter(|other| other.key() != visitor.key()) {
+            assert!(!block_on(site.manager.end("ada", elsewhere.key())).unwrap());
+        }
+    }
+    assert_eq!(block_on(one.manager.end_all("ada")).unwrap(), 1);
+    assert_eq!(block_on(plain.manager.end_all("one\0ada")).unwrap(), 1);
+    assert_eq!(sly.owner(), None);
+    let left = visitors.each_ref().map(|visitor| visitor.owner().is_some());
+    assert_eq!(left, [false, true, true]);
+}
+
 #[test]
 fn what_is_over_by_its_own_or_the_configured_lifetime_is_neither_listed_nor_ended() {
     let site = Site::new();

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use http::Method;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use session_core::{Error, Session};
@@ -212,10 +213,10 @@ fn a_lenient_session_goes_on_where_a_type_changed() {
     visitor.visit(async |handle| {
         let session = handle.load().await.unwrap().lenient();
         assert_eq!(session.take::<Vec<u64>>("cart").unwrap(), None);
-        assert_eq!(session.keys(), ["n"], "it was taken");
-        let gone = session.try_update("n", |n: Option<String>| Ok::<_, Error>(n)).await;
-        assert_eq!(gone.unwrap(), None);
-        assert!(session.keys().is_empty());
+        assert_eq!(session.take::<String>("cart").unwrap().as_deref(), Some("tea"));
+        assert_eq!(session.keys(), ["n"]);
+        let left = session.try_update("n", |n: Option<String>| Ok::<_, Error>(n)).await;
+        assert_eq!((left.unwrap(), session.keys()), (None, vec!["n".to_owned()]));
     });
 }
 
@@ -246,8 +247,65 @@ fn of_messages_a_lenient_session_keeps_those_of_the_wanted_type() {
         let session = handle.load().await.unwrap();
         assert!(session.take_flash::<u64>("info").await.is_err());
         assert_eq!(session.lenient().take_flash::<u64>("info").await.unwrap(), [1, 2]);
-        assert!(session.take_flash::<String>("info").await.unwrap().is_empty());
+        assert_eq!(session.take_flash::<String>("info").await.unwrap(), ["old"]);
     });
+}
+
+/// The documented way for handlers that need no more than the four operations.
+#[test]
+fn a_lenient_session_is_lenient_as_a_dyn_session() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("cart", 1);
+    let request = visitor.begin(Method::GET);
+    let lenient = request.session.lenient();
+    assert_eq!(lenient.get::<String>("cart").unwrap(), None);
+    let dynamic: &dyn Session = &lenient;
+    let read = dynamic.get::<String>("cart");
+    assert!(matches!(read, Ok(None)), "{read:?}");
+}
+
+#[test]
+fn a_lenient_try_update_that_sees_nothing_and_leaves_nothing_deletes_nothing() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("coupon", 1);
+    let request = visitor.begin(Method::POST);
+    let lenient = request.session.lenient();
+    let redeem = |coupon: Option<String>| Ok::<_, Error>(coupon.filter(|_| false));
+    assert_eq!(block_on(lenient.try_update("coupon", redeem)).unwrap(), None);
+    request.finish().unwrap();
+    assert_eq!(visitor.get("coupon"), Some(1), "the old servers' value is gone");
+}
+
+#[test]
+fn a_lenient_take_of_what_it_cannot_read_deletes_nothing() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("coupon", 1);
+    let request = visitor.begin(Method::POST);
+    assert_eq!(request.session.lenient().take::<String>("coupon").unwrap(), None);
+    request.finish().unwrap();
+    assert_eq!(visitor.get("coupon"), Some(1), "the old servers' value is gone");
+}
+
+#[test]
+fn a_lenient_take_flash_leaves_the_messages_that_it_cannot_read() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.visit(async |handle| {
+        let session = handle.load().await.unwrap();
+        session.add_flash("info", &1u64).await.unwrap();
+        session.add_flash("info", "two").await.unwrap();
+    });
+    let request = visitor.begin(Method::POST);
+    let taken = block_on(request.session.lenient().take_flash::<String>("info")).unwrap();
+    assert_eq!(taken, ["two"]);
+    request.finish().unwrap();
+    let left = visitor.visit(async |handle| {
+        handle.load().await.unwrap().lenient().take_flash::<u64>("info").await.unwrap()
+    });
+    assert_eq!(left.0, [1], "the old servers' message is gone, unseen");
 }
 
 #[test]

@@ -1,0 +1,48 @@
+//! Counts visits, and shows Prometheus what happens to the sessions.
+//!
+//!     cargo run -p examples --example metrics
+//!     curl -b jar -c jar http://127.0.0.1:8080/
+//!     curl http://127.0.0.1:8080/metrics          # keep this path from visitors
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use session_core::{Error, Manager, MetricsObserver, SessionService, Sessions};
+use tokio::net::TcpListener;
+
+async fn handle(
+    request: Request<Incoming>,
+    manager: Manager,
+    metrics: PrometheusHandle,
+) -> Result<Response<String>, Error> {
+    if request.uri().path() == "/metrics" {
+        // Counted when it is asked for, as that costs some stores a look at every session.
+        MetricsObserver::record_live(&manager).await?;
+        return Ok(Response::new(metrics.render()));
+    }
+    let sessions = request.extensions().get::<Sessions>().expect("the wrapper puts them there");
+    let session = sessions.only().load().await?;
+    let visits = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
+    Ok(Response::new(format!("visit {visits}\n")))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    session_memory::init();
+    let metrics = PrometheusBuilder::new().install_recorder()?;
+    let manager = Manager::builder().with_observer(MetricsObserver).build()?;
+    let inner = {
+        let manager = manager.clone();
+        service_fn(move |request| handle(request, manager.clone(), metrics.clone()))
+    };
+    let service = SessionService::new(manager, inner);
+    let listener = TcpListener::bind("127.0.0.1:8080").await?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let service = service.clone();
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    }
+}

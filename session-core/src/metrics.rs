@@ -1,0 +1,78 @@
+//! Events as metrics.
+
+use std::time::Duration;
+
+use ::metrics::{counter, gauge, histogram};
+
+use crate::{Error, Event, Manager, Observer, Operation};
+
+/// Feeds the crate [`metrics`](https://docs.rs/metrics) with what happens to sessions.
+///
+/// | name | kind | labels |
+/// |---|---|---|
+/// | `session_created_total` | counter | `login`: `true` or `false` |
+/// | `session_new_id_total` | counter | `login`: `true` or `false` |
+/// | `session_ended_total` | counter | `reason`: [`Ending::as_str`](crate::Ending::as_str) |
+/// | `session_purged_total` | counter | |
+/// | `session_refused_total` | counter | `reason`: [`Refusal::as_str`](crate::Refusal::as_str) |
+/// | `session_store_failures_total` | counter | `operation`: [`Operation::as_str`] |
+/// | `session_store_seconds` | histogram | `operation`, and `outcome`: `ok` or `error` |
+/// | `session_live` | gauge | none; set by [`record_live`](Self::record_live) |
+///
+/// The example `metrics` shows them to Prometheus.
+///
+/// ```no_run
+/// # fn open() -> Result<(), session_core::Error> {
+/// # mod session_memory { pub fn init() {} }
+/// session_memory::init();
+/// let manager =
+///     session_core::Manager::builder().with_observer(session_core::MetricsObserver).build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct MetricsObserver;
+
+impl MetricsObserver {
+    /// Sets the gauge of live sessions. How often is yours to say, as counting costs some stores a look at
+    /// every session: once a minute, or when somebody asks for the metrics.
+    ///
+    /// # Errors
+    /// As [`Manager::count`].
+    pub async fn record_live(manager: &Manager) -> Result<u64, Error> {
+        let count = manager.count().await?;
+        gauge!("session_live").set(count as f64);
+        Ok(count)
+    }
+}
+
+impl Observer for MetricsObserver {
+    fn event(&self, event: &Event<'_>) {
+        let login = |owner: &Option<&str>| if owner.is_some() { "true" } else { "false" };
+        match event {
+            Event::Created { owner, .. } => {
+                counter!("session_created_total", "login" => login(owner)).increment(1);
+            }
+            Event::NewId { owner, .. } => {
+                counter!("session_new_id_total", "login" => login(owner)).increment(1);
+            }
+            Event::Ended { why, .. } => {
+                counter!("session_ended_total", "reason" => why.as_str()).increment(1);
+            }
+            Event::Purged { count } => counter!("session_purged_total").increment(*count as u64),
+            Event::Refused { why, .. } => {
+                counter!("session_refused_total", "reason" => why.as_str()).increment(1);
+            }
+            Event::StoreFailed { operation, .. } => {
+                let operation = operation.as_str();
+                counter!("session_store_failures_total", "operation" => operation).increment(1);
+            }
+        }
+    }
+
+    fn operation(&self, operation: Operation, took: Duration, succeeded: bool) {
+        let outcome = if succeeded { "ok" } else { "error" };
+        histogram!("session_store_seconds", "operation" => operation.as_str(), "outcome" => outcome)
+            .record(took);
+    }
+}

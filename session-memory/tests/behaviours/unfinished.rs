@@ -1,0 +1,300 @@
+//! Tasks of a request beside its end: while the stores are asked, before the head is written, when the client goes
+//! away, after a panic. Nothing is stored that a response would have to tell and can't, and nothing that is set is
+//! lost without an error.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_lite::FutureExt as _;
+use futures_lite::future::{pending, poll_once};
+use http::{Method, Request, Response, StatusCode};
+use hyper::service::Service;
+use parking_lot::Mutex;
+use session_core::provider::{Answer, Changes, Provider, Purged, Record, Token, Touch, Verifier};
+use session_core::{
+    BoxError, Error, Failure, LoadedSession, Manager, Managers, SessionId, SessionKey,
+    SessionService, Sessions, Timestamp,
+};
+
+use crate::support::*;
+
+/// A provider of somebody's own, around the store.
+#[derive(Debug, Default)]
+struct Hooked {
+    inner: Store,
+    /// What happens when a session is created or saved.
+    hook: Mutex<Option<Hook>>,
+}
+
+struct Hook(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook")
+    }
+}
+
+impl Hooked {
+    fn fire(&self) {
+        let hook = self.hook.lock().take();
+        if let Some(Hook(run)) = hook {
+            run();
+        }
+    }
+}
+
+impl Provider for Hooked {
+    fn verifier(&self, token: &Token, namespace: &str) -> Verifier {
+        self.inner.verifier(token, namespace)
+    }
+    fn create<'a>(
+        &'a self,
+        id: &'a SessionId,
+        record: Record,
+        now: Timestamp,
+    ) -> Answer<'a, Option<Token>> {
+        self.fire();
+        self.inner.create(id, record, now)
+    }
+    fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>> {
+        self.inner.load(token, now)
+    }
+    fn save<'a>(
+        &'a self,
+        token: &'a Token,
+        holder: &'a Verifier,
+        changes: &'a Changes,
+        now: Timestamp,
+    ) -> Answer<'a, Option<Token>> {
+        self.fire();
+        self.inner.save(token, holder, changes, now)
+    }
+    fn touch<'a>(
+        &'a self,
+        token: &'a Token,
+        touch: Touch,
+        now: Timestamp,
+    ) -> Answer<'a, Option<Token>> {
+        self.inner.touch(token, touch, now)
+    }
+    fn destroy<'a>(
+        &'a self,
+        key: &'a SessionKey,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Answer<'a, ()> {
+        self.inner.destroy(key, until, now)
+    }
+    fn count(&self, now: Timestamp) -> Answer<'_, u64> {
+        self.inner.count(now)
+    }
+    fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error> {
+        self.inner.purge(now, limit)
+    }
+}
+
+fn hooked(name: &str) -> (Arc<Hooked>, Manager) {
+    let provider = Arc::new(Hooked::default());
+    let mut config = session_core::Config::default();
+    config.gc_every = Duration::ZERO;
+    config.cookie.name = name.into();
+    let manager = Manager::builder().with_config(config).with_provider(Arc::clone(&provider));
+    (provider, manager.build().unwrap())
+}
+
+/// After the client went away, as after the response.
+#[test]
+fn after_the_client_went_away_set_says_that_nothing_would_store_it() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let task: Arc<Mutex<Option<LoadedSession>>> = Arc::default();
+    let handle = site.manager.start_owned(&visitor.request());
+    let page = async {
+        *task.lock() = Some(handle.load().await?);
+        pending::<Result<Response<String>, Error>>().await
+    };
+    block_on(async { assert!(poll_once(handle.respond(page, Failure::response)).await.is_none()) });
+    let session = task.lock().take().unwrap();
+    let set = session.set("n", &2u64);
+    drop(session);
+    assert!(set.is_err() || visitor.get("n") == Some(2), "{set:?}");
+}
+
+/// A service may do its work in the call. Its future may be dropped before it is polled.
+#[test]
+fn a_future_that_was_never_polled_abandons_its_sessions() {
+    struct Eager(Arc<Mutex<Option<Sessions>>>);
+    impl Service<Request<()>> for Eager {
+        type Response = Response<Frames>;
+        type Error = BoxError;
+        type Future = Pin<Box<dyn Future<Output = Result<Response<Frames>, BoxError>> + Send>>;
+        fn call(&self, request: Request<()>) -> Self::Future {
+            *self.0.lock() = request.extensions().get::<Sessions>().cloned();
+            Box::pin(async { Ok(Response::new(Frames::default())) })
+        }
+    }
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let kept = Arc::default();
+    let service = SessionService::new(site.manager.clone(), Eager(Arc::clone(&kept)));
+    drop(service.call(visitor.request()));
+    let sessions = kept.lock().take().unwrap();
+    block_on(async {
+        let session = sessions.only().load().await.unwrap();
+        let logged_in = session.log_in("ada");
+        let saved = session.save().await;
+        assert!(logged_in.is_err() || saved.is_err(), "stored a login that no response can tell");
+    });
+    assert_eq!(visitor.get("n"), Some(1));
+}
+
+/// A wrapped error may be another crate's shell.
+#[test]
+fn a_task_that_logs_in_while_the_client_goes_away_stores_no_login() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    // Many threads, as the window is small.
+    for _ in 0..500 {
+        let handle = site.manager.start_owned(&visitor.request());
+        let session = block_on(handle.load()).unwrap();
+        let task = session.clone();
+        let start = Arc::new(std::sync::Barrier::new(2));
+        let go = Arc::clone(&start);
+        let thread = std::thread::spawn(move || {
+            go.wait();
+            for _ in 0..200 {
+                if task.log_in("ada").is_err() {
+                    break;
+                }
+            }
+            task
+        });
+        let page = pending::<Result<Response<String>, Error>>();
+        block_on(async {
+            let mut responding = Box::pin(handle.respond(page, Failure::response));
+            assert!(poll_once(&mut responding).await.is_none());
+            start.wait();
+            drop(responding);
+        });
+        let task = thread.join().unwrap();
+        block_on(task.save()).unwrap();
+        assert_eq!(visitor.get("n"), Some(1), "the visitor's id is dead");
+    }
+}
+
+/// The head is out, and the store was down for a moment.
+#[test]
+fn after_a_reload_that_failed_set_says_that_nothing_would_store_it() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let request = visitor.begin(Method::POST);
+    request.finish().unwrap();
+    site.store.sabotage_once("load", Fault::Down);
+    assert!(block_on(request.session.reload()).is_err());
+    let set = request.session.set("n", &2u64);
+    assert!(matches!(set, Err(Error::Finished)), "{set:?}");
+}
+
+/// A panic of a provider in the handler is a 500; in the save at its end it breaks the connection.
+#[test]
+fn a_panic_while_sessions_are_finished_is_a_response_too() {
+    let (provider, manager) = hooked("__Host-id");
+    *provider.hook.lock() = Some(Hook(Box::new(|| panic!("a provider's own"))));
+    let handler = Handler(|request: Request<()>| async move {
+        let sessions = request.extensions().get::<Sessions>().unwrap().clone();
+        sessions.only().load().await?.set("n", &1u64)?;
+        Ok(Response::new(Frames::default()))
+    });
+    let service = SessionService::new(manager, handler);
+    let caught = block_on(AssertUnwindSafe(service.call(Request::new(()))).catch_unwind());
+    assert!(caught.is_ok(), "the connection breaks");
+    assert_eq!(caught.unwrap().unwrap().status(), StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+/// The first session is stored while the second's store is slow. A task that reloads the first then may ask for
+/// a new id, which is stored after the head, and told to nobody.
+#[test]
+fn a_new_id_between_the_stores_and_the_head_logs_nobody_out() {
+    let (_, first) = hooked("__Host-first");
+    let (slow, second) = hooked("__Host-second");
+    let managers = Managers::new([first.clone(), second]).unwrap();
+
+    // A visitor with a session of the first.
+    let mut response = Response::new(());
+    block_on(async {
+        let sessions = managers.start(&Request::new(()));
+        sessions.get("__Host-first").unwrap().load().await.unwrap().set("n", &1u64).unwrap();
+        sessions.finish(&mut response).await.unwrap();
+    });
+    let cookie =
+        response.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+
+    let request = Request::builder().method("POST").header("cookie", &cookie).body(()).unwrap();
+    let sessions = managers.start(&request);
+    let (task, done) = block_on(async {
+        let one = sessions.get("__Host-first").unwrap().load().await.unwrap();
+        let two = sessions.get("__Host-second").unwrap().load().await.unwrap();
+        two.set("n", &1u64).unwrap();
+        let task = one.clone();
+        let asked: Arc<Mutex<Option<Result<(), Error>>>> = Arc::default();
+        let (hook_task, hook_asked) = (task.clone(), Arc::clone(&asked));
+        *slow.hook.lock() = Some(Hook(Box::new(move || {
+            block_on(hook_task.reload()).unwrap();
+            *hook_asked.lock() = Some(hook_task.regenerate());
+        })));
+        let mut response = Response::new(());
+        sessions.finish(&mut response).await.unwrap();
+        let told = response
+            .headers()
+            .get_all("set-cookie")
+            .iter()
+            .any(|value| value.to_str().unwrap().starts_with("__Host-first="));
+        assert!(!told);
+        let asked = asked.lock().take().unwrap();
+        (task, asked)
+    });
+    let saved = block_on(task.save());
+    // The visitor's next request.
+    let again = first.start_owned(&request);
+    let n = block_on(again.load()).unwrap().get::<u64>("n").unwrap();
+    assert_eq!(
+        n,
+        Some(1),
+        "regenerate said {done:?}, save said {saved:?}: the visitor's id is dead"
+    );
+}
+
+/// The same for a login, by `set` on a session that is not stored: Ok, and nothing stores it.
+#[test]
+fn what_is_set_between_the_stores_and_the_head_is_stored_or_refused() {
+    let (_, first) = hooked("__Host-first");
+    let (slow, second) = hooked("__Host-second");
+    let managers = Managers::new([first, second]).unwrap();
+    let sessions = managers.start(&Request::new(()));
+    let set: Arc<Mutex<Option<Result<(), Error>>>> = Arc::default();
+    let mut response = Response::new(());
+    block_on(async {
+        let one = sessions.get("__Host-first").unwrap();
+        one.load().await.unwrap();
+        sessions.get("__Host-second").unwrap().load().await.unwrap().set("n", &1u64).unwrap();
+        let (all, kept) = (sessions.clone(), Arc::clone(&set));
+        *slow.hook.lock() = Some(Hook(Box::new(move || {
+            // What a task does that comes late: load, then set.
+            let session = block_on(all.get("__Host-first").unwrap().load()).unwrap();
+            *kept.lock() = Some(session.set("n", &1u64));
+        })));
+        sessions.finish(&mut response).await.unwrap();
+    });
+    let set = set.lock().take().unwrap();
+    let told = response
+        .headers()
+        .get_all("set-cookie")
+        .iter()
+        .any(|v| v.to_str().unwrap().starts_with("__Host-first="));
+    assert!(set.is_err() || told, "set said {set:?}, and nobody stores or tells it");
+}
