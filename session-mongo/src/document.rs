@@ -121,7 +121,7 @@ pub(crate) fn projection() -> Document {
     fields
 }
 
-/// The fields that [`key`] and [`summary`] read: all but the values.
+/// The fields that [`summary`] reads: all but the values.
 pub(crate) fn summary_projection() -> Document {
     doc! {
         ID: 1, VERSION: 1, HOLDER: 1, CREATED: 1, RENEWED: 1, USED: 1, EXPIRES: 1, LOGIN: 1, COOKIE: 1,
@@ -139,7 +139,7 @@ pub(crate) fn decode(document: &RawDocument) -> Result<Record, Error> {
     Ok(Record { values: decode_values(values)?, ..fields.record()? })
 }
 
-/// The key of a stored document; `None` if it is none of ours.
+/// The key of a stored document; `None` if its `_id` is something else.
 pub(crate) fn key(document: &RawDocument) -> Option<SessionKey> {
     generic(document.get(ID).ok()?).map(SessionKey::from_bytes)
 }
@@ -147,15 +147,10 @@ pub(crate) fn key(document: &RawDocument) -> Option<SessionKey> {
 /// What the list of an owner shows of a stored document, whatever it may hold. `None` if it is no live
 /// session; loading it says why. `None` as well if it isn't the owner's: a collection may have been made
 /// to take `Ada` for `ada`.
-pub(crate) fn summary(
-    key: SessionKey,
-    document: &RawDocument,
-    owner: &str,
-    now: Timestamp,
-) -> Option<Summary> {
+pub(crate) fn summary(document: &RawDocument, owner: &str, now: Timestamp) -> Option<Summary> {
     let record = Fields::read(document).ok()?.record().ok()?;
     let is_listed = record.is_live(now) && record.owner() == Some(owner);
-    record.summary(key).filter(|_| is_listed)
+    record.summary(key(document)?).filter(|_| is_listed)
 }
 
 /// The fields of a document as they are found.
@@ -294,14 +289,13 @@ mod tests {
         let record = Record::new(Verifier::from_bytes([1; 32]), NOW, EXPIRES);
         let record = Record { login: Some(Box::new(login)), ..record };
         let document = encode(&id.key(), &record).unwrap();
-        let listed = |owner, now| summary(id.key(), &document, owner, now);
-        assert_eq!(key(&document), Some(id.key()));
+        let listed = |owner, now| summary(&document, owner, now);
         assert_eq!(listed("ada", NOW), record.summary(id.key()));
         assert_eq!(listed("ada", EXPIRES), None);
         for owner in ["Ada", "\u{e1}da", "ada\0", "ada ", "ad", ""] {
             assert_eq!(listed(owner, NOW), None, "{owner:?}");
         }
         let anonymous = encode(&id.key(), &Record { login: None, ..record }).unwrap();
-        assert_eq!(summary(id.key(), &anonymous, "", NOW), None);
+        assert_eq!(summary(&anonymous, "", NOW), None);
     }
 }

@@ -45,7 +45,7 @@ pub(crate) async fn prepare(documents: &Documents, config: &MongoConfig) -> Resu
         }
         done => done,
     };
-    made("expires", expiry)?;
+    made("`expires`", expiry)?;
     let owners = match create_owners(documents).await {
         // Under another name, or for all documents, it serves as well.
         Err(error) if failure::is_code(&error, &CONFLICTS) => {
@@ -53,9 +53,10 @@ pub(crate) async fn prepare(documents: &Documents, config: &MongoConfig) -> Resu
         }
         done => done,
     };
-    made("login.owner, _id", owners)
+    made("`login.owner` and `_id`", owners)
 }
 
+/// What comes of making the index on these fields: without the right to, a warning.
 fn made(fields: &str, result: Result<(), DriverError>) -> Result<(), Error> {
     match result {
         Ok(()) => Ok(()),

@@ -138,13 +138,9 @@ impl MongoProvider {
             .await?;
         let is_last = found.len() <= size;
         found.truncate(size);
-        let mut listed = Listed::default();
-        for document in &found {
-            let Some(key) = document::key(document) else { continue };
-            listed.next = Some(key).filter(|_| !is_last);
-            listed.sessions.extend(document::summary(key, document, owner, now));
-        }
-        Ok(listed)
+        let next = found.last().filter(|_| !is_last).and_then(|last| document::key(last));
+        let summaries = found.iter().filter_map(|found| document::summary(found, owner, now));
+        Ok(Listed { sessions: summaries.collect(), next })
     }
 
     async fn count_live(&self, now: Timestamp) -> Result<u64, Error> {
