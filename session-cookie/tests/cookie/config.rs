@@ -182,7 +182,7 @@ fn a_limit_of_sessions_per_owner_needs_a_provider_that_lists() {
         config.sessions_per_owner = 5.try_into().ok();
         match Manager::from_config(&config) {
             Err(Error::Config(text)) => {
-                assert!(!fine && text.contains("sessions_per_owner"), "{text}")
+                assert!(!fine && text.contains("sessions_per_owner"), "{text}");
             }
             opened => assert!(fine && opened.is_ok(), "{provider}"),
         }

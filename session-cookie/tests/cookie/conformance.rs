@@ -209,6 +209,10 @@ impl<P: Provider> Harness for OverFiles<P> {
         self.another.provider()
     }
 
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { lists: true, ..Capabilities::default() }
+    }
+
     fn rounds(&self) -> usize {
         100
     }
