@@ -18,6 +18,8 @@ mod hostile;
 mod late;
 #[cfg(unix)] // It ends the demo by a signal; so do `mongo` and `stop`.
 mod leaks;
+#[cfg(unix)] // As the file provider is.
+mod limit;
 mod login;
 #[cfg(all(feature = "mongo", unix))]
 mod mongo;

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use http::{Method, Request};
+use http::{Method, Request, Response};
 use parking_lot::Mutex;
+use session_core::conformance::{Delayed, Task, interleave};
 use session_core::{
     Ending, Error, Event, LoadedSession, Observer, Operation, OwnedSession, Refusal, SessionKey,
 };
@@ -219,32 +220,39 @@ fn a_login_that_an_update_stores_counts_for_the_limit() {
     assert_eq!((first.owner(), second.owner().as_deref()), (None, Some("ada")));
 }
 
-/// Two browsers log in at once; in each order of their steps at the store, one lives.
+/// In thousands of orders of the steps at the store, of new visitors and of ones with a session.
 #[test]
 fn of_logins_at_once_at_a_limit_of_one_exactly_one_lives() {
-    for late in [["create"; 2], ["list"; 2], ["create", "list"], ["destroy"; 2]] {
-        for tick in [0, 1] {
-            let site = Site::configured(|config| config.sessions_per_owner = 1.try_into().ok());
-            for operation in late {
-                site.store.sabotage_once(operation, Fault::Late);
-            }
-            let visitors = [site.visitor(), site.visitor()];
-            let logins = visitors.each_ref().map(|visitor| visitor.begin(Method::POST));
-            for login in &logins {
-                login.session.log_in("ada").unwrap();
-                site.clock.advance(secs(tick));
-            }
-            let [one, two] = logins.each_ref().map(|login| async {
-                let mut response = http::Response::new(());
-                login.handle.finish(&mut response).await.unwrap();
+    for seed in 0..3_000 {
+        let store = Arc::new(Delayed::new(Store::default(), seed));
+        let site = Site::built(
+            |config| config.sessions_per_owner = 1.try_into().ok(),
+            |builder| builder.with_provider(Arc::clone(&store)),
+        );
+        let visitors = [site.visitor(), site.visitor(), site.visitor()];
+        if seed % 2 == 0 {
+            visitors[1].set("n", 1);
+        }
+        let requests = visitors.each_ref().map(Visitor::request);
+        let logins = requests.iter().enumerate().map(|(at, request)| {
+            let site = &site;
+            let login: Task<'_, Response<()>> = Box::pin(async move {
+                let handle = site.manager.start(request);
+                // Some at the same instant, some not.
+                site.clock.advance(Duration::from_millis(at as u64 * (seed % 3)));
+                handle.load().await.unwrap().log_in("ada").unwrap();
+                let mut response = Response::new(());
+                handle.finish(&mut response).await.unwrap();
                 response
             });
-            let (one, two) = block_on(futures_lite::future::zip(one, two));
-            visitors[0].receive(one);
-            visitors[1].receive(two);
-            let live = visitors.iter().filter(|visitor| visitor.owner().is_some()).count();
-            assert_eq!((live, sessions_of(&site, "ada").len()), (1, 1), "{late:?} {tick}");
+            login
+        });
+        let responses = block_on(interleave(seed, logins.collect()));
+        for (visitor, response) in visitors.iter().zip(responses) {
+            visitor.receive(response);
         }
+        let live = visitors.iter().filter(|visitor| visitor.owner().is_some()).count();
+        assert_eq!((live, sessions_of(&site, "ada").len()), (1, 1), "seed {seed}");
     }
 }
 
