@@ -4,9 +4,10 @@ use std::path::Path;
 
 const README: &str = include_str!("../../README.md");
 
-const EXAMPLES: [&str; 4] = [
+const EXAMPLES: [&str; 5] = [
     include_str!("../examples/counter.rs"),
     include_str!("../examples/custom_provider.rs"),
+    include_str!("../examples/devices.rs"),
     include_str!("../examples/login.rs"),
     include_str!("../examples/wrapper.rs"),
 ];
