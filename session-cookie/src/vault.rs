@@ -146,9 +146,7 @@ impl Vault {
     /// meanwhile, it is found.
     pub(crate) fn stored_owners(&self, owner: &str) -> Vec<String> {
         let mut owners: Vec<String> = self.ring.iter().map(|key| blinded(key, owner)).collect();
-        if owners.len() > 1 {
-            owners.push(owners[0].clone());
-        }
+        owners.extend_from_within(..owners.len() - 1);
         owners
     }
 

@@ -97,6 +97,9 @@ impl ManagerBuilder {
         if config.remember < lifetime.absolute {
             warn!("remember is shorter than absolute: sessions of remembered visitors end sooner");
         }
+        if config.namespace.contains('\0') {
+            return Err(Error::config("namespace must have no NUL character"));
+        }
         config.limits.validate()?;
         let transport = match transport {
             Some(transport) => transport,

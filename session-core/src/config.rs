@@ -92,8 +92,10 @@ pub struct Config {
     /// to recognise no late request. Defaults to 10 seconds.
     #[serde(with = "humantime_serde")]
     pub superseded_for: Duration,
-    /// How many live sessions an owner may have: after a login, the oldest logins beyond it end. Defaults to
-    /// no limit.
+    /// How many live sessions an owner may have: after a login, the oldest logins beyond it end, by the clocks
+    /// of the servers at which they were made. It costs a list of the owner's sessions at each login. Where that
+    /// fails, and after a crash at that moment, a surplus stays until the owner's next login. A provider that
+    /// keeps no list, as `cookie`, makes it a configuration error. Defaults to no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sessions_per_owner: Option<NonZeroU32>,
     /// The cookie of the transports `cookie` and `auto`.

@@ -32,7 +32,9 @@ pub enum Event<'a> {
         /// Who logged in with it, if it was a login.
         owner: Option<&'a str>,
     },
-    /// A session ended, and was removed from the store unless that removes the expired later.
+    /// A session ended, and was removed from the store unless that removes the expired later. Of two that end
+    /// the same session at once, both may be told of. Sessions that a store lets go by itself, as a full one in
+    /// memory does, are in its own log only.
     Ended {
         /// Its key.
         session: SessionKey,
@@ -74,12 +76,12 @@ pub enum Ending {
     Other,
     /// Its owner logged in more often than `sessions_per_owner` allows.
     Limit,
-    /// It was not used for longer than `idle`.
+    /// It was not used for longer than `idle`. Told where its client comes back before the store has let it end,
+    /// at each such request; most idle sessions are only [purged](Event::Purged), or are gone already.
     Idle,
-    /// It reached the end of its absolute lifetime.
+    /// It reached the end of its absolute lifetime. As of [`Idle`](Self::Idle), only what a request still meets
+    /// is told.
     Absolute,
-    /// It has times that lie far in the future, so its age is not known.
-    Clock,
 }
 
 /// Why a request was refused.
@@ -98,6 +100,9 @@ pub enum Refusal {
     Gone,
     /// It was unsafe and came from another site.
     CrossSite,
+    /// Its session has times that lie far in the future, so its age is not known: a clock was set back, or
+    /// another server's is fast. Told at each such request.
+    Clock,
 }
 
 /// An operation of a provider.
@@ -116,6 +121,8 @@ pub enum Operation {
     Destroy,
     /// [`Provider::list`](crate::provider::Provider::list).
     List,
+    /// [`Provider::count`](crate::provider::Provider::count).
+    Count,
     /// [`Provider::purge`](crate::provider::Provider::purge).
     Purge,
 }
@@ -130,7 +137,6 @@ impl Ending {
             Self::Limit => "limit",
             Self::Idle => "idle",
             Self::Absolute => "absolute",
-            Self::Clock => "clock",
         }
     }
 }
@@ -145,6 +151,7 @@ impl Refusal {
             Self::Several => "several",
             Self::Gone => "gone",
             Self::CrossSite => "cross_site",
+            Self::Clock => "clock",
         }
     }
 }
@@ -159,6 +166,7 @@ impl Operation {
             Self::Touch => "touch",
             Self::Destroy => "destroy",
             Self::List => "list",
+            Self::Count => "count",
             Self::Purge => "purge",
         }
     }
@@ -269,7 +277,7 @@ impl Events {
                 counters.regenerated.add(1);
                 counters.logins.add(u64::from(owner.is_some()));
             }
-            Event::Ended { why: Ending::Idle | Ending::Absolute | Ending::Clock, .. } => {
+            Event::Ended { why: Ending::Idle | Ending::Absolute, .. } => {
                 counters.expired.add(1);
             }
             Event::Ended { .. } => counters.destroyed.add(1),
@@ -279,6 +287,7 @@ impl Events {
                 Refusal::WrongSecret => counters.wrong_secret.add(1),
                 Refusal::Gone => counters.gone.add(1),
                 Refusal::CrossSite => counters.cross_site.add(1),
+                Refusal::Clock => counters.expired.add(1),
                 Refusal::IdInUrl | Refusal::Several => {}
             },
             Event::StoreFailed { operation: Operation::Purge, .. } => {
@@ -301,7 +310,7 @@ fn log(event: &Event<'_>) {
         Event::NewId { session, owner } => {
             info!(%session, login = owner.is_some(), "session has a new id");
         }
-        Event::Ended { session, why: why @ (Ending::Idle | Ending::Absolute | Ending::Clock) } => {
+        Event::Ended { session, why: why @ (Ending::Idle | Ending::Absolute) } => {
             info!(%session, reason = why.as_str(), "session beyond its lifetime");
         }
         Event::Ended { session, why } => info!(%session, reason = why.as_str(), "session ended"),

@@ -69,17 +69,25 @@ impl Core {
     /// The same for whoever holds the lock of operations.
     async fn advance(&self, goal: Goal<'_>) -> Result<(), Error> {
         let shared = self.shared();
+        let advanced = self.step_by_step(goal).await;
+        if shared.rules.sessions_per_owner.is_some() {
+            // After all steps: others of the same client may be among them, and leave room.
+            let stored = self.state().take_stored_login();
+            if let Some(owner) = stored {
+                self.manager.end_surplus(&owner).await;
+            }
+        }
+        advanced
+    }
+
+    async fn step_by_step(&self, goal: Goal<'_>) -> Result<(), Error> {
+        let shared = self.shared();
         // The state's lock is released before the store is asked.
         let mut next = self.state().begin(goal, shared)?;
         while let Some(step) = next {
             let now = shared.clock.now();
             let outcome = self.carry_out(&step, now).await;
             next = self.state().took(goal, &step, outcome, shared, now)?;
-            // Once it is stored, so that the last of several logins at once sees all.
-            let stored = self.state().take_stored_login();
-            if let Some(owner) = stored {
-                self.manager.end_surplus(&owner).await;
-            }
         }
         Ok(())
     }

@@ -55,14 +55,12 @@ impl Lifetime {
         now >= self.end(record) || start(record) > now.saturating_add(CLOCK_SKEW)
     }
 
-    /// Returns why a record that is over ended.
-    pub(crate) fn ending(&self, record: &Record, now: Timestamp) -> Ending {
+    /// Returns why a record that is over ended; `None` if it may live on, but is of an unknown age.
+    pub(crate) fn ending(&self, record: &Record, now: Timestamp) -> Option<Ending> {
         if now >= self.deadline(start(record)) {
-            Ending::Absolute
-        } else if now >= self.end(record) {
-            Ending::Idle
+            Some(Ending::Absolute)
         } else {
-            Ending::Clock
+            (now >= self.end(record)).then_some(Ending::Idle)
         }
     }
 

@@ -176,7 +176,8 @@ impl Manager {
     /// # Errors
     /// [`Error::Unsupported`] where the provider can't know.
     pub async fn count(&self) -> Result<u64, Error> {
-        self.0.provider.count(self.0.clock.now()).await
+        let now = self.now();
+        self.0.watched(Operation::Count, now, self.0.provider.count(now)).await
     }
 
     /// The counters.
@@ -246,14 +247,15 @@ impl Shared {
         // A look at the clock costs as much as an operation of some stores: only for those who want to know.
         let began = self.events.observer.is_some().then(Instant::now);
         let done = answer.await;
-        if let Some(began) = began {
-            self.events.timed(operation, began.elapsed(), done.is_ok());
+        let took = began.map(|began| began.elapsed());
+        if let Some(took) = took {
+            self.events.timed(operation, took, done.is_ok());
         }
         if let Err(
             error @ (Error::Unavailable { .. } | Error::InDoubt { .. } | Error::Full { .. }),
         ) = &done
         {
-            let took = self.clock.now().since(now);
+            let took = took.unwrap_or_else(|| self.clock.now().since(now));
             self.events.tell(&Event::StoreFailed { operation, error, took });
         }
         done

@@ -1,5 +1,7 @@
 //! The sessions of an owner: listed, ended, limited.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use tracing::warn;
 
@@ -8,7 +10,8 @@ use crate::provider::{Page, Record, Summary, Token};
 use crate::settings::Settings;
 use crate::{Error, LoadedSession, Manager, Secret, SessionId, SessionKey, Timestamp};
 
-/// What a list shows of one of an owner's sessions. It opens nothing: lists can be shown and logged.
+/// What a list shows of one of an owner's sessions. It opens nothing: lists can be shown and logged. By serde,
+/// times are seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct OwnedSession {
@@ -49,7 +52,7 @@ impl OwnedSession {
     }
 }
 
-/// How many sessions are ended side by side.
+/// How many records are looked at, or ended, side by side.
 const TOGETHER: usize = 16;
 
 /// How often the list is looked at again while sessions are ended, for those that begin meanwhile.
@@ -73,29 +76,19 @@ impl Manager {
     /// [`Error::Unsupported`] where the provider keeps no list, as `cookie`; [`Error::Unavailable`] if the
     /// store is down.
     pub async fn sessions_of(&self, owner: &str) -> Result<Vec<OwnedSession>, Error> {
-        self.check_lists()?;
-        let owner = &*self.0.rules.stored_owner(owner);
-        let mut sessions = Vec::new();
-        let mut after = None;
-        loop {
-            let now = self.now();
-            let page = Page { after, limit: Page::MOST };
-            let shared = self.shared();
-            let answer = shared.provider.list(owner, page, now);
-            let listed = shared.watched(Operation::List, now, answer).await?;
-            for summary in listed.sessions {
-                if let Some(expires) = self.end_of(&summary, now).await? {
-                    sessions.push(OwnedSession::new(summary, expires));
-                }
-            }
-            match listed.next {
-                None => break,
-                next => after = next,
+        let stored = self.stored_sessions(owner).await?;
+        let mut sessions = Vec::with_capacity(stored.len());
+        for some in stored.chunks(TOGETHER) {
+            for expires in join_all(some.iter().map(|summary| self.end_of(summary))).await {
+                sessions.push(expires?);
             }
         }
-        sessions.sort_unstable_by_key(|session| (session.authenticated, session.key));
-        sessions.reverse();
-        Ok(sessions)
+        let live = stored.into_iter().zip(sessions);
+        let live = live.filter_map(|(summary, end)| Some(OwnedSession::new(summary, end?)));
+        let mut live: Vec<_> = live.collect();
+        live.sort_unstable_by_key(|session| (session.authenticated, session.key));
+        live.reverse();
+        Ok(live)
     }
 
     /// Lists the live sessions of whoever is logged in with this one, which is marked as `current`; none if
@@ -148,25 +141,43 @@ impl Manager {
     ///
     /// # Errors
     /// As [`sessions_of`](Self::sessions_of); the session may live on then.
+    ///
+    /// # Cancellation
+    /// The session has ended, or lives on as it was.
     pub async fn end(&self, owner: &str, key: SessionKey) -> Result<bool, Error> {
-        self.check_lists()?;
-        let Some(record) = self.live_record(key, self.now()).await? else { return Ok(false) };
-        if !self.is_owner(owner, &record) {
-            return Ok(false);
-        }
-        self.end_at_once(key, &record, Ending::Other).await?;
-        Ok(true)
+        let mut stored = self.stored_sessions(owner).await?;
+        stored.retain(|summary| summary.key == key);
+        Ok(self.end_stored(owner, &stored, Ending::Other).await? > 0)
     }
 
     /// Ends all sessions of whoever is logged in with this one, but this one: after a change of password, for
     /// instance. Returns how many were ended; none if nobody is logged in.
     ///
-    /// Sessions that begin while it runs are ended, too, but for those of somebody who logs in without pause.
-    /// So change the password before.
+    /// What is pending in this session, such as a login, is saved before. Sessions that begin while it runs are
+    /// ended, too, but for those of somebody who logs in without pause: change the password before.
+    ///
+    /// ```
+    /// # async fn handler(
+    /// #     manager: &session_core::Manager,
+    /// #     session: &session_core::LoadedSession,
+    /// # ) -> Result<(), session_core::Error> {
+    /// // ... the password was changed
+    /// session.regenerate()?;
+    /// let ended = manager.end_others(session).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// As [`sessions_of`](Self::sessions_of); some may live on then.
+    /// [`Error::Gone`] if this session ended or got a new id meanwhile: it says nothing about the others any more.
+    /// Those of [`sessions_of`](Self::sessions_of), and of [`save`](LoadedSession::save); all others were tried
+    /// then, and some may live on.
+    ///
+    /// # Cancellation
+    /// Some have ended.
     pub async fn end_others(&self, session: &LoadedSession) -> Result<u64, Error> {
+        session.save().await?;
+        session.reload().await?;
         let Some(owner) = session.owner() else { return Ok(0) };
         self.end_all_but(&owner, Some(session.key()?)).await
     }
@@ -174,8 +185,19 @@ impl Manager {
     /// Ends all sessions of an owner: when an account is closed or locked, for instance. Returns how many
     /// were ended. Otherwise as [`end_others`](Self::end_others).
     ///
+    /// ```
+    /// # async fn close(manager: &session_core::Manager) -> Result<(), session_core::Error> {
+    /// // ... the account can't log in any more
+    /// manager.end_all("ada").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
-    /// As [`sessions_of`](Self::sessions_of); some may live on then.
+    /// As [`sessions_of`](Self::sessions_of); all were tried then, and some may live on.
+    ///
+    /// # Cancellation
+    /// Some have ended.
     pub async fn end_all(&self, owner: &str) -> Result<u64, Error> {
         self.end_all_but(owner, None).await
     }
@@ -183,27 +205,28 @@ impl Manager {
     async fn end_all_but(&self, owner: &str, kept: Option<SessionKey>) -> Result<u64, Error> {
         let mut ended = 0;
         for _ in 0..PASSES {
-            let mut sessions = self.sessions_of(owner).await?;
-            sessions.retain(|session| Some(session.key) != kept);
-            if sessions.is_empty() {
-                break;
+            let mut stored = self.stored_sessions(owner).await?;
+            stored.retain(|summary| Some(summary.key) != kept);
+            match self.end_stored(owner, &stored, Ending::Other).await? {
+                0 => break,
+                some => ended += some,
             }
-            ended += self.end_listed(owner, &sessions, Ending::Other).await?;
         }
         Ok(ended)
     }
 
     /// Ends the oldest of an owner's sessions, as far as there are more than allowed: after each login, once
     /// that is stored. Of logins at once, the last one to look sees all, and all agree on the order, so the
-    /// limit holds, and nobody ends the newest.
+    /// limit holds, and nobody ends the one that is the newest by it.
     ///
     /// What goes wrong is logged alone: the login is stored. The owner's next one looks again.
     pub(crate) async fn end_surplus(&self, owner: &str) {
         let Some(limit) = self.0.rules.sessions_per_owner else { return };
         let ended = async {
-            let sessions = self.sessions_of(owner).await?;
-            let surplus = sessions.get(limit.get() as usize..).unwrap_or_default();
-            self.end_listed(owner, surplus, Ending::Limit).await
+            let live = self.sessions_of(owner).await?;
+            let surplus = live.get(limit.get() as usize..).unwrap_or_default();
+            let keys: Vec<_> = surplus.iter().map(|session| session.key).collect();
+            self.end_keys(owner, &keys, Ending::Limit).await
         };
         if let Err(error) = ended.await {
             let error: &dyn std::error::Error = &error;
@@ -214,67 +237,95 @@ impl Manager {
         }
     }
 
-    /// Ends sessions from a list that may be out of date: each only if it still is this owner's.
-    async fn end_listed(
-        &self,
-        owner: &str,
-        sessions: &[OwnedSession],
-        why: Ending,
-    ) -> Result<u64, Error> {
-        let mut ended = 0;
-        for some in sessions.chunks(TOGETHER) {
-            let each = some.iter().map(async |session| {
-                match self.live_record(session.key, self.now()).await? {
-                    Some(record) if self.is_owner(owner, &record) => {
-                        self.end_at_once(session.key, &record, why).await.map(|()| 1)
-                    }
-                    _ => Ok(0),
+    /// Lists what the store has of an owner.
+    async fn stored_sessions(&self, owner: &str) -> Result<Vec<Summary>, Error> {
+        self.check_lists()?;
+        let owner = &*self.0.rules.stored_owner(owner);
+        let (mut sessions, mut after) = (Vec::new(), None);
+        loop {
+            let (shared, now) = (self.shared(), self.now());
+            let page = Page { after, limit: Page::MOST };
+            let answer = shared.provider.list(owner, page, now);
+            let listed = shared.watched(Operation::List, now, answer).await?;
+            sessions.extend(listed.sessions);
+            // A provider that goes in circles is not followed.
+            if listed.next <= after {
+                return Ok(sessions);
+            }
+            after = listed.next;
+        }
+    }
+
+    async fn end_stored(&self, owner: &str, stored: &[Summary], why: Ending) -> Result<u64, Error> {
+        let keys: Vec<_> = stored.iter().map(|summary| summary.key).collect();
+        self.end_keys(owner, &keys, why).await
+    }
+
+    /// Ends sessions that a list has, unless they are over or another owner's by now. One that another owner logs
+    /// in to after that look is ended, too: it is the same browser's. All are tried, whatever fails.
+    async fn end_keys(&self, owner: &str, keys: &[SessionKey], why: Ending) -> Result<u64, Error> {
+        let (mut ended, mut failed) = (0, None);
+        for some in keys.chunks(TOGETHER) {
+            for one in join_all(some.iter().map(|key| self.end_one(owner, *key, why))).await {
+                match one {
+                    Ok(is_ended) => ended += u64::from(is_ended),
+                    Err(error) => failed = Some(error),
                 }
-            });
-            for one in join_all(each).await {
-                ended += one?;
             }
         }
-        Ok(ended)
+        failed.map_or(Ok(ended), Err)
     }
 
-    async fn end_at_once(
-        &self,
-        key: SessionKey,
-        record: &Record,
-        why: Ending,
-    ) -> Result<(), Error> {
+    async fn end_one(&self, owner: &str, key: SessionKey, why: Ending) -> Result<bool, Error> {
         let (shared, now) = (self.shared(), self.now());
-        let answer = shared.provider.destroy(&key, shared.last_instant(record), now);
+        let until = match self.record(key, now).await {
+            Ok(Some(record)) => {
+                let lifetime = Settings::of(&record.values).lifetime(&shared.rules);
+                // What comes from before a jump of the clock may live again.
+                let is_over = lifetime.ending(&record, now).is_some();
+                if is_over || !self.is_owner(owner, &record) {
+                    return Ok(false);
+                }
+                shared.last_instant(&record)
+            }
+            Ok(None) => return Ok(false),
+            // The list says whose it is, and nobody can use it.
+            Err(Error::Unreadable { .. }) => now,
+            Err(error) => return Err(error),
+        };
+        let answer = shared.provider.destroy(&key, until, now);
         shared.watched(Operation::Destroy, now, answer).await?;
         shared.events.tell(&Event::Ended { session: key, why });
-        Ok(())
+        Ok(true)
     }
 
-    /// Loads a session by its key, if it lives by the lifetime that is configured now.
-    async fn live_record(&self, key: SessionKey, now: Timestamp) -> Result<Option<Record>, Error> {
+    /// Loads a session by its key.
+    async fn record(&self, key: SessionKey, now: Timestamp) -> Result<Option<Record>, Error> {
         // Nobody looks at the secret before the core does.
         let token = Token::from(SessionId::new(key, Secret::from_bytes([0; Secret::BYTES])));
-        let record = self.shared().load(&token, now).await?;
-        Ok(record.filter(|record| {
-            let lifetime = Settings::of(&record.values).lifetime(&self.0.rules);
-            !lifetime.is_over(record, now)
-        }))
+        let answer = self.0.provider.load(&token, now);
+        self.0.watched(Operation::Load, now, answer).await
     }
 
     /// Returns when a listed session ends unless it is used; `None` if it has ended by the lifetime that is
-    /// configured now.
-    async fn end_of(&self, summary: &Summary, now: Timestamp) -> Result<Option<Timestamp>, Error> {
-        let lifetime = self.0.rules.lifetime;
-        let idle = summary.used.saturating_add(lifetime.idle);
-        if now < idle.min(lifetime.deadline(summary.authenticated)) {
+    /// configured now, or can't be read.
+    async fn end_of(&self, summary: &Summary) -> Result<Option<Timestamp>, Error> {
+        let (rules, now) = (&self.0.rules, self.now());
+        let end = rules.lifetime.touch(summary.authenticated, summary.used).expires;
+        // The usual lifetime, which nobody changed since, and no clock that differs.
+        // Stores may keep the last use in whole seconds.
+        let is_usual = summary.expires <= end.saturating_add(Duration::from_secs(1));
+        if is_usual && now < summary.expires && summary.authenticated <= now {
             return Ok(Some(summary.expires));
         }
-        // It has a longer lifetime of its own, or what is configured became shorter since.
-        let record = self.live_record(summary.key, now).await?;
-        Ok(record.map(|record| {
-            let lifetime = Settings::of(&record.values).lifetime(&self.0.rules);
-            lifetime.end(&record)
+        let record = match self.record(summary.key, now).await {
+            Err(Error::Unreadable { .. }) => None,
+            loaded => loaded?,
+        };
+        Ok(record.and_then(|record| {
+            let lifetime = Settings::of(&record.values).lifetime(rules);
+            let is_live = record.is_live(now) && !lifetime.is_over(&record, now);
+            is_live.then(|| lifetime.end(&record))
         }))
     }
 

@@ -29,7 +29,8 @@ pub struct Stats {
     pub logins: u64,
     /// Logins that lost a race and went on in a session of their own.
     pub forked: u64,
-    /// Sessions ended by a handler.
+    /// Sessions ended before their time: by a logout, by their owner or the application, by a login that put an
+    /// end to several of one client, or beyond `sessions_per_owner`.
     pub destroyed: u64,
     /// Loads that found a lifetime over which the store took for live.
     pub expired: u64,
@@ -39,7 +40,7 @@ pub struct Stats {
     pub wrong_secret: u64,
     /// Requests that could not store what they wanted to, as their session had ended or got a new id.
     pub dropped: u64,
-    /// Saves that found the session ended or with a new id.
+    /// Requests whose session ended or got a new id while they ran.
     pub gone: u64,
     /// Atomic updates that had to try again.
     pub conflicts: u64,
@@ -53,7 +54,7 @@ pub struct Stats {
     pub malformed: u64,
     /// Unsafe requests that were refused, as they came from another site.
     pub cross_site: u64,
-    /// Store operations that failed because the store was down, full or in doubt.
+    /// Store operations but for purges that failed because the store was down, full or in doubt.
     pub unavailable: u64,
 }
 

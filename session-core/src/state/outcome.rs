@@ -6,7 +6,7 @@ use tracing::debug;
 use super::{Doubt, Goal, Outcome, Phase, Progress, Question, Standing, State, Step, Why};
 use crate::events::{Ending, Event, Refusal};
 use crate::manager::Shared;
-use crate::provider::{Changes, Record, Token, Touch, Values};
+use crate::provider::{Changes, Login, Record, Token, Touch, Values};
 use crate::settings::Settings;
 use crate::transport::Carrier;
 use crate::{Error, Limits, SessionId, SessionKey, Timestamp, key};
@@ -107,7 +107,7 @@ impl State {
         let mut live = SmallVec::<[(usize, Settings); 1]>::new();
         for (at, token) in tokens.iter().enumerate() {
             let Some(record) = &records[at] else { continue };
-            match self.judge(token, record, shared, now) {
+            match self.judge(goal, token, record, shared, now) {
                 Verdict::Live(settings) => {
                     // Of texts with one key, which only sealed sessions can have, the newest.
                     match live.iter_mut().find(|(other, _)| tokens[*other].key() == token.key()) {
@@ -199,18 +199,36 @@ impl State {
         if was_loaded || is_lost { Err(Error::Gone) } else { Ok(()) }
     }
 
-    fn judge(&self, token: &Token, record: &Record, shared: &Shared, now: Timestamp) -> Verdict {
+    fn judge(
+        &self,
+        goal: Goal<'_>,
+        token: &Token,
+        record: &Record,
+        shared: &Shared,
+        now: Timestamp,
+    ) -> Verdict {
         let key = token.key();
-        let refuse = |why| shared.events.tell(&Event::Refused { session: Some(key), why });
+        // A request that had the session is told of its end, and that is all there is to say.
+        let is_first = matches!(goal, Goal::Load);
+        let refuse = |why| {
+            if is_first {
+                shared.events.tell(&Event::Refused { session: Some(key), why });
+            }
+        };
         let settings = Settings::of(&record.values);
         shared.check_clocks(key, record, now);
         let lifetime = settings.lifetime(&shared.rules);
+        let is_held = record.holder == shared.verifier(token);
         if lifetime.is_over(record, now) {
-            let why = lifetime.ending(record, now);
-            shared.events.tell(&Event::Ended { session: key, why });
+            match lifetime.ending(record, now) {
+                // Whoever knows no more than its key is told nothing.
+                _ if !is_held => {}
+                Some(why) => shared.events.tell(&Event::Ended { session: key, why }),
+                None => refuse(Refusal::Clock),
+            }
             return Verdict::Nobody;
         }
-        if record.holder != shared.verifier(token) {
+        if !is_held {
             // A time that lies ahead is another server's, whose clock is fast.
             let age = now.since(record.renewed).max(record.renewed.since(now));
             if age < shared.rules.window && record.renewed > record.created {
@@ -302,7 +320,7 @@ impl State {
         let owner = record.owner().map(|owner| shared.rules.shown_owner(owner));
         let forked_from = self.forked_from.take();
         shared.events.tell(&Event::Created { session, owner, forked_from });
-        self.stored_login = owner.map(Into::into);
+        self.note_login(owner, shared);
         self.token = Some(token);
         self.took_stored(record, shared, now)
     }
@@ -315,6 +333,11 @@ impl State {
         shared: &Shared,
         now: Timestamp,
     ) -> Result<(), Error> {
+        // Of an earlier write, whose outcome was unknown until now.
+        if self.changes.secret_is(&record.holder) {
+            let session = self.token.as_ref().map(Token::key);
+            session.iter().for_each(|key| self.tell_new_id(*key, record.login.as_deref(), shared));
+        }
         self.forget_fresh();
         self.collisions = 0;
         self.standing = Standing::Live;
@@ -392,6 +415,22 @@ impl State {
         Ok(Progress::Continue)
     }
 
+    /// Tells that the session got a new id, by this login if it is not the stored one.
+    fn tell_new_id(&mut self, session: SessionKey, login: Option<&Login>, shared: &Shared) {
+        let stored = self.record.login.as_deref().map(|login| (&login.owner, login.at));
+        let login = login.filter(|login| stored != Some((&login.owner, login.at)));
+        let owner = login.map(|login| shared.rules.shown_owner(&login.owner));
+        shared.events.tell(&Event::NewId { session, owner });
+        self.note_login(owner, shared);
+    }
+
+    /// Takes note of a login that was stored, if the owner's sessions are limited.
+    fn note_login(&mut self, owner: Option<&str>, shared: &Shared) {
+        if owner.is_some() && shared.rules.sessions_per_owner.is_some() {
+            self.stored_login = owner.map(Into::into);
+        }
+    }
+
     /// Tells that the session ended or got a new id while the request ran.
     fn tell_gone(&self, shared: &Shared) {
         let session = self.token.as_ref().map(Token::key);
@@ -422,9 +461,7 @@ impl State {
         self.affirmed.retain(|(key, _)| saved.get(key).is_none());
         if let Some(secret) = &saved.secret {
             let login = saved.login.as_ref().and_then(Option::as_deref);
-            let owner = login.map(|login| shared.rules.shown_owner(&login.owner));
-            shared.events.tell(&Event::NewId { session: secret.token.key(), owner });
-            self.stored_login = owner.map(Into::into);
+            self.tell_new_id(secret.token.key(), login, shared);
             self.record.holder = secret.holder;
             self.record.renewed = secret.at;
             self.verified = now;
@@ -489,6 +526,7 @@ impl State {
                 if let Some((secret, record)) = secret.zip(record)
                     && record.holder == secret.holder
                 {
+                    self.tell_new_id(secret.token.key(), record.login.as_deref(), shared);
                     self.token = Some(secret.token);
                     self.took_stored(*record, shared, now)?;
                 }

@@ -57,7 +57,7 @@ pub(crate) async fn login(
 /// What a list of a user's sessions calls one that begins with this request: the browser's name for
 /// itself.
 fn label(headers: &HeaderMap) -> String {
-    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+    let agent = headers.get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
     agent.unwrap_or_default().chars().take(LONGEST_LABEL).collect()
 }
 

@@ -93,7 +93,9 @@ impl App {
                     Route::Flash => messages::add(handle, form.as_deref(), body).await,
                     Route::Regenerate => account::regenerate(handle).await,
                     Route::Remember => account::remember(handle, query).await,
-                    Route::EndSession(key) => devices::end(handle, &self.manager, key).await,
+                    Route::EndSession(key) => {
+                        devices::end(handle, &self.manager, &route::key(key)?).await
+                    }
                     Route::EndOthers => devices::end_others(handle, &self.manager).await,
                     _ => Err(Failure::not_found()),
                 }?;

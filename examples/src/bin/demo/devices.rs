@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use session_core::{Error, LoadedSession, Manager, OwnedSession, SessionHandle, SessionKey};
+use serde::Serialize;
+use session_core::{
+    Error, LoadedSession, Manager, OwnedSession, SessionHandle, SessionKey, Timestamp,
+};
 
 use crate::page::{duration, escape};
 use crate::reply;
@@ -14,8 +17,28 @@ pub(crate) async fn list(handle: &SessionHandle<'static>, manager: &Manager) -> 
     if session.owner().is_none() {
         return Ok(reply::see_other("/login"));
     }
-    // Public fields are what the JSON has, with times in seconds since 1970.
-    Ok(reply::json(&manager.sessions_beside(&session).await?))
+    let sessions = manager.sessions_beside(&session).await?;
+    Ok(reply::json(&sessions.iter().map(Shown::of).collect::<Vec<_>>()))
+}
+
+/// A session in JSON, with times in seconds since 1970.
+#[derive(Serialize)]
+struct Shown<'a> {
+    key: String,
+    current: bool,
+    created: u64,
+    used: u64,
+    expires: u64,
+    label: &'a str,
+}
+
+impl<'a> Shown<'a> {
+    fn of(session: &'a OwnedSession) -> Self {
+        let OwnedSession { current, label, .. } = session;
+        let [created, used, expires] =
+            [session.created, session.used, session.expires].map(Timestamp::as_secs);
+        Self { key: session.key.to_string(), current: *current, created, used, expires, label }
+    }
 }
 
 /// `POST /sessions/{key}/end`.

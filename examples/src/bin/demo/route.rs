@@ -48,7 +48,8 @@ impl<'p> Route<'p> {
             _ => {
                 let (route, key) = path.strip_prefix('/')?.split_once('/')?;
                 if route == "sessions" {
-                    return key.strip_suffix("/end").map(Self::EndSession);
+                    let key = key.strip_suffix("/end").filter(|key| !key.contains('/'))?;
+                    return Some(Self::EndSession(key));
                 }
                 if key.contains('/') {
                     return None;
