@@ -142,7 +142,7 @@ impl Vault {
     /// Returns what the store may have in place of an owner, in the order in which a list has to ask for it.
     ///
     /// A save may move a session to the first key's owner, or away from it on a server whose keys are in
-    /// another order. So the first key's comes first and again at the end: whichever way a session moves
+    /// another order. So all but the last are asked for once more at the end: whichever way a session moves
     /// meanwhile, it is found.
     pub(crate) fn stored_owners(&self, owner: &str) -> Vec<String> {
         let mut owners: Vec<String> = self.ring.iter().map(|key| blinded(key, owner)).collect();

@@ -91,10 +91,11 @@ fn a_list_has_the_sessions_of_all_keys_in_the_order_of_the_sessions() {
     assert_eq!(listed(&before, 2), keys(&old[4..]));
 }
 
-/// A ring of one key asks the store once for a page; one of several asks for each, and for the first again.
+/// A ring of one key asks the store once for a page; one of several asks for each, and for all
+/// but the last once more.
 #[test]
 fn a_page_is_one_query_for_a_ring_of_one_key() {
-    for (ring, queries) in [(&[1][..], 1), (&[2, 1], 3), (&[3, 2, 1], 4)] {
+    for (ring, queries) in [(&[1][..], 1), (&[2, 1], 3), (&[3, 2, 1], 5)] {
         let store = store();
         let server = server(&store, ring);
         log_in(&server, "ada");
@@ -118,4 +119,101 @@ fn what_cannot_be_read_is_not_listed() {
         block_on(store.create(&id, forged, START)).expect("there is room");
     }
     assert_eq!(listed(&server, 2), keys([&adas]));
+}
+
+/// A rotation under way: this server has the newest key first already, the other one has not. A session that
+/// the oldest key encrypted is saved by the other server while this one lists.
+#[test]
+fn a_session_that_moves_between_two_later_keys_is_listed() {
+    use session_core::provider::{Listed, Purged, Touch, Verifier};
+    use session_core::{Error, provider::Answer, provider::ProviderFuture};
+    use std::sync::Mutex;
+
+    type Hook = Box<dyn FnOnce() + Send>;
+    /// Does something after a number of lists.
+    struct Between(Store, Mutex<(usize, Option<Hook>)>);
+    impl std::fmt::Debug for Between {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Between")
+        }
+    }
+    impl Provider for Between {
+        fn create<'a>(
+            &'a self,
+            id: &'a SessionId,
+            record: Record,
+            now: Timestamp,
+        ) -> Answer<'a, Option<Token>> {
+            self.0.create(id, record, now)
+        }
+        fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>> {
+            self.0.load(token, now)
+        }
+        fn save<'a>(
+            &'a self,
+            token: &'a Token,
+            holder: &'a Verifier,
+            changes: &'a Changes,
+            now: Timestamp,
+        ) -> Answer<'a, Option<Token>> {
+            self.0.save(token, holder, changes, now)
+        }
+        fn touch<'a>(
+            &'a self,
+            token: &'a Token,
+            touch: Touch,
+            now: Timestamp,
+        ) -> Answer<'a, Option<Token>> {
+            self.0.touch(token, touch, now)
+        }
+        fn destroy<'a>(
+            &'a self,
+            key: &'a SessionKey,
+            until: Timestamp,
+            now: Timestamp,
+        ) -> Answer<'a, ()> {
+            self.0.destroy(key, until, now)
+        }
+        fn lists(&self) -> bool {
+            true
+        }
+        fn list<'a>(&'a self, owner: &'a str, page: Page, now: Timestamp) -> Answer<'a, Listed> {
+            ProviderFuture::boxed(async move {
+                let listed = self.0.list(owner, page, now).await;
+                let mut hook = self.1.lock().unwrap();
+                hook.0 = hook.0.saturating_sub(1);
+                if hook.0 == 0
+                    && let Some(run) = hook.1.take()
+                {
+                    run();
+                }
+                listed
+            })
+        }
+        fn count(&self, now: Timestamp) -> Answer<'_, u64> {
+            self.0.count(now)
+        }
+        fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error> {
+            self.0.purge(now, limit)
+        }
+    }
+
+    let store = store();
+    // 1 is the old key, 2 the one of now, 3 the next.
+    let other = server(&store, &[2, 3, 1]);
+    let token = log_in(&server(&store, &[1]), "ada");
+    let key_of_it = token.key();
+    let hook: Hook = Box::new(move || {
+        let note = block_on(other.load(&token, START)).unwrap().unwrap().note;
+        let mut changes = Changes::new();
+        changes.seen = note;
+        let holder = other.verifier(&token, "");
+        block_on(other.save(&token, &holder, &changes, START)).unwrap();
+    });
+    let between = Between(Arc::clone(&store), Mutex::new((2, Some(hook))));
+    let keys: Vec<_> = [3, 2, 1].iter().map(|n| key(*n)).collect();
+    let here = EncryptedProvider::new(between, KeyRing::new(&keys).unwrap());
+    let page = Page { after: None, limit: 100 };
+    let listed = block_on(here.list("ada", page, START)).unwrap();
+    assert_eq!(listed.sessions.iter().map(|s| s.key).collect::<Vec<_>>(), [key_of_it]);
 }

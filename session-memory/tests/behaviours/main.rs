@@ -7,6 +7,7 @@ mod announcing;
 mod caches;
 mod cancellation;
 mod cookies;
+mod devices;
 mod doubt;
 mod events;
 mod exits;

@@ -38,3 +38,13 @@ fn managers_of_different_namespaces_take_none_of_each_others_ids() {
         assert_eq!(Visitor::with_cookie(&same, &visitor.id()).get("n"), Some(1));
     }
 }
+
+/// It stands in front of owners, and ends with a NUL there.
+#[test]
+fn a_namespace_has_no_nul() {
+    let mut config = session_core::Config::default();
+    config.namespace = "a\0b".into();
+    let store = session_memory::MemoryProvider::new(session_memory::MemoryConfig::default());
+    let builder = session_core::Manager::builder().with_config(config).with_provider(store);
+    assert!(matches!(builder.build(), Err(session_core::Error::Config(_))));
+}
