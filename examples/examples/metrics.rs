@@ -13,6 +13,9 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use session_core::{Error, Manager, MetricsObserver, SessionService, Sessions};
 use tokio::net::TcpListener;
 
+/// The bounds of the histogram's buckets: from a store in memory to one that is about to time out.
+const SECONDS: [f64; 7] = [0.000_01, 0.000_1, 0.001, 0.01, 0.1, 1.0, 10.0];
+
 async fn handle(
     request: Request<Incoming>,
     manager: Manager,
@@ -32,7 +35,8 @@ async fn handle(
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     session_memory::init();
-    let metrics = PrometheusBuilder::new().install_recorder()?;
+    // Without buckets, the histogram would be a summary, which can't be added up over servers.
+    let metrics = PrometheusBuilder::new().set_buckets(&SECONDS)?.install_recorder()?;
     let manager = Manager::builder().with_observer(MetricsObserver).build()?;
     let inner = {
         let manager = manager.clone();
