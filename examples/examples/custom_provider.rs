@@ -19,7 +19,9 @@ use session_core::provider::{
     Answer, Changes, Provider, ProviderFuture, Purged, Record, Source, Token, Touch, Verifier,
     register,
 };
-use session_core::{Error, Manager, SessionId, SessionKey, SessionService, Sessions, Timestamp};
+use session_core::{
+    Error, Manager, RequestSession, SessionId, SessionKey, SessionService, Timestamp,
+};
 use tokio::net::TcpListener;
 
 /// Keeps records in a map, by the sessions' keys. What a record has of its client's secret is a digest,
@@ -134,8 +136,7 @@ fn init() -> Result<(), Error> {
 
 /// An error becomes a response of its status, by the wrapper.
 async fn count(request: Request<Incoming>) -> Result<Response<String>, Error> {
-    let sessions = request.extensions().get::<Sessions>().expect("the wrapper puts them there");
-    let session = sessions.only().load().await?;
+    let session = request.session().await?;
     let visits = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
     Ok(Response::new(format!("visit {visits}\n")))
 }

@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response};
 use hyper_util::rt::TokioIo;
-use session_core::{Error, LoadedSession, Manager, SessionService, Sessions};
+use session_core::{Error, LoadedSession, Manager, RequestSession, SessionService};
 use tokio::net::TcpListener;
 
 /// The list on a user's page: name, last use, and whether it is this browser.
@@ -41,8 +41,7 @@ fn log_in(session: &LoadedSession, headers: &HeaderMap) -> Result<Response<Strin
 }
 
 async fn handle(request: Request<Incoming>, manager: Manager) -> Result<Response<String>, Error> {
-    let sessions = request.extensions().get::<Sessions>().expect("the wrapper puts them there");
-    let session = sessions.only().load().await?;
+    let session = request.session().await?;
     match (request.method(), request.uri().path()) {
         (&Method::POST, "/login") => log_in(&session, request.headers()),
         (&Method::POST, "/end-others") => end_others(&manager, &session).await,

@@ -16,7 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use session_core::{Error, LoadedSession, Manager, SessionService, Sessions};
+use session_core::{Error, LoadedSession, Manager, RequestSession, SessionService};
 use tokio::net::TcpListener;
 
 type Body = Either<String, Channel<Bytes, Error>>;
@@ -41,8 +41,7 @@ async fn send_events(session: LoadedSession, mut events: Sender<Bytes, Error>) {
 }
 
 async fn handle(request: Request<Incoming>) -> Result<Response<Body>, Error> {
-    let sessions = request.extensions().get::<Sessions>().expect("the wrapper puts them there");
-    let session = sessions.only().load().await?;
+    let session = request.session().await?;
     let text = |text: &str| Response::new(Either::Left(text.to_owned()));
     match (request.method(), request.uri().path()) {
         (&Method::POST, "/login") => {

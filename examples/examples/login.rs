@@ -11,14 +11,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use session_core::{Error, LoadedSession, Manager, SessionService, Sessions};
+use session_core::{Error, LoadedSession, Manager, RequestSession, SessionService};
 use tokio::net::TcpListener;
 
 /// An error becomes a response of its status, by the wrapper: 503 where the store is down.
 async fn handle(request: Request<Incoming>) -> Result<Response<String>, Error> {
     let (parts, body) = request.into_parts();
-    let sessions = parts.extensions.get::<Sessions>().expect("the wrapper puts them there");
-    let session = sessions.only().load().await?;
+    let session = parts.session().await?;
     match (parts.method, parts.uri.path()) {
         (Method::POST, "/login") => match name(body).await {
             Some(name) => log_in(&session, &name),

@@ -10,7 +10,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use session_core::{Error, Manager, MetricsObserver, SessionService, Sessions};
+use session_core::{Error, Manager, MetricsObserver, RequestSession, SessionService};
 use tokio::net::TcpListener;
 
 /// The bounds of the histogram's buckets: from a store in memory to one that is about to time out.
@@ -26,8 +26,7 @@ async fn handle(
         MetricsObserver::record_live(&manager).await?;
         return Ok(Response::new(metrics.render()));
     }
-    let sessions = request.extensions().get::<Sessions>().expect("the wrapper puts them there");
-    let session = sessions.only().load().await?;
+    let session = request.session().await?;
     let visits = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
     Ok(Response::new(format!("visit {visits}\n")))
 }

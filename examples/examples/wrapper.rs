@@ -8,12 +8,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use session_core::{Error, Manager, SessionService, Sessions};
+use session_core::{Error, Manager, RequestSession, SessionService};
 use tokio::net::TcpListener;
 
 async fn count(request: Request<Incoming>) -> Result<Response<String>, Error> {
-    let sessions = request.extensions().get::<Sessions>().expect("the wrapper puts them there");
-    let session = sessions.only().load().await?;
+    let session = request.session().await?;
     let visits = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
     Ok(Response::new(format!("visit {visits}\n")))
 }

@@ -119,6 +119,16 @@ pub enum Error {
     )]
     CrossSite,
 
+    /// The request has no such session: the wrapper is not around the handler, or its managers have other names.
+    #[error(
+        "the request has no such session (it has: {}); wrap the service in SessionService, and ask for one of \
+         several sessions by its name", list(.names)
+    )]
+    NoSession {
+        /// The names of the sessions that the request has.
+        names: Box<[String]>,
+    },
+
     /// The head of the response was written already, so the client can't be told of a new session, a new
     /// id or a login.
     #[error(
@@ -334,6 +344,7 @@ mod tests {
             Error::Unreadable { reason: "the checksum differs" },
             Error::Finished,
             Error::CrossSite,
+            Error::NoSession { names: ["__Host-id".into()].into() },
             Error::HeadSent,
             Error::config("option \"path\" is missing"),
             Error::UnknownProvider { name: "mango".into(), known: ["memory".into()].into() },
@@ -356,13 +367,14 @@ mod tests {
             Error::Unreadable { .. } => 11,
             Error::Finished => 12,
             Error::CrossSite => 13,
-            Error::HeadSent => 14,
-            Error::Config(_) => 15,
-            Error::UnknownProvider { .. } => 16,
-            Error::DuplicateProvider { .. } => 17,
-            Error::Random { .. } => 18,
+            Error::NoSession { .. } => 14,
+            Error::HeadSent => 15,
+            Error::Config(_) => 16,
+            Error::UnknownProvider { .. } => 17,
+            Error::DuplicateProvider { .. } => 18,
+            Error::Random { .. } => 19,
         };
-        assert!(all.iter().map(number).eq(0..19));
+        assert!(all.iter().map(number).eq(0..20));
         all
     }
 

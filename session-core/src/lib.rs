@@ -87,5 +87,5 @@ pub use respond::Failure;
 #[cfg(feature = "hyper")]
 pub use service::{SessionBody, SessionService};
 pub use session::Session;
-pub use sessions::{FinishErrors, Managers, Sessions};
+pub use sessions::{FinishErrors, Managers, RequestSession, Sessions};
 pub use stats::Stats;

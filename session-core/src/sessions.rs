@@ -3,12 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::{Response, StatusCode};
+use http::request::Parts;
+use http::{Extensions, Request, Response, StatusCode};
 
 use crate::error::BoxError;
 use crate::respond::Unfinished;
 use crate::transport::RequestHead;
-use crate::{Error, Failure, Manager, SessionHandle, respond};
+use crate::{Error, Failure, LoadedSession, Manager, SessionHandle, respond};
 
 /// The managers of one request, whose sessions travel beside each other.
 ///
@@ -80,7 +81,7 @@ fn common_name<'m>(one: &'m Manager, other: &Manager) -> Option<&'m str> {
 
 /// The sessions of one request, one for each manager; shared by all clones.
 ///
-/// The wrapper service puts it into the request's extensions.
+/// The wrapper service puts it into the request's extensions, from where [`RequestSession`] takes them.
 #[derive(Clone)]
 pub struct Sessions(Arc<[SessionHandle<'static>]>);
 
@@ -90,16 +91,12 @@ impl Sessions {
         self.0.iter().find(|handle| handle.name() == name)
     }
 
-    /// The session of a program with one manager, whatever the client knows it by.
-    ///
-    /// # Panics
-    /// If there are several, or none: ask for one by its name then.
-    pub fn only(&self) -> &SessionHandle<'static> {
-        let [handle] = &*self.0 else {
-            let names: Vec<_> = self.iter().map(SessionHandle::name).collect();
-            panic!("there is not one session but those named {names:?}");
-        };
-        handle
+    /// The session of a program with one manager, whatever the client knows it by; `None` if there are several.
+    pub fn only(&self) -> Option<&SessionHandle<'static>> {
+        match &*self.0 {
+            [handle] => Some(handle),
+            _ => None,
+        }
     }
 
     /// All of them, in the order of their managers.
@@ -119,7 +116,6 @@ impl Sessions {
         respond::respond(&self.0, unfinished, handler, error_page).await
     }
 
-    #[cfg(feature = "hyper")]
     pub(crate) fn handles(&self) -> &[SessionHandle<'static>] {
         &self.0
     }
@@ -167,6 +163,99 @@ impl Sessions {
         // All are of the same request.
         let page = pages.first()?.to_string();
         Some(crate::rewrite::Rewriter::new(ids, page))
+    }
+}
+
+/// Loads the session of a request that [the wrapper](crate::SessionService) put sessions into.
+///
+/// ```
+/// use http::{Request, Response};
+/// use session_core::{Error, RequestSession};
+///
+/// async fn count<B>(request: Request<B>) -> Result<Response<String>, Error> {
+///     let session = request.session().await?;
+///     let visits = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
+///     Ok(Response::new(format!("visit {visits}")))
+/// }
+/// ```
+pub trait RequestSession {
+    /// Loads the session of a program with one manager: see [`SessionHandle::load`].
+    ///
+    /// # Errors
+    /// [`Error::NoSession`] if the wrapper is not around the handler, or has several managers; and those of
+    /// [`SessionHandle::load`].
+    fn session(&self) -> impl Future<Output = Result<LoadedSession, Error>> + Send;
+
+    /// Loads the session that the client knows by this name, of a program with several managers.
+    ///
+    /// # Errors
+    /// [`Error::NoSession`] if there is none of this name; and those of [`SessionHandle::load`].
+    fn session_named(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<LoadedSession, Error>> + Send;
+}
+
+impl RequestSession for Extensions {
+    fn session(&self) -> impl Future<Output = Result<LoadedSession, Error>> + Send {
+        load(self, None)
+    }
+
+    fn session_named(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<LoadedSession, Error>> + Send {
+        load(self, Some(name))
+    }
+}
+
+impl<B> RequestSession for Request<B> {
+    fn session(&self) -> impl Future<Output = Result<LoadedSession, Error>> + Send {
+        self.extensions().session()
+    }
+
+    fn session_named(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<LoadedSession, Error>> + Send {
+        self.extensions().session_named(name)
+    }
+}
+
+impl RequestSession for Parts {
+    fn session(&self) -> impl Future<Output = Result<LoadedSession, Error>> + Send {
+        self.extensions.session()
+    }
+
+    fn session_named(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<LoadedSession, Error>> + Send {
+        self.extensions.session_named(name)
+    }
+}
+
+/// Loads one of a request's sessions: by its name, or the only one. The request is not borrowed while the store
+/// is asked.
+fn load(
+    extensions: &Extensions,
+    name: Option<&str>,
+) -> impl Future<Output = Result<LoadedSession, Error>> + Send + use<> {
+    let sessions = extensions.get::<Sessions>().cloned();
+    let handles = sessions.as_ref().map(Sessions::handles).unwrap_or_default();
+    let at = match name {
+        Some(name) => handles.iter().position(|handle| handle.name() == name),
+        None => (handles.len() == 1).then_some(0),
+    };
+    async move {
+        let handles = sessions.as_ref().map(Sessions::handles).unwrap_or_default();
+        match at {
+            Some(at) => handles[at].load().await,
+            None => {
+                let names = handles.iter().map(|handle| handle.name().to_owned()).collect();
+                Err(Error::NoSession { names })
+            }
+        }
     }
 }
 

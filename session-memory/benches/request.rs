@@ -425,7 +425,7 @@ impl hyper::service::Service<Request<Body>> for Handler {
 
 fn handle(request: &Request<Body>) -> &SessionHandle<'static> {
     let sessions = request.extensions().get::<Sessions>().expect("is wrapped");
-    sessions.only()
+    sessions.only().expect("there is one")
 }
 
 impl Wrapper {

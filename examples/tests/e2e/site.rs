@@ -10,7 +10,7 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use session_core::{Error, LoadedSession, Manager, Sessions};
+use session_core::{Error, LoadedSession, Manager, RequestSession};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
@@ -64,8 +64,7 @@ pub(crate) fn manager(configuration: &str) -> Manager {
 
 /// The session of a request that came through the wrapper.
 pub(crate) async fn session<B>(request: &Request<B>) -> Result<LoadedSession, Error> {
-    let sessions = request.extensions().get::<Sessions>().expect("the wrapper puts them there");
-    sessions.only().load().await
+    request.session().await
 }
 
 /// A response with one header.

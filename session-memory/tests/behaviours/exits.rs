@@ -116,7 +116,7 @@ fn respond(
         });
     }
     let handler = Handler(move |request: Request<()>| async move {
-        log_in(&sessions(&request).only().load().await?, is_stored).await?;
+        log_in(&sessions(&request).only().unwrap().load().await?, is_stored).await?;
         end.reach::<Frames>()
     });
     let Ok(response) = served(site, handler, visitor.request());
@@ -206,7 +206,7 @@ fn an_error_of_the_handlers_own_is_logged_and_not_shown() {
 fn an_error_page_of_the_applications_own_knows_the_error_and_the_request() {
     let site = Site::new();
     let handler = Handler(|request: Request<()>| async move {
-        let session = sessions(&request).only().load().await?;
+        let session = sessions(&request).only().unwrap().load().await?;
         session.log_in("ada")?;
         session.save().await?;
         match request.uri().path() {
@@ -266,7 +266,7 @@ fn when_the_client_goes_away_what_is_pending_is_dropped() {
                 let handler = Handler(move |request: Request<()>| {
                     let kept = Arc::clone(&kept);
                     async move {
-                        let session = sessions(&request).only().load().await?;
+                        let session = sessions(&request).only().unwrap().load().await?;
                         log_in(&session, false).await?;
                         *kept.lock() = Some(session);
                         pending::<Result<Response<Frames>, BoxError>>().await

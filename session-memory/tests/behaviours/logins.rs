@@ -301,7 +301,7 @@ fn a_handler_that_fails_after_its_login_leaves_the_old_id_as_it_was() {
         let visitor = shopper(&site);
         let handler = Handler(move |request: Request<()>| async move {
             let sessions = sessions(&request);
-            let session = sessions.only().load().await?;
+            let session = sessions.only().unwrap().load().await?;
             session.log_in("ada")?;
             session.set("cart", &4u64)?;
             match failure {

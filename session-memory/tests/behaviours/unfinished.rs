@@ -143,7 +143,7 @@ fn a_future_that_was_never_polled_abandons_its_sessions() {
     drop(service.call(visitor.request()));
     let sessions = kept.lock().take().unwrap();
     block_on(async {
-        let session = sessions.only().load().await.unwrap();
+        let session = sessions.only().unwrap().load().await.unwrap();
         let logged_in = session.log_in("ada");
         let saved = session.save().await;
         assert!(logged_in.is_err() || saved.is_err(), "stored a login that no response can tell");
@@ -207,7 +207,7 @@ fn a_panic_while_sessions_are_finished_is_a_response_too() {
     *provider.hook.lock() = Some(Hook(Box::new(|| panic!("a provider's own"))));
     let handler = Handler(|request: Request<()>| async move {
         let sessions = request.extensions().get::<Sessions>().unwrap().clone();
-        sessions.only().load().await?.set("n", &1u64)?;
+        sessions.only().unwrap().load().await?.set("n", &1u64)?;
         Ok(Response::new(Frames::default()))
     });
     let service = SessionService::new(manager, handler);

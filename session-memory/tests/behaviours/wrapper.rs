@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +21,9 @@ use hyper::service::Service;
 use parking_lot::Mutex;
 use session_core::transport::Transport;
 use session_core::transport::{Announcement, Found, RequestHead};
-use session_core::{BoxError, Error, Managers, SessionBody, SessionService, Sessions};
+use session_core::{
+    BoxError, Error, Managers, RequestSession, SessionBody, SessionService, Sessions,
+};
 
 use crate::support::*;
 
@@ -88,7 +89,7 @@ fn streamed_bodies_pass_frame_by_frame_with_their_trailers_and_errors() {
     let mut response = call(&[&site], Request::new(()), move |request| {
         let polls = Arc::clone(&counted);
         async move {
-            sessions(&request).only().load().await?.set("n", &1)?;
+            sessions(&request).only().unwrap().load().await?.set("n", &1)?;
             let trailers = HeaderMap::from_iter([("x-sum".parse()?, HeaderValue::from(3))]);
             let frames = VecDeque::from([
                 Ok(Frame::data(Bytes::from_static(b"data: one\n\n"))),
@@ -132,7 +133,7 @@ fn the_session_can_be_saved_again_from_the_task_that_streams_the_body() {
         let task = task.clone();
         async move {
             let sessions = sessions(&request);
-            let handle = sessions.only();
+            let handle = sessions.only().unwrap();
             handle.load().await?.set("n", &1u64)?;
             task.send(sessions.clone())?;
             Ok(Response::new(Frames::default()))
@@ -145,7 +146,7 @@ fn the_session_can_be_saved_again_from_the_task_that_streams_the_body() {
     let sessions = tasks.recv().unwrap();
     let streaming = std::thread::spawn(move || {
         block_on(async {
-            let session = sessions.only().load().await.unwrap();
+            let session = sessions.only().unwrap().load().await.unwrap();
             assert_eq!(session.get::<u64>("n").unwrap(), Some(1));
             session.set("n", &2u64).unwrap();
             session.set("sent", &100u64).unwrap();
@@ -168,7 +169,7 @@ fn upgrades_and_extensions_pass_untouched() {
     request.extensions_mut().insert(OnUpgrade(1));
     let response = call(&[&site], request, async |request| {
         let upgrade = request.extensions().get::<OnUpgrade>().cloned().unwrap();
-        sessions(&request).only().load().await?.set("n", &1)?;
+        sessions(&request).only().unwrap().load().await?.set("n", &1)?;
         let mut response = Response::builder()
             .status(StatusCode::SWITCHING_PROTOCOLS)
             .header("connection", "upgrade")
@@ -223,7 +224,7 @@ fn a_session_error_of_the_handler_is_a_response_of_its_status() {
     let site = Site::new();
     for (error, status) in statuses {
         let response = call(&[&site], Request::new(()), move |request| async move {
-            sessions(&request).only().load().await?.set("n", &1)?;
+            sessions(&request).only().unwrap().load().await?.set("n", &1)?;
             Err(error().into())
         })
         .unwrap();
@@ -243,7 +244,7 @@ fn what_a_handler_did_before_it_failed_is_announced() {
     let old = visitor.id();
     let response = call(&[&site], visitor.request(), async |request| {
         let sessions = sessions(&request);
-        let session = sessions.only().load().await?;
+        let session = sessions.only().unwrap().load().await?;
         session.regenerate()?;
         session.save().await?;
         session.set("n", &2)?;
@@ -274,7 +275,7 @@ fn what_a_task_stores_while_the_handler_fails_is_announced() {
     let handler = Handler(move |request: Request<()>| {
         let task = Arc::clone(&handed_over);
         async move {
-            let session = sessions(&request).only().load().await?;
+            let session = sessions(&request).only().unwrap().load().await?;
             session.log_in("ada")?;
             let mut saving: Saving = Box::pin(async move { session.save().await });
             assert!(poll_once(&mut saving).await.is_none());
@@ -311,7 +312,7 @@ fn errors_that_are_nobodys_business_are_logged_and_not_shown() {
     ] {
         let response = call(&[&site], Request::new(()), move |request| async move {
             let sessions = sessions(&request);
-            let session = sessions.only().load().await?;
+            let session = sessions.only().unwrap().load().await?;
             session.set("salary of ada", &vec![1u8; value])?;
             session.get::<String>("salary of ada")?;
             unreachable!("a list is no text")
@@ -333,7 +334,7 @@ fn a_session_that_ended_meanwhile_is_a_conflict_for_the_client() {
     let response = call(&[&site], visitor.request(), move |own| {
         let other = manager.start_owned(&request);
         async move {
-            sessions(&own).only().load().await?.set("n", &2)?;
+            sessions(&own).only().unwrap().load().await?.set("n", &2)?;
             other.load().await?.destroy().await?;
             Ok(Response::new(Frames::default()))
         }
@@ -353,8 +354,7 @@ fn several_sessions_are_found_by_name_and_finished_together() {
     let response = call(&[&shop, &admin], Request::new(()), async |request| {
         let sessions = sessions(&request);
         assert!(sessions.get("__Host-other").is_none());
-        let only = catch_unwind(AssertUnwindSafe(|| sessions.only().name().to_owned()));
-        assert!(only.is_err(), "there are two");
+        assert!(sessions.only().is_none(), "there are two");
         sessions.get("__Host-shop").unwrap().load().await?.set("n", &1u64)?;
         sessions.get("__Host-admin").unwrap().load().await?.set("n", &2u64)?;
         // Asking again gives the same one.
@@ -417,4 +417,32 @@ fn one_sessions_store_that_is_down_keeps_no_other_session_from_its_client() {
         assert!(cookies[0].to_str().unwrap().starts_with(&format!("{healthy}=")));
         assert_eq!((sites[broken].count(), sites[1 - broken].count()), (0, 1));
     }
+}
+
+/// In one call, which says what is missing rather than panics.
+#[test]
+fn a_request_gives_its_session_in_one_call() {
+    let [shop, admin] = two_sites();
+    let bare = Request::new(());
+    let missing = block_on(bare.session()).unwrap_err();
+    assert!(matches!(&missing, Error::NoSession { names } if names.is_empty()), "{missing:?}");
+    call(&[&shop], Request::new(()), async |request| {
+        request.session().await?.set("n", &1u64)?;
+        assert_eq!(request.session_named("__Host-shop").await?.get::<u64>("n")?, Some(1));
+        let (parts, ()) = request.into_parts();
+        assert_eq!(parts.session().await?.get::<u64>("n")?, Some(1), "the same one");
+        assert!(parts.session_named("__Host-admin").await.is_err());
+        Ok(Response::new(Frames::default()))
+    })
+    .unwrap();
+    assert_eq!(shop.count(), 1);
+    call(&[&shop, &admin], Request::new(()), async |request| {
+        let error = request.session().await.unwrap_err();
+        assert!(matches!(&error, Error::NoSession { names } if names.len() == 2), "{error:?}");
+        assert!(error.to_string().contains("__Host-admin"), "{error}");
+        request.session_named("__Host-admin").await?.set("n", &2u64)?;
+        Ok(Response::new(Frames::default()))
+    })
+    .unwrap();
+    assert_eq!(admin.count(), 1);
 }
