@@ -66,3 +66,19 @@ fn the_requirements_name_tests_that_exist() {
     }
     assert!(count >= 60, "{count}");
 }
+
+#[test]
+fn the_readmes_table_of_errors_is_what_visitors_read() {
+    use session_core::Error;
+
+    for error in [
+        Error::CrossSite,
+        Error::Conflict,
+        Error::TooLarge { what: "session bytes", limit: 1 },
+        Error::unavailable("down"),
+        Error::Finished,
+    ] {
+        let row = format!("| {} | {} |", error.status().as_u16(), error.visitor_text());
+        assert!(README.contains(&row), "{row}");
+    }
+}

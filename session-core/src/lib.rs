@@ -7,6 +7,13 @@
 //! - [`Manager::start`] returns a [`SessionHandle`] for a request; [`SessionHandle::load`] the
 //!   [`LoadedSession`], with the operations of [`Session`]; [`SessionHandle::finish`] saves.
 //!
+//! ```text
+//! start ───> load ───> get, set, log_in ───> finish ───> head of the response ───> body, tasks
+//! no I/O     a load    in memory             a save      Set-Cookie, Vary          reload, save
+//!                      update, save, destroy
+//!                      at the store at once
+//! ```
+//!
 //! Of concurrent requests of one session, changes of different keys all survive. Of two that
 //! [`set`](LoadedSession::set) the same key, the last one wins; [`update`](LoadedSession::update)
 //! loses none. A destroyed session never comes back. The [conformance suite](conformance) defines
