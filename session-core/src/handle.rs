@@ -298,6 +298,8 @@ impl<'m> SessionHandle<'m> {
                 debug!(error, "a refused request's session could not be finished");
             }
         }
+        // What could not be stored, and what a task does from now on, no response tells.
+        self.abandon();
     }
 
     /// Writes what changed.

@@ -308,6 +308,8 @@ impl LoadedSession {
         let mut taken = Ok(Vec::new());
         let mut take = |list: Option<&[u8]>| {
             let (mut messages, mut left) = (Vec::new(), None);
+            // Of an earlier run, whose messages another request took.
+            taken = Ok(Vec::new());
             for message in value::elements(list?) {
                 match self.decode(category, message) {
                     Ok(Some(message)) => messages.push(message),
@@ -502,6 +504,11 @@ impl LoadedSession {
     /// Safe: nothing is written.
     pub async fn reload(&self) -> Result<(), Error> {
         self.core.reach(Goal::Reload).await
+    }
+
+    /// Loads the stored values anew, as [`reload`](Self::reload) does; a finished session stays finished.
+    pub(crate) async fn refresh(&self) -> Result<(), Error> {
+        self.core.reach(Goal::Refresh).await
     }
 
     /// Returns when the session was created; now, for a new one.

@@ -169,15 +169,15 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Gone`] if this session ended or got a new id meanwhile: it says nothing about the others any more.
-    /// Those of [`sessions_of`](Self::sessions_of), and of [`save`](LoadedSession::save); all others were tried
-    /// then, and some may live on.
+    /// [`Error::Gone`] if this session ended or got a new id meanwhile, and those of
+    /// [`save`](LoadedSession::save): none was ended then. Those of [`sessions_of`](Self::sessions_of): all others
+    /// were tried then, as far as they could be listed, and some may live on.
     ///
     /// # Cancellation
     /// Some have ended.
     pub async fn end_others(&self, session: &LoadedSession) -> Result<u64, Error> {
         session.save().await?;
-        session.reload().await?;
+        session.refresh().await?;
         let Some(owner) = session.owner() else { return Ok(0) };
         self.end_all_but(&owner, Some(session.key()?)).await
     }
@@ -194,7 +194,7 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// As [`sessions_of`](Self::sessions_of); all were tried then, and some may live on.
+    /// As [`sessions_of`](Self::sessions_of); all that could be listed were tried then, and some may live on.
     ///
     /// # Cancellation
     /// Some have ended.

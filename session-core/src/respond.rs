@@ -112,10 +112,7 @@ pub(crate) async fn respond<B>(
         Err(failure) => {
             failure.log();
             let mut response = error_page(&failure);
-            let refused = AssertUnwindSafe(sessions::refuse(handles, &mut response));
-            if refused.catch_unwind().await.is_err() {
-                error!("a provider panicked while a failed request was finished");
-            }
+            sessions::refuse(handles, &mut response).await;
             response
         }
     };

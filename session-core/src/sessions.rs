@@ -1,10 +1,13 @@
 //! Several sessions of one request.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use http::request::Parts;
 use http::{Extensions, Request, Response, StatusCode};
+use tracing::error;
 
 use crate::error::BoxError;
 use crate::respond::Unfinished;
@@ -287,7 +290,11 @@ pub(crate) async fn finish<B>(
 /// Finishes the response of a request that failed.
 pub(crate) async fn refuse<B>(handles: &[SessionHandle<'_>], response: &mut Response<B>) {
     for handle in handles {
-        handle.refuse(response).await;
+        // Its provider may be the one that panicked already. The others' clients are told all the same.
+        if AssertUnwindSafe(handle.refuse(response)).catch_unwind().await.is_err() {
+            error!(name = handle.name(), "a provider panicked while a failed request was finished");
+            handle.abandon();
+        }
     }
 }
 

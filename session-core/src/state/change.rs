@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Doubt, Phase, Standing, State, Why, blank};
+use super::{Doubt, Standing, State, Why, blank};
 use crate::manager::Shared;
 use crate::provider::{Changes, Login, NewSecret, Record, Values};
 use crate::settings::{OwnLifetime, Settings};
@@ -266,6 +266,7 @@ impl State {
             self.rolled_back = self.changes.secret.take();
         }
         self.doubt.secret = false;
+        self.forked_from = None;
         self.changes = Changes::new();
         self.affirmed.clear();
         if self.standing == Standing::New {
@@ -311,7 +312,6 @@ impl State {
 
     /// Takes a record that this client holds. Pending changes stay on top of it.
     pub(super) fn become_loaded(&mut self, record: Record, settings: Settings, now: Timestamp) {
-        self.phase = Phase::Loaded;
         self.standing = Standing::Live;
         self.verified = now;
         self.record = record;

@@ -96,10 +96,10 @@ impl State {
         now: Timestamp,
     ) -> Result<(), Error> {
         // The pending secret is the stored one: a save whose answer was lost was carried out.
-        if let (Some(secret), [Some(record)]) = (&self.changes.secret, records.as_slice())
-            && record.holder == secret.holder
+        if let [Some(record)] = records.as_slice()
+            && let Some(token) = self.token_stored_in_doubt(record, shared)
         {
-            self.token = Some(secret.token.clone());
+            self.token = Some(token);
             return self.took_stored((**record).clone(), shared, now);
         }
         let mut is_superseded = false;
@@ -107,7 +107,7 @@ impl State {
         let mut live = SmallVec::<[(usize, Settings); 1]>::new();
         for (at, token) in tokens.iter().enumerate() {
             let Some(record) = &records[at] else { continue };
-            match self.judge(goal, token, record, shared, now) {
+            match self.judge(token, record, shared, now) {
                 Verdict::Live(settings) => {
                     // Of texts with one key, which only sealed sessions can have, the newest.
                     match live.iter_mut().find(|(other, _)| tokens[*other].key() == token.key()) {
@@ -155,11 +155,10 @@ impl State {
             self.carried = Some(token.clone());
         }
         self.token = Some(token.clone());
-        let stays_finished = self.phase == Phase::Finished && matches!(goal, Goal::Refresh);
-        self.become_loaded(*record, settings, now);
-        if stays_finished {
-            self.phase = Phase::Finished;
+        if self.phase != Phase::Finished || !matches!(goal, Goal::Refresh) {
+            self.phase = Phase::Loaded;
         }
+        self.become_loaded(*record, settings, now);
         Ok(())
     }
 
@@ -199,17 +198,10 @@ impl State {
         if was_loaded || is_lost { Err(Error::Gone) } else { Ok(()) }
     }
 
-    fn judge(
-        &self,
-        goal: Goal<'_>,
-        token: &Token,
-        record: &Record,
-        shared: &Shared,
-        now: Timestamp,
-    ) -> Verdict {
+    fn judge(&self, token: &Token, record: &Record, shared: &Shared, now: Timestamp) -> Verdict {
         let key = token.key();
         // A request that had the session is told of its end, and that is all there is to say.
-        let is_first = matches!(goal, Goal::Load);
+        let is_first = self.phase == Phase::Unloaded;
         let refuse = |why| {
             if is_first {
                 shared.events.tell(&Event::Refused { session: Some(key), why });
@@ -318,7 +310,7 @@ impl State {
     ) -> Result<(), Error> {
         let session = token.key();
         let owner = record.owner().map(|owner| shared.rules.shown_owner(owner));
-        let forked_from = self.forked_from.take();
+        let forked_from = self.forked_from.take().filter(|_| owner.is_some());
         shared.events.tell(&Event::Created { session, owner, forked_from });
         self.note_login(owner, shared);
         self.token = Some(token);
@@ -333,11 +325,6 @@ impl State {
         shared: &Shared,
         now: Timestamp,
     ) -> Result<(), Error> {
-        // Of an earlier write, whose outcome was unknown until now.
-        if self.changes.secret_is(&record.holder) {
-            let session = self.token.as_ref().map(Token::key);
-            session.iter().for_each(|key| self.tell_new_id(*key, record.login.as_deref(), shared));
-        }
         self.forget_fresh();
         self.collisions = 0;
         self.standing = Standing::Live;
@@ -424,6 +411,16 @@ impl State {
         self.note_login(owner, shared);
     }
 
+    /// Returns the token that a write has stored whose outcome was unknown until now: that of the pending secret,
+    /// or of one that was rolled back.
+    fn token_stored_in_doubt(&mut self, record: &Record, shared: &Shared) -> Option<Token> {
+        let mut secrets = self.changes.secret.iter().chain(&self.rolled_back);
+        let token = secrets.find(|secret| secret.holder == record.holder)?.token.clone();
+        self.rolled_back = None;
+        self.tell_new_id(token.key(), record.login.as_deref(), shared);
+        Some(token)
+    }
+
     /// Takes note of a login that was stored, if the owner's sessions are limited.
     fn note_login(&mut self, owner: Option<&str>, shared: &Shared) {
         if owner.is_some() && shared.rules.sessions_per_owner.is_some() {
@@ -466,6 +463,9 @@ impl State {
             self.record.renewed = secret.at;
             self.verified = now;
             self.token = Some(token.unwrap_or_else(|| secret.token.clone()));
+            if self.rolled_back.as_ref().is_some_and(|rolled| rolled.holder == secret.holder) {
+                self.rolled_back = None;
+            }
             // Unless another login is pending by now.
             if self.changes.secret_is(&secret.holder) {
                 self.changes.secret = None;
@@ -522,25 +522,23 @@ impl State {
                 return Ok(Progress::Continue);
             }
             (_, Some(Question::RolledBack)) => {
-                let secret = self.rolled_back.take();
-                if let Some((secret, record)) = secret.zip(record)
-                    && record.holder == secret.holder
-                {
-                    self.tell_new_id(secret.token.key(), record.login.as_deref(), shared);
-                    self.token = Some(secret.token);
+                let stored =
+                    record.as_ref().and_then(|record| self.token_stored_in_doubt(record, shared));
+                self.rolled_back = None;
+                if let Some((token, record)) = stored.zip(record) {
+                    self.token = Some(token);
                     self.took_stored(*record, shared, now)?;
                 }
                 return Ok(Progress::Continue);
             }
             _ => {}
         }
-        // The client's next secret is pending.
-        let is_ours = record.as_ref().is_some_and(|record| self.changes.secret_is(&record.holder));
+        // The client's next secret is pending, or was.
+        let stored = record.as_ref().and_then(|record| self.token_stored_in_doubt(record, shared));
+        let is_ours = stored.is_some();
         match (record, goal) {
             (Some(record), _) if is_ours => {
-                if let Some(secret) = &self.changes.secret {
-                    self.token = Some(secret.token.clone());
-                }
+                self.token = stored;
                 self.took_stored(*record, shared, now)?;
                 match goal {
                     Goal::Update(edit) if question == Some(Question::Repeated) => {

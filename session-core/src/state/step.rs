@@ -31,7 +31,7 @@ impl State {
     pub(super) fn next(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<Option<Step>, Error> {
         match goal {
             Goal::Load => self.next_load(shared),
-            Goal::Reload | Goal::Refresh => self.next_reload(),
+            Goal::Reload | Goal::Refresh => self.next_reload(goal),
             Goal::Destroy => self.next_destroy(shared),
             Goal::Save | Goal::Update(_) => self.next_write(goal, shared),
             Goal::Finish => {
@@ -79,14 +79,16 @@ impl State {
         Step::Renew(token, touch, self.record.holder, Box::new(changes))
     }
 
-    fn next_reload(&mut self) -> Result<Option<Step>, Error> {
+    fn next_reload(&mut self, goal: Goal<'_>) -> Result<Option<Step>, Error> {
         match (self.standing, &self.token) {
             (Standing::Live, Some(token)) => {
                 Ok(Some(Step::Load(SmallVec::from_elem(token.clone(), 1))))
             }
             (Standing::Mute(_), _) => Err(Error::Gone),
             (Standing::New | Standing::Live, _) => {
-                self.phase = Phase::Loaded;
+                if matches!(goal, Goal::Reload) {
+                    self.phase = Phase::Loaded;
+                }
                 Ok(None)
             }
         }
@@ -133,7 +135,11 @@ impl State {
     /// Makes the move from the URL to the cookie part of what is written.
     fn leave_urls(&mut self, shared: &Shared) -> Result<(), Error> {
         let leaving = std::mem::take(&mut self.leaving_urls) && self.phase == Phase::Loaded;
-        if leaving && self.standing == Standing::Live && self.value(key::IN_URLS).is_some() {
+        if leaving
+            && !self.head_sent
+            && self.standing == Standing::Live
+            && self.value(key::IN_URLS).is_some()
+        {
             self.regenerate(shared, shared.clock.now())?;
             self.put(key::IN_URLS, None, shared)?;
         }
@@ -189,7 +195,9 @@ impl State {
         if self.drops_silently() && !is_end {
             return Err(Error::Gone);
         }
-        let is_lost = !self.changes.is_empty() || self.changes.login.is_some();
+        // To leave the URLs is no wish of the handler's.
+        let is_value = |(key, _): (&str, Option<&[u8]>)| key != key::IN_URLS;
+        let is_lost = self.changes.iter().any(is_value) || self.changes.login.is_some();
         if is_lost {
             shared.events.counters.dropped.add(1);
         }

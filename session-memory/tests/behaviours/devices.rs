@@ -351,3 +351,62 @@ fn an_unreadable_session_that_is_listed_can_be_ended() {
     let calls = site.store.calls();
     assert_eq!((ended, keys_of(&site, "ada").len()), (1, 0), "{calls:?}");
 }
+
+/// As a WebSocket does whose messages are uses.
+#[test]
+fn a_load_after_a_login_elsewhere_is_no_wrong_secret() {
+    let told = Told::default();
+    let site = observed(&told, 5);
+    let visitor = log_in(&site, "ada");
+    let stream = visitor.begin(Method::GET);
+    stream.finish().unwrap();
+    visitor.visit(async |handle| handle.load().await.unwrap().regenerate().unwrap());
+    site.clock.advance(secs(60));
+    told.take();
+    drop(block_on(stream.handle.load()));
+    assert_eq!(
+        (told.take(), site.manager.stats().wrong_secret),
+        (vec!["refused gone".to_owned()], 0)
+    );
+}
+
+/// The handler fails while a task's save is on its way.
+#[test]
+fn a_login_that_is_stored_while_the_request_fails_is_told_once() {
+    let told = Told::default();
+    let site = observed(&told, 5);
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    told.take();
+    let request = visitor.begin(Method::POST);
+    request.session.log_in("ada").unwrap();
+    site.store.sabotage_once("save", Fault::Late);
+    let mut response = http::Response::new(());
+    let (saved, ()) = block_on(futures_lite::future::zip(
+        request.session.save(),
+        request.handle.refuse(&mut response),
+    ));
+    saved.unwrap();
+    visitor.receive(response);
+    assert_eq!(visitor.owner().as_deref(), Some("ada"));
+    assert_eq!(told.take(), ["new id ada"]);
+}
+
+/// The login that lost its race was given up, as the store was down.
+#[test]
+fn a_session_that_begins_after_a_lost_login_was_dropped_is_no_fork() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let (one, two) = (visitor.begin(Method::POST), visitor.begin(Method::POST));
+    one.session.log_in("ada").unwrap();
+    one.finish().unwrap();
+    two.session.log_in("ada").unwrap();
+    site.store.sabotage_once("create", Fault::Down);
+    block_on(two.session.save()).unwrap_err();
+    block_on(two.session.destroy()).unwrap_err();
+    two.session.set("x", &1u64).unwrap();
+    two.finish().unwrap();
+    let stats = site.manager.stats();
+    assert_eq!((stats.logins, stats.forked), (1, 0));
+}

@@ -25,6 +25,8 @@ struct Hooked {
     inner: Store,
     /// What happens when a session is created or saved.
     hook: Mutex<Option<Hook>>,
+    /// Whether each load panics.
+    is_broken: std::sync::atomic::AtomicBool,
 }
 
 struct Hook(Box<dyn FnOnce() + Send>);
@@ -58,6 +60,7 @@ impl Provider for Hooked {
         self.inner.create(id, record, now)
     }
     fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>> {
+        assert!(!self.is_broken.load(std::sync::atomic::Ordering::SeqCst), "broken");
         self.inner.load(token, now)
     }
     fn save<'a>(
@@ -297,4 +300,264 @@ fn what_is_set_between_the_stores_and_the_head_is_stored_or_refused() {
         .iter()
         .any(|v| v.to_str().unwrap().starts_with("__Host-first="));
     assert!(set.is_err() || told, "set said {set:?}, and nobody stores or tells it");
+}
+
+/// The session was never loaded when the error response was made.
+#[test]
+fn a_session_that_is_loaded_first_after_a_refused_response_gets_no_new_id() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let handle = site.manager.start_owned(&visitor.request());
+    let (asked, saved) = block_on(async {
+        let failing = async { Err::<Response<String>, Error>(Error::Gone) };
+        handle.respond(failing, Failure::response).await;
+        let session = handle.load().await.unwrap();
+        (session.regenerate(), session.save().await)
+    });
+    assert_eq!(visitor.get("n"), Some(1), "{asked:?}, {saved:?}: the visitor's id is dead");
+}
+
+/// A task logs in while a refused response waits for another operation; the store is down then.
+#[test]
+fn what_comes_in_while_a_request_is_refused_is_not_stored_after_its_head() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let request = visitor.begin(Method::POST);
+    let session = &request.session;
+    site.store.sabotage_once("save", Fault::Late);
+    site.store.sabotage_once("save", Fault::Down);
+    let mut response = Response::new(());
+    let updated = session.update("a", add_one);
+    let ((updated, ()), asked) = block_on(futures_lite::future::zip(
+        futures_lite::future::zip(updated, request.handle.refuse(&mut response)),
+        async { session.log_in("ada") },
+    ));
+    updated.unwrap();
+    let set = session.set("b", &1u64);
+    let later = block_on(session.save());
+    visitor.receive(response);
+    assert_eq!(visitor.get("n"), Some(1), "log_in {asked:?}, set {set:?}, save {later:?}");
+}
+
+/// The same, of a value: Ok, and neither stored nor an error.
+#[test]
+fn after_a_refused_response_that_could_not_be_stored_set_says_that_nothing_would_store_it() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let request = visitor.begin(Method::POST);
+    let session = &request.session;
+    site.store.sabotage_once("save", Fault::Late);
+    site.store.sabotage_once("save", Fault::Down);
+    let mut response = Response::new(());
+    let updated = session.update("a", add_one);
+    let _ = block_on(futures_lite::future::zip(
+        futures_lite::future::zip(updated, request.handle.refuse(&mut response)),
+        async { session.set("b", &1u64).unwrap() },
+    ));
+    let set = session.set("n", &2u64);
+    assert!(matches!(set, Err(Error::Finished)), "{set:?}");
+}
+
+/// The login was stored, its answer lost; a task asks for the session anew while the request is refused.
+#[test]
+fn a_task_that_reloads_keeps_no_refused_response_from_telling_a_login() {
+    let owners = ["nothing", "reload", "update"].map(|way| {
+        let site = Site::new();
+        let visitor = site.visitor();
+        visitor.set("n", 1);
+        let request = visitor.begin(Method::POST);
+        let session = &request.session;
+        session.log_in("ada").unwrap();
+        site.store.sabotage_once("save", Fault::DoubtAfter);
+        site.store.sabotage_once("save", Fault::DoubtAfter);
+        block_on(session.save()).unwrap_err();
+        site.store.sabotage_once("load", Fault::Late);
+        let mut response = Response::new(());
+        let task = async {
+            match way {
+                "reload" => drop(session.reload().await),
+                "update" => drop(session.update("n", add_one).await),
+                _ => {}
+            }
+        };
+        block_on(futures_lite::future::zip(task, request.handle.refuse(&mut response)));
+        visitor.receive(response);
+        visitor.owner()
+    });
+    assert_eq!(owners, ["ada"; 3].map(|owner| Some(owner.to_owned())));
+}
+
+/// The store is down for a moment, more than ten seconds after the session was loaded.
+#[test]
+fn after_a_logout_that_failed_set_says_that_nothing_would_store_it() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let request = visitor.begin(Method::POST);
+    request.finish().unwrap();
+    for late in [0, 11] {
+        site.clock.advance(secs(late));
+        site.store.sabotage_once("destroy", Fault::Down);
+        assert!(block_on(request.session.destroy()).is_err());
+        let set = request.session.set("n", &2u64);
+        assert!(matches!(set, Err(Error::Finished)), "{late} s later: {set:?}");
+    }
+}
+
+/// It reloads the session by itself.
+#[test]
+fn after_others_were_ended_in_a_finished_request_set_says_that_nothing_would_store_it() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.visit(async |handle| handle.load().await.unwrap().log_in("ada").unwrap());
+    let request = visitor.begin(Method::POST);
+    request.finish().unwrap();
+    block_on(site.manager.end_others(&request.session)).unwrap();
+    let set = request.session.set("n", &2u64);
+    assert!(matches!(set, Err(Error::Finished)), "{set:?}");
+}
+
+/// A provider whose lock is poisoned panics in each call.
+#[test]
+fn a_provider_that_panics_keeps_no_other_session_from_being_told() {
+    let (broken, first) = hooked("__Host-first");
+    let (_, second) = hooked("__Host-second");
+    let managers = Managers::new([first, second]).unwrap();
+    let mut response = Response::new(());
+    block_on(async {
+        let sessions = managers.start(&Request::new(()));
+        for handle in sessions.iter() {
+            handle.load().await.unwrap().set("n", &1u64).unwrap();
+        }
+        sessions.finish(&mut response).await.unwrap();
+    });
+    let cookies: Vec<_> = response.headers().get_all("set-cookie").iter().collect();
+    let pair =
+        |value: &http::HeaderValue| value.to_str().unwrap().split(';').next().unwrap().to_owned();
+    let cookies: Vec<_> = cookies.into_iter().map(pair).collect();
+    let request =
+        Request::builder().method("POST").header("cookie", cookies.join("; ")).body(()).unwrap();
+    let sessions = managers.start(&request);
+    let response = block_on(sessions.respond(
+        async {
+            let one = sessions.get("__Host-first").unwrap().load().await?;
+            let two = sessions.get("__Host-second").unwrap().load().await?;
+            two.log_in("ada")?;
+            two.save().await?;
+            one.regenerate()?;
+            *broken.hook.lock() = Some(Hook(Box::new(|| panic!("poisoned"))));
+            broken.is_broken.store(true, std::sync::atomic::Ordering::SeqCst);
+            Ok::<_, Error>(Response::new(String::new()))
+        },
+        Failure::response,
+    ));
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    let told = response.headers().get_all("set-cookie").iter();
+    let told: Vec<_> = told.map(pair).collect();
+    assert!(told.iter().any(|pair| pair.starts_with("__Host-second=")), "told {told:?}");
+}
+
+/// Two tabs loaded the same page of messages.
+#[test]
+fn messages_that_another_request_took_are_not_shown_again() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.visit(async |handle| {
+        handle.load().await.unwrap().add_flash("info", "one").await.unwrap();
+    });
+    let (one, two) = (visitor.begin(Method::POST), visitor.begin(Method::POST));
+    block_on(async {
+        let first = one.session.take_flash::<String>("info").await.unwrap();
+        let second = two.session.take_flash::<String>("info").await.unwrap();
+        assert_eq!((first, second), (vec!["one".to_owned()], vec![]));
+    });
+}
+
+/// A double click on a form of a page whose links have the id, now that the cookie has come back.
+#[test]
+fn of_two_requests_that_leave_the_urls_the_one_that_changed_nothing_has_no_error() {
+    let site = Site::configured(|config| config.transport = session_core::TransportKind::Auto);
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let (one, two) = (visitor.begin(Method::POST), visitor.begin(Method::POST));
+    visitor.receive(one.finish().unwrap());
+    let lost = two.finish().map(|response| response.status());
+    assert!(lost.is_ok(), "{lost:?}");
+}
+
+/// After a response in place of a failed one whose finishing panicked.
+#[test]
+fn a_task_stores_no_login_after_a_refused_response_that_panicked() {
+    let (broken, manager) = hooked("__Host-id");
+    let mut response = Response::new(());
+    block_on(async {
+        let handle = manager.start_owned(&Request::new(()));
+        handle.load().await.unwrap().set("n", &1u64).unwrap();
+        handle.finish(&mut response).await.unwrap();
+    });
+    let cookie =
+        response.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let request = Request::builder().method("POST").header("cookie", cookie).body(()).unwrap();
+    let handle = manager.start_owned(&request);
+    let session = block_on(handle.load()).unwrap();
+    let page = async {
+        session.regenerate()?;
+        *broken.hook.lock() = Some(Hook(Box::new(|| panic!("for a moment"))));
+        broken.is_broken.store(true, std::sync::atomic::Ordering::SeqCst);
+        Ok::<_, Error>(Response::new(String::new()))
+    };
+    block_on(handle.respond(page, Failure::response));
+    broken.is_broken.store(false, std::sync::atomic::Ordering::SeqCst);
+    let asked = session.log_in("ada");
+    let saved = block_on(session.save());
+    let again = manager.start_owned(&request);
+    let n = block_on(again.load()).unwrap().get::<u64>("n").unwrap();
+    assert_eq!(n, Some(1), "log_in {asked:?}, save {saved:?}: the visitor's id is dead");
+}
+
+/// The same without a task: the move out of the URLs could not be stored with the refused response.
+#[test]
+fn a_move_out_of_the_urls_that_failed_is_not_stored_after_the_head() {
+    let site = Site::configured(|config| config.transport = session_core::TransportKind::Auto);
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let request = visitor.begin(Method::POST);
+    site.store.sabotage_once("save", Fault::Down);
+    let mut response = Response::new(());
+    block_on(request.handle.refuse(&mut response));
+    visitor.receive(response);
+    let saved = block_on(request.session.save());
+    assert_eq!(visitor.get("n"), Some(1), "{saved:?}");
+}
+
+/// The response was finished before the session was loaded, and is finished again.
+#[test]
+fn a_response_that_is_finished_again_moves_no_id_out_of_urls() {
+    let site = Site::configured(|config| config.transport = session_core::TransportKind::Auto);
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let handle = site.manager.start_owned(&visitor.request());
+    let finished = block_on(async {
+        handle.finish(&mut Response::new(())).await.unwrap();
+        handle.load().await.unwrap().set("n", &2u64).unwrap();
+        handle.finish(&mut Response::new(())).await
+    });
+    assert_eq!(visitor.get("n"), Some(2), "{finished:?}");
+}
+
+/// What acted at once stands.
+#[test]
+fn an_update_to_what_was_set_before_is_stored_at_once() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let request = visitor.begin(Method::POST);
+    request.session.set("claimed", &true).unwrap();
+    let claimed = block_on(request.session.update("claimed", |_: Option<bool>| true)).unwrap();
+    request.finish_with(StatusCode::INTERNAL_SERVER_ERROR).unwrap();
+    let stored = visitor.begin(Method::GET).session.get::<bool>("claimed").unwrap();
+    assert_eq!(stored, Some(claimed));
 }
