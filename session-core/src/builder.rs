@@ -120,8 +120,7 @@ impl ManagerBuilder {
         let in_urls = carriers.into_iter().any(|carrier| transport.uses_url(carrier));
         let binding = Binding::new(transport.name(), lifetime).with_also(transport.also());
         provider.bind(&binding.with_urls(in_urls))?;
-        let lists = provider.lists();
-        if config.sessions_per_owner.is_some() && !lists {
+        if config.sessions_per_owner.is_some() && !provider.lists() {
             return Err(Error::config(
                 "sessions_per_owner needs a provider that lists an owner's sessions",
             ));
@@ -152,7 +151,6 @@ impl ManagerBuilder {
             clock,
             rules,
             events,
-            lists,
             queues: Queues::default(),
             provider_name,
             ids,

@@ -136,15 +136,15 @@ impl CrossSite {
         })
     }
 
-    /// Finds out where a request comes from.
+    /// Finds out where a request comes from, if it is unsafe; a safe one is welcome.
     ///
     /// By `Sec-Fetch-Site` (Fetch Metadata), which browsers send over HTTPS and to localhost. Without it, as from
     /// old browsers, over plain HTTP, and in Chromium's handshakes of WebSockets, by the page's origin (Fetch,
     /// "append a request `Origin` header"), which is compared with the request's own host. Programs send
     /// neither.
-    pub(crate) fn provenance(&self, request: RequestHead<'_>) -> Provenance {
+    pub(crate) fn provenance(&self, request: RequestHead<'_>, is_safe: bool) -> Provenance {
         static SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-        if !self.refuse || request.is_safe() {
+        if !self.refuse || is_safe {
             return Provenance::Welcome;
         }
         let headers = request.headers;
@@ -211,7 +211,9 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        rule.provenance((&request.body(()).unwrap()).into())
+        let request = request.body(()).unwrap();
+        let head = RequestHead::from(&request);
+        rule.provenance(head, head.is_safe())
     }
 
     #[test]

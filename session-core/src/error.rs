@@ -169,6 +169,13 @@ fn list(names: &[String]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
+/// An error and its causes.
+fn causes<'e>(
+    error: &'e (dyn StdError + 'static),
+) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
 impl Error {
     /// A configuration error with this message.
     pub fn config(message: impl fmt::Display) -> Self {
@@ -202,28 +209,16 @@ impl Error {
     /// passes on its source, as `anyhow::Error` and `#[error(transparent)]` do, hides it;
     /// [`Failure::status`](crate::Failure::status) knows its status all the same.
     pub fn find<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e Self> {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            if let Some(found) = Self::of(error) {
-                return Some(found);
-            }
-            next = error.source();
-        }
-        None
+        causes(error).find_map(Self::of)
     }
 
     /// Returns the status of the session error that an application's error is, or has among its causes, also
     /// of one that is hidden in a shell with its text.
     pub(crate) fn status_in(error: &(dyn StdError + 'static)) -> Option<StatusCode> {
-        let mut next = Some(error);
-        while let Some(error) = next {
+        causes(error).find_map(|error| {
             let status = Self::of(error).map(Self::status);
-            if let Some(status) = status.or_else(|| Self::status_told_by(&error.to_string())) {
-                return Some(status);
-            }
-            next = error.source();
-        }
-        None
+            status.or_else(|| Self::status_told_by(&error.to_string()))
+        })
     }
 
     /// Returns the status of the session error that says this, unless it is 500.

@@ -157,6 +157,23 @@ impl Refusal {
 }
 
 impl Operation {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Create,
+        Self::Load,
+        Self::Save,
+        Self::Touch,
+        Self::Destroy,
+        Self::List,
+        Self::Count,
+        Self::Purge,
+    ];
+
+    /// Whether it changes what is stored.
+    pub fn writes(self) -> bool {
+        !matches!(self, Self::Load | Self::List | Self::Count)
+    }
+
     /// The operation's name, for logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

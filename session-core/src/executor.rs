@@ -174,8 +174,6 @@ impl Core {
             // Not under the lock: the handler's closure may look at the session.
             let Some(new) = f(base.shown()) else { return Ok(()) };
             let is_equal = new.as_deref() == base.shown();
-            // What is only pending may be dropped: it is no reason to store nothing.
-            let is_equal = is_equal && base.pending().is_none();
             let Base::Stored { seen, pending, replaces, .. } = base else {
                 let mut state = self.state();
                 // Another task of the request may have changed it while the closure ran.
@@ -184,6 +182,8 @@ impl Core {
                 }
                 continue;
             };
+            // What is only pending may be dropped: it is no reason to store nothing.
+            let is_equal = is_equal && pending.is_none();
             let room = self.state().room_for(key, new.as_deref(), &shared.rules.limits);
             if !is_fresh && (is_equal || room.is_err()) {
                 // "No change" or "no room" on the word of a snapshot alone: make sure.

@@ -49,9 +49,10 @@ impl<'m> SessionHandle<'m> {
             shared.report_skipped();
         }
         let presented = Presented::new(&found);
+        let safe = request.is_safe();
         Self {
-            safe: request.is_safe(),
-            provenance: shared.provenance(request),
+            safe,
+            provenance: shared.provenance(request, safe),
             navigation: presented.carrier().is_some() && is_navigation(request.headers),
             presented,
             visit: shared.in_urls.then(|| Box::new(Visit::of(request))),
@@ -333,7 +334,11 @@ impl<'m> SessionHandle<'m> {
         let headers = response.headers_mut();
         if let Some(session) = self.session.get() {
             let mut state = session.core().state();
-            if let Some(directive) = state.directive(self.shared()) {
+            let directive = state.directive(self.shared());
+            let is_momentary = directive.is_some()
+                || state.is_mute()
+                || matches!(status, StatusCode::FORBIDDEN | StatusCode::CONFLICT);
+            if let Some(directive) = directive {
                 let transport = &self.shared().transport;
                 match directive {
                     Directive::Issue(token, max_age) => token.with_client_text(|text| {
@@ -342,10 +347,8 @@ impl<'m> SessionHandle<'m> {
                     Directive::Clear => transport.announce(Announcement::Remove, headers)?,
                 }
                 transport.remove_old(self.presented.old_names(), headers);
-                caching::forbid(headers);
             }
-            let is_momentary = matches!(status, StatusCode::FORBIDDEN | StatusCode::CONFLICT);
-            match is_momentary || state.is_mute() {
+            match is_momentary {
                 true => caching::forbid(headers),
                 false => caching::keep_private(headers),
             }

@@ -62,8 +62,6 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rules: Rules,
     pub(crate) events: Arc<Events>,
-    /// Whether the provider lists the sessions of an owner.
-    pub(crate) lists: bool,
     /// Where the updates of a session wait for each other.
     pub(crate) queues: Queues,
     pub(crate) provider_name: Box<str>,
@@ -310,10 +308,10 @@ impl Shared {
         }
     }
 
-    /// Finds out where a request comes from.
-    pub(crate) fn provenance(&self, request: RequestHead<'_>) -> Provenance {
+    /// Finds out where a request comes from, if it is unsafe.
+    pub(crate) fn provenance(&self, request: RequestHead<'_>, is_safe: bool) -> Provenance {
         match self.transport.is_sent_by_itself() {
-            true => self.rules.cross_site.provenance(request),
+            true => self.rules.cross_site.provenance(request, is_safe),
             false => Provenance::Welcome,
         }
     }

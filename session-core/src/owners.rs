@@ -10,38 +10,24 @@ use crate::provider::{Page, Record, Summary, Token};
 use crate::settings::Settings;
 use crate::{Error, LoadedSession, Manager, Secret, SessionId, SessionKey, Timestamp};
 
-/// What a list shows of one of an owner's sessions. It opens nothing: lists can be shown and logged. By serde,
-/// times are seconds since 1970.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+/// What a list shows of one of an owner's sessions. It opens nothing: lists can be shown and logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OwnedSession {
     /// What names the session, for as long as it lives.
-    #[serde(serialize_with = "as_text")]
     pub key: SessionKey,
     /// When the session was created.
-    #[serde(serialize_with = "as_seconds")]
     pub created: Timestamp,
     /// When it was last used, give or take the manager's `touch_every`.
-    #[serde(serialize_with = "as_seconds")]
     pub used: Timestamp,
     /// When it ends, unless it is used before.
-    #[serde(serialize_with = "as_seconds")]
     pub expires: Timestamp,
     /// When its owner logged in.
-    #[serde(serialize_with = "as_seconds")]
     pub authenticated: Timestamp,
     /// What [`label`](LoadedSession::label) was given at the login: a device's name, as a rule.
     pub label: String,
     /// Whether it is the session that asks.
     pub current: bool,
-}
-
-fn as_text<S: serde::Serializer>(key: &SessionKey, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(key)
-}
-
-fn as_seconds<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(time.as_secs())
 }
 
 impl OwnedSession {
@@ -334,7 +320,7 @@ impl Manager {
     }
 
     fn check_lists(&self) -> Result<(), Error> {
-        match self.0.lists {
+        match self.0.provider.lists() {
             true => Ok(()),
             false => Err(Error::Unsupported { what: "lists of an owner's sessions" }),
         }

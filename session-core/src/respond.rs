@@ -125,7 +125,7 @@ pub(crate) async fn checked<B, E: Into<BoxError>>(
     handles: &[SessionHandle<'_>],
     handler: impl Future<Output = Result<Response<B>, E>>,
 ) -> Result<Response<B>, Failure> {
-    handles.iter().try_for_each(SessionHandle::check_site).map_err(Failure::new)?;
+    sessions::check_site(handles).map_err(Failure::new)?;
     handler.await.map_err(Failure::new)
 }
 

@@ -129,7 +129,7 @@ impl Sessions {
     /// # Errors
     /// [`Error::CrossSite`].
     pub fn check_site(&self) -> Result<(), Error> {
-        self.iter().try_for_each(SessionHandle::check_site)
+        check_site(&self.0)
     }
 
     /// Finishes all: see [`SessionHandle::finish`]. One that fails keeps no other from being finished.
@@ -182,12 +182,17 @@ impl Sessions {
 /// }
 /// ```
 pub trait RequestSession {
+    /// Returns the sessions that the wrapper put there; `None` without it.
+    fn sessions(&self) -> Option<&Sessions>;
+
     /// Loads the session of a program with one manager: see [`SessionHandle::load`].
     ///
     /// # Errors
     /// [`Error::NoSession`] if the wrapper is not around the handler, or has several managers; and those of
     /// [`SessionHandle::load`].
-    fn session(&self) -> impl Future<Output = Result<LoadedSession, Error>> + Send;
+    fn session(&self) -> impl Future<Output = Result<LoadedSession, Error>> + Send {
+        load(self.sessions(), None)
+    }
 
     /// Loads the session that the client knows by this name, of a program with several managers.
     ///
@@ -196,55 +201,36 @@ pub trait RequestSession {
     fn session_named(
         &self,
         name: &str,
-    ) -> impl Future<Output = Result<LoadedSession, Error>> + Send;
+    ) -> impl Future<Output = Result<LoadedSession, Error>> + Send {
+        load(self.sessions(), Some(name))
+    }
 }
 
 impl RequestSession for Extensions {
-    fn session(&self) -> impl Future<Output = Result<LoadedSession, Error>> + Send {
-        load(self, None)
-    }
-
-    fn session_named(
-        &self,
-        name: &str,
-    ) -> impl Future<Output = Result<LoadedSession, Error>> + Send {
-        load(self, Some(name))
+    fn sessions(&self) -> Option<&Sessions> {
+        self.get()
     }
 }
 
 impl<B> RequestSession for Request<B> {
-    fn session(&self) -> impl Future<Output = Result<LoadedSession, Error>> + Send {
-        self.extensions().session()
-    }
-
-    fn session_named(
-        &self,
-        name: &str,
-    ) -> impl Future<Output = Result<LoadedSession, Error>> + Send {
-        self.extensions().session_named(name)
+    fn sessions(&self) -> Option<&Sessions> {
+        self.extensions().get()
     }
 }
 
 impl RequestSession for Parts {
-    fn session(&self) -> impl Future<Output = Result<LoadedSession, Error>> + Send {
-        self.extensions.session()
-    }
-
-    fn session_named(
-        &self,
-        name: &str,
-    ) -> impl Future<Output = Result<LoadedSession, Error>> + Send {
-        self.extensions.session_named(name)
+    fn sessions(&self) -> Option<&Sessions> {
+        self.extensions.get()
     }
 }
 
 /// Loads one of a request's sessions: by its name, or the only one. The request is not borrowed while the store
 /// is asked.
 fn load(
-    extensions: &Extensions,
+    sessions: Option<&Sessions>,
     name: Option<&str>,
 ) -> impl Future<Output = Result<LoadedSession, Error>> + Send + use<> {
-    let sessions = extensions.get::<Sessions>().cloned();
+    let sessions = sessions.cloned();
     let handles = sessions.as_ref().map(Sessions::handles).unwrap_or_default();
     let at = match name {
         Some(name) => handles.iter().position(|handle| handle.name() == name),
@@ -266,6 +252,11 @@ impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.iter()).finish()
     }
+}
+
+/// Returns an error if the request is another site's.
+pub(crate) fn check_site(handles: &[SessionHandle<'_>]) -> Result<(), Error> {
+    handles.iter().try_for_each(SessionHandle::check_site)
 }
 
 /// Finishes the sessions of a response: first all stores, then all headers. One that fails keeps no other from

@@ -189,14 +189,6 @@ pub(crate) enum Base {
 }
 
 impl Base {
-    /// The pending change that the request sees, of a session that is stored.
-    pub(crate) fn pending(&self) -> Option<&Option<Arc<[u8]>>> {
-        match self {
-            Self::Stored { pending, .. } => pending.as_ref(),
-            Self::InMemory { .. } => None,
-        }
-    }
-
     /// The value that the request sees.
     pub(crate) fn shown(&self) -> Option<&[u8]> {
         match self {

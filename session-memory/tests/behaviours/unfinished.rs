@@ -11,99 +11,19 @@ use futures_lite::future::{pending, poll_once};
 use http::{Method, Request, Response, StatusCode};
 use hyper::service::Service;
 use parking_lot::Mutex;
-use session_core::provider::{Answer, Changes, Provider, Purged, Record, Token, Touch, Verifier};
-use session_core::{
-    BoxError, Error, Failure, LoadedSession, Manager, Managers, SessionId, SessionKey,
-    SessionService, Sessions, Timestamp,
-};
+use session_core::{BoxError, Error, Failure, LoadedSession, Managers, SessionService, Sessions};
 
 use crate::support::*;
 
-/// A provider of somebody's own, around the store.
-#[derive(Debug, Default)]
-struct Hooked {
-    inner: Store,
-    /// What happens when a session is created or saved.
-    hook: Mutex<Option<Hook>>,
-    /// Whether each load panics.
-    is_broken: std::sync::atomic::AtomicBool,
+fn site_named(name: &str) -> Site {
+    Site::configured(|config| config.cookie.name = name.into())
 }
 
-struct Hook(Box<dyn FnOnce() + Send>);
-
-impl std::fmt::Debug for Hook {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Hook")
-    }
-}
-
-impl Hooked {
-    fn fire(&self) {
-        let hook = self.hook.lock().take();
-        if let Some(Hook(run)) = hook {
-            run();
-        }
-    }
-}
-
-impl Provider for Hooked {
-    fn verifier(&self, token: &Token, namespace: &str) -> Verifier {
-        self.inner.verifier(token, namespace)
-    }
-    fn create<'a>(
-        &'a self,
-        id: &'a SessionId,
-        record: Record,
-        now: Timestamp,
-    ) -> Answer<'a, Option<Token>> {
-        self.fire();
-        self.inner.create(id, record, now)
-    }
-    fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>> {
-        assert!(!self.is_broken.load(std::sync::atomic::Ordering::SeqCst), "broken");
-        self.inner.load(token, now)
-    }
-    fn save<'a>(
-        &'a self,
-        token: &'a Token,
-        holder: &'a Verifier,
-        changes: &'a Changes,
-        now: Timestamp,
-    ) -> Answer<'a, Option<Token>> {
-        self.fire();
-        self.inner.save(token, holder, changes, now)
-    }
-    fn touch<'a>(
-        &'a self,
-        token: &'a Token,
-        touch: Touch,
-        now: Timestamp,
-    ) -> Answer<'a, Option<Token>> {
-        self.inner.touch(token, touch, now)
-    }
-    fn destroy<'a>(
-        &'a self,
-        key: &'a SessionKey,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Answer<'a, ()> {
-        self.inner.destroy(key, until, now)
-    }
-    fn count(&self, now: Timestamp) -> Answer<'_, u64> {
-        self.inner.count(now)
-    }
-    fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error> {
-        self.inner.purge(now, limit)
-    }
-}
-
-fn hooked(name: &str) -> (Arc<Hooked>, Manager) {
-    let provider = Arc::new(Hooked::default());
-    let mut config = session_core::Config::default();
-    config.gc_every = Duration::ZERO;
-    config.cookie.name = name.into();
-    let manager = Manager::builder().with_config(config).with_provider(Arc::clone(&provider));
-    (provider, manager.build().unwrap())
+/// Two sites whose sessions travel beside each other.
+fn two_sites() -> ([Site; 2], Managers) {
+    let sites = ["__Host-first", "__Host-second"].map(site_named);
+    let managers = Managers::new(sites.each_ref().map(|site| site.manager.clone())).unwrap();
+    (sites, managers)
 }
 
 /// After the client went away, as after the response.
@@ -206,14 +126,14 @@ fn after_a_reload_that_failed_set_says_that_nothing_would_store_it() {
 /// A panic of a provider in the handler is a 500; in the save at its end it breaks the connection.
 #[test]
 fn a_panic_while_sessions_are_finished_is_a_response_too() {
-    let (provider, manager) = hooked("__Host-id");
-    *provider.hook.lock() = Some(Hook(Box::new(|| panic!("a provider's own"))));
+    let site = Site::new();
+    site.store.sabotage_once("create", Fault::Panic);
     let handler = Handler(|request: Request<()>| async move {
         let sessions = request.extensions().get::<Sessions>().unwrap().clone();
         sessions.only().unwrap().load().await?.set("n", &1u64)?;
         Ok(Response::new(Frames::default()))
     });
-    let service = SessionService::new(manager, handler);
+    let service = SessionService::new(site.manager, handler);
     let caught = block_on(AssertUnwindSafe(service.call(Request::new(()))).catch_unwind());
     assert!(caught.is_ok(), "the connection breaks");
     assert_eq!(caught.unwrap().unwrap().status(), StatusCode::INTERNAL_SERVER_ERROR);
@@ -223,9 +143,7 @@ fn a_panic_while_sessions_are_finished_is_a_response_too() {
 /// a new id, which is stored after the head, and told to nobody.
 #[test]
 fn a_new_id_between_the_stores_and_the_head_logs_nobody_out() {
-    let (_, first) = hooked("__Host-first");
-    let (slow, second) = hooked("__Host-second");
-    let managers = Managers::new([first.clone(), second]).unwrap();
+    let ([first, slow], managers) = two_sites();
 
     // A visitor with a session of the first.
     let mut response = Response::new(());
@@ -246,10 +164,10 @@ fn a_new_id_between_the_stores_and_the_head_logs_nobody_out() {
         let task = one.clone();
         let asked: Arc<Mutex<Option<Result<(), Error>>>> = Arc::default();
         let (hook_task, hook_asked) = (task.clone(), Arc::clone(&asked));
-        *slow.hook.lock() = Some(Hook(Box::new(move || {
+        slow.store.before_next("create", move || {
             block_on(hook_task.reload()).unwrap();
             *hook_asked.lock() = Some(hook_task.regenerate());
-        })));
+        });
         let mut response = Response::new(());
         sessions.finish(&mut response).await.unwrap();
         let told = response
@@ -263,7 +181,7 @@ fn a_new_id_between_the_stores_and_the_head_logs_nobody_out() {
     });
     let saved = block_on(task.save());
     // The visitor's next request.
-    let again = first.start_owned(&request);
+    let again = first.manager.start_owned(&request);
     let n = block_on(again.load()).unwrap().get::<u64>("n").unwrap();
     assert_eq!(
         n,
@@ -275,9 +193,7 @@ fn a_new_id_between_the_stores_and_the_head_logs_nobody_out() {
 /// The same for a login, by `set` on a session that is not stored: Ok, and nothing stores it.
 #[test]
 fn what_is_set_between_the_stores_and_the_head_is_stored_or_refused() {
-    let (_, first) = hooked("__Host-first");
-    let (slow, second) = hooked("__Host-second");
-    let managers = Managers::new([first, second]).unwrap();
+    let ([_first, slow], managers) = two_sites();
     let sessions = managers.start(&Request::new(()));
     let set: Arc<Mutex<Option<Result<(), Error>>>> = Arc::default();
     let mut response = Response::new(());
@@ -286,11 +202,11 @@ fn what_is_set_between_the_stores_and_the_head_is_stored_or_refused() {
         one.load().await.unwrap();
         sessions.get("__Host-second").unwrap().load().await.unwrap().set("n", &1u64).unwrap();
         let (all, kept) = (sessions.clone(), Arc::clone(&set));
-        *slow.hook.lock() = Some(Hook(Box::new(move || {
+        slow.store.before_next("create", move || {
             // What a task does that comes late: load, then set.
             let session = block_on(all.get("__Host-first").unwrap().load()).unwrap();
             *kept.lock() = Some(session.set("n", &1u64));
-        })));
+        });
         sessions.finish(&mut response).await.unwrap();
     });
     let set = set.lock().take().unwrap();
@@ -423,9 +339,7 @@ fn after_others_were_ended_in_a_finished_request_set_says_that_nothing_would_sto
 /// A provider whose lock is poisoned panics in each call.
 #[test]
 fn a_provider_that_panics_keeps_no_other_session_from_being_told() {
-    let (broken, first) = hooked("__Host-first");
-    let (_, second) = hooked("__Host-second");
-    let managers = Managers::new([first, second]).unwrap();
+    let ([broken, _second], managers) = two_sites();
     let mut response = Response::new(());
     block_on(async {
         let sessions = managers.start(&Request::new(()));
@@ -448,8 +362,8 @@ fn a_provider_that_panics_keeps_no_other_session_from_being_told() {
             two.log_in("ada")?;
             two.save().await?;
             one.regenerate()?;
-            *broken.hook.lock() = Some(Hook(Box::new(|| panic!("poisoned"))));
-            broken.is_broken.store(true, std::sync::atomic::Ordering::SeqCst);
+            broken.store.sabotage_once("save", Fault::Panic);
+            broken.store.sabotage("load", Fault::Panic);
             Ok::<_, Error>(Response::new(String::new()))
         },
         Failure::response,
@@ -491,7 +405,8 @@ fn of_two_requests_that_leave_the_urls_the_one_that_changed_nothing_has_no_error
 /// After a response in place of a failed one whose finishing panicked.
 #[test]
 fn a_task_stores_no_login_after_a_refused_response_that_panicked() {
-    let (broken, manager) = hooked("__Host-id");
+    let broken = Site::new();
+    let manager = &broken.manager;
     let mut response = Response::new(());
     block_on(async {
         let handle = manager.start_owned(&Request::new(()));
@@ -505,12 +420,12 @@ fn a_task_stores_no_login_after_a_refused_response_that_panicked() {
     let session = block_on(handle.load()).unwrap();
     let page = async {
         session.regenerate()?;
-        *broken.hook.lock() = Some(Hook(Box::new(|| panic!("for a moment"))));
-        broken.is_broken.store(true, std::sync::atomic::Ordering::SeqCst);
+        broken.store.sabotage_once("save", Fault::Panic);
+        broken.store.sabotage("load", Fault::Panic);
         Ok::<_, Error>(Response::new(String::new()))
     };
     block_on(handle.respond(page, Failure::response));
-    broken.is_broken.store(false, std::sync::atomic::Ordering::SeqCst);
+    broken.store.mend();
     let asked = session.log_in("ada");
     let saved = block_on(session.save());
     let again = manager.start_owned(&request);

@@ -8,45 +8,7 @@ pub use counting::Counting;
 pub use delayed::Delayed;
 pub use faulty::{Fault, Faulty};
 
-/// The operations of a [`Provider`](crate::provider::Provider) that reach the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// [`create`](crate::provider::Provider::create)
-    Create,
-    /// [`load`](crate::provider::Provider::load)
-    Load,
-    /// [`save`](crate::provider::Provider::save)
-    Save,
-    /// [`destroy`](crate::provider::Provider::destroy)
-    Destroy,
-    /// [`touch`](crate::provider::Provider::touch)
-    Touch,
-    /// [`list`](crate::provider::Provider::list)
-    List,
-    /// [`count`](crate::provider::Provider::count)
-    Count,
-    /// [`purge`](crate::provider::Provider::purge)
-    Purge,
-}
-
-impl Operation {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Create,
-        Self::Load,
-        Self::Save,
-        Self::Destroy,
-        Self::Touch,
-        Self::List,
-        Self::Count,
-        Self::Purge,
-    ];
-
-    /// Whether it changes what is stored.
-    pub fn writes(self) -> bool {
-        !matches!(self, Self::Load | Self::List | Self::Count)
-    }
-}
+pub use crate::Operation;
 
 /// Implements `Provider` for a wrapper with a field `inner` by two methods of its own: `around`,
 /// which runs a closure that begins an operation, and `around_purge`.

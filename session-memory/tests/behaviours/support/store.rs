@@ -30,6 +30,8 @@ pub(crate) enum Fault {
     DoubtAfter,
     /// It happens once all others who want to run did.
     Late,
+    /// The store panics.
+    Panic,
 }
 
 /// The memory provider behind a journal of calls and a list of faults.
@@ -41,6 +43,16 @@ pub(crate) struct Store {
     next: Mutex<BTreeMap<&'static str, VecDeque<Fault>>>,
     /// What happens to an operation until it is mended.
     faults: Mutex<BTreeMap<&'static str, Fault>>,
+    /// What is done when the next operation of a name begins.
+    hooks: Mutex<BTreeMap<&'static str, Hook>>,
+}
+
+struct Hook(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook")
+    }
 }
 
 impl Default for Store {
@@ -54,7 +66,13 @@ impl Store {
     pub(crate) fn configured(source: &str) -> Self {
         let config = MemoryConfig::parse(source).expect("the source is right");
         let inner = MemoryProvider::new(config);
-        Self { inner, calls: Mutex::default(), next: Mutex::default(), faults: Mutex::default() }
+        Self {
+            inner,
+            calls: Mutex::default(),
+            next: Mutex::default(),
+            faults: Mutex::default(),
+            hooks: Mutex::default(),
+        }
     }
 
     /// The calls since this was last asked.
@@ -70,6 +88,15 @@ impl Store {
     /// The next operation of this name fails.
     pub(crate) fn sabotage_once(&self, operation: &'static str, fault: Fault) {
         self.next.lock().entry(operation).or_default().push_back(fault);
+    }
+
+    /// Does this when the next operation of this name begins.
+    pub(crate) fn before_next(
+        &self,
+        operation: &'static str,
+        hook: impl FnOnce() + Send + 'static,
+    ) {
+        self.hooks.lock().insert(operation, Hook(Box::new(hook)));
     }
 
     /// From now on, no operation fails.
@@ -91,6 +118,10 @@ impl Store {
         run: impl FnOnce() -> Answer<'a, T> + Send + 'a,
     ) -> Answer<'a, T> {
         self.calls.lock().push(operation);
+        let hook = self.hooks.lock().remove(operation);
+        if let Some(Hook(run)) = hook {
+            run();
+        }
         let next = self.next.lock().get_mut(operation).and_then(VecDeque::pop_front);
         let fault = next.or_else(|| self.faults.lock().get(operation).copied());
         let doubt = || Error::InDoubt { source: "cut off by a test".into() };
@@ -109,6 +140,7 @@ impl Store {
                     Err(doubt())
                 })
             }
+            Some(Fault::Panic) => panic!("a store's own"),
             Some(Fault::StallBefore) => ProviderFuture::boxed(pending()),
             Some(Fault::StallAfter) => ProviderFuture::boxed(async {
                 drop(run().await);
