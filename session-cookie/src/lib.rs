@@ -88,7 +88,7 @@
 //!
 //! Equal owners have equal digests in the store, under the ring's first key. So a rotation of keys changes
 //! the digests of owners. An owner's sessions are listed where the store can list them, and while the ring has
-//! several keys, a page asks the store once for each key, and once more for the first one.
+//! several keys, a page asks the store once for each key, and once more for all but the last one.
 //!
 //! Both wrappers take `key`, `key_file`, `key_env` and `ephemeral` out of the source string, which
 //! in a URI stand behind its `?`, and hand the rest to what they are around:

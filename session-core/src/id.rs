@@ -22,6 +22,11 @@ impl SessionKey {
     /// The length of a key's text in characters.
     pub const TEXT_LEN: usize = 16;
 
+    /// The first key in the order of keys.
+    pub const MIN: Self = Self([0; Self::BYTES]);
+    /// The last key in the order of keys.
+    pub const MAX: Self = Self([0xff; Self::BYTES]);
+
     /// The key of these bytes.
     pub const fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
         Self(bytes)

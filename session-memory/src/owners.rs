@@ -60,15 +60,13 @@ impl Owners {
         after: Option<SessionKey>,
         limit: usize,
     ) -> Vec<SessionKey> {
-        const FIRST: SessionKey = SessionKey::from_bytes([0; SessionKey::BYTES]);
-        const LAST: SessionKey = SessionKey::from_bytes([0xff; SessionKey::BYTES]);
         let (part, hash) = self.place(owner);
         let from = match after {
             Some(key) => Bound::Excluded((hash, key)),
-            None => Bound::Included((hash, FIRST)),
+            None => Bound::Included((hash, SessionKey::MIN)),
         };
         let entries = lock(&self.parts[part]);
-        let range = entries.range((from, Bound::Included((hash, LAST))));
+        let range = entries.range((from, Bound::Included((hash, SessionKey::MAX))));
         range.take(limit).map(|(_, key)| *key).collect()
     }
 

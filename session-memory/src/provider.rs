@@ -223,13 +223,11 @@ impl MemoryProvider {
     }
 
     fn page(&self, owner: &str, page: Page, now: Timestamp) -> Listed {
-        let size = page.size();
         // One more, to know whether others follow.
-        let mut keys = self.owners.keys(owner, page.after, size + 1);
-        let is_last = keys.len() <= size;
-        keys.truncate(size);
+        let mut keys = self.owners.keys(owner, page.after, page.size() + 1);
+        let next = page.cut(&mut keys, |key| Some(*key));
         let sessions = keys.iter().filter_map(|key| self.summary(key, owner, now)).collect();
-        Listed { sessions, next: keys.last().copied().filter(|_| !is_last) }
+        Listed { sessions, next }
     }
 
     /// Returns what a list of this owner shows of a session that is found in the index.

@@ -136,9 +136,7 @@ impl MongoProvider {
                 at_most(size + 1, find.projection(document::summary_projection())).await
             })
             .await?;
-        let is_last = found.len() <= size;
-        found.truncate(size);
-        let next = found.last().filter(|_| !is_last).and_then(|last| document::key(last));
+        let next = page.cut(&mut found, |last| document::key(last));
         let summaries = found.iter().filter_map(|found| document::summary(found, owner, now));
         Ok(Listed { sessions: summaries.collect(), next })
     }

@@ -36,9 +36,8 @@ pub(crate) fn live(key: &SessionKey, now: Timestamp) -> Document {
 /// read the one of all live sessions for it.
 pub(crate) fn owned(owner: &str, after: Option<SessionKey>) -> Document {
     // Binaries are in the order of their lengths first, so nothing but keys is between these two.
-    let (first, last) = (SessionKey::from_bytes([0; 12]), SessionKey::from_bytes([0xff; 12]));
-    let (above, bound) = after.map_or(("$gte", first), |after| ("$gt", after));
-    doc! { OWNER: owner, ID: { above: id(&bound), "$lte": id(&last) } }
+    let (above, bound) = after.map_or(("$gte", SessionKey::MIN), |after| ("$gt", after));
+    doc! { OWNER: owner, ID: { above: id(&bound), "$lte": id(&SessionKey::MAX) } }
 }
 
 /// The document that [`live`] finds, if this is its holder.

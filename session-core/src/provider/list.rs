@@ -21,6 +21,30 @@ impl Page {
     pub fn size(self) -> usize {
         self.limit.clamp(1, Self::MOST)
     }
+
+    /// Cuts what was found, in order and one more than the page has room for if there is as much, to the page.
+    /// Returns the key of the last one that is left if others follow: what [`Listed::next`] says.
+    ///
+    /// ```
+    /// use session_core::SessionKey;
+    /// use session_core::provider::Page;
+    ///
+    /// let key = |n| SessionKey::from_bytes([n; 12]);
+    /// let page = Page { after: None, limit: 2 };
+    /// let mut found = vec![key(1), key(2), key(3)];
+    /// assert_eq!(page.cut(&mut found, |key| Some(*key)), Some(key(2)));
+    /// assert_eq!(found, [key(1), key(2)]);
+    /// assert_eq!(page.cut(&mut found, |key| Some(*key)), None);
+    /// ```
+    pub fn cut<T>(
+        self,
+        found: &mut Vec<T>,
+        key: impl FnOnce(&T) -> Option<SessionKey>,
+    ) -> Option<SessionKey> {
+        let is_last = found.len() <= self.size();
+        found.truncate(self.size());
+        found.last().filter(|_| !is_last).and_then(key)
+    }
 }
 
 /// A page of an owner's sessions.

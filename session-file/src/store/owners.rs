@@ -107,8 +107,7 @@ impl Store {
         }
         let folder = listing.fd().map_err(failed(LISTING))?;
         let mut keys = first.into_sorted_vec();
-        let is_last = keys.len() <= size;
-        keys.truncate(size);
+        let next = page.cut(&mut keys, |key| Some(*key));
 
         let mut sessions = Vec::with_capacity(keys.len());
         for key in &keys {
@@ -131,10 +130,10 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
-        if is_last && sessions.is_empty() {
+        if next.is_none() && sessions.is_empty() {
             let _ = disk::remove_folder(&shard, place.folder());
         }
-        Ok(Listed { sessions, next: keys.last().copied().filter(|_| !is_last) })
+        Ok(Listed { sessions, next })
     }
 
     /// Opens an owner's folder and the one that it is in; `None` if the owner has none.
