@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use session_core::provider::{
-    Answer, Binding, Changes, Listed, Note, Page, Provider, ProviderFuture, Purged, Record,
+    Answer, Changes, Listed, Note, Page, Provider, ProviderContext, ProviderFuture, Purged, Record,
     Summary, Token, Touch, Verifier,
 };
 use session_core::{Error, SessionId, SessionKey, Timestamp};
@@ -142,8 +142,8 @@ impl<P: Provider> Provider for EncryptedProvider<P> {
         seen(note).is_some_and(|seen| seen.lock().is_outdated)
     }
 
-    fn bind(&self, binding: &Binding<'_>) -> Result<(), Error> {
-        self.inner.bind(binding)
+    fn configure(&self, context: &ProviderContext<'_>) -> Result<(), Error> {
+        self.inner.configure(context)
     }
 
     fn create<'a>(

@@ -130,7 +130,7 @@ use std::sync::Arc;
 
 use once_cell::sync::OnceCell;
 use session_core::Error;
-use session_core::provider::{Inner, Provider, Source, register_wrapper};
+use session_core::provider::{Provider, Source, WrappedProvider, register_wrapper};
 
 pub use config::CookieConfig;
 pub use encrypted::EncryptedProvider;
@@ -176,7 +176,7 @@ fn register() -> Result<(), Error> {
 
 /// The keys in a wrapper's source string, and what it is around, opened with the rest. Another one
 /// of these wrappers gets the keys, too.
-fn open(inner: Inner<'_>, source: &str) -> Result<(KeyRing, Arc<dyn Provider>), Error> {
+fn open(inner: WrappedProvider<'_>, source: &str) -> Result<(KeyRing, Arc<dyn Provider>), Error> {
     if config::is_at_the_client(inner.name()) {
         return Err(Error::config(format_args!(
             "{NAME} seals its sessions itself: open it without a wrapper"

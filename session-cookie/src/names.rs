@@ -1,6 +1,6 @@
 //! The names that clients know a session by: what is sealed or signed holds for one of them.
 
-use session_core::provider::Binding;
+use session_core::provider::ProviderContext;
 
 /// The name for which new texts are made, and those for which they were made before.
 #[derive(Debug, PartialEq, Eq)]
@@ -10,8 +10,8 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    pub(crate) fn of(binding: &Binding<'_>) -> Self {
-        Self { current: binding.name.into(), also: binding.also.into() }
+    pub(crate) fn of(context: &ProviderContext<'_>) -> Self {
+        Self { current: context.name.into(), also: context.also.into() }
     }
 
     /// Returns the name for which new texts are made; the empty one before a manager said which.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use once_cell::sync::OnceCell;
 use session_core::provider::{
-    Answer, Binding, Changes, Provider, ProviderFuture, Purged, Record, Token, Touch, Verifier,
+    Answer, Changes, Provider, ProviderContext, ProviderFuture, Purged, Record, Token, Touch,
+    Verifier,
 };
 use session_core::{Error, Secret, SessionId, SessionKey, Timestamp};
 use tracing::info;
@@ -125,14 +126,14 @@ impl Provider for CookieProvider {
         format::holder(token.id())
     }
 
-    fn bind(&self, binding: &Binding<'_>) -> Result<(), Error> {
-        if binding.in_urls {
+    fn configure(&self, context: &ProviderContext<'_>) -> Result<(), Error> {
+        if context.in_urls {
             return Err(Error::config(
                 "sealed sessions don't travel in URLs: choose the transport cookie or header",
             ));
         }
         let mut names =
-            std::iter::once(binding.name).chain(binding.also.iter().map(String::as_str));
+            std::iter::once(context.name).chain(context.also.iter().map(String::as_str));
         if names.any(|name| name.len() > LONGEST_NAME) {
             return Err(Error::config(format_args!(
                 "the session's name is longer than {LONGEST_NAME} bytes"
@@ -144,12 +145,12 @@ impl Provider for CookieProvider {
                     "sealed sessions without revocations: a copied cookie works until it expires"
                 );
             }
-            Bound { names: Names::of(binding), absolute: binding.lifetime.absolute }
+            Bound { names: Names::of(context), absolute: context.lifetime.absolute }
         });
-        if bound.names != Names::of(binding) {
+        if bound.names != Names::of(context) {
             return Err(Error::config(format_args!(
                 "this provider seals sessions for the name {:?} already; open another one for {:?}",
-                bound.names.current, binding.name
+                bound.names.current, context.name
             )));
         }
         Ok(())

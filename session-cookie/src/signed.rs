@@ -7,8 +7,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::Mac as _;
 use once_cell::sync::OnceCell;
 use session_core::provider::{
-    Answer, Binding, Changes, Listed, Note, Page, Provider, ProviderFuture, Purged, Record, Token,
-    Touch, Verifier,
+    Answer, Changes, Listed, Note, Page, Provider, ProviderContext, ProviderFuture, Purged, Record,
+    Token, Touch, Verifier,
 };
 use session_core::{Error, Secret, SessionId, SessionKey, Timestamp};
 
@@ -106,15 +106,15 @@ impl<P: Provider> Provider for SignedProvider<P> {
         self.inner.is_outdated(note)
     }
 
-    fn bind(&self, binding: &Binding<'_>) -> Result<(), Error> {
-        let names = self.names.get_or_init(|| Names::of(binding));
-        if *names != Names::of(binding) {
+    fn configure(&self, context: &ProviderContext<'_>) -> Result<(), Error> {
+        let names = self.names.get_or_init(|| Names::of(context));
+        if *names != Names::of(context) {
             return Err(Error::config(format_args!(
                 "this provider signs ids for the name {:?} already; open another one for {:?}",
-                names.current, binding.name
+                names.current, context.name
             )));
         }
-        self.inner.bind(binding)
+        self.inner.configure(context)
     }
 
     fn create<'a>(
@@ -216,7 +216,9 @@ mod tests {
         let provider = SignedProvider::new(MemoryProvider::new(MemoryConfig::default()), ring);
         let second = std::time::Duration::from_secs(1);
         let lifetime = Lifetime { idle: second, absolute: second };
-        provider.bind(&Binding::new(&CookieOptions::default().name, lifetime)).unwrap();
+        provider
+            .configure(&ProviderContext::new(&CookieOptions::default().name, lifetime))
+            .unwrap();
         let id = SessionId::from_bytes(bytes);
         assert_eq!(provider.issue(id).own_text(), Some(TEXT_OF_BYTES));
         let token = provider.token(TEXT_OF_BYTES.as_bytes()).expect("is signed");

@@ -11,7 +11,7 @@ use crate::collector::Collector;
 use crate::cross_site::CrossSite;
 use crate::events::{Events, Observer};
 use crate::manager::{IdSource, Rules, Shared};
-use crate::provider::{self, Binding, Provider};
+use crate::provider::{self, Provider, ProviderContext};
 use crate::queue::Queues;
 use crate::transport::{
     AutoTransport, Carrier, CookieTransport, HeaderTransport, Transport, UrlTransport,
@@ -118,8 +118,8 @@ impl ManagerBuilder {
         };
         let carriers = [None, Some(Carrier::Cookie), Some(Carrier::Url), Some(Carrier::Header)];
         let in_urls = carriers.into_iter().any(|carrier| transport.uses_url(carrier));
-        let binding = Binding::new(transport.name(), lifetime).with_also(transport.also());
-        provider.bind(&binding.with_urls(in_urls))?;
+        let context = ProviderContext::new(transport.name(), lifetime).with_also(transport.also());
+        provider.configure(&context.with_urls(in_urls))?;
         if config.sessions_per_owner.is_some() && !provider.lists() {
             return Err(Error::config(
                 "sessions_per_owner needs a provider that lists an owner's sessions",

@@ -7,7 +7,7 @@ use session_cookie::{
 };
 use session_core::Config;
 use session_core::conformance::{Capabilities, Case, Delayed, Harness};
-use session_core::provider::{Binding, Provider};
+use session_core::provider::{Provider, ProviderContext};
 use session_core::transport::CookieOptions;
 use session_file::{Durability, FileConfig, FileProvider};
 use session_memory::{MemoryConfig, MemoryProvider};
@@ -51,7 +51,10 @@ impl Sealed {
 fn opened(config: CookieConfig) -> CookieProvider {
     let provider = CookieProvider::new(config);
     provider
-        .bind(&Binding::new(&CookieOptions::default().name, Config::default().lifetime()))
+        .configure(&ProviderContext::new(
+            &CookieOptions::default().name,
+            Config::default().lifetime(),
+        ))
         .expect("a cookie's name is fine");
     provider
 }

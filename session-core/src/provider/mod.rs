@@ -8,8 +8,8 @@
 //! carries the key and a secret; the record keeps a [`Verifier`] of the secret, the *holder*. A new id is a
 //! new holder in the same record.
 
-mod binding;
 mod changes;
+mod context;
 mod list;
 mod record;
 mod registry;
@@ -18,11 +18,14 @@ mod token;
 mod values;
 mod verifier;
 
-pub use binding::Binding;
 pub use changes::{Changes, Expected, ExpiryChange, NewSecret, Touch};
+pub use context::ProviderContext;
 pub use list::{Listed, Page, Summary};
 pub use record::{Login, Note, Record};
-pub use registry::{Inner, Registry, open, providers, register, register_wrapper};
+pub use registry::{WrappedProvider, open, providers, register, register_wrapper};
+// For the tests of this workspace: managers use the process's own.
+#[doc(hidden)]
+pub use registry::Registry;
 pub use source::Source;
 pub(crate) use source::with_options;
 pub use token::Token;
@@ -182,7 +185,7 @@ pub trait Provider: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Errors
     /// [`Error::Config`] if the provider can't be used so; the manager is not made then.
-    fn bind(&self, _binding: &Binding<'_>) -> Result<(), Error> {
+    fn configure(&self, _context: &ProviderContext<'_>) -> Result<(), Error> {
         Ok(())
     }
 
@@ -301,8 +304,8 @@ impl<P: Provider + ?Sized> Provider for Arc<P> {
         (**self).is_outdated(note)
     }
 
-    fn bind(&self, binding: &Binding<'_>) -> Result<(), Error> {
-        (**self).bind(binding)
+    fn configure(&self, context: &ProviderContext<'_>) -> Result<(), Error> {
+        (**self).configure(context)
     }
 
     fn create<'a>(

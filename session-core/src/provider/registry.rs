@@ -11,7 +11,8 @@ use super::Provider;
 use crate::Error;
 
 type Open = Arc<dyn Fn(&str) -> Result<Arc<dyn Provider>, Error> + Send + Sync>;
-type Wrap = Arc<dyn Fn(Inner<'_>, &str) -> Result<Arc<dyn Provider>, Error> + Send + Sync>;
+type Wrap =
+    Arc<dyn Fn(WrappedProvider<'_>, &str) -> Result<Arc<dyn Provider>, Error> + Send + Sync>;
 
 /// What separates the name of a wrapper from the name of what it wraps.
 const AROUND: char = '+';
@@ -34,12 +35,12 @@ struct Names {
 
 /// What a wrapper is around, not opened yet.
 #[derive(Clone, Copy, Debug)]
-pub struct Inner<'a> {
+pub struct WrappedProvider<'a> {
     registry: &'a Registry,
     name: &'a str,
 }
 
-impl Inner<'_> {
+impl WrappedProvider<'_> {
     /// The name, which may have wrappers itself.
     pub fn name(&self) -> &str {
         self.name
@@ -83,7 +84,10 @@ impl Registry {
     /// [`Error::DuplicateProvider`] if a wrapper has the name; what it stood for stays.
     pub fn register_wrapper<F>(&self, name: &str, open: F) -> Result<(), Error>
     where
-        F: Fn(Inner<'_>, &str) -> Result<Arc<dyn Provider>, Error> + Send + Sync + 'static,
+        F: Fn(WrappedProvider<'_>, &str) -> Result<Arc<dyn Provider>, Error>
+            + Send
+            + Sync
+            + 'static,
     {
         insert_new(&mut self.0.write().wrappers, name, Arc::new(open))
     }
@@ -111,7 +115,7 @@ impl Registry {
         if let Some((wrapper, inner)) = name.split_once(AROUND) {
             let wrap = self.0.read().wrappers.get(wrapper).cloned();
             if let Some(wrap) = wrap {
-                return wrap(Inner { registry: self, name: inner }, source);
+                return wrap(WrappedProvider { registry: self, name: inner }, source);
             }
         }
         let wrappers = self.wrappers().into_iter().map(|name| format!("{name}{AROUND}..."));
@@ -157,7 +161,7 @@ where
 /// [`Error::DuplicateProvider`] if a wrapper has the name; what it stood for stays.
 pub fn register_wrapper<F>(name: &str, open: F) -> Result<(), Error>
 where
-    F: Fn(Inner<'_>, &str) -> Result<Arc<dyn Provider>, Error> + Send + Sync + 'static,
+    F: Fn(WrappedProvider<'_>, &str) -> Result<Arc<dyn Provider>, Error> + Send + Sync + 'static,
 {
     GLOBAL.register_wrapper(name, open)
 }
@@ -185,7 +189,7 @@ mod tests {
         let registry = Registry::new();
         let refuse = |source: &str| Err(Error::config(format_args!("file({source})")));
         registry.register("file", refuse).unwrap();
-        let wrap = |inner: Inner<'_>, source: &str| {
+        let wrap = |inner: WrappedProvider<'_>, source: &str| {
             let error = inner.open(source).unwrap_err();
             Err(Error::config(format_args!("{:?} {}: {error}", inner.wrapper(), inner.name())))
         };

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Operation, layer};
 use crate::provider::{
-    Answer, Binding, Changes, Listed, Page, Provider, Purged, Record, Token, Touch, Verifier,
+    Answer, Changes, Listed, Page, Provider, ProviderContext, Purged, Record, Token, Touch,
+    Verifier,
 };
 use crate::{Error, SessionId, SessionKey, Timestamp};
 

@@ -5,8 +5,8 @@ use futures_lite::future::yield_now;
 use super::{Operation, layer};
 use crate::conformance::random::Random;
 use crate::provider::{
-    Answer, Binding, Changes, Listed, Page, Provider, ProviderFuture, Purged, Record, Token, Touch,
-    Verifier,
+    Answer, Changes, Listed, Page, Provider, ProviderContext, ProviderFuture, Purged, Record,
+    Token, Touch, Verifier,
 };
 use crate::{Error, SessionId, SessionKey, Timestamp};
 

@@ -4,8 +4,8 @@ use parking_lot::Mutex;
 
 use super::{Operation, layer};
 use crate::provider::{
-    Answer, Binding, Changes, Listed, Page, Provider, ProviderFuture, Purged, Record, Token, Touch,
-    Verifier,
+    Answer, Changes, Listed, Page, Provider, ProviderContext, ProviderFuture, Purged, Record,
+    Token, Touch, Verifier,
 };
 use crate::{Error, SessionId, SessionKey, Timestamp};
 

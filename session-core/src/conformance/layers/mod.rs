@@ -41,8 +41,8 @@ macro_rules! layer {
                 self.inner.is_outdated(note)
             }
 
-            fn bind(&self, binding: &Binding<'_>) -> Result<(), Error> {
-                self.inner.bind(binding)
+            fn configure(&self, context: &ProviderContext<'_>) -> Result<(), Error> {
+                self.inner.configure(context)
             }
 
             fn create<'a>(

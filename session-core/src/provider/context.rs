@@ -2,11 +2,11 @@
 
 use crate::Lifetime;
 
-/// How a manager uses its provider, told by [`Provider::bind`](super::Provider::bind) before the
+/// How a manager uses its provider, told by [`Provider::configure`](super::Provider::configure) before the
 /// first request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Binding<'a> {
+pub struct ProviderContext<'a> {
     /// The name that clients know the session by: the cookie's, the header's...
     pub name: &'a str,
     /// The names that they knew it by before, and may send it under.
@@ -17,8 +17,8 @@ pub struct Binding<'a> {
     pub in_urls: bool,
 }
 
-impl<'a> Binding<'a> {
-    /// The binding to a manager whose tokens travel under this name, but not in URLs.
+impl<'a> ProviderContext<'a> {
+    /// The context of a manager whose tokens travel under this name, but not in URLs.
     pub const fn new(name: &'a str, lifetime: Lifetime) -> Self {
         Self { name, also: &[], lifetime, in_urls: false }
     }
