@@ -1,0 +1,7 @@
+//! The provider against a real server.
+//!
+//! `SESSION_POSTGRES_URI` names it; `scripts/test` starts one where none is named. Without either the
+//! tests fail, so they are ignored unless asked for.
+
+mod conformance;
+mod server;

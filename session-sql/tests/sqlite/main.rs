@@ -1,0 +1,4 @@
+//! The provider on files.
+
+mod conformance;
+mod scratch;
