@@ -4,17 +4,6 @@ use std::fmt;
 
 use session_core::{BoxError, Error};
 
-/// What became of a statement that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// Not done, for a reason that passes: it never got there, or was taken back.
-    Unsent,
-    /// Certainly not done.
-    Refused,
-    /// Done or not, nobody knows.
-    Unknown,
-}
-
 /// What the driver reported, in words of ours: databases quote statements and rows.
 pub(crate) struct Cause(Box<str>);
 

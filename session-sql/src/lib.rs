@@ -122,21 +122,22 @@
 //! none; an operation whose request is dropped is completed there. With a pool that was handed over, operations
 //! run on the application's runtime.
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod failure;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod pool;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod table;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod time;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod worker;
 
-use std::sync::Arc;
-
-use once_cell::sync::OnceCell;
+#[cfg(doc)]
 use session_core::Error;
-use session_core::provider::Provider;
 
 /// The driver, for pools that are handed over.
 pub use sqlx;
@@ -149,23 +150,8 @@ pub use table::TableName;
 /// If something else was registered under one of these names before: the program would not get the store it
 /// asks for.
 pub fn init() {
-    static REGISTERED: OnceCell<()> = OnceCell::new();
-    REGISTERED.get_or_init(|| {
-        #[cfg(feature = "postgres")]
-        register("postgres", |source| {
-            let config = postgres::PostgresConfig::parse(source)?;
-            Ok(Arc::new(postgres::PostgresProvider::new(config)?))
-        });
-        #[cfg(feature = "sqlite")]
-        register("sqlite", |source| {
-            let config = sqlite::SqliteConfig::parse(source)?;
-            Ok(Arc::new(sqlite::SqliteProvider::open(config)?))
-        });
-    });
-}
-
-fn register(name: &str, open: fn(&str) -> Result<Arc<dyn Provider>, Error>) {
-    if let Err(error) = session_core::provider::register(name, open) {
-        panic!("{error}");
-    }
+    #[cfg(feature = "postgres")]
+    postgres::register();
+    #[cfg(feature = "sqlite")]
+    sqlite::register();
 }

@@ -20,6 +20,7 @@ impl TableName {
     const MOST: usize = 48;
 
     /// The name of the table that keeps the schema's version.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn version(&self) -> Self {
         Self { schema: self.schema.clone(), name: format!("{}_version", self.name).into() }
     }
@@ -97,7 +98,6 @@ mod tests {
         ] {
             assert_eq!(text.parse::<TableName>().unwrap().to_string(), quoted);
         }
-        assert_eq!(TableName::default().version().to_string(), "\"sessions_version\"");
         for text in [
             "",
             ".",

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use session_core::Error;
-use tokio::runtime::{Builder, Handle, Runtime};
+#[cfg(feature = "postgres")]
+use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
 use crate::failure::{self, Cause};
@@ -39,6 +41,7 @@ pub(crate) struct Worker {
 enum Place {
     Own(Option<Own>),
     /// That of a pool that the application handed over.
+    #[cfg(feature = "postgres")]
     Applications(Handle),
 }
 
@@ -92,6 +95,7 @@ impl Worker {
                     tokio::time::timeout(limit, running).await
                 })
             }
+            #[cfg(feature = "postgres")]
             Place::Applications(handle) => {
                 handle.spawn(async move { tokio::time::timeout(limit, running).await })
             }
@@ -113,8 +117,12 @@ impl Drop for Worker {
     /// Lets operations end without waiting for them: we may be on another runtime's worker, which must
     /// not block.
     fn drop(&mut self) {
-        let Place::Own(own) = &mut self.place else { return };
-        let Some(Own { runtime, operation, mut operations }) = own.take() else { return };
+        let own = match &mut self.place {
+            Place::Own(own) => own.take(),
+            #[cfg(feature = "postgres")]
+            Place::Applications(_) => None,
+        };
+        let Some(Own { runtime, operation, mut operations }) = own else { return };
         let runtime = Background(Some(runtime));
         let limit = self.limit;
         let end = move || {

@@ -193,10 +193,17 @@ pub(crate) fn save(
     for (condition, otherwise) in &conditions {
         _ = write!(judged, "WHEN ({condition}) IS NOT TRUE THEN {otherwise} ");
     }
-    let conditions: String =
-        conditions.iter().map(|(condition, _)| format!(" AND ({condition})")).collect();
+    // `CASE`, as the conditions look into arrays, and the planner may ask them in any order otherwise.
+    let allowed = match &conditions[..] {
+        [] => held,
+        conditions => {
+            let all: Vec<_> =
+                conditions.iter().map(|(condition, _)| format!("({condition})")).collect();
+            format!("CASE WHEN {held} THEN {} ELSE false END", all.join(" AND "))
+        }
+    };
     s.text = format!(
-        "WITH done AS (UPDATE {table} AS s SET {} WHERE s.key = {key} AND {held}{conditions} RETURNING 1) \
+        "WITH done AS (UPDATE {table} AS s SET {} WHERE s.key = {key} AND {allowed} RETURNING 1) \
          SELECT CASE WHEN EXISTS (SELECT FROM done) THEN {} ELSE coalesce((\
          SELECT CASE {renewed}{judged}ELSE {} END FROM {table} AS s WHERE s.key = {key}), {}) END",
         set.join(", "),

@@ -7,9 +7,10 @@ use sqlx::postgres::PgRow;
 use tokio::sync::OnceCell;
 
 use super::connections::Connections;
+use super::failure::Fate;
 use super::statement::Statement;
 use super::{PostgresConfig, failure, schema};
-use crate::failure::{Cause, Fate, in_doubt};
+use crate::failure::{Cause, in_doubt};
 use crate::worker::Doubt;
 
 /// The pause before the first repetition; doubled with each one.

@@ -50,7 +50,7 @@ impl Harness for Postgres {
     }
 
     fn index_entries(&self) -> Option<usize> {
-        let rows = self.server.query("SELECT count(*) FROM TABLE WHERE owner IS NOT NULL");
+        let rows = self.server.query("SELECT count(*) FROM @ WHERE owner IS NOT NULL");
         Some(usize::try_from(rows[0].get::<i64, _>(0)).expect("it is a small number"))
     }
 }

@@ -4,4 +4,11 @@
 //! tests fail, so they are ignored unless asked for.
 
 mod conformance;
+mod faults;
+mod pool;
+mod proxy;
+mod rows;
+mod sample;
+mod schema;
 mod server;
+mod traffic;

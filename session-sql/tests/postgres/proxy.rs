@@ -111,7 +111,11 @@ fn connect(shared: &Arc<Shared>, client: TcpStream, server: SocketAddr) {
     let Ok(server) = TcpStream::connect(server) else { return };
     let both = || Some((client.try_clone().ok()?, server.try_clone().ok()?));
     let Some((client_too, server_too)) = both() else { return };
-    shared.open.lock().unwrap().extend(both().map(|(client, server)| [client, server]).into_iter().flatten());
+    shared
+        .open
+        .lock()
+        .unwrap()
+        .extend(both().map(|(client, server)| [client, server]).into_iter().flatten());
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     // Whether the answer that comes next is lost.
     let loses = Arc::<AtomicBool>::default();
@@ -144,7 +148,8 @@ fn pass_up(shared: &Shared, loses: &AtomicBool, mut client: TcpStream, mut serve
         }
         // Execution, of what was prepared before.
         let (lossy, open) = (Way::LosesOneAnswer as u8, Way::Open as u8);
-        let change = || shared.way.compare_exchange(lossy, open, Ordering::SeqCst, Ordering::SeqCst);
+        let change =
+            || shared.way.compare_exchange(lossy, open, Ordering::SeqCst, Ordering::SeqCst);
         if kind == b'E' && change().is_ok() {
             loses.store(true, Ordering::SeqCst);
         }

@@ -1,13 +1,16 @@
 //! The server under test, and a table of one's own on it.
 
+use std::net::ToSocketAddrs as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use session_core::provider::Provider;
 use session_sql::postgres::{PostgresConfig, PostgresProvider};
-use session_sql::sqlx::postgres::{PgConnection, PgRow};
+use session_sql::sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use session_sql::sqlx::{AssertSqlSafe, Connection as _, raw_sql};
 use tokio::runtime::Runtime;
+
+use crate::proxy::Proxy;
 
 /// The server's URI.
 pub(crate) fn uri() -> String {
@@ -57,15 +60,40 @@ impl Server {
         Arc::new(PostgresProvider::new(self.config(options)).expect("a provider opens"))
     }
 
+    /// A proxy to the server, which has to listen on TCP.
+    pub(crate) fn proxy(&self) -> Proxy {
+        let options: PgConnectOptions = uri().parse().expect("the URI is right");
+        let server = (options.get_host(), options.get_port()).to_socket_addrs();
+        Proxy::to(server.expect("the host has an address").next().expect("it has one"))
+    }
+
+    /// The source string of a provider that goes through a proxy.
+    pub(crate) fn source_through(&self, proxy: &Proxy, options: &str) -> String {
+        let uri = uri();
+        let (scheme, rest) = uri.split_once("://").expect("a URI has a scheme");
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+        let at = if user.is_empty() { "" } else { "@" };
+        let uri = format!("{scheme}://{user}{at}{}/{path}", proxy.address);
+        let uri = with_options(&uri, &format!("table={}&sslmode=disable", self.table));
+        with_options(&uri, options)
+    }
+
+    /// A provider that goes through a proxy.
+    pub(crate) fn provider_through(&self, proxy: &Proxy, options: &str) -> Arc<dyn Provider> {
+        let config = PostgresConfig::parse(&self.source_through(proxy, options));
+        Arc::new(PostgresProvider::new(config.expect("the source is right")).expect("it opens"))
+    }
+
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
     }
 
-    /// What a statement of another program returns, with the table's name in the place of `TABLE`.
+    /// What a statement of another program returns, with the table's name in the place of `@`.
     pub(crate) fn query(&self, text: &str) -> Vec<PgRow> {
         self.block_on(async {
             let mut connection = PgConnection::connect(&uri()).await.expect("the server is there");
-            let text = text.replace("TABLE", &self.table);
+            let text = text.replace('@', &self.table);
             let rows = raw_sql(AssertSqlSafe(text)).fetch_all(&mut connection).await;
             connection.close().await.expect("the connection closes");
             rows.expect("the statement is right")
@@ -73,10 +101,22 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Runs `f` while another program's transaction has done this.
+    pub(crate) fn locking(&self, text: &str, f: impl FnOnce()) {
+        let mut connection = self.block_on(PgConnection::connect(&uri())).expect("it is there");
+        let text = format!("BEGIN; {}", text.replace('@', &self.table));
+        let locked = raw_sql(AssertSqlSafe(text)).execute(&mut connection);
+        self.block_on(locked).expect("the statement is right");
+        f();
+        self.block_on(connection.close()).expect("the connection closes");
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            self.query("DROP table IF EXISTS TABLE, TABLE_version");
+            self.query("DROP TABLE IF EXISTS @, @_version");
         }
     }
 }

@@ -1,4 +1,6 @@
 //! The provider on files.
 
 mod conformance;
+mod file;
+mod rows;
 mod scratch;
