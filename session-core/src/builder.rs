@@ -7,16 +7,18 @@ use std::sync::atomic::AtomicBool;
 use parking_lot::Mutex;
 use tracing::warn;
 
+use crate::clock::{Clock, SystemClock};
 use crate::collector::Collector;
 use crate::cross_site::CrossSite;
 use crate::events::{Events, Observer};
 use crate::manager::{IdSource, Rules, Shared};
 use crate::provider::{self, Provider, ProviderContext};
 use crate::queue::Queues;
+use crate::transport::TransportKind;
 use crate::transport::{
-    AutoTransport, Carrier, CookieTransport, HeaderTransport, Transport, UrlTransport,
+    AutoTransport, CookieTransport, HeaderTransport, TokenSource, Transport, UrlTransport,
 };
-use crate::{Clock, Config, Error, Manager, SessionId, SystemClock, TransportKind};
+use crate::{Config, Error, Manager, SessionId};
 
 /// Builds a [`Manager`].
 pub struct ManagerBuilder {
@@ -116,8 +118,9 @@ impl ManagerBuilder {
                 (provider::open(&config.provider, &config.whole_source()?)?, config.provider.into())
             }
         };
-        let carriers = [None, Some(Carrier::Cookie), Some(Carrier::Url), Some(Carrier::Header)];
-        let in_urls = carriers.into_iter().any(|carrier| transport.uses_url(carrier));
+        let sources =
+            [None, Some(TokenSource::Cookie), Some(TokenSource::Url), Some(TokenSource::Header)];
+        let in_urls = sources.into_iter().any(|source| transport.uses_url(source));
         let context = ProviderContext::new(transport.name(), lifetime).with_also(transport.also());
         provider.configure(&context.with_urls(in_urls))?;
         if config.sessions_per_owner.is_some() && !provider.lists() {

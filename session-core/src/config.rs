@@ -9,23 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::cross_site::CrossSiteOptions;
 use crate::lifetime::check_duration;
 use crate::provider::with_options;
-use crate::transport::{CookieOptions, HeaderOptions, UrlOptions};
+use crate::transport::{CookieOptions, HeaderOptions, TransportKind, UrlOptions};
 use crate::{Error, Lifetime, Limits};
-
-/// Which of the built-in transports carries ids.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TransportKind {
-    /// A cookie. The default.
-    #[default]
-    Cookie,
-    /// The URL's query.
-    Url,
-    /// A cookie where the client returns one, the URL until then.
-    Auto,
-    /// A header of its own.
-    Header,
-}
 
 /// A store beside the sessions' own: a provider by its name.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,8 +15,8 @@ use crate::manager::{ManagerRef, Shared};
 use crate::presented::Presented;
 use crate::provider::Token;
 use crate::respond::Unfinished;
-use crate::state::{Directive, State};
-use crate::transport::{Announcement, Carrier, RequestHead};
+use crate::state::{ClientDirective, State};
+use crate::transport::{Directive, RequestHead, TokenSource};
 use crate::visit::{Visit, is_navigation};
 use crate::{Error, Failure, LoadedSession, caching, respond};
 
@@ -44,7 +44,7 @@ impl<'m> SessionHandle<'m> {
     #[inline]
     pub(crate) fn new(manager: ManagerRef<'m>, request: RequestHead<'_>) -> Self {
         let shared = manager.shared();
-        let found = shared.transport.find(request);
+        let found = shared.transport.extract(request);
         if found.has_skipped() {
             shared.report_skipped();
         }
@@ -53,7 +53,7 @@ impl<'m> SessionHandle<'m> {
         Self {
             safe,
             provenance: shared.provenance(request, safe),
-            navigation: presented.carrier().is_some() && is_navigation(request.headers),
+            navigation: presented.source().is_some() && is_navigation(request.headers),
             presented,
             visit: shared.in_urls.then(|| Box::new(Visit::of(request))),
             manager,
@@ -96,7 +96,7 @@ impl<'m> SessionHandle<'m> {
 
     /// Whether a session that is still in URLs leaves them with this request.
     fn leaves_urls(&self) -> bool {
-        self.navigation && self.shared().transport.leaves_urls(self.carrier())
+        self.navigation && self.shared().transport.leaves_urls(self.token_source())
     }
 
     /// Where to send a browser that returned the cookie, but still has an id in its URL: the same
@@ -123,7 +123,7 @@ impl<'m> SessionHandle<'m> {
     fn redirection(&self) -> Option<String> {
         let visit = self.visit.as_deref().filter(|visit| visit.is_get() && self.navigation)?;
         let transport = &self.shared().transport;
-        if !transport.leaves_urls(self.carrier()) {
+        if !transport.leaves_urls(self.token_source()) {
             return None;
         }
         visit.without_id(transport.urls()?)
@@ -341,10 +341,12 @@ impl<'m> SessionHandle<'m> {
             if let Some(directive) = directive {
                 let transport = &self.shared().transport;
                 match directive {
-                    Directive::Issue(token, max_age) => token.with_client_text(|text| {
-                        transport.announce(Announcement::Issue { text, max_age }, headers)
+                    ClientDirective::Set(token, max_age) => token.with_client_text(|text| {
+                        transport.write_response(Directive::Set { text, max_age }, headers)
                     })?,
-                    Directive::Clear => transport.announce(Announcement::Remove, headers)?,
+                    ClientDirective::Clear => {
+                        transport.write_response(Directive::Clear, headers)?
+                    }
                 }
                 transport.remove_old(self.presented.old_names(), headers);
             }
@@ -369,7 +371,7 @@ impl<'m> SessionHandle<'m> {
     fn announce_in_urls(&self, headers: &mut HeaderMap) {
         let Some(visit) = &self.visit else { return };
         let transport = &*self.shared().transport;
-        let token = if transport.uses_url(self.carrier()) { self.token() } else { None };
+        let token = if transport.uses_url(self.token_source()) { self.token() } else { None };
         if let Some(token) = &token {
             rewrite_location(headers, |url| {
                 let page = visit.page();
@@ -402,7 +404,7 @@ impl<'m> SessionHandle<'m> {
     fn encoded(&self, url: &str) -> Option<String> {
         let visit = self.visit.as_ref()?;
         let transport = &*self.shared().transport;
-        if !transport.uses_url(self.carrier()) {
+        if !transport.uses_url(self.token_source()) {
             return None;
         }
         self.token()?.with_client_text(|text| transport.encode_url(url, visit.page(), text))
@@ -413,7 +415,7 @@ impl<'m> SessionHandle<'m> {
     pub(crate) fn insertion(&self) -> Option<(crate::rewrite::Insertion, &str)> {
         let visit = self.visit.as_ref()?;
         let transport = &*self.shared().transport;
-        if !transport.uses_url(self.carrier()) || !transport.urls()?.options().rewrite {
+        if !transport.uses_url(self.token_source()) || !transport.urls()?.options().rewrite {
             return None;
         }
         let text = self.token()?.with_client_text(str::to_owned);
@@ -427,8 +429,8 @@ impl<'m> SessionHandle<'m> {
     }
 
     /// How the client sent a token, well formed or not.
-    pub fn carrier(&self) -> Option<Carrier> {
-        self.presented.carrier()
+    pub fn token_source(&self) -> Option<TokenSource> {
+        self.presented.source()
     }
 
     fn shared(&self) -> &Shared {
@@ -440,7 +442,7 @@ impl fmt::Debug for SessionHandle<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionHandle")
             .field("name", &self.name())
-            .field("carrier", &self.carrier())
+            .field("source", &self.token_source())
             .finish_non_exhaustive()
     }
 }

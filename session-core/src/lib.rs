@@ -39,14 +39,14 @@
 
 mod builder;
 mod caching;
-mod clock;
+pub mod clock;
 mod collector;
 mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod cross_site;
 mod error;
-mod events;
+pub mod events;
 mod executor;
 mod handle;
 mod id;
@@ -71,24 +71,21 @@ mod sessions;
 mod settings;
 mod state;
 mod stats;
+mod timestamp;
 pub mod transport;
 pub mod value;
 mod visit;
 
 pub use builder::ManagerBuilder;
-pub use clock::{Clock, SystemClock, TestClock, Timestamp};
-pub use config::{Config, StoreConfig, TransportKind};
+pub use config::{Config, StoreConfig};
 pub use cross_site::CrossSiteOptions;
-pub use error::{BoxError, Error};
-pub use events::{Ending, Event, Observer, Operation, Refusal};
+pub use error::Error;
 pub use handle::SessionHandle;
-pub use id::{IdText, Secret, SessionId, SessionKey};
+pub use id::{SessionId, SessionKey};
 pub use lifetime::Lifetime;
 pub use limits::Limits;
 pub use loaded::LoadedSession;
 pub use manager::Manager;
-#[cfg(feature = "metrics")]
-pub use metrics::MetricsObserver;
 pub use owners::OwnedSession;
 pub use respond::Failure;
 #[cfg(feature = "hyper")]
@@ -96,3 +93,4 @@ pub use service::{SessionBody, SessionService};
 pub use session::Session;
 pub use sessions::{FinishErrors, Managers, RequestSession, Sessions};
 pub use stats::Stats;
+pub use timestamp::Timestamp;

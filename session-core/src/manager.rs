@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tracing::{debug, warn};
 
+use crate::clock::Clock;
 use crate::collector::Collector;
 use crate::cross_site::{CrossSite, Provenance};
 use crate::events::{Event, Events, Operation, Refusal};
@@ -19,8 +20,8 @@ use crate::queue::Queues;
 use crate::settings::Settings;
 use crate::transport::{RequestHead, Transport};
 use crate::{
-    Clock, Config, Error, Lifetime, Limits, ManagerBuilder, SessionHandle, SessionId, SessionKey,
-    Stats, Timestamp, lifetime,
+    Config, Error, Lifetime, Limits, ManagerBuilder, SessionHandle, SessionId, SessionKey, Stats,
+    Timestamp, lifetime,
 };
 
 /// Makes ids. Exchanged by tests that force collisions or failures.

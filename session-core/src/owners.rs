@@ -6,9 +6,10 @@ use futures_util::future::join_all;
 use tracing::warn;
 
 use crate::events::{Ending, Event, Operation};
+use crate::provider::Secret;
 use crate::provider::{Page, Record, Summary, Token};
 use crate::settings::Settings;
-use crate::{Error, LoadedSession, Manager, Secret, SessionId, SessionKey, Timestamp};
+use crate::{Error, LoadedSession, Manager, SessionId, SessionKey, Timestamp};
 
 /// What a list shows of one of an owner's sessions. It opens nothing: lists can be shown and logged.
 #[derive(Clone, Debug, PartialEq, Eq)]

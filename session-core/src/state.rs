@@ -22,7 +22,7 @@ use crate::manager::Shared;
 use crate::presented::Presented;
 use crate::provider::{Changes, Login, NewSecret, Record, Token, Touch, Verifier};
 use crate::settings::Settings;
-use crate::transport::Carrier;
+use crate::transport::TokenSource;
 use crate::{Error, Lifetime, SessionId, SessionKey, Timestamp, key};
 
 /// How far a request has come with its session.
@@ -167,9 +167,9 @@ impl Doubt {
 
 /// What a response tells the client.
 #[derive(Debug)]
-pub(crate) enum Directive {
+pub(crate) enum ClientDirective {
     /// Carry this from now on, for this long or until the browser ends.
-    Issue(Token, Option<Duration>),
+    Set(Token, Option<Duration>),
     /// Carry nothing from now on.
     Clear,
 }
@@ -330,8 +330,8 @@ impl State {
         self.phase != Phase::Loaded
     }
 
-    pub(crate) fn carrier(&self) -> Option<Carrier> {
-        self.presented.carrier()
+    pub(crate) fn source(&self) -> Option<TokenSource> {
+        self.presented.source()
     }
 
     /// Whether a request for a URL with an id in it may be sent to the same URL without: the session is

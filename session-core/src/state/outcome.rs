@@ -8,7 +8,7 @@ use crate::events::{Ending, Event, Refusal};
 use crate::manager::Shared;
 use crate::provider::{Changes, Login, Record, Token, Touch, Values};
 use crate::settings::Settings;
-use crate::transport::Carrier;
+use crate::transport::TokenSource;
 use crate::{Error, Limits, SessionId, SessionKey, Timestamp, key};
 
 /// Attempts to create a session with a fresh id. A collision of 96-bit keys does not happen by chance;
@@ -232,7 +232,7 @@ impl State {
         }
         // A link can carry any id that its author knows: only ids that were in URLs from the start
         // are worth that little.
-        if self.carrier() == Some(Carrier::Url) && record.values.get(key::IN_URLS).is_none() {
+        if self.source() == Some(TokenSource::Url) && record.values.get(key::IN_URLS).is_none() {
             refuse(Refusal::IdInUrl);
             return Verdict::Nobody;
         }

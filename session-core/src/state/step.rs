@@ -222,7 +222,7 @@ impl State {
         record.cookie = self.fingerprint(lifetime::start(&record), shared);
         record.values = self.record.values.clone();
         let mut changes = self.changes.clone();
-        if shared.transport.uses_url(self.carrier()) {
+        if shared.transport.uses_url(self.source()) {
             changes.set(key::IN_URLS, value::encode(key::IN_URLS, &true, &shared.rules.limits)?);
         } else if record.values.get(key::IN_URLS).is_some() {
             changes.delete(key::IN_URLS);
