@@ -21,6 +21,20 @@ use crate::transport::{
 use crate::{Config, Error, Manager, SessionId};
 
 /// Builds a [`Manager`].
+///
+/// ```
+/// use session_core::{Config, Manager};
+/// use session_memory::MemoryProvider;
+///
+/// let mut config = Config::default();
+/// config.sessions_per_owner = std::num::NonZeroU32::new(5);
+/// let manager = Manager::builder()
+///     .with_config(config)
+///     .with_provider(MemoryProvider::new(Default::default()))
+///     .build()?;
+/// assert_eq!(manager.provider_name(), "custom");
+/// # Ok::<_, session_core::Error>(())
+/// ```
 pub struct ManagerBuilder {
     config: Config,
     provider: Option<Arc<dyn Provider>>,
@@ -72,6 +86,7 @@ impl ManagerBuilder {
 
     /// Uses ids from here, for tests that force collisions or failures. Defaults to
     /// [`Provider::new_id`]; anything else is a way into other people's sessions.
+    #[doc(hidden)]
     #[must_use]
     pub fn with_id_source<F>(mut self, ids: F) -> Self
     where

@@ -33,6 +33,24 @@ impl fmt::Debug for StoreConfig {
 ///
 /// Durations are written as people do (`"30m"`, `"12h"`, `"1day 6h"`). An unknown key is an error
 /// that names it.
+///
+/// ```
+/// use session_core::{Config, Manager};
+///
+/// session_memory::init();
+/// let config: Config = toml::from_str(
+///     r#"
+///         provider = "memory"
+///         idle     = "15m"
+///         absolute = "8h"
+///
+///         [cookie]
+///         same_site = "strict"
+///     "#,
+/// )?;
+/// let manager = Manager::from_config(&config)?;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

@@ -75,6 +75,27 @@ impl<'m> SessionHandle<'m> {
     /// one already, or is about to get it. Its request sees an empty session, stores nothing, and gets no
     /// cookie; see [`LoadedSession::start_anew`] and [`LoadedSession::log_in`] for what it can do.
     ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// use http::{Request, Response};
+    ///
+    /// let mut response = Response::new("hello");
+    /// handle.load().await?.set("name", "ada")?;
+    /// handle.finish(&mut response).await?;
+    ///
+    /// // The browser's next request carries the cookie.
+    /// let cookie = response.headers()["set-cookie"].to_str().expect("is ASCII");
+    /// let cookie = cookie.split(';').next().unwrap_or_default();
+    /// let next = Request::builder().header("cookie", cookie).body(()).expect("is a request");
+    /// let session = manager.start(&next).load().await?;
+    /// assert_eq!(session.get::<String>("name")?.as_deref(), Some("ada"));
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Unavailable`] if the store is down: never an empty session in its place.
     ///
@@ -105,6 +126,26 @@ impl<'m> SessionHandle<'m> {
     /// Respond with `303 See Other` and this as the `Location`, and [finish](Self::finish) that
     /// response: it tells the client the new id. The [wrapper](crate::SessionService) does so by
     /// itself. Loads the session if the request may be such a one.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// use http::header::LOCATION;
+    /// use http::{HeaderValue, Response, StatusCode};
+    ///
+    /// let mut response = Response::new(String::new());
+    /// if let Some(url) = handle.clean_url().await? {
+    ///     *response.status_mut() = StatusCode::SEE_OTHER;
+    ///     response.headers_mut().insert(LOCATION, HeaderValue::try_from(url).expect("was in a request"));
+    /// } else {
+    ///     // ... the handler's own response
+    /// }
+    /// handle.finish(&mut response).await?;
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -225,6 +266,19 @@ impl<'m> SessionHandle<'m> {
     /// where it said something else than `public`, `s-maxage`, `private` or `no-store`, `private` is added.
     /// With a cookie, for a request that may store nothing, and with a status of 403 or 409 it is `no-store`,
     /// whatever the handler said.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// let mut response = http::Response::new("hello");
+    /// handle.load().await?.set("name", "ada")?;
+    /// handle.finish(&mut response).await?;
+    /// assert!(response.headers()["set-cookie"].to_str().expect("is ASCII").starts_with("__Host-id="));
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// [`Error::Gone`] if the session ended or got a new id meanwhile and there was something to save; a
@@ -397,6 +451,25 @@ impl<'m> SessionHandle<'m> {
     ///
     /// For a new session this is so once it has a value, as empty sessions are not stored. A
     /// relative reference is resolved as on the page that was asked for.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// use session_core::transport::TransportKind;
+    /// use session_core::{Config, Manager};
+    ///
+    /// let mut config = Config::default();
+    /// config.transport = TransportKind::Url;
+    /// let manager = Manager::from_config(&config)?;
+    /// let handle = manager.start(&http::Request::new(()));
+    /// let session = handle.load().await?;
+    /// session.set("name", "ada")?;
+    /// let id = session.id()?;
+    /// assert_eq!(handle.encode_url("/cart?page=2"), format!("/cart?page=2&sid={}", &*id.text()));
+    /// assert_eq!(handle.encode_url("https://elsewhere.example/"), "https://elsewhere.example/");
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn encode_url(&self, url: &str) -> String {
         self.encoded(url).unwrap_or_else(|| url.to_owned())
     }
@@ -424,11 +497,36 @@ impl<'m> SessionHandle<'m> {
     }
 
     /// The name that the client knows the session by: the cookie's, the query argument's...
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// assert_eq!(handle.name(), "__Host-id"); // the default cookie
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn name(&self) -> &str {
         self.shared().transport.name()
     }
 
     /// How the client sent a token, well formed or not.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// use http::Request;
+    /// use session_core::transport::TokenSource;
+    ///
+    /// assert_eq!(handle.token_source(), None);
+    /// let request = Request::builder().header("cookie", "__Host-id=something").body(()).expect("fits");
+    /// assert_eq!(manager.start(&request).token_source(), Some(TokenSource::Cookie));
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn token_source(&self) -> Option<TokenSource> {
         self.presented.source()
     }

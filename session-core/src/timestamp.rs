@@ -7,6 +7,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 ///
 /// Arithmetic saturates, so that no stored or configured number makes it panic. Instants before
 /// 1970 are 1970.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use session_core::Timestamp;
+///
+/// let now = Timestamp::from(SystemTime::now());
+/// assert_eq!(now.saturating_add(Duration::from_secs(5)).since(now), Duration::from_secs(5));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(u64);
 
