@@ -8,10 +8,16 @@ pub(crate) mod reference;
 pub(crate) mod scope;
 mod url;
 
-pub use auto::AutoTransport;
 pub use cookie::{CookieOptions, CookieTransport, SameSite};
 pub use header::{HeaderOptions, HeaderTransport};
-pub use url::{UrlOptions, UrlTransport};
+pub use url::UrlOptions;
+
+// The manager makes them of its configuration, and does the half of their work. Public for the tests of this
+// workspace.
+#[doc(hidden)]
+pub use auto::AutoTransport;
+#[doc(hidden)]
+pub use url::UrlTransport;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -31,11 +37,11 @@ pub enum TransportKind {
     /// A cookie. The default.
     #[default]
     Cookie,
-    /// The URL's query.
+    /// An argument of the URL's query, in the application's own links and redirects.
     Url,
-    /// A cookie where the client returns one, the URL until then.
+    /// Both, until the client returns the cookie; the cookie alone from then on.
     Auto,
-    /// A header of its own.
+    /// A header of its own, for programs.
     Header,
 }
 
