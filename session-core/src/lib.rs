@@ -38,43 +38,42 @@
 #![cfg_attr(not(feature = "conformance"), allow(rustdoc::broken_intra_doc_links))]
 
 mod builder;
-mod caching;
 pub mod clock;
 mod collector;
 mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod credentials;
 mod cross_site;
 mod error;
 pub mod events;
-mod executor;
 mod handle;
 mod id;
-mod key;
 mod lifetime;
 mod limits;
-mod loaded;
+mod loaded_session;
 mod manager;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod operations;
 mod owners;
-mod presented;
 pub mod provider;
-mod queue;
 mod respond;
+mod response_headers;
 #[cfg(feature = "rewrite")]
 mod rewrite;
 #[cfg(feature = "hyper")]
 mod service;
 mod session;
+mod session_settings;
 mod sessions;
-mod settings;
 mod state;
 mod stats;
 mod timestamp;
 pub mod transport;
+mod update_queue;
+mod url_context;
 pub mod value;
-mod visit;
 
 pub use builder::ManagerBuilder;
 pub use config::{Config, StoreConfig};
@@ -84,7 +83,7 @@ pub use handle::SessionHandle;
 pub use id::{SessionId, SessionKey};
 pub use lifetime::Lifetime;
 pub use limits::Limits;
-pub use loaded::LoadedSession;
+pub use loaded_session::LoadedSession;
 pub use manager::Manager;
 pub use owners::OwnedSession;
 pub use respond::Failure;

@@ -7,9 +7,11 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::executor::Core;
+use crate::operations::Operations;
 use crate::state::Goal;
-use crate::{Error, Lifetime, Limits, Session, SessionId, SessionKey, Timestamp, key, value};
+use crate::{
+    Error, Lifetime, Limits, Session, SessionId, SessionKey, Timestamp, session_settings, value,
+};
 
 /// A session whose values are in memory: what [`SessionHandle::load`](crate::SessionHandle::load)
 /// returns.
@@ -30,19 +32,19 @@ use crate::{Error, Lifetime, Limits, Session, SessionId, SessionKey, Timestamp, 
 /// ```
 #[derive(Clone)]
 pub struct LoadedSession {
-    core: Arc<Core>,
+    operations: Arc<Operations>,
     /// A stored value of another type than the wanted one counts as none.
     lenient: bool,
 }
 
 /// Values.
 impl LoadedSession {
-    pub(crate) fn new(core: Core) -> Self {
-        Self { core: Arc::new(core), lenient: false }
+    pub(crate) fn new(operations: Operations) -> Self {
+        Self { operations: Arc::new(operations), lenient: false }
     }
 
-    pub(crate) fn core(&self) -> &Core {
-        &self.core
+    pub(crate) fn operations(&self) -> &Operations {
+        &self.operations
     }
 
     /// Returns the same session, where a stored value that is not of the wanted type counts as none, in
@@ -72,7 +74,7 @@ impl LoadedSession {
     /// ```
     #[must_use]
     pub fn lenient(&self) -> Self {
-        Self { core: Arc::clone(&self.core), lenient: true }
+        Self { operations: Arc::clone(&self.operations), lenient: true }
     }
 
     /// Decodes a value; to none, if it is of another type and the session is lenient.
@@ -99,7 +101,7 @@ impl LoadedSession {
     /// # Errors
     /// [`Error::Random`] if a new id is needed and can't be made.
     pub fn id(&self) -> Result<SessionId, Error> {
-        self.core.state().id(self.core.shared())
+        self.operations.state().id(self.operations.shared())
     }
 
     /// Returns what names the session for as long as it lives, in logs and lists; no secret. A session that is
@@ -147,7 +149,7 @@ impl LoadedSession {
     /// # }).unwrap();
     /// ```
     pub fn is_new(&self) -> bool {
-        self.core.state().is_new()
+        self.operations.state().is_new()
     }
 
     /// Returns a key's value, or `None` if it has none. Only this value is decoded.
@@ -172,7 +174,7 @@ impl LoadedSession {
     /// [`Error::Decode`] if the value is not a `T`; the session stays usable, and [`lenient`](Self::lenient)
     /// helps where types change.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        match self.core.state().value(&key::stored(key)) {
+        match self.operations.state().value(&session_settings::stored_key(key)) {
             Some(bytes) => self.decode(key, bytes),
             None => Ok(None),
         }
@@ -205,7 +207,7 @@ impl LoadedSession {
     /// [`Error::Finished`] after [`finish`](crate::SessionHandle::finish); the session is as it was then.
     pub fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<(), Error> {
         let bytes = value::encode(key, value, &self.limits_of_a_value())?;
-        self.put(&key::stored(key), Some(bytes))
+        self.put(&session_settings::stored_key(key), Some(bytes))
     }
 
     /// Deletes a key; one that is not there is no error.
@@ -227,7 +229,7 @@ impl LoadedSession {
     /// # Errors
     /// [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn delete(&self, key: &str) -> Result<(), Error> {
-        self.put(&key::stored(key), None)
+        self.put(&session_settings::stored_key(key), None)
     }
 
     /// Returns a key's value and deletes the key. Two requests at once may both read it; where that
@@ -250,14 +252,14 @@ impl LoadedSession {
     /// [`Error::Decode`] if the value is not a `T`; it stays where it is then. [`Error::Finished`] after
     /// [`finish`](crate::SessionHandle::finish).
     pub fn take<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        let stored = key::stored(key);
-        let mut state = self.core.state();
+        let stored = session_settings::stored_key(key);
+        let mut state = self.operations.state();
         let value = match state.value(&stored) {
             Some(bytes) => self.decode(key, bytes)?,
             None => None,
         };
         if value.is_some() {
-            state.put(&stored, None, self.core.shared())?;
+            state.put(&stored, None, self.operations.shared())?;
         }
         Ok(value)
     }
@@ -303,7 +305,7 @@ impl LoadedSession {
     /// # }).unwrap();
     /// ```
     pub fn keys(&self) -> Vec<String> {
-        self.core.state().application_keys()
+        self.operations.state().application_keys()
     }
 
     /// Reads, changes and writes one value atomically at the store, whatever other requests do: a
@@ -423,7 +425,7 @@ impl LoadedSession {
                 None
             }
         };
-        self.core.update(&key::stored(key), strict, &mut run).await?;
+        self.operations.update(&session_settings::stored_key(key), strict, &mut run).await?;
         outcome
     }
 
@@ -434,11 +436,11 @@ impl LoadedSession {
     }
 
     fn limits(&self) -> Limits {
-        self.core.shared().rules.limits
+        self.operations.shared().rules.limits
     }
 
     fn put(&self, key: &str, value: Option<Arc<[u8]>>) -> Result<(), Error> {
-        self.core.state().put(key, value, self.core.shared())
+        self.operations.state().put(key, value, self.operations.shared())
     }
 }
 
@@ -476,7 +478,7 @@ impl LoadedSession {
         let inner = Limits { depth: limits.depth - 1, ..limits };
         let message = value::encode(category, message, &inner)?;
         let mut add = |list: Option<&[u8]>| Some(Some(value::append(list, &message).into()));
-        self.core.update(&key::flash(category), false, &mut add).await
+        self.operations.update(&session_settings::flash_key(category), false, &mut add).await
     }
 
     /// Takes the messages of a category: they are gone from the session.
@@ -508,8 +510,8 @@ impl LoadedSession {
         &self,
         category: &str,
     ) -> Result<Vec<T>, Error> {
-        let stored = key::flash(category);
-        if self.core.state().value(&stored).is_none() {
+        let stored = session_settings::flash_key(category);
+        if self.operations.state().value(&stored).is_none() {
             return Ok(Vec::new());
         }
         let mut taken = Ok(Vec::new());
@@ -530,7 +532,7 @@ impl LoadedSession {
             taken = Ok(messages);
             Some(left.map(Into::into))
         };
-        self.core.update(&stored, false, &mut take).await?;
+        self.operations.update(&stored, false, &mut take).await?;
         taken
     }
 }
@@ -568,8 +570,8 @@ impl LoadedSession {
     /// [`Error::Random`] if no id can be made, [`Error::HeadSent`] after the response's head,
     /// [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn regenerate(&self) -> Result<(), Error> {
-        let shared = self.core.shared();
-        self.core.state().regenerate(shared, shared.clock.now())
+        let shared = self.operations.shared();
+        self.operations.state().regenerate(shared, shared.clock.now())
     }
 
     /// Logs an owner in, with the next save: the session gets a new id and belongs to `owner`, in the
@@ -601,8 +603,8 @@ impl LoadedSession {
     /// can be made, [`Error::HeadSent`] after the response's head, [`Error::Finished`] after
     /// [`finish`](crate::SessionHandle::finish).
     pub fn log_in(&self, owner: &str) -> Result<(), Error> {
-        let shared = self.core.shared();
-        self.core.state().log_in(owner, shared, shared.clock.now())
+        let shared = self.operations.shared();
+        self.operations.state().log_in(owner, shared, shared.clock.now())
     }
 
     /// Sets what a list of the owner's sessions is to call this one, such as the name of a device: 1,024
@@ -625,7 +627,7 @@ impl LoadedSession {
     /// # Errors
     /// [`Error::TooLarge`] for a longer label, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn label(&self, label: &str) -> Result<(), Error> {
-        self.core.state().set_label(label)
+        self.operations.state().set_label(label)
     }
 
     /// Returns the account that is logged in, as [`log_in`](Self::log_in) was told.
@@ -643,8 +645,8 @@ impl LoadedSession {
     /// # }).unwrap();
     /// ```
     pub fn owner(&self) -> Option<String> {
-        let rules = &self.core.shared().rules;
-        self.core.state().login().map(|login| rules.shown_owner(&login.owner).to_owned())
+        let rules = &self.operations.shared().rules;
+        self.operations.state().login().map(|login| rules.shown_owner(&login.owner).to_owned())
     }
 
     /// Whether someone is logged in, and did so no longer ago than this: for what wants a fresh login,
@@ -667,8 +669,8 @@ impl LoadedSession {
     /// # }).unwrap();
     /// ```
     pub fn authenticated_within(&self, duration: Duration) -> bool {
-        let now = self.core.shared().clock.now();
-        self.core.state().login().is_some_and(|login| now.since(login.at) <= duration)
+        let now = self.operations.shared().clock.now();
+        self.operations.state().login().is_some_and(|login| now.since(login.at) <= duration)
     }
 
     /// Starts a session of its own in a request that may store nothing, because its id was replaced a
@@ -691,7 +693,7 @@ impl LoadedSession {
     /// # Errors
     /// [`Error::Gone`] after the response's head, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn start_anew(&self) -> Result<(), Error> {
-        self.core.state().start_anew(self.core.shared().clock.now())
+        self.operations.state().start_anew(self.operations.shared().clock.now())
     }
 
     /// Ends the session, at once and for good, and starts a new, empty one with a new id, which is
@@ -722,7 +724,7 @@ impl LoadedSession {
     /// # Cancellation
     /// The session has ended, or lives on as it was.
     pub async fn destroy(&self) -> Result<(), Error> {
-        self.core.reach(Goal::Destroy).await
+        self.operations.reach(Goal::Destroy).await
     }
 }
 
@@ -760,7 +762,7 @@ impl LoadedSession {
     /// As [`finish`](crate::SessionHandle::finish); and [`Error::Gone`] if the session ended or got a new
     /// id meanwhile, whatever the method.
     pub async fn save(&self) -> Result<(), Error> {
-        self.core.reach(Goal::Save).await
+        self.operations.reach(Goal::Save).await
     }
 
     /// Loads the stored values anew, with what other requests changed, below the pending changes. A new
@@ -803,12 +805,12 @@ impl LoadedSession {
     /// # Cancellation
     /// Safe: nothing is written.
     pub async fn reload(&self) -> Result<(), Error> {
-        self.core.reach(Goal::Reload).await
+        self.operations.reach(Goal::Reload).await
     }
 
     /// Loads the stored values anew, as [`reload`](Self::reload) does; a finished session stays finished.
     pub(crate) async fn refresh(&self) -> Result<(), Error> {
-        self.core.reach(Goal::Refresh).await
+        self.operations.reach(Goal::Refresh).await
     }
 
     /// Returns when the session was created; now, for a new one.
@@ -825,7 +827,7 @@ impl LoadedSession {
     /// # }).unwrap();
     /// ```
     pub fn created(&self) -> Timestamp {
-        self.core.state().created()
+        self.operations.state().created()
     }
 
     /// Returns how long the session lives from now if it is not used again.
@@ -844,8 +846,8 @@ impl LoadedSession {
     /// # }).unwrap();
     /// ```
     pub fn remaining(&self) -> Duration {
-        let shared = self.core.shared();
-        self.core.state().remaining(shared, shared.clock.now())
+        let shared = self.operations.shared();
+        self.operations.state().remaining(shared, shared.clock.now())
     }
 
     /// Remembers the visitor, or no longer: what a login form's "remember me" asks for.
@@ -879,7 +881,7 @@ impl LoadedSession {
     /// [`Error::TooLarge`] if the session has no room for it, [`Error::HeadSent`] on a new session after the
     /// response's head, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn remember(&self, on: bool) -> Result<(), Error> {
-        self.core.state().remember(on, self.core.shared())
+        self.operations.state().remember(on, self.operations.shared())
     }
 
     /// Whether the visitor is [remembered](Self::remember).
@@ -897,7 +899,7 @@ impl LoadedSession {
     /// # }).unwrap();
     /// ```
     pub fn is_remembered(&self) -> bool {
-        self.core.state().is_remembered()
+        self.operations.state().is_remembered()
     }
 
     /// Returns the session's lifetime: its own, or the manager's.
@@ -914,7 +916,7 @@ impl LoadedSession {
     /// # }).unwrap();
     /// ```
     pub fn lifetime(&self) -> Lifetime {
-        self.core.state().lifetime(self.core.shared())
+        self.operations.state().lifetime(self.operations.shared())
     }
 
     /// Gives this session a lifetime of its own, in whole milliseconds; `absolute` counts from the login,
@@ -942,7 +944,7 @@ impl LoadedSession {
     /// has no room for it, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn set_lifetime(&self, lifetime: Lifetime) -> Result<(), Error> {
         lifetime.validate()?;
-        self.core.state().set_lifetime(lifetime, self.core.shared())
+        self.operations.state().set_lifetime(lifetime, self.operations.shared())
     }
 
     /// Whether the client keeps the token when the browser ends.
@@ -960,7 +962,7 @@ impl LoadedSession {
     /// # }).unwrap();
     /// ```
     pub fn is_persistent(&self) -> bool {
-        self.core.state().is_persistent(self.core.shared())
+        self.operations.state().is_persistent(self.operations.shared())
     }
 
     /// Makes the client keep the token when the browser ends, or not. The next response says so.
@@ -984,7 +986,7 @@ impl LoadedSession {
     /// [`Error::TooLarge`] if the session has no room for it, [`Error::Finished`] after
     /// [`finish`](crate::SessionHandle::finish).
     pub fn set_persistent(&self, persistent: bool) -> Result<(), Error> {
-        self.core.state().set_persistent(persistent, self.core.shared())
+        self.operations.state().set_persistent(persistent, self.operations.shared())
     }
 }
 
@@ -994,13 +996,13 @@ impl Session for LoadedSession {
     }
 
     fn get_encoded(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.core.state().value(&key::stored(key)).map(<[u8]>::to_vec))
+        Ok(self.operations.state().value(&session_settings::stored_key(key)).map(<[u8]>::to_vec))
     }
 
     fn set_encoded(&self, key: &str, value: Vec<u8>) -> Result<(), Error> {
         let depth = self.limits().depth;
         match value::check(&value, depth) {
-            Ok(()) => self.put(&key::stored(key), Some(value.into())),
+            Ok(()) => self.put(&session_settings::stored_key(key), Some(value.into())),
             Err(value::Malformed::TooDeep) => {
                 Err(Error::TooLarge { what: "value depth", limit: depth })
             }
@@ -1021,6 +1023,6 @@ impl Session for LoadedSession {
 
 impl fmt::Debug for LoadedSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("LoadedSession").field(&*self.core.state()).finish()
+        f.debug_tuple("LoadedSession").field(&*self.operations.state()).finish()
     }
 }
