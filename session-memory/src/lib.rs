@@ -36,7 +36,7 @@
 
 mod capacity;
 mod config;
-mod owners;
+mod owner_index;
 mod provider;
 mod shard;
 mod sync;

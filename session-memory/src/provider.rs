@@ -16,8 +16,8 @@ use tracing::{info, warn};
 
 use crate::MemoryConfig;
 use crate::capacity::{Capacity, cost, cost_of};
-use crate::owners::Owners;
-use crate::shard::{First, Shard, Slot};
+use crate::owner_index::OwnerIndex;
+use crate::shard::{Earliest, Shard, Slot};
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, lock};
 
 /// So many that two processors seldom meet at one, and that growing one takes little time even
@@ -38,14 +38,14 @@ const REMOVED_WHEN_FULL: usize = 1024;
 pub struct MemoryProvider {
     shards: Box<[Padded]>,
     /// What comes first in each shard.
-    firsts: Box<[Arc<First>]>,
-    owners: Arc<Owners>,
+    earliest: Box<[Arc<Earliest>]>,
+    owners: Arc<OwnerIndex>,
     hasher: Hasher,
     capacity: Capacity,
     /// Where the next collection starts.
     cursor: AtomicUsize,
     /// Whether it was reported that sessions give way.
-    gave_way: AtomicBool,
+    eviction_reported: AtomicBool,
     longest_hold: Longest,
 }
 
@@ -77,18 +77,19 @@ impl MemoryProvider {
     /// An empty store.
     pub fn new(config: MemoryConfig) -> Self {
         let hasher = Hasher::default();
-        let firsts: Box<[Arc<First>]> = (0..SHARDS).map(|_| Arc::default()).collect();
-        let owners = Arc::new(Owners::new());
-        let shard =
-            |first: &Arc<First>| Shard::new(hasher.clone(), Arc::clone(first), Arc::clone(&owners));
+        let earliest: Box<[Arc<Earliest>]> = (0..SHARDS).map(|_| Arc::default()).collect();
+        let owners = Arc::new(OwnerIndex::new());
+        let shard = |earliest: &Arc<Earliest>| {
+            Shard::new(hasher.clone(), Arc::clone(earliest), Arc::clone(&owners))
+        };
         Self {
-            shards: firsts.iter().map(|first| Padded(Mutex::new(shard(first)))).collect(),
-            firsts,
+            shards: earliest.iter().map(|earliest| Padded(Mutex::new(shard(earliest)))).collect(),
+            earliest,
             owners,
             hasher,
             capacity: Capacity::new(config),
             cursor: AtomicUsize::new(0),
-            gave_way: AtomicBool::new(false),
+            eviction_reported: AtomicBool::new(false),
             longest_hold: Longest::default(),
         }
     }
@@ -129,7 +130,7 @@ impl MemoryProvider {
         {
             result = attempt();
         }
-        while matches!(result, Err(Error::Full { .. })) && self.give_way(key) {
+        while matches!(result, Err(Error::Full { .. })) && self.evict_oldest(key) {
             result = attempt();
         }
         result
@@ -137,12 +138,13 @@ impl MemoryProvider {
 
     /// Removes the oldest session whose client never came back and which nobody owns, other than the one
     /// of this key, which room is needed for. Returns whether there was one.
-    fn give_way(&self, key: &SessionKey) -> bool {
+    fn evict_oldest(&self, key: &SessionKey) -> bool {
         let own = self.shard_of(key);
         let mut look_at_own = true;
         loop {
             let shards = (0..SHARDS).filter(|number| *number != own || look_at_own);
-            let oldest = shards.filter_map(|number| Some((self.firsts[number].created()?, number)));
+            let oldest =
+                shards.filter_map(|number| Some((self.earliest[number].created()?, number)));
             let Some((_, number)) = oldest.min() else { return false };
             let removed = lock(&self.shards[number].0).remove_oldest(key);
             let Some(slot) = removed else {
@@ -150,7 +152,7 @@ impl MemoryProvider {
                 look_at_own &= number != own;
                 continue;
             };
-            if !self.gave_way.swap(true, Ordering::Relaxed) {
+            if !self.eviction_reported.swap(true, Ordering::Relaxed) {
                 warn!(
                     "the memory provider is full: from now on, sessions whose clients never came back \
                      give way to new ones; raise max_sessions or max_bytes, or shorten the sessions' \
@@ -244,7 +246,7 @@ impl MemoryProvider {
         let mut left = limit;
         for step in 0..SHARDS {
             let number = (start + step) % SHARDS;
-            if !self.firsts[number].may_be_expired(now) {
+            if !self.earliest[number].may_be_expired(now) {
                 continue;
             }
             loop {
@@ -312,7 +314,7 @@ impl Provider for MemoryProvider {
         let mut shard = self.lock(&key);
         let record = shard.find_live(&key, now).map(|at| {
             // The request that creates a session has no reason to load it, so this is a later one.
-            shard.keep(at);
+            shard.protect(at);
             shard.slot(at).record()
         });
         ProviderFuture::ready(Ok(record))
@@ -383,10 +385,10 @@ mod tests {
     use super::*;
 
     /// Two owners whose entries in the index can't be told apart.
-    fn colliding(owners: &Owners) -> [String; 2] {
+    fn colliding(owners: &OwnerIndex) -> [String; 2] {
         let mut seen = HashMap::new();
         for n in 0..50_000_000u64 {
-            if let Some(other) = seen.insert(owners.place(&n.to_string()), n) {
+            if let Some(other) = seen.insert(owners.locate(&n.to_string()), n) {
                 return [other, n].map(|n| n.to_string());
             }
         }

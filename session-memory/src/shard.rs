@@ -9,7 +9,7 @@ use session_core::provider::{Login, Record, Values, Verifier};
 use session_core::{SessionKey, Timestamp};
 use slab::Slab;
 
-use crate::owners::Owners;
+use crate::owner_index::OwnerIndex;
 use crate::provider::Hasher;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
@@ -28,9 +28,9 @@ pub(crate) struct Shard {
     /// The ends of the list of sessions that may give way, or [`NONE`].
     oldest: u32,
     newest: u32,
-    first: Arc<First>,
+    earliest: Arc<Earliest>,
     /// The index of all shards' sessions by owner.
-    owners: Arc<Owners>,
+    owners: Arc<OwnerIndex>,
 }
 
 /// No index: the end of a list.
@@ -38,7 +38,7 @@ const NONE: u32 = u32::MAX;
 
 /// Which sessions come first in a shard's orders, for whoever looks for the first of all shards and
 /// doesn't want to take their locks. Written under the shard's lock.
-pub(crate) struct First {
+pub(crate) struct Earliest {
     /// The earliest second of expiry.
     expires: AtomicU32,
     /// In milliseconds, when the oldest session that may give way was created; `u64::MAX` if there is
@@ -46,13 +46,13 @@ pub(crate) struct First {
     created: AtomicU64,
 }
 
-impl Default for First {
+impl Default for Earliest {
     fn default() -> Self {
         Self { expires: AtomicU32::new(u32::MAX), created: AtomicU64::new(u64::MAX) }
     }
 }
 
-impl First {
+impl Earliest {
     /// Whether the shard may have an expired session.
     pub(crate) fn may_be_expired(&self, now: Timestamp) -> bool {
         self.expires.load(Ordering::Relaxed) < second(now)
@@ -66,24 +66,24 @@ impl First {
 
 /// A session's place in the list of those that may give way.
 #[derive(Clone, Copy)]
-struct Place {
+struct Links {
     older: u32,
     newer: u32,
 }
 
-impl Place {
+impl Links {
     /// Not in the list: its client came back, or it has an owner. No index is so high.
-    const NOWHERE: Self = Self { older: NONE - 1, newer: NONE - 1 };
+    const UNLINKED: Self = Self { older: NONE - 1, newer: NONE - 1 };
 
-    fn is_nowhere(self) -> bool {
-        self.older == Self::NOWHERE.older
+    fn is_unlinked(self) -> bool {
+        self.older == Self::UNLINKED.older
     }
 }
 
 /// A record in the form that is kept: 104 bytes in the slab, where a [`Record`] takes 136 with its key.
 pub(crate) struct Slot {
     key: SessionKey,
-    place: Place,
+    links: Links,
     /// The first 20 bytes of the holder's verifier; the others are zero in this store.
     holder: [u8; Secret::BYTES],
     /// In seconds, rounded up; `u32::MAX` for everything beyond the year 2106.
@@ -102,7 +102,7 @@ impl Slot {
         let holder = *holder.as_bytes().first_chunk().expect("a verifier has 32 bytes");
         Self {
             key,
-            place: Place::NOWHERE,
+            links: Links::UNLINKED,
             holder,
             used: rounded_up(used),
             cookie,
@@ -152,7 +152,7 @@ impl Slot {
 }
 
 impl Shard {
-    pub(crate) fn new(hasher: Hasher, first: Arc<First>, owners: Arc<Owners>) -> Self {
+    pub(crate) fn new(hasher: Hasher, earliest: Arc<Earliest>, owners: Arc<OwnerIndex>) -> Self {
         Self {
             hasher,
             table: HashTable::new(),
@@ -160,7 +160,7 @@ impl Shard {
             order: BTreeSet::new(),
             oldest: NONE,
             newest: NONE,
-            first,
+            earliest,
             owners,
         }
     }
@@ -182,10 +182,10 @@ impl Shard {
 
     /// Puts another record of the same key in a slot's place, and returns the old one.
     pub(crate) fn replace(&mut self, at: u32, slot: Slot) -> Slot {
-        let place = self.slot(at).place;
-        let old = std::mem::replace(&mut self.slots[at as usize], Slot { place, ..slot });
+        let links = self.slot(at).links;
+        let old = std::mem::replace(&mut self.slots[at as usize], Slot { links, ..slot });
         if self.slot(at).login.is_some() {
-            self.keep(at);
+            self.protect(at);
         }
         self.move_owner(old.key, old.owner(), self.slot(at).owner());
         let (before, after) = (second(old.expires), second(self.slot(at).expires));
@@ -198,8 +198,8 @@ impl Shard {
     }
 
     /// Takes note that a session never gives way any more: its client came back, or it has an owner.
-    pub(crate) fn keep(&mut self, at: u32) {
-        if !self.slot(at).place.is_nowhere() {
+    pub(crate) fn protect(&mut self, at: u32) {
+        if !self.slot(at).links.is_unlinked() {
             self.unlink(at);
             self.publish();
         }
@@ -214,12 +214,12 @@ impl Shard {
         let (hash, expires) = (self.hasher.hash(&slot.key), second(slot.expires));
         // An empty record is no visitor's session, which the core would not store. It is what another
         // provider remembers, such as the end of a sealed session, and must not be forgotten.
-        let may_give_way = slot.login.is_none() && !slot.values.is_empty();
+        let is_evictable = slot.login.is_none() && !slot.values.is_empty();
         self.move_owner(slot.key, None, slot.owner());
         let at = u32::try_from(self.slots.insert(slot)).expect("memory ends before indices do");
         self.order.insert((expires, at));
         self.table.insert_unique(hash, at, |at| self.hasher.hash(&self.slots[*at as usize].key));
-        if may_give_way {
+        if is_evictable {
             self.link(at);
         }
         self.publish();
@@ -227,7 +227,7 @@ impl Shard {
 
     /// Takes a slot out.
     pub(crate) fn remove(&mut self, at: u32) -> Slot {
-        if !self.slot(at).place.is_nowhere() {
+        if !self.slot(at).links.is_unlinked() {
             self.unlink(at);
         }
         let slot = self.slots.remove(at as usize);
@@ -245,7 +245,7 @@ impl Shard {
     pub(crate) fn remove_oldest(&mut self, except: &SessionKey) -> Option<Slot> {
         let mut at = self.oldest;
         if at != NONE && self.slot(at).key == *except {
-            at = self.slot(at).place.newer;
+            at = self.slot(at).links.newer;
         }
         (at != NONE).then(|| self.remove(at))
     }
@@ -265,10 +265,10 @@ impl Shard {
 
     /// Puts a slot at the newer end of the list of those that may give way.
     fn link(&mut self, at: u32) {
-        self.slots[at as usize].place = Place { older: self.newest, newer: NONE };
+        self.slots[at as usize].links = Links { older: self.newest, newer: NONE };
         match self.newest {
             NONE => self.oldest = at,
-            newest => self.slots[newest as usize].place.newer = at,
+            newest => self.slots[newest as usize].links.newer = at,
         }
         self.newest = at;
     }
@@ -276,29 +276,29 @@ impl Shard {
     /// Takes a slot out of that list.
     fn unlink(&mut self, at: u32) {
         let slot = &mut self.slots[at as usize];
-        let Place { older, newer } = std::mem::replace(&mut slot.place, Place::NOWHERE);
+        let Links { older, newer } = std::mem::replace(&mut slot.links, Links::UNLINKED);
         match older {
             NONE => self.oldest = newer,
-            older => self.slots[older as usize].place.newer = newer,
+            older => self.slots[older as usize].links.newer = newer,
         }
         match newer {
             NONE => self.newest = older,
-            newer => self.slots[newer as usize].place.older = older,
+            newer => self.slots[newer as usize].links.older = older,
         }
     }
 
     /// Tells others what comes first. Writes only what is new, as they all read it.
     fn publish(&self) {
         let expires = self.order.first().map_or(u32::MAX, |(expires, _)| *expires);
-        if self.first.expires.load(Ordering::Relaxed) != expires {
-            self.first.expires.store(expires, Ordering::Relaxed);
+        if self.earliest.expires.load(Ordering::Relaxed) != expires {
+            self.earliest.expires.store(expires, Ordering::Relaxed);
         }
         let created = match self.oldest {
             NONE => u64::MAX,
             oldest => self.slot(oldest).created.as_millis().min(u64::MAX - 1),
         };
-        if self.first.created.load(Ordering::Relaxed) != created {
-            self.first.created.store(created, Ordering::Relaxed);
+        if self.earliest.created.load(Ordering::Relaxed) != created {
+            self.earliest.created.store(created, Ordering::Relaxed);
         }
     }
 

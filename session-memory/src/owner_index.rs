@@ -17,7 +17,7 @@ use crate::sync::{Mutex, lock};
 /// # Order of locks
 /// A shard's lock comes first, then one of these, and no lock is taken under these. A list takes them one
 /// after the other: first the keys from here, then each session from its shard.
-pub(crate) struct Owners {
+pub(crate) struct OwnerIndex {
     hasher: OwnerHasher,
     parts: [Mutex<BTreeSet<Entry>>; PARTS],
 }
@@ -36,20 +36,20 @@ type OwnerHasher = std::hash::RandomState;
 #[cfg(shuttle)]
 type OwnerHasher = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
 
-impl Owners {
+impl OwnerIndex {
     pub(crate) fn new() -> Self {
         Self { hasher: OwnerHasher::default(), parts: std::array::from_fn(|_| Mutex::default()) }
     }
 
     /// Adds a session, whose shard is locked, to an owner's.
     pub(crate) fn add(&self, owner: &str, key: SessionKey) {
-        let (part, hash) = self.place(owner);
+        let (part, hash) = self.locate(owner);
         lock(&self.parts[part]).insert((hash, key));
     }
 
     /// Removes a session, whose shard is locked, from an owner's.
     pub(crate) fn remove(&self, owner: &str, key: SessionKey) {
-        let (part, hash) = self.place(owner);
+        let (part, hash) = self.locate(owner);
         lock(&self.parts[part]).remove(&(hash, key));
     }
 
@@ -60,7 +60,7 @@ impl Owners {
         after: Option<SessionKey>,
         limit: usize,
     ) -> Vec<SessionKey> {
-        let (part, hash) = self.place(owner);
+        let (part, hash) = self.locate(owner);
         let from = match after {
             Some(key) => Bound::Excluded((hash, key)),
             None => Bound::Included((hash, SessionKey::MIN)),
@@ -76,7 +76,7 @@ impl Owners {
     }
 
     /// Returns the part and the hash that an owner has.
-    pub(crate) fn place(&self, owner: &str) -> (usize, u32) {
+    pub(crate) fn locate(&self, owner: &str) -> (usize, u32) {
         let hash = self.hasher.hash_one(owner);
         ((hash >> 32) as usize % PARTS, hash as u32)
     }
