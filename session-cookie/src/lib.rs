@@ -120,11 +120,11 @@ mod format;
 mod key;
 mod names;
 mod provider;
+mod record_cipher;
 mod revocation;
 mod ring;
 mod seal;
 mod signed;
-mod vault;
 
 use std::sync::Arc;
 

@@ -23,10 +23,10 @@ use crate::key::Key;
 pub struct KeyRing(Arc<[Key]>);
 
 /// More than any rotation needs: each forged cookie may be tried with all keys of one id.
-const MOST_KEYS: usize = 16;
+const MAX_KEYS: usize = 16;
 
 /// The largest file of keys that is read.
-const LARGEST_FILE: u64 = 64 * 1024;
+const MAX_FILE_BYTES: u64 = 64 * 1024;
 
 impl KeyRing {
     /// The options of a source string that [`take`](Self::take) takes.
@@ -43,9 +43,9 @@ impl KeyRing {
                  ephemeral=true for a key that ends with the process",
             ));
         }
-        if keys.len() > MOST_KEYS {
+        if keys.len() > MAX_KEYS {
             return Err(Error::config(format_args!(
-                "there are {} keys; {MOST_KEYS} at most are allowed",
+                "there are {} keys; {MAX_KEYS} at most are allowed",
                 keys.len()
             )));
         }
@@ -145,7 +145,7 @@ fn read(path: &Path) -> Result<Zeroizing<String>, Error> {
         )));
     }
     let mut text = Zeroizing::new(String::new());
-    file.take(LARGEST_FILE).read_to_string(&mut text).map_err(cannot)?;
+    file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(cannot)?;
     Ok(text)
 }
 

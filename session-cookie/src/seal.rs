@@ -46,21 +46,21 @@ pub(crate) struct Sealer {
 const HEAD: usize = 2;
 
 /// The longest name and value of a cookie that browsers store (rfc6265bis, section 5.6).
-pub(crate) const LONGEST: usize = 4096;
+pub(crate) const MAX_COOKIE_LEN: usize = 4096;
 
 /// The characters that are left free when values are stored: times take more bytes as the session gets
 /// older, and a new id takes some, and neither a read nor a new id may make a session too large.
-pub(crate) const SPARE: usize = 48;
+pub(crate) const HEADROOM: usize = 48;
 
 /// The longest name of a session.
-pub(crate) const LONGEST_NAME: usize = 255;
+pub(crate) const MAX_NAME_LEN: usize = 255;
 
 /// A session that was under a seal.
 pub(crate) struct Opened {
     pub(crate) id: SessionId,
     pub(crate) record: Record,
     /// Whether the first key of the ring sealed it.
-    pub(crate) by_first: bool,
+    pub(crate) by_first_key: bool,
 }
 
 impl Sealer {
@@ -73,7 +73,7 @@ impl Sealer {
         name: &str,
         id: &SessionId,
         record: &Record,
-        spare: usize,
+        headroom: usize,
     ) -> Result<String, Error> {
         let key = self.ring.first();
         let mut named = named(name);
@@ -96,8 +96,8 @@ impl Sealer {
             }
         }
         let text = BASE64_URL_SAFE_NO_PAD.encode(&named[start..]);
-        if name.len() + text.len() + spare > LONGEST {
-            return Err(Error::TooLarge { what: "cookie bytes", limit: LONGEST });
+        if name.len() + text.len() + headroom > MAX_COOKIE_LEN {
+            return Err(Error::TooLarge { what: "cookie bytes", limit: MAX_COOKIE_LEN });
         }
         Ok(text)
     }
@@ -105,7 +105,7 @@ impl Sealer {
     /// Opens a text. Returns `None` for anything that no key of the ring sealed for this name and in
     /// this mode.
     pub(crate) fn open(&self, name: &str, text: &[u8]) -> Option<Opened> {
-        if text.len() > LONGEST {
+        if text.len() > MAX_COOKIE_LEN {
             return None;
         }
         let mut named = named(name);
@@ -117,7 +117,7 @@ impl Sealer {
         }
         self.ring.with_short_id(key_id).find_map(|key| {
             let (id, record) = self.content(key, &named, start + HEAD)?;
-            Some(Opened { id, record, by_first: key.id == self.ring.first().id })
+            Some(Opened { id, record, by_first_key: key.id == self.ring.first().id })
         })
     }
 
@@ -204,7 +204,7 @@ mod tests {
             let opened = sealer.open("__Host-id", text.as_bytes()).expect("opens");
             assert_eq!(*opened.id.text(), *id().text());
             assert_eq!(opened.record, record());
-            assert!(opened.by_first);
+            assert!(opened.by_first_key);
             assert!(sealer.open("__Host-ie", text.as_bytes()).is_none(), "another name");
         }
         // There is nothing random in a signature.
@@ -249,12 +249,12 @@ mod tests {
                 record.values = [("v", value)].into_iter().collect();
                 match sealer.seal("__Host-id", &id(), &record, 0) {
                     Ok(text) => {
-                        assert!("__Host-id".len() + text.len() <= LONGEST);
+                        assert!("__Host-id".len() + text.len() <= MAX_COOKIE_LEN);
                         let opened = sealer.open("__Host-id", text.as_bytes()).expect("opens");
                         assert_eq!(opened.record, record);
                         longest = length;
                     }
-                    Err(Error::TooLarge { what: "cookie bytes", limit: LONGEST }) => {}
+                    Err(Error::TooLarge { what: "cookie bytes", limit: MAX_COOKIE_LEN }) => {}
                     Err(error) => panic!("{error:?}"),
                 }
             }
@@ -270,7 +270,7 @@ mod tests {
             name in "[a-zA-Z_-]{1,40}",
         ) {
             let sealer = sealer(if signed { Mode::Signed } else { Mode::Encrypted });
-            let text = sealer.seal(&name, &id, &record, SPARE).unwrap();
+            let text = sealer.seal(&name, &id, &record, HEADROOM).unwrap();
             let opened = sealer.open(&name, text.as_bytes()).unwrap();
             prop_assert_eq!(&*opened.id.text(), &*id.text());
             prop_assert_eq!(opened.record, record);
