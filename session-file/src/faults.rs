@@ -22,10 +22,10 @@ pub(crate) enum Operation {
 }
 
 #[cfg(not(test))]
-pub(crate) use without::{before, portion};
+pub(crate) use disabled::{before, portion};
 
 #[cfg(not(test))]
-mod without {
+mod disabled {
     use rustix::io::Errno;
 
     use super::Operation;
@@ -42,10 +42,10 @@ mod without {
 }
 
 #[cfg(test)]
-pub(crate) use fuse::{Fault, Fuse, before, portion};
+pub(crate) use injector::{Fault, FaultInjector, before, portion};
 
 #[cfg(test)]
-mod fuse {
+mod injector {
     use std::cell::RefCell;
 
     use rustix::io::Errno;
@@ -78,9 +78,9 @@ mod fuse {
 
     /// Controls the faults of the current thread. A test calls the store on its own thread, so tests
     /// don't disturb each other.
-    pub(crate) struct Fuse(());
+    pub(crate) struct FaultInjector(());
 
-    impl Fuse {
+    impl FaultInjector {
         pub(crate) fn new() -> Self {
             STATE.set(State::NONE);
             Self(())

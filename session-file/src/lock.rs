@@ -22,23 +22,23 @@ use crate::platform;
 /// How long a change waits for another process. One that works holds a lock for some writes to the
 /// disk, and one that dies for no time at all: only one that was stopped or frozen holds it for so
 /// long.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest pause between two tries to get a lock.
-const LONGEST_PAUSE: Duration = Duration::from_millis(2);
+const MAX_PAUSE: Duration = Duration::from_millis(2);
 
 /// The locks of an open store.
 pub(crate) struct Locks {
     processes: platform::Locks,
     stripes: Box<[Arc<Mutex<()>>]>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 /// A stripe's mutex, held.
 pub(crate) struct Queued {
     stripe: usize,
     _mutex: MutexGuardArc<()>,
-    patience: Instant,
+    deadline: Instant,
 }
 
 /// The right to change a session.
@@ -53,20 +53,20 @@ impl Locks {
     pub(crate) fn open(root: &OwnedFd, lock_file: OwnedFd) -> Result<Self, Error> {
         let processes = platform::Locks::open(root, lock_file).map_err(failed(OPENING))?;
         let stripes = (0..STRIPES).map(|_| Arc::default()).collect();
-        Ok(Self { processes, stripes, patience: PATIENCE })
+        Ok(Self { processes, stripes, timeout: LOCK_TIMEOUT })
     }
 
     /// These locks with another patience. Tests have none.
     #[cfg(test)]
-    pub(crate) fn set_patience(&mut self, patience: Duration) {
-        self.patience = patience;
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
     }
 
     /// Waits until no other change of this session is under way in this process.
     pub(crate) async fn queue(&self, name: &Name) -> Queued {
-        let patience = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.timeout;
         let stripe = name.stripe();
-        Queued { stripe, _mutex: self.stripes[stripe].lock_arc().await, patience }
+        Queued { stripe, _mutex: self.stripes[stripe].lock_arc().await, deadline }
     }
 
     /// The same, if there is no need to wait.
@@ -74,7 +74,7 @@ impl Locks {
         let stripe = name.stripe();
         let mutex = self.stripes[stripe].try_lock_arc()?;
         // No patience: who only collects comes again.
-        Some(Queued { stripe, _mutex: mutex, patience: Instant::now() })
+        Some(Queued { stripe, _mutex: mutex, deadline: Instant::now() })
     }
 
     /// Keeps other processes out, too. Waits if need be.
@@ -84,12 +84,12 @@ impl Locks {
             if let Some(lock) = self.try_lock(queued.stripe)? {
                 return Ok(Held { _lock: lock, _queued: queued });
             }
-            if Instant::now() >= queued.patience {
+            if Instant::now() >= queued.deadline {
                 return Err(Error::unavailable("another process holds the session's lock"));
             }
             // A lock that can be waited for with a limit does not exist.
             thread::sleep(pause);
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 

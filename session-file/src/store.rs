@@ -20,9 +20,9 @@ use crate::lock::{Held, Locks, Queued};
 use crate::name::{FOLDERS, Name, folder_name};
 use crate::platform;
 use crate::times::FileTimes;
-use crate::walk::Place;
+use crate::walk::Cursor;
 use crate::{Durability, FileConfig};
-pub(crate) use owners::IndexPlace;
+pub(crate) use owners::IndexCursor;
 
 /// An open store. Its functions block.
 ///
@@ -35,14 +35,14 @@ pub(crate) struct Store {
     pub(crate) locks: Locks,
     pub(crate) times: FileTimes,
     /// Where the next slice of the collection starts.
-    pub(crate) place: Mutex<Place>,
+    pub(crate) cursor: Mutex<Cursor>,
     /// Tells this opening of the store from all others.
     pub(crate) token: u64,
     config: FileConfig,
     /// The number of the next temporary.
     serial: AtomicU64,
     /// Which folders of the index of owners are known to be on the disk.
-    shards: [AtomicBool; FOLDERS],
+    synced_shards: [AtomicBool; FOLDERS],
 }
 
 impl Store {
@@ -61,11 +61,11 @@ impl Store {
             directory,
             locks,
             times,
-            place: Mutex::default(),
+            cursor: Mutex::default(),
             token,
             config,
             serial: AtomicU64::new(1),
-            shards: [const { AtomicBool::new(false) }; FOLDERS],
+            synced_shards: [const { AtomicBool::new(false) }; FOLDERS],
         })
     }
 
@@ -89,7 +89,7 @@ impl Store {
         }
         self.install(temporary, &folder, name, expired)?;
         drop(held);
-        self.settle(&folder)
+        self.sync_committed(&folder)
     }
 
     pub(crate) fn save(
@@ -112,7 +112,7 @@ impl Store {
         }
         self.install(temporary, &folder, name, true)?;
         drop(held);
-        self.settle(&folder)
+        self.sync_committed(&folder)
     }
 
     pub(crate) fn destroy(&self, queued: Queued, name: &Name) -> Result<(), Error> {
@@ -130,7 +130,7 @@ impl Store {
         }
         drop(held);
         // Also where it was gone: whoever removed it may still be waiting for the disk.
-        self.settle(&folder)
+        self.sync_committed(&folder)
     }
 
     /// Moves both times forward. That it is on the disk is not waited for, whatever the durability: after a

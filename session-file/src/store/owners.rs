@@ -7,6 +7,7 @@
 //! record, too.
 
 use std::collections::BinaryHeap;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
@@ -20,7 +21,6 @@ use crate::directory::{OWNERS, is_file};
 use crate::disk::{self, FILE_MODE};
 use crate::error::failed;
 use crate::name::{Name, OwnerName, folder_name};
-use crate::walk::Then;
 
 /// How often an entry is tried to be made. Each try but the last one met somebody who removed the owner's
 /// folder just then, because it was empty.
@@ -51,10 +51,10 @@ impl Store {
             self.sync(root)?;
         }
         let (shard, is_new) = disk::open_or_make_folder(&owners, &folder_name(owner.shard()))?;
-        let is_settled = &self.shards[owner.shard()];
-        if is_new || !is_settled.load(Ordering::Relaxed) {
+        let is_synced = &self.synced_shards[owner.shard()];
+        if is_new || !is_synced.load(Ordering::Relaxed) {
             self.sync(&owners)?;
-            is_settled.store(true, Ordering::Relaxed);
+            is_synced.store(true, Ordering::Relaxed);
         }
         let (folder, _) = disk::open_or_make_folder(&shard, owner.folder())?;
         let (file, is_new) = self.make_entry(&folder, &name.entry())?;
@@ -88,8 +88,8 @@ impl Store {
 
     /// Lists a page of an owner's sessions, and removes the entries on it that are stale.
     pub(crate) fn list(&self, owner: &str, page: Page, now: Timestamp) -> Result<Listed, Error> {
-        let place = OwnerName::of(owner);
-        let opened = self.open_owner(&place).map_err(failed("opening an owner's folder"))?;
+        let owner_name = OwnerName::of(owner);
+        let opened = self.open_owner(&owner_name).map_err(failed("opening an owner's folder"))?;
         let Some((shard, folder)) = opened else { return Ok(Listed::default()) };
         let mut listing = disk::list(folder).map_err(failed(LISTING))?;
         let size = page.size();
@@ -123,7 +123,7 @@ impl Store {
                         None => self.is_gone(&name),
                     };
                     // The list is right without; and a collection tells of what can't be removed.
-                    let _ = self.trim(folder, &name, is_stale);
+                    let _ = self.remove_stale_entry(folder, &name, is_stale);
                 }
                 // It is no session.
                 Err(Error::Unreadable { .. }) => {}
@@ -131,7 +131,7 @@ impl Store {
             }
         }
         if next.is_none() && sessions.is_empty() {
-            let _ = disk::remove_folder(&shard, place.folder());
+            let _ = disk::remove_folder(&shard, owner_name.folder());
         }
         Ok(Listed { sessions, next })
     }
@@ -151,13 +151,13 @@ impl Store {
     }
 
     /// Removes an entry if it is stale and nobody is changing its session; tells whether it was removed.
-    fn trim(
+    fn remove_stale_entry(
         &self,
         folder: BorrowedFd<'_>,
         name: &Name,
         is_stale: impl Fn() -> Result<bool, Error>,
     ) -> Result<bool, Error> {
-        self.if_still(name, is_stale, || {
+        self.remove_if(name, is_stale, || {
             // That the session is gone or moved is on the disk before its entry goes: it may not be back
             // without the entry after a power cut.
             match self.open_folder(name) {
@@ -190,7 +190,7 @@ impl Store {
 
 /// Where a walk over the index is.
 #[derive(Default)]
-pub(crate) struct IndexPlace {
+pub(crate) struct IndexCursor {
     began: bool,
     /// The listings that have begun: of the folder of all owners, of a folder in that, of an owner's folder.
     listings: Vec<Listing>,
@@ -213,18 +213,18 @@ impl Store {
     /// when that one is gone, unless its former owner's list comes first.
     pub(crate) fn collect_entries(
         &self,
-        place: &mut IndexPlace,
-        mut look: impl FnMut(bool) -> Then,
+        cursor: &mut IndexCursor,
+        mut look: impl FnMut(bool) -> ControlFlow<()>,
     ) -> Result<bool, Error> {
-        if !place.began {
-            place.listings.extend(enter(&self.directory.root, OWNERS)?);
-            place.began = true;
+        if !cursor.began {
+            cursor.listings.extend(enter(&self.directory.root, OWNERS)?);
+            cursor.began = true;
         }
-        while let depth = place.listings.len()
-            && let Some(listing) = place.listings.last_mut()
+        while let depth = cursor.listings.len()
+            && let Some(listing) = cursor.listings.last_mut()
         {
             let Some(entry) = listing.dir.read() else {
-                self.leave(place)?;
+                self.leave(cursor)?;
                 continue;
             };
             let entry = entry.map_err(failed(LISTING))?;
@@ -240,14 +240,14 @@ impl Store {
                 2 if OwnerName::is_folder(name) => inner = enter(folder, name)?,
                 3 if matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown) => {
                     if let Some(name) = Name::read_entry(name) {
-                        removed = self.trim(folder, &name, || self.is_gone(&name))?;
+                        removed = self.remove_stale_entry(folder, &name, || self.is_gone(&name))?;
                     }
                 }
                 _ => {}
             }
             listing.is_empty &= removed;
-            place.listings.extend(inner);
-            if matches!(look(removed), Then::Stop) {
+            cursor.listings.extend(inner);
+            if look(removed).is_break() {
                 return Ok(false);
             }
         }
@@ -255,9 +255,9 @@ impl Store {
     }
 
     /// Leaves a folder at its end, and removes that of an owner who has no sessions.
-    fn leave(&self, place: &mut IndexPlace) -> Result<(), Error> {
-        let Some(left) = place.listings.pop() else { return Ok(()) };
-        if let [_, shard] = &place.listings[..]
+    fn leave(&self, cursor: &mut IndexCursor) -> Result<(), Error> {
+        let Some(left) = cursor.listings.pop() else { return Ok(()) };
+        if let [_, shard] = &cursor.listings[..]
             && left.is_empty
         {
             let shard = shard.dir.fd().map_err(failed(LISTING))?;

@@ -23,7 +23,7 @@ impl Store {
         let opened = disk::open_or_make_folder(root, &folder_name(name.folder()));
         let (folder, is_new) = opened.map_err(failed("opening a folder"))?;
         if is_new {
-            self.settle(root)?;
+            self.sync_committed(root)?;
         }
         Ok(folder)
     }
@@ -72,7 +72,7 @@ impl Store {
     }
 
     /// Waits until a change of a directory is on the disk, if it is to.
-    pub(super) fn settle(&self, directory: impl AsFd) -> Result<(), Error> {
+    pub(super) fn sync_committed(&self, directory: impl AsFd) -> Result<(), Error> {
         self.sync(directory).map_err(in_doubt("syncing a folder"))
     }
 
