@@ -1,4 +1,4 @@
-//! Which sessions an owner has.
+//! The index of sessions by owner.
 
 use std::collections::BTreeSet;
 use std::hash::BuildHasher as _;
@@ -8,31 +8,32 @@ use session_core::SessionKey;
 
 use crate::sync::{Mutex, lock};
 
-/// The keys of all sessions that have an owner, in the order of a hash of the owner, then of the key. A
-/// session without an owner takes nothing here.
+/// The keys of all sessions that have an owner, sorted by a hash of the owner, then by key. A session
+/// without an owner takes no space here.
 ///
-/// There is an entry for each stored record that has an owner, and no other: a shard makes and removes
-/// entries under its own lock, together with the record.
+/// Each stored record that has an owner has exactly one entry. A shard adds and removes entries under
+/// its lock, together with the record.
 ///
 /// # Order of locks
-/// A shard's lock comes first, then one of these, and no lock is taken under these. A list takes them one
-/// after the other: first the keys from here, then each session from its shard.
+/// A shard's lock is taken first, then the lock of one part of the index; no lock is taken under that
+/// one. A list takes the locks one after the other: it reads the keys from the index, then each session
+/// from its shard.
 pub(crate) struct OwnerIndex {
     hasher: OwnerHasher,
     parts: [Mutex<BTreeSet<Entry>>; PARTS],
 }
 
-/// A part of the owner's hash, and the session's key. Two owners may have the same, so whoever reads an
-/// entry looks at the record, too.
+/// 32 bits of the owner's hash, and the session's key. Two owners may have the same 32 bits, so a reader
+/// of an entry compares the owner in the record as well.
 type Entry = (u32, SessionKey);
 
-/// So many that logins seldom meet at one.
+/// Parts of the index, each with its own lock: enough that concurrent logins rarely contend.
 const PARTS: usize = if cfg!(shuttle) { 2 } else { 64 };
 
-/// Owners are what visitors choose, so the hash has to withstand those who look for collisions.
+/// Visitors may choose their user names, so the hash must resist collision attacks.
 #[cfg(not(shuttle))]
 type OwnerHasher = std::hash::RandomState;
-/// Orders of steps can be replayed.
+/// Without random seeds, so that shuttle can replay a schedule.
 #[cfg(shuttle)]
 type OwnerHasher = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
 
@@ -41,19 +42,20 @@ impl OwnerIndex {
         Self { hasher: OwnerHasher::default(), parts: std::array::from_fn(|_| Mutex::default()) }
     }
 
-    /// Adds a session, whose shard is locked, to an owner's.
+    /// Adds a session to an owner's entries. The caller holds the lock of the session's shard.
     pub(crate) fn add(&self, owner: &str, key: SessionKey) {
         let (part, hash) = self.locate(owner);
         lock(&self.parts[part]).insert((hash, key));
     }
 
-    /// Removes a session, whose shard is locked, from an owner's.
+    /// Removes a session from an owner's entries. The caller holds the lock of the session's shard.
     pub(crate) fn remove(&self, owner: &str, key: SessionKey) {
         let (part, hash) = self.locate(owner);
         lock(&self.parts[part]).remove(&(hash, key));
     }
 
-    /// Returns the next keys of an owner's sessions in order, and perhaps of another owner's among them.
+    /// Returns up to `limit` keys of an owner's sessions that follow `after`, in ascending order. Keys
+    /// of another owner with the same hash may be among them.
     pub(crate) fn keys(
         &self,
         owner: &str,
@@ -75,7 +77,7 @@ impl OwnerIndex {
         self.parts.iter().map(|part| lock(part).len()).sum()
     }
 
-    /// Returns the part and the hash that an owner has.
+    /// Returns the part of the index where an owner's entries are, and the owner's hash in them.
     pub(crate) fn locate(&self, owner: &str) -> (usize, u32) {
         let hash = self.hasher.hash_one(owner);
         ((hash >> 32) as usize % PARTS, hash as u32)

@@ -88,7 +88,7 @@ fn a_session_that_gave_way_is_told_and_the_full_store_once() {
         })
         .collect();
     for key in &keys[..3] {
-        assert_told(&site, key, &mut 0, &["gave way in a full store"]);
+        assert_told(&site, key, &mut 0, &["evicted from a full store"]);
     }
     for key in &keys[3..] {
         assert!(infos(&site, key).is_empty());
