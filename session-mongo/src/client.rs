@@ -97,13 +97,13 @@ impl Client {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let unsettled = Arc::new(AtomicBool::new(false));
+        let in_doubt = Arc::new(AtomicBool::new(false));
         let running = self.running();
         let shared = Arc::clone(&running.shared);
         // The driver's own time-out comes first where both would be the same, as it knows more.
         let limit = self.config().operation_timeout.mul_f64(1.05);
         let alive = running.operation.clone();
-        let writing = Arc::clone(&unsettled);
+        let writing = Arc::clone(&in_doubt);
         let task = async move {
             let _alive = alive;
             let whole =
@@ -116,7 +116,7 @@ impl Client {
             Err(_) => "the driver failed",
         };
         Err(match access {
-            Access::Write if unsettled.load(Ordering::Acquire) => {
+            Access::Write if in_doubt.load(Ordering::Acquire) => {
                 failure::in_doubt(Cause::new(cause))
             }
             _ => Error::unavailable(Cause::new(cause)),
@@ -188,7 +188,7 @@ impl Drop for Client {
         else {
             return;
         };
-        let farewell = move || {
+        let shutdown = move || {
             runtime.get().block_on(async move {
                 let limit = shared.config.operation_timeout;
                 let end = async move {
@@ -203,7 +203,7 @@ impl Drop for Client {
             });
         };
         // Where there is no thread to be had, there is no farewell.
-        let _ = std::thread::Builder::new().name("session-mongo-end".into()).spawn(farewell);
+        let _ = std::thread::Builder::new().name("session-mongo-end".into()).spawn(shutdown);
     }
 }
 

@@ -32,9 +32,9 @@ const REFUSALS: [i32; 20] =
 
 /// What became of a write that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum WriteOutcome {
     /// Not written, for a reason that passes: it never got there, or was taken back.
-    Unsent,
+    Retryable,
     /// Certainly not written.
     Refused,
     /// Written or not, nobody knows.
@@ -45,7 +45,7 @@ pub(crate) enum Fate {
 /// is [`Unknown`](Fate::Unknown).
 ///
 /// The driver's own retries keep the error of the attempt that may have written, if there was one.
-pub(crate) fn fate(error: &DriverError) -> Fate {
+pub(crate) fn outcome(error: &DriverError) -> WriteOutcome {
     match &*error.kind {
         ErrorKind::ServerSelection { .. }
         | ErrorKind::Authentication { .. }
@@ -54,19 +54,19 @@ pub(crate) fn fate(error: &DriverError) -> Fate {
         | ErrorKind::InvalidTlsConfig { .. }
         | ErrorKind::IncompatibleServer { .. }
         | ErrorKind::SessionsNotSupported
-        | ErrorKind::Shutdown => Fate::Refused,
+        | ErrorKind::Shutdown => WriteOutcome::Refused,
         // The driver labels what fails while a connection is made, before anything is sent by it.
         ErrorKind::Io(_) if error.contains_label(mongodb::error::SYSTEM_OVERLOADED_ERROR) => {
-            Fate::Unsent
+            WriteOutcome::Retryable
         }
-        _ if error.contains_label(mongodb::error::NO_WRITES_PERFORMED) => Fate::Refused,
-        ErrorKind::Write(WriteFailure::WriteConcernError(_)) => Fate::Unknown,
+        _ if error.contains_label(mongodb::error::NO_WRITES_PERFORMED) => WriteOutcome::Refused,
+        ErrorKind::Write(WriteFailure::WriteConcernError(_)) => WriteOutcome::Unknown,
         _ => match code(error) {
-            Some(DUPLICATE_KEY | PATH_NOT_VIABLE) => Fate::Refused,
-            Some(code) if WRITE_CONFLICTS.contains(&code) => Fate::Unsent,
-            Some(code) if REFUSALS.contains(&code) => Fate::Refused,
-            Some(code) if is_size(code) => Fate::Refused,
-            _ => Fate::Unknown,
+            Some(DUPLICATE_KEY | PATH_NOT_VIABLE) => WriteOutcome::Refused,
+            Some(code) if WRITE_CONFLICTS.contains(&code) => WriteOutcome::Retryable,
+            Some(code) if REFUSALS.contains(&code) => WriteOutcome::Refused,
+            Some(code) if is_size(code) => WriteOutcome::Refused,
+            _ => WriteOutcome::Unknown,
         },
     }
 }
@@ -106,7 +106,7 @@ pub(crate) fn of_read(error: &DriverError) -> Error {
 }
 
 /// The error of an operation that writes.
-pub(crate) fn of_write(error: &DriverError, fate: Fate) -> Error {
+pub(crate) fn of_write(error: &DriverError, outcome: WriteOutcome) -> Error {
     match code(error) {
         Some(PATH_NOT_VIABLE) => return Error::Gone,
         Some(DUPLICATE_KEY) => return Error::Exists,
@@ -115,9 +115,9 @@ pub(crate) fn of_write(error: &DriverError, fate: Fate) -> Error {
         }
         _ => {}
     }
-    match fate {
-        Fate::Unsent | Fate::Refused => Error::unavailable(Cause::of(error)),
-        Fate::Unknown => in_doubt(Cause::of(error)),
+    match outcome {
+        WriteOutcome::Retryable | WriteOutcome::Refused => Error::unavailable(Cause::of(error)),
+        WriteOutcome::Unknown => in_doubt(Cause::of(error)),
     }
 }
 

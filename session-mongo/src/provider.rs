@@ -10,7 +10,7 @@ use session_core::{Error, SessionId, SessionKey, Timestamp};
 use crate::client::{Access, Client, Documents};
 use crate::document::{self, ID, MAX_BYTES};
 use crate::failure;
-use crate::write::{Repeat, Sessions};
+use crate::write::{Idempotency, Sessions};
 use crate::{MongoConfig, statement};
 
 /// How many documents are deleted at once, whatever the caller allows.
@@ -52,7 +52,7 @@ impl MongoProvider {
         let found = self
             .client
             .perform(Access::Read, move |sessions| async move {
-                let find = sessions.documents.find_one(statement::of(&key));
+                let find = sessions.documents.find_one(statement::by_key(&key));
                 find.projection(document::projection()).await.map_err(|e| failure::of_read(&e))
             })
             .await?;
@@ -78,7 +78,8 @@ impl MongoProvider {
         let update = statement::save(changes);
         // With a new secret, the filter matches no document that an attempt has changed already: an
         // attempt that arrives late, after its repetition, can't undo what was saved since.
-        let repeat = if then.is_some() { Repeat::Harmless } else { Repeat::Harmful };
+        let idempotency =
+            if then.is_some() { Idempotency::Idempotent } else { Idempotency::NotIdempotent };
         self.client
             .perform(Access::Write, move |sessions| async move {
                 let save = |filter: &Document| {
@@ -88,14 +89,16 @@ impl MongoProvider {
                         async move { documents.update_one(filter, update).await }
                     }
                 };
-                if sessions.write(repeat, save(&filter)).await?.matched_count > 0 {
+                if sessions.write(idempotency, save(&filter)).await?.matched_count > 0 {
                     return Ok(());
                 }
                 if let Some((expected, held)) = &then {
                     // An earlier attempt of this very save has met its conditions, and has changed them.
                     // Nobody can have saved anything since: no client has the new secret yet.
-                    let filter = if sessions.is_unsettled() { held } else { expected };
-                    if sessions.write(Repeat::Harmful, save(filter)).await?.matched_count > 0 {
+                    let filter = if sessions.is_in_doubt() { held } else { expected };
+                    if sessions.write(Idempotency::NotIdempotent, save(filter)).await?.matched_count
+                        > 0
+                    {
                         return Ok(());
                     }
                 }
@@ -117,7 +120,7 @@ impl MongoProvider {
                 let touch = |documents: Documents| async move {
                     documents.update_one(statement::live(&key, now), statement::touch(touch)).await
                 };
-                match sessions.write(Repeat::Harmless, touch).await?.matched_count {
+                match sessions.write(Idempotency::Idempotent, touch).await?.matched_count {
                     0 => Err(Error::Gone),
                     _ => Ok(()),
                 }
@@ -168,7 +171,7 @@ async fn insert(
         let document = &document;
         async move { documents.insert_one(document).await }
     };
-    let failure = match sessions.write(Repeat::Harmless, insert).await {
+    let failure = match sessions.write(Idempotency::Idempotent, insert).await {
         Ok(_) => return Ok(()),
         Err(failure) if failure.is_duplicate_key() => failure,
         Err(failure) => return Err(failure.into()),
@@ -183,11 +186,11 @@ async fn insert(
         let document = &document;
         async move { documents.replace_one(statement::expired(&key, now), document).await }
     };
-    if sessions.write(Repeat::Harmful, replace).await?.matched_count > 0 {
+    if sessions.write(Idempotency::NotIdempotent, replace).await?.matched_count > 0 {
         return Ok(());
     }
     // A live session is in the way; or it was an expired one, and was collected just now.
-    let inserted = sessions.write(Repeat::Harmful, insert).await;
+    let inserted = sessions.write(Idempotency::NotIdempotent, insert).await;
     inserted.map(|_| ()).map_err(Error::from)
 }
 
@@ -197,10 +200,10 @@ async fn insert(
 /// return instead that they found nothing; a session that ended would live on.
 async fn delete(sessions: Sessions, key: SessionKey) -> Result<(), Error> {
     let delete =
-        |documents: Documents| async move { documents.delete_one(statement::of(&key)).await };
+        |documents: Documents| async move { documents.delete_one(statement::by_key(&key)).await };
     loop {
-        let deleted = sessions.write(Repeat::Harmless, delete).await?.deleted_count;
-        if deleted > 0 || !sessions.has(statement::of(&key)).await? {
+        let deleted = sessions.write(Idempotency::Idempotent, delete).await?.deleted_count;
+        if deleted > 0 || !sessions.has(statement::by_key(&key)).await? {
             return Ok(());
         }
     }
@@ -240,7 +243,7 @@ async fn purge(sessions: Sessions, now: Timestamp, limit: usize) -> Result<Purge
         let filter = filter.clone();
         async move { documents.delete_many(filter).await }
     };
-    let deleted = sessions.write(Repeat::Harmless, delete).await?.deleted_count;
+    let deleted = sessions.write(Idempotency::Idempotent, delete).await?.deleted_count;
     Ok(Purged { removed: usize::try_from(deleted).unwrap_or(usize::MAX), more })
 }
 

@@ -11,7 +11,7 @@ use crate::document::{
 use crate::field;
 
 /// The document of a session, in whatever state.
-pub(crate) fn of(key: &SessionKey) -> Document {
+pub(crate) fn by_key(key: &SessionKey) -> Document {
     doc! { ID: id(key) }
 }
 
@@ -74,14 +74,14 @@ pub(crate) fn expected(mut held: Document, changes: &Changes) -> Document {
 
 /// The document of a session that expired.
 pub(crate) fn expired(key: &SessionKey, now: Timestamp) -> Document {
-    let mut filter = of(key);
+    let mut filter = by_key(key);
     filter.insert(EXPIRES, doc! { "$lte": date(now) });
     filter
 }
 
 /// The document that an earlier attempt of a creation left: no other one has the same secret.
 pub(crate) fn created(key: &SessionKey, own: &Verifier) -> Document {
-    let mut filter = of(key);
+    let mut filter = by_key(key);
     filter.insert(HOLDER, holder(own));
     filter
 }

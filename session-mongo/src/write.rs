@@ -10,7 +10,7 @@ use mongodb::options::ReadConcern;
 use session_core::Error;
 
 use crate::client::Documents;
-use crate::failure::{self, Cause, Fate};
+use crate::failure::{self, Cause, WriteOutcome};
 
 /// How often a write is tried in all. The time limit ends it too.
 const TRIES: u32 = 4;
@@ -23,23 +23,23 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(crate) struct Sessions {
     pub(crate) documents: Documents,
     /// Whether a write of this operation may have been applied without our knowing.
-    unsettled: Arc<AtomicBool>,
+    in_doubt: Arc<AtomicBool>,
 }
 
 /// Whether a write that may have been applied can be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Repeat {
+pub(crate) enum Idempotency {
     /// Applied twice, it leaves what once would have left, whatever others did in between.
-    Harmless,
+    Idempotent,
     /// In between, another request may have changed what a repetition would overwrite.
-    Harmful,
+    NotIdempotent,
 }
 
 /// A write that failed.
 #[derive(Debug)]
 pub(crate) struct WriteFailure {
     error: DriverError,
-    fate: Fate,
+    outcome: WriteOutcome,
     /// Whether an earlier attempt than the one that failed may have been applied.
     repeated: bool,
 }
@@ -59,15 +59,15 @@ impl WriteFailure {
 impl From<WriteFailure> for Error {
     fn from(failure: WriteFailure) -> Self {
         // A refusal of the last attempt says nothing of the ones before.
-        let fate = if failure.repeated { Fate::Unknown } else { failure.fate };
-        failure::of_write(&failure.error, fate)
+        let outcome = if failure.repeated { WriteOutcome::Unknown } else { failure.outcome };
+        failure::of_write(&failure.error, outcome)
     }
 }
 
 impl Sessions {
     /// The collection for an operation that tells by `unsettled` whether it may have written.
-    pub(crate) fn new(documents: Documents, unsettled: Arc<AtomicBool>) -> Self {
-        Self { documents, unsettled }
+    pub(crate) fn new(documents: Documents, in_doubt: Arc<AtomicBool>) -> Self {
+        Self { documents, in_doubt }
     }
 
     /// Whether there is a document that this filter finds; asks for no more.
@@ -77,14 +77,14 @@ impl Sessions {
     pub(crate) async fn has(&self, filter: Document) -> Result<bool, Error> {
         match self.documents.find_one(filter).projection(doc! { "_id": 1 }).await {
             Ok(found) => Ok(found.is_some()),
-            Err(error) if self.is_unsettled() => Err(failure::in_doubt(Cause::of(&error))),
+            Err(error) if self.is_in_doubt() => Err(failure::in_doubt(Cause::of(&error))),
             Err(error) => Err(failure::of_read(&error)),
         }
     }
 
     /// Whether an attempt of this operation may have been applied without our knowing.
-    pub(crate) fn is_unsettled(&self) -> bool {
-        self.unsettled.load(Ordering::Acquire)
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.in_doubt.load(Ordering::Acquire)
     }
 
     /// Acknowledges what an earlier attempt of a write left, if a majority has it.
@@ -105,37 +105,37 @@ impl Sessions {
     /// for what the driver's single repetition leaves.
     pub(crate) async fn write<T, F>(
         &self,
-        repeat: Repeat,
+        idempotency: Idempotency,
         attempt: impl Fn(Documents) -> F,
     ) -> Result<T, WriteFailure>
     where
         F: Future<Output = Result<T, DriverError>>,
     {
         // An earlier write of the operation may have left it in doubt.
-        let mut doubt = self.is_unsettled();
+        let mut doubt = self.is_in_doubt();
         let mut tries = 0;
         loop {
-            self.unsettled.store(true, Ordering::Release);
+            self.in_doubt.store(true, Ordering::Release);
             let error = match attempt(self.documents.clone()).await {
                 Ok(done) => {
                     // After a repetition, the caller may have to look what the first attempt left.
-                    self.unsettled.store(doubt, Ordering::Release);
+                    self.in_doubt.store(doubt, Ordering::Release);
                     return Ok(done);
                 }
                 Err(error) => error,
             };
-            let fate = failure::fate(&error);
+            let outcome = failure::outcome(&error);
             tries += 1;
-            let again = match fate {
-                Fate::Unsent => true,
-                Fate::Unknown => repeat == Repeat::Harmless,
-                Fate::Refused => false,
+            let again = match outcome {
+                WriteOutcome::Retryable => true,
+                WriteOutcome::Unknown => idempotency == Idempotency::Idempotent,
+                WriteOutcome::Refused => false,
             };
             let repeated = doubt;
-            doubt |= fate == Fate::Unknown;
-            self.unsettled.store(doubt, Ordering::Release);
+            doubt |= outcome == WriteOutcome::Unknown;
+            self.in_doubt.store(doubt, Ordering::Release);
             if !again || tries == TRIES {
-                return Err(WriteFailure { error, fate, repeated });
+                return Err(WriteFailure { error, outcome, repeated });
             }
             tokio::time::sleep(PAUSE * 2_u32.pow(tries - 1)).await;
         }
