@@ -13,26 +13,27 @@ use session_core::{Error, SessionId, SessionKey, Timestamp};
 use crate::KeyRing;
 use crate::record_cipher::{RecordCipher, Snapshot};
 
-/// Encrypts what another provider stores: values, owners and labels; not the names of values, and not
-/// times.
+/// Encrypts the values, owners and labels that another provider stores. The keys of values and the times
+/// are not encrypted.
 ///
 /// Each operation is one operation of the store, because a save builds on the record that the request
-/// has loaded; but a page of an owner's sessions asks for the digest under each key of the ring, where there
-/// are several. What an old key encrypted is encrypted anew by the session's next save or touch.
+/// has loaded. There is one exception: while the ring has several keys, a page of an owner's sessions
+/// asks the store once for the owner's digest under each key, and again under all but the last. What an
+/// old key encrypted is encrypted anew by the session's next save or touch.
 ///
-/// [Limits](session_core::Limits) are approximate: they are exact for the record that the request has
-/// loaded, and several requests at once may store more together.
+/// [Limits](session_core::Limits) are checked against the record that the request has loaded: concurrent
+/// requests may exceed them together.
 #[derive(Debug)]
 pub struct EncryptedProvider<P> {
     inner: P,
     cipher: RecordCipher,
 }
 
-/// What a loaded record has as its note. Saves write down what they made of the record, as the next
-/// one of the same request builds on it.
+/// The note of a loaded record. Each save replaces it by the record as saved, because the request's next
+/// save builds on that.
 type SharedSnapshot = Mutex<Snapshot>;
 
-/// Attempts of a save whose record changes meanwhile, where only encryption minds.
+/// Attempts of a save while other requests change the record in a way that only the encryption forbids.
 const ATTEMPTS: usize = 32;
 
 impl<P: Provider> EncryptedProvider<P> {
@@ -41,7 +42,7 @@ impl<P: Provider> EncryptedProvider<P> {
         Self { inner, cipher: RecordCipher { ring: keys } }
     }
 
-    /// Reads a record to build a save on it.
+    /// Loads the record that a save builds on.
     async fn read(
         &self,
         token: &Token,
@@ -70,7 +71,7 @@ impl<P: Provider> EncryptedProvider<P> {
         let shared = snapshot(&changes.seen);
         let mut snapshot = match shared {
             Some(shared) => shared.lock().clone(),
-            // The session was created in this request.
+            // The session was created in this request, so it was not loaded.
             None => self.read(token, holder, changes, now).await?,
         };
         for _ in 0..ATTEMPTS {
@@ -93,7 +94,7 @@ impl<P: Provider> EncryptedProvider<P> {
 
     async fn page(&self, owner: &str, page: Page, now: Timestamp) -> Result<Listed, Error> {
         let mut found = BTreeMap::new();
-        // Up to this key, each of the store's lists has told all that it has.
+        // Up to this key, each of the store's lists is complete.
         let mut end: Option<SessionKey> = None;
         for owner in self.cipher.stored_owners(owner) {
             let Listed { sessions, next } = self.inner.list(&owner, page, now).await?;

@@ -1,4 +1,4 @@
-//! The provider over sealed texts.
+//! The provider `cookie`: sessions in sealed tokens.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use crate::revocation::Revocations;
 use crate::seal::{HEADROOM, MAX_NAME_LEN, Sealer};
 use crate::{CookieConfig, Mode, format};
 
-/// Keeps each session in its own token, sealed.
+/// Keeps each session sealed in the client's token.
 ///
-/// What it promises and what it can't is said in the [crate's documentation](crate). It serves one
+/// The [crate's documentation](crate) describes the guarantees and limitations. A provider serves one
 /// manager, whose name it seals with each session.
 #[derive(Debug)]
 pub struct CookieProvider {
@@ -28,26 +28,27 @@ pub struct CookieProvider {
     configured: OnceCell<Configured>,
 }
 
-/// What the manager said of itself.
+/// What the provider needs of the [`ProviderContext`].
 #[derive(Debug)]
 struct Configured {
     names: Names,
     absolute: Duration,
 }
 
-/// What a token of this provider has as its note: the session that its text holds.
+/// The note of this provider's tokens: the session in the sealed text.
 struct Sealed {
     record: Record,
-    /// Whether it was sealed as it would be now: by the ring's first key, for the current name.
+    /// Whether the session was sealed by the ring's first key and for the current name.
     is_current: bool,
 }
 
-/// The random bytes of a new secret. It opens nothing, as the seal does that: it tells the ids that one
-/// session has had apart. A first id's secret is zeros, which take no room in a cookie.
+/// The number of random bytes in a new secret. The secret authenticates nothing, as the seal does that;
+/// it tells a session's ids apart. The secret of a session's first id is zeros, which take no room in a
+/// cookie.
 const SECRET_BYTES: usize = 8;
 
 impl CookieProvider {
-    /// A provider by this configuration.
+    /// Makes a provider with this configuration.
     pub fn new(config: CookieConfig) -> Self {
         let CookieConfig { keys, mode, revocations } = config;
         Self {
@@ -57,7 +58,7 @@ impl CookieProvider {
         }
     }
 
-    /// How it seals.
+    /// Returns how the provider seals sessions.
     pub fn mode(&self) -> Mode {
         self.sealer.mode
     }
@@ -71,7 +72,8 @@ impl CookieProvider {
         Ok(Token::with_note(*id, text, Sealed { record, is_current: true }))
     }
 
-    /// Seals what became of a token's session. Returns `None` if it is as it was.
+    /// Seals a changed session. Returns `None` if neither the record nor the way of sealing differs from
+    /// the token's.
     fn reseal(
         &self,
         sealed: &Sealed,
@@ -85,7 +87,7 @@ impl CookieProvider {
         self.seal(id, record.clone(), headroom).map(Some)
     }
 
-    /// Returns until when an entry of a session's new id is needed.
+    /// Returns how long the entry of a session's new id must live.
     fn entry_expiry(&self, before: &Record, after: &Record) -> Timestamp {
         let start = after.login.as_deref().map_or(after.created, |login| login.at);
         let absolute =
@@ -94,7 +96,7 @@ impl CookieProvider {
     }
 }
 
-/// Returns what is in a token's text, if that is a live session.
+/// Returns the session in a token if it is live.
 fn live(token: &Token, now: Timestamp) -> Option<&Sealed> {
     token.note::<Sealed>().filter(|sealed| sealed.record.is_live(now))
 }
@@ -123,7 +125,7 @@ impl Provider for CookieProvider {
         Ok(SessionId::new(id.key(), Secret::from_bytes(secret)))
     }
 
-    /// The name that is sealed with a session tells applications apart, not the namespace.
+    /// The namespace has no effect: the name that is sealed with a session separates applications.
     fn verifier(&self, token: &Token, _namespace: &str) -> Verifier {
         format::holder(token.id())
     }
@@ -189,7 +191,7 @@ impl Provider for CookieProvider {
         let secret = changes.secret.as_deref();
         let id = secret.map_or(token.id(), |secret| secret.token.id());
         let is_growing = !changes.is_empty() || changes.login.is_some();
-        // What can fail without the store comes before the store, where a new id is committed.
+        // Whatever can fail without the store is done first, because the store commits a new id.
         let renewed = record
             .apply(holder, changes, now)
             .and_then(|()| self.reseal(sealed, id, &record, if is_growing { HEADROOM } else { 0 }));
