@@ -1,4 +1,4 @@
-//! Counting and collecting: walks over all sessions that open none.
+//! Counting and collecting: walks over all sessions' files that open none.
 
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
@@ -15,22 +15,22 @@ use crate::name::{FOLDERS, Name, folder_name};
 use crate::store::{IndexCursor, Store};
 use crate::temporary::maker;
 
-/// How many files a slice of the collection looks at: a few milliseconds' worth.
+/// How many files a slice of a collection looks at, which takes a few milliseconds.
 const SLICE: usize = 4096;
 
-/// Where a walk is.
+/// The position of a walk.
 #[derive(Default)]
 pub(crate) struct Cursor {
     folder: usize,
-    /// The folder's listing, if it has begun. Kept open, it remembers by itself where it is, which is
-    /// the only way to stop and go on within a folder that all systems have.
+    /// The folder's listing, if it has begun. It stays open and remembers its position, which is the
+    /// only portable way to stop and continue within a folder.
     listing: Option<Dir>,
-    /// Where in the index of owners, which follows the sessions.
+    /// The position in the owner index, which is walked after the sessions.
     index: IndexCursor,
 }
 
 impl Store {
-    /// The number of live records. Looks at each file's metadata.
+    /// Counts the live records. Reads each file's metadata.
     pub(crate) fn count(&self, now: Timestamp) -> Result<u64, Error> {
         let mut live = 0;
         self.walk(&mut Cursor::default(), |folder, number, file| {
@@ -46,13 +46,13 @@ impl Store {
         Ok(live)
     }
 
-    /// Removes expired records and stray temporaries, then what is stale in the index of owners, in a slice
-    /// of the store.
+    /// Removes expired records and abandoned temporary files, then stale entries of the owner index, in
+    /// one slice of the store.
     pub(crate) fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error> {
         let mut cursor = self.cursor.lock();
         let mut removed = 0;
         let mut looked_at = 0;
-        // The last temporary's maker that was found dead: strays of one process come together.
+        // The last maker that was found dead, because files of one process are usually adjacent.
         let mut dead = None;
         let ended = self.walk(&mut cursor, |folder, number, file| {
             looked_at += 1;
@@ -82,8 +82,8 @@ impl Store {
         Ok(Purged { removed, more: !ended })
     }
 
-    /// Hands every regular file from a place on to `visit`; tells whether the walk came to its end,
-    /// and leaves in `place` where to go on otherwise, be it after an error.
+    /// Calls `visit` for every regular file from the cursor on. Returns whether the walk reached the
+    /// end. Otherwise, also after an error, the cursor is where to continue.
     fn walk(
         &self,
         cursor: &mut Cursor,
@@ -98,7 +98,7 @@ impl Store {
                 && let Some(entry) = listing.read()
             {
                 let entry = entry.map_err(failed(doing))?;
-                // Whatever else is there is none of ours, and is left alone.
+                // Anything else is not the store's, and is left alone.
                 if !matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown) {
                     continue;
                 }
@@ -113,7 +113,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Begins to list a folder; `None` if there is none.
+    /// Starts to list a folder. Returns `None` if there is none.
     fn enter(&self, folder: usize) -> Result<Option<Dir>, Error> {
         match disk::open_folder(&self.directory.root, &folder_name(folder)) {
             Ok(folder) => disk::list(folder).map(Some).map_err(failed("listing a folder")),
@@ -122,8 +122,8 @@ impl Store {
         }
     }
 
-    /// Removes a file if it is expired, and tells whether it was. Whatever its content: what can't
-    /// be read goes, too, when its time has come.
+    /// Removes a file if it is expired. Returns whether it was removed. The content doesn't matter: a
+    /// file that can't be read is removed when it has expired, too.
     fn remove_expired(
         &self,
         folder: BorrowedFd<'_>,
@@ -140,8 +140,8 @@ impl Store {
         self.remove_if(name, is_expired, || self.remove(folder, name.file()))
     }
 
-    /// Removes something if the session's state is such, and nobody is changing it. Tells whether it was
-    /// removed.
+    /// Calls `remove` if `condition` holds and nobody is changing the session. Returns whether something
+    /// was removed.
     pub(crate) fn remove_if(
         &self,
         name: &Name,
@@ -151,10 +151,10 @@ impl Store {
         if !condition()? {
             return Ok(false);
         }
-        // A session that somebody is changing is in use; and if not, it is found the next time.
+        // A session that is being changed is in use. If it is not, the next collection finds it.
         let Some(queued) = self.locks.try_queue(name) else { return Ok(false) };
         let Some(_held) = self.locks.try_hold(queued)? else { return Ok(false) };
-        // Looked at again: until now it could be changed.
+        // The condition is checked again, because the session could change until the lock was taken.
         Ok(condition()? && remove()?)
     }
 

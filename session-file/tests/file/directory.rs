@@ -33,14 +33,14 @@ fn a_path_must_name_a_directory_of_our_own() {
     check_refused("./sessions", "is relative");
     check_refused("../sessions", "is relative");
     check_refused(path("../sessions"), "without `..`");
-    check_refused("/tmp\0/sessions", "is not a plain path");
+    check_refused("/tmp\0/sessions", "write it without");
     check_refused(path("missing"), "is missing");
     check_refused(path("missing/sessions"), "is missing");
     check_refused(path(&"x".repeat(300)), "is too long");
     fs::write(path("file"), "").unwrap();
-    check_refused(path("file"), "is no directory");
-    check_refused(path("file/sessions"), "is no directory");
-    check_refused("/dev/null", "is no directory");
+    check_refused(path("file"), "is not a directory");
+    check_refused(path("file/sessions"), "is not a directory");
+    check_refused("/dev/null", "is not a directory");
     assert!(!path("sessions").exists(), "nothing is made on the way");
 }
 
@@ -91,7 +91,7 @@ fn a_directory_for_sessions_alone_is_closed_to_others() {
     let home = Scratch::new();
     fs::write(home.path().join("thesis"), "").unwrap();
     fs::set_permissions(home.path(), Permissions::from_mode(0o755)).unwrap();
-    check_refused(home.path(), "holds other things");
+    check_refused(home.path(), "holds other files");
     assert_eq!(mode(home.path()), 0o755, "it is as it was");
 }
 
