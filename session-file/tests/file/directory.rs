@@ -32,8 +32,8 @@ fn a_path_must_name_a_directory_of_our_own() {
     check_refused("sessions", "is relative");
     check_refused("./sessions", "is relative");
     check_refused("../sessions", "is relative");
-    check_refused(path("../sessions"), "without `..`");
-    check_refused("/tmp\0/sessions", "write it without");
+    check_refused(path("../sessions"), "has `..` or NUL");
+    check_refused("/tmp\0/sessions", "has `..` or NUL");
     check_refused(path("missing"), "is missing");
     check_refused(path("missing/sessions"), "is missing");
     check_refused(path(&"x".repeat(300)), "is too long");
@@ -63,7 +63,7 @@ fn a_directory_that_others_can_write_in_is_refused() {
     let scratch = Scratch::new();
     for wide in [0o777, 0o1777, 0o770, 0o702, 0o720] {
         fs::set_permissions(scratch.path(), Permissions::from_mode(wide)).unwrap();
-        check_refused(scratch.path(), "can be written by others");
+        check_refused(scratch.path(), "can be written by other users");
         assert_eq!(mode(scratch.path()), wide, "it is as it was");
     }
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
@@ -103,18 +103,24 @@ fn what_stands_in_the_way_is_refused() {
         prepare(scratch.path());
         check_refused(scratch.path(), why);
     };
-    refused(&|path| symlink("/dev/null", path.join(lock)).unwrap(), "for a lock file");
-    refused(&|path| fs::create_dir(path.join(lock)).unwrap(), "for a lock file");
-    refused(&|path| fs::write(path.join("7f"), "").unwrap(), "has in it 7f");
-    refused(&|path| symlink("/tmp", path.join("7f")).unwrap(), "has in it 7f");
-    refused(&|path| symlink("/tmp", path.join("owners")).unwrap(), "has in it owners");
-    refused(&|path| fs::write(path.join("owners"), "").unwrap(), "has in it owners");
+    refused(
+        &|path| symlink("/dev/null", path.join(lock)).unwrap(),
+        "has a lock file that is not a regular file",
+    );
+    refused(
+        &|path| fs::create_dir(path.join(lock)).unwrap(),
+        "has a lock file that is not a regular file",
+    );
+    refused(&|path| fs::write(path.join("7f"), "").unwrap(), "contains 7f");
+    refused(&|path| symlink("/tmp", path.join("7f")).unwrap(), "contains 7f");
+    refused(&|path| symlink("/tmp", path.join("owners")).unwrap(), "contains owners");
+    refused(&|path| fs::write(path.join("owners"), "").unwrap(), "contains owners");
     refused(
         &|path| {
             fs::create_dir(path.join("7f")).unwrap();
             fs::set_permissions(path.join("7f"), Permissions::from_mode(0o777)).unwrap();
         },
-        "has in it 7f",
+        "contains 7f",
     );
 }
 
@@ -131,7 +137,7 @@ fn a_store_of_an_earlier_version_is_refused_and_left() {
     fs::write(path("format-1.lock"), "").unwrap();
     for mode in [0o700, 0o755] {
         fs::set_permissions(scratch.path(), Permissions::from_mode(mode)).unwrap();
-        check_refused(scratch.path(), "in a format of an earlier version, which is not read");
+        check_refused(scratch.path(), "in the format of an earlier version, which can't be read");
     }
     assert!(!path("store-1.lock").exists(), "it is not made a store of ours");
     fs::remove_file(path("format-1.lock")).unwrap();
