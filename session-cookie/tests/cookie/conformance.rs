@@ -1,4 +1,4 @@
-//! The suite, with the limits that the documentation declares.
+//! The conformance suite, with the documented limitations.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use session_memory::{MemoryConfig, MemoryProvider};
 use crate::rotation::Scratch;
 use crate::site::key;
 
-/// What a record at the client can't do, at the least.
+/// Returns the capabilities of a provider that stores at the client.
 fn at_the_client() -> Capabilities {
     Capabilities {
         count: false,
@@ -47,7 +47,7 @@ impl Sealed {
     }
 }
 
-/// A provider as managers of the default configuration bind it, before the first manager does.
+/// Returns a provider, configured as a manager with the default configuration does it.
 fn opened(config: CookieConfig) -> CookieProvider {
     let provider = CookieProvider::new(config);
     provider
@@ -64,7 +64,7 @@ impl Harness for Sealed {
         Arc::<CookieProvider>::clone(&self.provider)
     }
 
-    /// Another process has the keys and the store of revocations in common.
+    /// Another process shares the keys and the store of revocations.
     fn another(&self) -> Arc<dyn Provider> {
         Arc::new(opened(self.config.clone()))
     }
@@ -95,7 +95,7 @@ fn keys() -> KeyRing {
     KeyRing::ephemeral().expect("the system has random numbers")
 }
 
-/// Two processes' providers over one store in memory.
+/// The providers of two processes over one store in memory.
 struct OverMemory {
     store: Arc<MemoryProvider>,
     handles: [Arc<dyn Provider>; 2],
@@ -103,7 +103,7 @@ struct OverMemory {
 }
 
 impl OverMemory {
-    /// Encryption is slow in a debug build: fewer rounds take as long.
+    /// Encryption is slow in debug builds, so there are fewer rounds.
     fn new<P: Provider>(rounds: usize, wrap: impl Fn(Arc<MemoryProvider>, KeyRing) -> P) -> Self {
         let keys = keys();
         Self::with_keys(rounds, [keys.clone(), keys], wrap)
@@ -159,9 +159,9 @@ mod encrypted_at_rest_in_a_slow_store {
     }));
 }
 
-/// While a new key is rolled out, the servers have it before and behind the old one, and each moves to its
-/// own first key what it saves. Not the whole suite: saves of one session that race between two such servers
-/// encrypt it back and forth, and the most eager ones give up with a conflict.
+/// While a new key is rolled out, some servers have it before the old one and some behind, and each
+/// re-encrypts what it saves under its own first key. This doesn't run the whole suite: two such servers
+/// that save one session concurrently re-encrypt it alternately, and a save may give up with a conflict.
 #[test]
 fn lists_are_whole_while_a_new_key_is_rolled_out() {
     let ring = |keys: [u8; 2]| KeyRing::new(&keys.map(key)).expect("the keys are right");
@@ -184,7 +184,7 @@ fn lists_are_whole_while_a_new_key_is_rolled_out() {
     }
 }
 
-/// Two openings of one directory, as two processes have them, with the same keys.
+/// Two openings of one directory with the same keys, like two processes.
 struct OverFiles<P> {
     provider: Arc<P>,
     another: Arc<P>,

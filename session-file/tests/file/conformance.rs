@@ -1,4 +1,5 @@
-//! The suite, on two openings of one directory: each has locks of its own, as processes have.
+//! The conformance suite on two openings of one directory. Each opening has its own locks, like a
+//! process.
 
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ struct Files {
 
 impl Files {
     fn new(sync: Durability, rounds: usize) -> Self {
-        // On a disk where it matters: the suite is many small steps.
+        // The synced store is on a disk; the other one is in memory if possible, because the suite has
+        // many small steps.
         let scratch = match sync {
             Durability::Full => Scratch::new(),
             _ => Scratch::in_memory(),

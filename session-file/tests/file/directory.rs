@@ -1,4 +1,4 @@
-//! Directories that are refused, and what is made in one that isn't.
+//! Directories that are refused, and what is made in an accepted one.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -69,7 +69,7 @@ fn a_directory_that_others_can_write_in_is_refused() {
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
 }
 
-/// Giving a directory away takes privileges.
+/// Changing a directory's owner needs privileges.
 #[test]
 #[ignore = "needs the right to give directories away"]
 fn a_directory_of_another_user_is_refused() {
@@ -124,7 +124,7 @@ fn what_stands_in_the_way_is_refused() {
     );
 }
 
-/// A store of the layout before this one, whose sessions had other ids: none of them could be found.
+/// A store with the previous layout, whose sessions had other ids, so none could be found.
 #[test]
 fn a_store_of_an_earlier_version_is_refused_and_left() {
     let scratch = Scratch::new();
@@ -146,7 +146,7 @@ fn a_store_of_an_earlier_version_is_refused_and_left() {
     open(scratch.path()).expect("opens when what is in it was removed");
 }
 
-/// Of a process that was killed before it set the mode, under a strict umask.
+/// A process made the folder under a strict umask and was killed before it set the mode.
 #[test]
 fn a_folder_with_fewer_rights_is_put_right() {
     let scratch = Scratch::new();
@@ -157,7 +157,7 @@ fn a_folder_with_fewer_rights_is_put_right() {
     assert_eq!(mode(&folder), 0o700);
 }
 
-/// Something that cleans up: from then on others would not be kept out.
+/// A cleaning program removed the lock file, so other processes would not be excluded any more.
 #[test]
 fn without_its_lock_file_an_open_store_changes_nothing() {
     let store = Store::new();

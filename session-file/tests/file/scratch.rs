@@ -1,9 +1,9 @@
-//! A directory for one test.
+//! A temporary directory for one test.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A new directory with mode 0700, removed with all that is in it when dropped.
+/// A new directory with mode 0700, which is removed with its content when dropped.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
@@ -11,7 +11,7 @@ impl Scratch {
         Self::below(&std::env::temp_dir())
     }
 
-    /// One whose file system waits for no disk, if there is such; for tests of many small steps.
+    /// Makes a directory in a file system in memory, if there is one, for tests with many small steps.
     #[allow(dead_code, reason = "not every program that includes this file has such tests")]
     pub(crate) fn in_memory() -> Self {
         let memory = Path::new("/dev/shm");
@@ -38,15 +38,15 @@ impl Scratch {
     }
 }
 
-/// The entries in the index of owners of the store in a directory.
+/// Returns the entries in the owner index of the store in a directory.
 #[allow(dead_code, reason = "not every program that includes this file asks for them")]
 pub(crate) fn index_entries(store: &Path) -> Vec<PathBuf> {
-    // A folder that somebody removed meanwhile has nothing in it.
+    // A folder that was removed meanwhile counts as empty.
     let inside = |folder: &PathBuf| {
         let entries = std::fs::read_dir(folder).into_iter().flatten();
         entries.map(|entry| entry.expect("is listed").path()).collect::<Vec<_>>()
     };
-    // The folder of all owners has folders, which have those of owners.
+    // Three levels: the folder `owners`, the folders in it, and the owners' folders.
     (0..3).fold(vec![store.join("owners")], |folders, _| folders.iter().flat_map(inside).collect())
 }
 

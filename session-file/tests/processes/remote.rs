@@ -1,4 +1,4 @@
-//! A provider whose operations other processes do.
+//! A provider whose operations run in other processes.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -22,7 +22,7 @@ use crate::scratch::{Scratch, index_entries};
 
 type Key = [u8; SessionKey::BYTES];
 
-/// An operation, as it travels. Files are found by the key alone.
+/// A serialized operation. It has no secret of the token, because files are found by the key.
 #[derive(Serialize, Deserialize)]
 enum Call {
     Create(Key, Sent, u64),
@@ -39,7 +39,7 @@ enum Call {
 enum Reply {
     Done,
     Extracted(Option<Sent>),
-    /// The sessions, and behind which key the next page begins.
+    /// The sessions, and the key after which the next page begins.
     Listed(Vec<SentSummary>, Option<Key>),
     Count(u64),
     Purged(usize, bool),
@@ -97,9 +97,9 @@ struct SentChanges {
     replace: bool,
     expected: Vec<(String, Option<Vec<u8>>)>,
     expiry: SentExpiry,
-    /// The inner one in brackets: MessagePack has one `nil` only.
+    /// The inner option is in a tuple, because MessagePack has only one `nil`.
     login: Option<(Option<SentLogin>,)>,
-    /// The bytes of the new holder, and when its secret was made.
+    /// The bytes of the new holder, and the time of its secret.
     secret: Option<([u8; 32], u64)>,
     cookie: Option<u32>,
     limits: Limits,
@@ -252,7 +252,7 @@ impl SentChanges {
     }
 }
 
-/// An id with this key. The provider never looks at the secret.
+/// Returns an id with this key. The provider doesn't use the secret.
 fn id(key: SessionKey) -> SessionId {
     SessionId::new(key, Secret::from_bytes([0; Secret::BYTES]))
 }
@@ -297,7 +297,8 @@ fn receive<T: for<'de> Deserialize<'de>>(mut stream: &UnixStream) -> io::Result<
     rmp_serde::from_slice(&bytes).map_err(io::Error::other)
 }
 
-/// What the other process does: one operation after another, until nobody asks any more.
+/// The main function of the other process: performs one operation after another until the connection
+/// closes.
 pub(crate) fn serve(socket: &str, directory: &str) -> ExitCode {
     let stream = UnixStream::connect(socket).expect("the parent listens");
     let config = FileConfig::new(directory).with_sync(Durability::None);
@@ -349,13 +350,13 @@ fn reply(provider: &FileProvider, call: Call) -> Result<Reply, Error> {
     })
 }
 
-/// Processes that share a directory, one case's store.
+/// Processes that share a directory, the store of one test case.
 pub(crate) struct Processes {
     provider: Arc<Remote>,
     scratch: Scratch,
 }
 
-/// Hands each operation to the next process.
+/// Passes each operation to the next process.
 #[derive(Debug)]
 struct Remote {
     processes: Vec<Mutex<Process>>,
