@@ -1,4 +1,4 @@
-//! The suite, plain and through layers.
+//! The conformance suite, plain and through layers.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use session_core::conformance::{Capabilities, Harness};
 use session_core::provider::Provider;
 use session_memory::{MemoryConfig, MemoryProvider};
 
-/// A store, and the layers that it is used through.
+/// A store with layers around it.
 struct Memory {
     store: Arc<MemoryProvider>,
     provider: Arc<dyn Provider>,
@@ -40,7 +40,7 @@ mod plain {
 mod through_layers {
     use session_core::conformance::{Counting, Delayed, Faulty};
 
-    // Futures that wait, and layers that are not to be noticed.
+    // Futures that wait, and layers that must have no effect.
     session_core::conformance_tests!(super::Memory::through(|store| {
         Counting::new(Faulty::new(Delayed::new(store, 42)))
     }));
