@@ -64,7 +64,7 @@ fn a_doubt_misleads_no_update_after_a_failure() {
         }
         site.store.sabotage_once("save", Fault::DoubtBefore);
         if update {
-            // The repeated save is a conflict, and the stored record can't be read.
+            // The repeated save is a conflict, and the load after it doesn't complete.
             site.store.sabotage_once("load", Fault::StallBefore);
             drop_midway(request.session.update("n", add_one));
         } else {

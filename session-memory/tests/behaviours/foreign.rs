@@ -121,7 +121,7 @@ fn ids_in_headers_need_no_check() {
     for (site, origin) in FOREIGN {
         assert!(here.manager.start(&form(site, origin)).check_site().is_ok());
     }
-    // If the manager also takes cookies, they are checked.
+    // If another manager of the service takes cookies, requests are checked.
     let cookie = Site::new();
     for order in [[&here, &cookie], [&cookie, &here]] {
         let calls = Arc::default();

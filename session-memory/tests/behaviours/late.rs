@@ -146,8 +146,8 @@ fn in_a_mute_request_an_update_computes_and_what_asks_to_be_stored_is_told_gone(
                 page
             }
         };
-        // If the session got a new id meanwhile, the request still sees what it loaded until an
-        // operation fails.
+        // A request whose session got a new id while it runs still sees what it loaded, other than one
+        // that came with the replaced id.
         let seen = u64::from(!is_superseded);
         let session = &page.session;
         block_on(async {

@@ -1,8 +1,7 @@
-//! The suite, with two ways of collecting, and under encryption.
+//! The conformance suite with and without TTL, and with encryption.
 //!
-//! The time limit is a long one: where several requests insert one id at once, which the suite does
-//! and chance doesn't, DocumentDB's unique indexes run into deadlocks that take a second each to be
-//! found.
+//! The time limit is long: if several requests insert one id at once, which the suite does, DocumentDB's
+//! unique indexes run into deadlocks that take a second each to detect.
 
 use std::sync::Arc;
 
@@ -51,7 +50,7 @@ impl Harness for Mongo {
         Arc::clone(&self.provider)
     }
 
-    /// With connections of its own, as another process has them.
+    /// Another provider with its own connections, like another process.
     fn another(&self) -> Arc<dyn Provider> {
         (self.wrap)(self.server.provider(self.options))
     }
@@ -73,7 +72,7 @@ impl Harness for Mongo {
         40
     }
 
-    /// As counted by the index itself. With TTL, what has expired stays in it for the margin.
+    /// Counts the entries by the index. With TTL, expired documents stay in it for the margin.
     fn index_entries(&self) -> Option<usize> {
         (!self.has_ttl()).then(|| {
             let documents = self.server.documents();
@@ -85,7 +84,7 @@ impl Harness for Mongo {
     }
 }
 
-/// The timer thread collects; time is what the test says.
+/// The timer thread collects, by the test's clock.
 mod without_ttl {
     use super::*;
 
@@ -102,7 +101,7 @@ mod without_ttl {
     );
 }
 
-/// The server collects, by its own clock: expired records stay for the margin.
+/// The server collects, by its own clock, so expired records stay for the margin.
 mod with_ttl {
     use super::*;
 
@@ -116,7 +115,7 @@ mod with_ttl {
     );
 }
 
-/// Values and owners are encrypted before they come here.
+/// Values and owners are encrypted before they are sent.
 mod encrypted_at_rest {
     use super::*;
 
