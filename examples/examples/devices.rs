@@ -32,7 +32,7 @@ async fn end_others(manager: &Manager, session: &LoadedSession) -> Result<Respon
     Ok(Response::new(format!("ended {ended}\n")))
 }
 
-/// Call this once the password was checked. The session's label is the browser's `User-Agent`.
+/// Call this only after the password was verified. The session's label is the browser's `User-Agent`.
 fn log_in(session: &LoadedSession, headers: &HeaderMap) -> Result<Response<String>, Error> {
     let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     session.log_in("ada")?;

@@ -28,7 +28,7 @@ async fn handle(request: Request<Incoming>) -> Result<Response<String>, Error> {
     }
 }
 
-/// Call this once the password was checked.
+/// Call this only after the password was verified.
 fn log_in(session: &LoadedSession, user: &str) -> Result<Response<String>, Error> {
     session.log_in(user)?; // gives the session a new id, in the save at the end of the request
     Ok(to_home())
