@@ -33,7 +33,7 @@ fn wrong_sources_are_configuration_errors_that_show_no_key() {
             (&format!("key={zeros}"), "key 1"),
             (&format!("{good}&key={zeros}"), "key 2"),
             (&format!("{good}&{good}"), "twice"),
-            (&format!("{good}&ephemeral=true"), "drop one"),
+            (&format!("{good}&ephemeral=true"), "excludes other keys"),
             (&format!("{good}&colour=red"), "colour"),
             ("key_file=/nowhere/at/all", "/nowhere/at/all"),
             ("key_env=SESSION_COOKIE_TESTS_HAVE_NO_SUCH", "SESSION_COOKIE_TESTS_HAVE_NO_SUCH"),
