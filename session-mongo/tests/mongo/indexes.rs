@@ -217,7 +217,7 @@ fn is_refused(server: &Server) {
     for result in results {
         let Err(Error::Config(message)) = result else { panic!("{result:?}") };
         assert!(message.contains("older version"), "{message}");
-        assert!(message.contains("drop it"), "{message}");
+        assert!(message.contains("drop the collection"), "{message}");
         assert!(message.contains(&server.collection), "{message}");
     }
     assert_eq!(indexes(server), before);
