@@ -31,7 +31,7 @@ pub enum Mode {
 /// | format | 1 | version and mode: `0x01` encrypted, `0x11` signed |
 /// | key | 1 | the first byte of the key's id |
 /// | nonce | 12 or 0 | random; none if signed |
-/// | content | | the [session](format), encrypted or readable |
+/// | content | | the [session](mod@format), encrypted or readable |
 /// | tag | 16 | of AES-256-GCM-SIV, or the first half of HMAC-SHA-256 |
 ///
 /// The tag authenticates everything before it, preceded by the name that the text is sealed for, with

@@ -30,9 +30,8 @@ const ADDING: &str = "making an entry in the owner index";
 const LISTING: &str = "listing the owner index";
 
 impl Store {
-    /// Makes the entry of a session, whose lock is held, in its owner's folder. With
-    /// [`Durability::Full`](crate::Durability::Full) it waits until the entry is on the disk, because the record that names the
-    /// owner is written next.
+    /// Makes the entry of a session, whose lock is held, in its owner's folder. With `sync=full` it waits
+    /// until the entry is on the disk, because the record that names the owner is written next.
     pub(super) fn add_entry(&self, owner: &str, name: &Name) -> Result<(), Error> {
         let owner = OwnerName::of(owner);
         for _ in 0..TRIES {
