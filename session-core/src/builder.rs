@@ -9,7 +9,7 @@ use tracing::warn;
 
 use crate::clock::{Clock, SystemClock};
 use crate::collector::Collector;
-use crate::cross_site::CrossSite;
+use crate::cross_site::CrossSitePolicy;
 use crate::events::{Events, Observer};
 use crate::manager::{IdSource, Rules, Shared};
 use crate::provider::{self, Provider, ProviderContext};
@@ -40,7 +40,7 @@ pub struct ManagerBuilder {
     provider: Option<Arc<dyn Provider>>,
     transport: Option<Arc<dyn Transport>>,
     clock: Arc<dyn Clock>,
-    ids: Option<IdSource>,
+    id_source: Option<IdSource>,
     observer: Option<Arc<dyn Observer>>,
 }
 
@@ -51,7 +51,7 @@ impl ManagerBuilder {
             provider: None,
             transport: None,
             clock: Arc::new(SystemClock),
-            ids: None,
+            id_source: None,
             observer: None,
         }
     }
@@ -92,7 +92,7 @@ impl ManagerBuilder {
     where
         F: Fn() -> Result<SessionId, Error> + Send + Sync + 'static,
     {
-        self.ids = Some(Arc::new(ids));
+        self.id_source = Some(Arc::new(ids));
         self
     }
 
@@ -108,7 +108,7 @@ impl ManagerBuilder {
     /// # Errors
     /// [`Error::Config`] says what is wrong; [`Error::UnknownProvider`] lists the registered names.
     pub fn build(self) -> Result<Manager, Error> {
-        let Self { config, provider, transport, clock, ids, observer } = self;
+        let Self { config, provider, transport, clock, id_source, observer } = self;
         config.validate_durations()?;
         let lifetime = config.lifetime();
         if config.remember < lifetime.absolute {
@@ -120,7 +120,7 @@ impl ManagerBuilder {
         config.limits.validate()?;
         let transport = match transport {
             Some(transport) => transport,
-            None => built_in(&config)?,
+            None => configured_transport(&config)?,
         };
         let (provider, provider_name) = match provider {
             Some(_) if config.revocations.is_some() => {
@@ -135,15 +135,15 @@ impl ManagerBuilder {
         };
         let sources =
             [None, Some(TokenSource::Cookie), Some(TokenSource::Url), Some(TokenSource::Header)];
-        let in_urls = sources.into_iter().any(|source| transport.uses_url(source));
+        let uses_urls = sources.into_iter().any(|source| transport.uses_url(source));
         let context = ProviderContext::new(transport.name(), lifetime).with_also(transport.also());
-        provider.configure(&context.with_urls(in_urls))?;
+        provider.configure(&context.with_urls(uses_urls))?;
         if config.sessions_per_owner.is_some() && !provider.lists() {
             return Err(Error::config(
                 "sessions_per_owner needs a provider that lists an owner's sessions",
             ));
         }
-        let cross_site = CrossSite::new(&config.cross_site, config.url.origin.as_deref())?;
+        let cross_site = CrossSitePolicy::new(&config.cross_site, config.url.origin.as_deref())?;
         let rules = Rules {
             lifetime,
             remember: config.remember,
@@ -171,12 +171,12 @@ impl ManagerBuilder {
             events,
             queues: UpdateQueues::default(),
             provider_name,
-            ids,
-            reported: Mutex::default(),
-            clocks_reported: AtomicBool::new(false),
+            id_source,
+            reported_unreadable: Mutex::default(),
+            clock_skew_reported: AtomicBool::new(false),
             skipped_reported: AtomicBool::new(false),
-            foreign_reported: AtomicBool::new(false),
-            in_urls,
+            cross_site_reported: AtomicBool::new(false),
+            uses_urls,
             collector,
         })))
     }
@@ -184,7 +184,7 @@ impl ManagerBuilder {
 
 /// The configured transport. The others' options are checked as well: a mistake shows at the start,
 /// not on the day that someone changes the transport.
-fn built_in(config: &Config) -> Result<Arc<dyn Transport>, Error> {
+fn configured_transport(config: &Config) -> Result<Arc<dyn Transport>, Error> {
     let cookie = CookieTransport::new(config.cookie.clone())?;
     let url = UrlTransport::new(config.url.clone())?;
     let header = HeaderTransport::new(&config.header)?;

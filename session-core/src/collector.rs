@@ -17,28 +17,28 @@ use crate::provider::{Provider, Purged};
 
 /// How many records a provider is asked to remove at a time. Small, so that the thread sees its
 /// end coming.
-const SLICE: usize = 1000;
+const BATCH_SIZE: usize = 1000;
 
-/// How long one round may work before it sleeps as long again, so that a backlog doesn't take a
+/// How long one round may worker before it sleeps as long again, so that a backlog doesn't take a
 /// processor for itself.
-const BUDGET: Duration = Duration::from_millis(50);
+const MAX_BUSY: Duration = Duration::from_millis(50);
 
 /// Collects expired sessions on a thread of its own.
 #[derive(Debug)]
 pub(crate) struct Collector {
-    work: Arc<Work>,
+    worker: Arc<Worker>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the thread holds: not the manager, which could not be dropped then.
 #[derive(Debug)]
-struct Work {
+struct Worker {
     provider: Arc<dyn Provider>,
     clock: Arc<dyn Clock>,
     events: Arc<Events>,
     stopping: AtomicBool,
     /// Guards nothing but the sleep.
-    sleep: Mutex<()>,
+    sleep_lock: Mutex<()>,
     wake: Condvar,
 }
 
@@ -50,35 +50,35 @@ impl Collector {
         events: Arc<Events>,
         every: Duration,
     ) -> Result<Self, Error> {
-        let work = Arc::new(Work {
+        let worker = Arc::new(Worker {
             provider,
             clock,
             events,
             stopping: AtomicBool::new(false),
-            sleep: Mutex::new(()),
+            sleep_lock: Mutex::new(()),
             wake: Condvar::new(),
         });
         let thread = if every.is_zero() {
             None
         } else {
-            let work = Arc::clone(&work);
+            let worker = Arc::clone(&worker);
             let thread =
-                thread::Builder::new().name("session-gc".into()).spawn(move || work.run(every));
+                thread::Builder::new().name("session-gc".into()).spawn(move || worker.run(every));
             Some(thread.map_err(Error::unavailable)?)
         };
-        Ok(Self { work, thread: Mutex::new(thread) })
+        Ok(Self { worker, thread: Mutex::new(thread) })
     }
 
     /// One whole collection, on the caller's thread.
     pub(crate) fn collect(&self) -> Result<Purged, Error> {
-        self.work.drain(|| false)
+        self.worker.purge_all(|| false)
     }
 
     pub(crate) fn stop(&self) {
-        self.work.stopping.store(true, Ordering::Release);
+        self.worker.stopping.store(true, Ordering::Release);
         // Taken so that the thread is either asleep or has yet to look at the flag.
-        drop(self.work.sleep.lock());
-        self.work.wake.notify_all();
+        drop(self.worker.sleep_lock.lock());
+        self.worker.wake.notify_all();
     }
 
     pub(crate) fn join(&self) {
@@ -98,11 +98,11 @@ impl Drop for Collector {
     }
 }
 
-impl Work {
+impl Worker {
     fn run(&self, every: Duration) {
-        while self.nap(jittered(every)) {
+        while self.sleep(jittered(every)) {
             // A provider's panic is its own affair: the next round may do better.
-            match catch_unwind(AssertUnwindSafe(|| self.drain(|| self.stopped()))) {
+            match catch_unwind(AssertUnwindSafe(|| self.purge_all(|| self.stopped()))) {
                 Ok(Ok(_)) => {}
                 // It was told.
                 Ok(Err(_)) => {}
@@ -114,25 +114,25 @@ impl Work {
         }
     }
 
-    /// Purges slice by slice until nothing remains or `stop` says so.
-    fn drain(&self, stop: impl Fn() -> bool) -> Result<Purged, Error> {
+    /// Purges batch by batch until nothing remains or `stop` says so.
+    fn purge_all(&self, stop: impl Fn() -> bool) -> Result<Purged, Error> {
         let mut total = Purged { removed: 0, more: true };
         let mut began = Instant::now();
         while total.more && !stop() {
-            let slice = self.purge()?;
-            total = Purged { removed: total.removed + slice.removed, more: slice.more };
-            if slice.more && began.elapsed() >= BUDGET {
-                self.nap(began.elapsed());
+            let batch = self.purge_batch()?;
+            total = Purged { removed: total.removed + batch.removed, more: batch.more };
+            if batch.more && began.elapsed() >= MAX_BUSY {
+                self.sleep(began.elapsed());
                 began = Instant::now();
             }
         }
         Ok(total)
     }
 
-    /// Purges a slice, and tells of it.
-    fn purge(&self) -> Result<Purged, Error> {
+    /// Purges a batch, and tells of it.
+    fn purge_batch(&self) -> Result<Purged, Error> {
         let (now, began) = (self.clock.now(), Instant::now());
-        let purged = self.provider.purge(now, SLICE);
+        let purged = self.provider.purge(now, BATCH_SIZE);
         let took = began.elapsed();
         self.events.record_duration(Operation::Purge, took, purged.is_ok());
         match &purged {
@@ -149,15 +149,15 @@ impl Work {
     }
 
     /// Sleeps, or wakes early to end; tells whether to go on.
-    fn nap(&self, time: Duration) -> bool {
-        let mut sleep = self.sleep.lock();
+    fn sleep(&self, time: Duration) -> bool {
+        let mut guard = self.sleep_lock.lock();
         // A time too far ahead to be represented is no time at all.
         let until = Instant::now().checked_add(time);
         while !self.stopped() {
             let timed_out = match until {
-                Some(until) => self.wake.wait_until(&mut sleep, until).timed_out(),
+                Some(until) => self.wake.wait_until(&mut guard, until).timed_out(),
                 None => {
-                    self.wake.wait(&mut sleep);
+                    self.wake.wait(&mut guard);
                     false
                 }
             };

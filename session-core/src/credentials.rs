@@ -9,7 +9,7 @@ use crate::provider::Token;
 use crate::transport::{Extracted, OldNames, TokenSource};
 
 /// The longest text that may be a token. Cookies end at 4,096 bytes.
-const LONGEST: usize = 8192;
+const MAX_TEXT_LEN: usize = 8192;
 
 /// What a client presented: the texts under our name, not looked at yet.
 #[derive(Clone, Default)]
@@ -45,17 +45,17 @@ impl Text {
 
 impl Credentials {
     #[inline]
-    pub(crate) fn new(found: &Extracted<'_>) -> Self {
+    pub(crate) fn new(extracted: &Extracted<'_>) -> Self {
         let mut credentials = Self {
-            source: found.source(),
+            source: extracted.source(),
             texts: SmallVec::new(),
             old_texts: 0,
-            old_names: found.old_names(),
+            old_names: extracted.old_names(),
         };
-        let texts = found.texts().iter().enumerate();
-        for (at, text) in texts.filter(|(_, text)| text.len() <= LONGEST) {
+        let texts = extracted.texts().iter().enumerate();
+        for (at, text) in texts.filter(|(_, text)| text.len() <= MAX_TEXT_LEN) {
             credentials.texts.push(Text::of(text));
-            credentials.old_texts += u8::from(at < found.old_texts());
+            credentials.old_texts += u8::from(at < extracted.old_texts());
         }
         credentials
     }

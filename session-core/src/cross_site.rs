@@ -60,10 +60,10 @@ pub(crate) enum SiteCheck {
 
 /// The rule.
 #[derive(Debug)]
-pub(crate) struct CrossSite {
+pub(crate) struct CrossSitePolicy {
     refuse: bool,
     /// What the site is called from outside, if that is configured.
-    own: Option<Origin>,
+    own_origin: Option<Origin>,
     trusted: Vec<(Sender, Vec<Path>)>,
 }
 
@@ -72,26 +72,26 @@ pub(crate) struct CrossSite {
 enum Sender {
     Site(Origin),
     /// A page that hides it: `null`.
-    Hidden,
+    Null,
 }
 
 impl Sender {
     fn parse(text: &str) -> Option<Self> {
-        if text == "null" { Some(Self::Hidden) } else { Origin::parse(text).map(Self::Site) }
+        if text == "null" { Some(Self::Null) } else { Origin::parse(text).map(Self::Site) }
     }
 }
 
 /// The paths that a trusted origin may send unsafe requests to.
 #[derive(Debug)]
 enum Path {
-    Whole(String),
-    Beginning(String),
+    Exact(String),
+    Prefix(String),
 }
 
 impl Path {
     fn parse(text: &str) -> Result<Self, Error> {
-        let (path, is_beginning) = match text.strip_suffix('*') {
-            Some(beginning) => (beginning, true),
+        let (path, is_prefix) = match text.strip_suffix('*') {
+            Some(prefix) => (prefix, true),
             None => (text, false),
         };
         let is_path = |b: u8| b.is_ascii_graphic() && !matches!(b, b'?' | b'#' | b'*');
@@ -102,18 +102,18 @@ impl Path {
             )));
         }
         let path = path.to_owned();
-        Ok(if is_beginning { Self::Beginning(path) } else { Self::Whole(path) })
+        Ok(if is_prefix { Self::Prefix(path) } else { Self::Exact(path) })
     }
 
-    fn has(&self, path: &str) -> bool {
+    fn matches(&self, path: &str) -> bool {
         match self {
-            Self::Whole(whole) => path == whole,
-            Self::Beginning(beginning) => path.starts_with(beginning.as_str()),
+            Self::Exact(exact) => path == exact,
+            Self::Prefix(prefix) => path.starts_with(prefix.as_str()),
         }
     }
 }
 
-impl CrossSite {
+impl CrossSitePolicy {
     /// The rule by these options, for a site that is known as `origin` from outside.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl CrossSite {
         });
         Ok(Self {
             refuse: options.refuse,
-            own: origin.and_then(Origin::parse),
+            own_origin: origin.and_then(Origin::parse),
             trusted: trusted.collect::<Result<_, Error>>()?,
         })
     }
@@ -152,16 +152,16 @@ impl CrossSite {
         if !has_site && !headers.contains_key(ORIGIN) {
             return SiteCheck::Allowed;
         }
-        let sender = only(headers, &ORIGIN).and_then(Sender::parse);
+        let sender = single_value(headers, &ORIGIN).and_then(Sender::parse);
         let is_own = match has_site {
-            true => matches!(only(headers, &SITE), Some("same-origin" | "none")),
+            true => matches!(single_value(headers, &SITE), Some("same-origin" | "none")),
             false => match &sender {
                 Some(Sender::Site(origin)) => self.is_own(origin, request),
                 _ => false,
             },
         };
-        let is_welcome = is_own || sender.is_some_and(|sender| self.trusts(&sender, request));
-        match (is_welcome, has_site) {
+        let is_allowed = is_own || sender.is_some_and(|sender| self.trusts(&sender, request));
+        match (is_allowed, has_site) {
             (true, _) => SiteCheck::Allowed,
             (false, true) => SiteCheck::CrossSite,
             (false, false) => SiteCheck::OriginMismatch,
@@ -172,20 +172,20 @@ impl CrossSite {
         // `:authority`, or the target in absolute form, counts before `Host` (RFC 9112, section 3.2.2).
         let host = match request.uri.authority() {
             Some(authority) => Some(authority.as_str()),
-            None => only(request.headers, &HOST),
+            None => single_value(request.headers, &HOST),
         };
-        self.own.as_ref() == Some(origin) || host.is_some_and(|host| origin.is_at(host))
+        self.own_origin.as_ref() == Some(origin) || host.is_some_and(|host| origin.is_at(host))
     }
 
     fn trusts(&self, sender: &Sender, request: RequestHead<'_>) -> bool {
         let path = request.uri.path();
         let mut paths = self.trusted.iter().filter(|(trusted, _)| trusted == sender);
-        paths.any(|(_, paths)| paths.iter().any(|allowed| allowed.has(path)))
+        paths.any(|(_, paths)| paths.iter().any(|allowed| allowed.matches(path)))
     }
 }
 
 /// A header's value, if it has exactly one, which is text.
-fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+fn single_value<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut values = headers.get_all(name).iter();
     let value: &HeaderValue = values.next()?;
     values.next().is_none().then(|| value.to_str().ok()).flatten()
@@ -196,16 +196,16 @@ mod tests {
     use super::*;
     use http::Request;
 
-    fn rule() -> CrossSite {
+    fn rule() -> CrossSitePolicy {
         let options = toml::from_str(
             "[trusted]\n\"https://idp.example\" = [\"/signed-in\", \"/api/*\"]\n\
              \"http://localhost:3000\" = [\"/*\"]\n\"null\" = [\"/hidden\"]",
         );
-        CrossSite::new(&options.unwrap(), Some("https://shop.example")).unwrap()
+        CrossSitePolicy::new(&options.unwrap(), Some("https://shop.example")).unwrap()
     }
 
     /// What the rule says to a request line and headers.
-    fn judged(rule: &CrossSite, line: &str, headers: &[(&str, &str)]) -> SiteCheck {
+    fn checked(rule: &CrossSitePolicy, line: &str, headers: &[(&str, &str)]) -> SiteCheck {
         let (method, target) = line.split_once(' ').unwrap();
         let mut request = Request::builder().method(method).uri(target);
         for (name, value) in headers {
@@ -237,8 +237,8 @@ mod tests {
                     headers.extend([("host", "here")]);
                     headers.extend(origin.map(|origin| ("origin", origin)));
                     let target = if method == "CONNECT" { "here:80" } else { "/login" };
-                    let judged = judged(&rule(), &format!("{method} {target}"), &headers);
-                    assert_eq!(judged, wanted, "{method} {headers:?}");
+                    let checked = checked(&rule(), &format!("{method} {target}"), &headers);
+                    assert_eq!(checked, wanted, "{method} {headers:?}");
                 }
             }
         }
@@ -269,19 +269,23 @@ mod tests {
             ("here", "http://here http://evil", SiteCheck::OriginMismatch),
         ] {
             let headers = [("host", host), ("origin", origin)];
-            assert_eq!(judged(&rule(), "POST /", &headers), wanted, "{host:?} {origin:?}");
+            assert_eq!(checked(&rule(), "POST /", &headers), wanted, "{host:?} {origin:?}");
         }
         let doubled = [("host", "here"), ("origin", "http://here"), ("origin", "http://here")];
-        assert_eq!(judged(&rule(), "POST /", &doubled), SiteCheck::OriginMismatch);
+        assert_eq!(checked(&rule(), "POST /", &doubled), SiteCheck::OriginMismatch);
         let two_hosts = [("host", "here"), ("host", "here"), ("origin", "http://here")];
-        assert_eq!(judged(&rule(), "POST /", &two_hosts), SiteCheck::OriginMismatch);
+        assert_eq!(checked(&rule(), "POST /", &two_hosts), SiteCheck::OriginMismatch);
         let no_host = [("origin", "http://here")];
-        assert_eq!(judged(&rule(), "POST /", &no_host), SiteCheck::OriginMismatch);
+        assert_eq!(checked(&rule(), "POST /", &no_host), SiteCheck::OriginMismatch);
         let authority = [("host", "evil"), ("origin", "https://here")];
-        assert_eq!(judged(&rule(), "POST https://here/", &authority), SiteCheck::Allowed);
+        assert_eq!(checked(&rule(), "POST https://here/", &authority), SiteCheck::Allowed);
         let authority = [("host", "evil"), ("origin", "https://evil")];
-        assert_eq!(judged(&rule(), "POST https://here/", &authority), SiteCheck::OriginMismatch);
-        assert_eq!(judged(&rule(), "POST /", &[("host", "here")]), SiteCheck::Allowed, "a program");
+        assert_eq!(checked(&rule(), "POST https://here/", &authority), SiteCheck::OriginMismatch);
+        assert_eq!(
+            checked(&rule(), "POST /", &[("host", "here")]),
+            SiteCheck::Allowed,
+            "a program"
+        );
     }
 
     #[test]
@@ -289,19 +293,19 @@ mod tests {
         let foreign = ("sec-fetch-site", "cross-site");
         for method in ["GET", "HEAD", "OPTIONS", "TRACE"] {
             let line = format!("{method} /");
-            assert_eq!(judged(&rule(), &line, &[foreign]), SiteCheck::Allowed, "{method}");
+            assert_eq!(checked(&rule(), &line, &[foreign]), SiteCheck::Allowed, "{method}");
         }
         let upgrade = ("upgrade", "websocket");
-        assert_eq!(judged(&rule(), "GET /", &[foreign, upgrade]), SiteCheck::CrossSite);
+        assert_eq!(checked(&rule(), "GET /", &[foreign, upgrade]), SiteCheck::CrossSite);
         let unlike = [("host", "here"), ("origin", "http://there"), upgrade];
-        assert_eq!(judged(&rule(), "GET /", &unlike), SiteCheck::OriginMismatch);
+        assert_eq!(checked(&rule(), "GET /", &unlike), SiteCheck::OriginMismatch);
         let own = [("host", "here"), ("origin", "http://here"), upgrade];
-        assert_eq!(judged(&rule(), "GET /", &own), SiteCheck::Allowed);
+        assert_eq!(checked(&rule(), "GET /", &own), SiteCheck::Allowed);
     }
 
     #[test]
     fn a_trusted_origin_may_send_to_its_paths() {
-        for (origin, path, is_welcome) in [
+        for (origin, path, is_allowed) in [
             ("https://idp.example", "/signed-in", true),
             ("https://idp.example:443", "/signed-in?code=1", true),
             ("https://idp.example", "/signed-in/", false),
@@ -320,17 +324,17 @@ mod tests {
             for site in [None, Some("cross-site"), Some("same-site")] {
                 let mut headers = vec![("host", "here"), ("origin", origin)];
                 headers.extend(site.map(|site| ("sec-fetch-site", site)));
-                let judged = judged(&rule(), &format!("POST {path}"), &headers);
-                assert_eq!(judged == SiteCheck::Allowed, is_welcome, "{origin} {path} {site:?}");
+                let checked = checked(&rule(), &format!("POST {path}"), &headers);
+                assert_eq!(checked == SiteCheck::Allowed, is_allowed, "{origin} {path} {site:?}");
             }
         }
     }
 
     #[test]
     fn nothing_is_refused_where_that_is_configured() {
-        let rule = CrossSite::new(&toml::from_str("refuse = false").unwrap(), None).unwrap();
+        let rule = CrossSitePolicy::new(&toml::from_str("refuse = false").unwrap(), None).unwrap();
         let foreign = [("sec-fetch-site", "cross-site"), ("origin", "null")];
-        assert_eq!(judged(&rule, "POST /", &foreign), SiteCheck::Allowed);
+        assert_eq!(checked(&rule, "POST /", &foreign), SiteCheck::Allowed);
     }
 
     #[test]
@@ -348,7 +352,7 @@ mod tests {
         ] {
             let trusted = BTreeMap::from([(origin.to_owned(), vec![path.to_owned()])]);
             let options = CrossSiteOptions { trusted, ..CrossSiteOptions::default() };
-            let error = CrossSite::new(&options, None).unwrap_err().to_string();
+            let error = CrossSitePolicy::new(&options, None).unwrap_err().to_string();
             assert!(error.contains("cross_site.trusted"), "{error}");
         }
     }

@@ -28,12 +28,12 @@ pub struct SessionHandle<'m> {
     /// What the client sent. The session's own copy takes its place with the first load.
     credentials: Credentials,
     /// The request's method is safe, and it asks for no upgrade.
-    safe: bool,
+    is_safe: bool,
     site_check: SiteCheck,
     /// The client sent an id, and a browser shows the response as a page in a tab.
-    navigation: bool,
+    is_navigation: bool,
     /// The request, if the transport uses URLs.
-    visit: Option<Box<UrlContext>>,
+    url_context: Option<Box<UrlContext>>,
     /// Made by the first load, so that a handle without one is made and dropped for next to nothing.
     session: OnceCell<LoadedSession>,
     /// The response is finished, as far as the store goes: the client can't be told anything later.
@@ -44,18 +44,18 @@ impl<'m> SessionHandle<'m> {
     #[inline]
     pub(crate) fn new(manager: ManagerRef<'m>, request: RequestHead<'_>) -> Self {
         let shared = manager.shared();
-        let found = shared.transport.extract(request);
-        if found.has_skipped() {
+        let extracted = shared.transport.extract(request);
+        if extracted.has_skipped() {
             shared.report_skipped();
         }
-        let credentials = Credentials::new(&found);
-        let safe = request.is_safe();
+        let credentials = Credentials::new(&extracted);
+        let is_safe = request.is_safe();
         Self {
-            safe,
-            site_check: shared.site_check(request, safe),
-            navigation: credentials.source().is_some() && is_navigation(request.headers),
+            is_safe,
+            site_check: shared.site_check(request, is_safe),
+            is_navigation: credentials.source().is_some() && is_navigation(request.headers),
             credentials,
-            visit: shared.in_urls.then(|| Box::new(UrlContext::of(request))),
+            url_context: shared.uses_urls.then(|| Box::new(UrlContext::of(request))),
             manager,
             session: OnceCell::new(),
             head_sent: AtomicBool::new(false),
@@ -104,7 +104,8 @@ impl<'m> SessionHandle<'m> {
     pub async fn load(&self) -> Result<LoadedSession, Error> {
         let session = self.session.get_or_init(|| {
             let leaving = self.leaves_urls();
-            let state = State::new(self.credentials.clone(), self.safe, self.navigation, leaving);
+            let state =
+                State::new(self.credentials.clone(), self.is_safe, self.is_navigation, leaving);
             LoadedSession::new(Operations::new(self.manager.to_owned(), state))
         });
         // Also if the response was finished while the session's state was made.
@@ -117,7 +118,7 @@ impl<'m> SessionHandle<'m> {
 
     /// Whether a session that is still in URLs leaves them with this request.
     fn leaves_urls(&self) -> bool {
-        self.navigation && self.shared().transport.leaves_urls(self.token_source())
+        self.is_navigation && self.shared().transport.leaves_urls(self.token_source())
     }
 
     /// Where to send a browser that returned the cookie, but still has an id in its URL: the same
@@ -153,7 +154,7 @@ impl<'m> SessionHandle<'m> {
     /// # Cancellation
     /// As [`load`](Self::load).
     pub async fn clean_url(&self) -> Result<Option<String>, Error> {
-        let Some(clean) = self.redirection() else { return Ok(None) };
+        let Some(clean) = self.url_without_id() else { return Ok(None) };
         let session = self.load().await?;
         // The request that was faster has told the browser the new id.
         let is_known = session.operations().state().has_left_urls();
@@ -161,13 +162,14 @@ impl<'m> SessionHandle<'m> {
     }
 
     /// The URL to go on with, if it turns out that the session is there.
-    fn redirection(&self) -> Option<String> {
-        let visit = self.visit.as_deref().filter(|visit| visit.is_get() && self.navigation)?;
+    fn url_without_id(&self) -> Option<String> {
+        let context =
+            self.url_context.as_deref().filter(|context| context.is_get() && self.is_navigation)?;
         let transport = &self.shared().transport;
         if !transport.leaves_urls(self.token_source()) {
             return None;
         }
-        visit.without_id(transport.urls()?)
+        context.without_id(transport.urls()?)
     }
 
     /// Returns an error if the request is unsafe (neither GET, HEAD, OPTIONS nor TRACE, or a WebSocket's
@@ -196,7 +198,7 @@ impl<'m> SessionHandle<'m> {
         match self.site_check {
             SiteCheck::Allowed => Ok(()),
             site_check => {
-                self.shared().report_foreign(site_check);
+                self.shared().report_cross_site(site_check);
                 Err(Error::CrossSite)
             }
         }
@@ -346,7 +348,7 @@ impl<'m> SessionHandle<'m> {
     /// As [`finish`](Self::finish).
     pub async fn refuse<B>(&self, response: &mut Response<B>) {
         self.roll_back();
-        response_headers::forbid(response.headers_mut());
+        response_headers::forbid_caching(response.headers_mut());
         for done in [self.write().await, self.announce(response)] {
             if let Err(error) = done {
                 let error: &dyn std::error::Error = &error;
@@ -389,7 +391,7 @@ impl<'m> SessionHandle<'m> {
         if let Some(session) = self.session.get() {
             let mut state = session.operations().state();
             let directive = state.directive(self.shared());
-            let is_momentary = directive.is_some()
+            let is_uncacheable = directive.is_some()
                 || state.is_mute()
                 || matches!(status, StatusCode::FORBIDDEN | StatusCode::CONFLICT);
             if let Some(directive) = directive {
@@ -404,8 +406,8 @@ impl<'m> SessionHandle<'m> {
                 }
                 transport.remove_old(self.credentials.old_names(), headers);
             }
-            match is_momentary {
-                true => response_headers::forbid(headers),
+            match is_uncacheable {
+                true => response_headers::forbid_caching(headers),
                 false => response_headers::keep_private(headers),
             }
             if let Some(name) = self.shared().transport.varies_by() {
@@ -414,7 +416,7 @@ impl<'m> SessionHandle<'m> {
             if state.announces_new_session() {
                 self.shared().events.counters.count_announced(self.name());
             }
-            state.announced();
+            state.mark_announced();
         }
         self.announce_in_urls(headers);
         Ok(())
@@ -423,17 +425,17 @@ impl<'m> SessionHandle<'m> {
     /// Puts the id into a redirect, and keeps pages with ids to themselves.
     #[inline]
     fn announce_in_urls(&self, headers: &mut HeaderMap) {
-        let Some(visit) = &self.visit else { return };
+        let Some(context) = &self.url_context else { return };
         let transport = &*self.shared().transport;
         let token = if transport.uses_url(self.token_source()) { self.token() } else { None };
         if let Some(token) = &token {
             rewrite_location(headers, |url| {
-                let page = visit.page();
+                let page = context.page();
                 token.with_client_text(|text| transport.encode_url(url, page, text))
             });
         }
         // The page has ids in it, or in its own URL.
-        if token.is_some() || transport.urls().is_some_and(|urls| urls.has_id(visit.page())) {
+        if token.is_some() || transport.urls().is_some_and(|urls| urls.has_id(context.page())) {
             response_headers::keep_from_leaking(headers);
         }
     }
@@ -441,7 +443,7 @@ impl<'m> SessionHandle<'m> {
     /// What the client will carry once the request is finished, as far as can be told before.
     fn token(&self) -> Option<Token> {
         match self.session.get() {
-            Some(session) => session.operations().state().future_token(self.shared()),
+            Some(session) => session.operations().state().token_after_finish(self.shared()),
             None => self.credentials.token(self.shared()),
         }
     }
@@ -475,25 +477,25 @@ impl<'m> SessionHandle<'m> {
     }
 
     fn encoded(&self, url: &str) -> Option<String> {
-        let visit = self.visit.as_ref()?;
+        let context = self.url_context.as_ref()?;
         let transport = &*self.shared().transport;
         if !transport.uses_url(self.token_source()) {
             return None;
         }
-        self.token()?.with_client_text(|text| transport.encode_url(url, visit.page(), text))
+        self.token()?.with_client_text(|text| transport.encode_url(url, context.page(), text))
     }
 
     /// The id that pages of the response are to carry, with the path and query of the page.
     #[cfg(feature = "rewrite")]
     pub(crate) fn insertion(&self) -> Option<(crate::rewrite::Insertion, &str)> {
-        let visit = self.visit.as_ref()?;
+        let context = self.url_context.as_ref()?;
         let transport = &*self.shared().transport;
         if !transport.uses_url(self.token_source()) || !transport.urls()?.options().rewrite {
             return None;
         }
         let text = self.token()?.with_client_text(str::to_owned);
         let transport = std::sync::Arc::clone(&self.shared().transport);
-        Some((crate::rewrite::Insertion { transport, text }, visit.page()))
+        Some((crate::rewrite::Insertion { transport, text }, context.page()))
     }
 
     /// The name that the client knows the session by: the cookie's, the query argument's...

@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use crate::clock::Clock;
 use crate::collector::Collector;
-use crate::cross_site::{CrossSite, SiteCheck};
+use crate::cross_site::{CrossSitePolicy, SiteCheck};
 use crate::events::{Event, Events, Operation, Refusal};
 use crate::provider::{Answer, Provider, Purged, Record, Token, Verifier};
 use crate::session_settings::Settings;
@@ -31,10 +31,10 @@ pub(crate) type IdSource = Arc<dyn Fn() -> Result<SessionId, Error> + Send + Syn
 const NAMESPACE_END: char = '\0';
 
 /// How many unreadable records are remembered as reported.
-const REPORTED: usize = 1024;
+const MAX_REPORTED: usize = 1024;
 
 /// How far a record's times may lie ahead of this server's clock before that is reported.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
+const REPORTED_CLOCK_SKEW: Duration = Duration::from_secs(5);
 
 /// Finds, loads, saves and collects the sessions of a program.
 ///
@@ -66,17 +66,17 @@ pub(crate) struct Shared {
     /// Where the updates of a session wait for each other.
     pub(crate) queues: UpdateQueues,
     pub(crate) provider_name: Box<str>,
-    pub(crate) ids: Option<IdSource>,
+    pub(crate) id_source: Option<IdSource>,
     /// The sessions whose records were reported as unreadable.
-    pub(crate) reported: Mutex<HashSet<SessionKey>>,
+    pub(crate) reported_unreadable: Mutex<HashSet<SessionKey>>,
     /// Whether it was reported that the servers' clocks differ.
-    pub(crate) clocks_reported: AtomicBool,
+    pub(crate) clock_skew_reported: AtomicBool,
     /// Whether it was reported that a client sent more ids than are looked up.
     pub(crate) skipped_reported: AtomicBool,
     /// Whether it was reported that a request was refused by its `Origin`.
-    pub(crate) foreign_reported: AtomicBool,
+    pub(crate) cross_site_reported: AtomicBool,
     /// Whether the transport puts ids into URLs, of some sessions at least.
-    pub(crate) in_urls: bool,
+    pub(crate) uses_urls: bool,
     pub(crate) collector: Collector,
 }
 
@@ -95,7 +95,7 @@ pub(crate) struct Rules {
     pub(crate) persistent: bool,
     /// What tells the ids of this application from those of others on the same store.
     pub(crate) namespace: Box<str>,
-    pub(crate) cross_site: CrossSite,
+    pub(crate) cross_site: CrossSitePolicy,
     /// How many sessions an owner may have.
     pub(crate) sessions_per_owner: Option<NonZeroU32>,
 }
@@ -261,7 +261,7 @@ impl Manager {
     /// [`Error::Unsupported`] where the provider can't know.
     pub async fn count(&self) -> Result<u64, Error> {
         let now = self.now();
-        self.0.observed(Operation::Count, now, self.0.provider.count(now)).await
+        self.0.observe(Operation::Count, now, self.0.provider.count(now)).await
     }
 
     /// The counters.
@@ -276,7 +276,7 @@ impl Manager {
     /// # }).unwrap();
     /// ```
     pub fn stats(&self) -> Stats {
-        self.0.events.counters.read()
+        self.0.events.counters.snapshot()
     }
 
     /// The manager's time: that of its clock.
@@ -333,7 +333,7 @@ impl Shared {
         token: &Token,
         now: Timestamp,
     ) -> Result<Option<Record>, Error> {
-        match self.observed(Operation::Load, now, self.provider.load(token, now)).await {
+        match self.observe(Operation::Load, now, self.provider.load(token, now)).await {
             Err(Error::Unreadable { reason }) => {
                 self.report_unreadable(token.key(), reason);
                 Ok(None)
@@ -350,7 +350,7 @@ impl Shared {
     }
 
     /// Waits for an operation at the store, which it was told at `now`, and tells of it.
-    pub(crate) async fn observed<T>(
+    pub(crate) async fn observe<T>(
         &self,
         operation: Operation,
         now: Timestamp,
@@ -375,7 +375,7 @@ impl Shared {
 
     /// Makes an id for a session that is not stored yet.
     pub(crate) fn new_id(&self) -> Result<SessionId, Error> {
-        match &self.ids {
+        match &self.id_source {
             Some(ids) => ids(),
             None => self.provider.new_id(),
         }
@@ -389,19 +389,19 @@ impl Shared {
     /// Reports an unreadable record, once.
     pub(crate) fn report_unreadable(&self, key: SessionKey, reason: &str) {
         self.events.counters.unreadable.add(1);
-        let mut reported = self.reported.lock();
-        if reported.len() < REPORTED && reported.insert(key) {
+        let mut reported = self.reported_unreadable.lock();
+        if reported.len() < MAX_REPORTED && reported.insert(key) {
             warn!(session = %key, reason, "unreadable session record, treated as absent");
         }
     }
 
     /// Reports a record from the future, once: another server's clock is ahead of this one's, or this one
     /// was set back. Sessions would end too early or too late by the difference.
-    pub(crate) fn check_clocks(&self, key: SessionKey, record: &Record, now: Timestamp) {
+    pub(crate) fn report_clock_skew(&self, key: SessionKey, record: &Record, now: Timestamp) {
         let login = record.login.as_deref().map_or(record.created, |login| login.at);
         let latest = record.created.max(record.renewed).max(record.used).max(login);
         let ahead = latest.since(now);
-        if ahead > CLOCKS_DIFFER && !self.clocks_reported.swap(true, Ordering::Relaxed) {
+        if ahead > REPORTED_CLOCK_SKEW && !self.clock_skew_reported.swap(true, Ordering::Relaxed) {
             warn!(
                 session = %key,
                 seconds = ahead.as_secs(),
@@ -431,10 +431,10 @@ impl Shared {
     }
 
     /// Counts and reports an unsafe request from another site.
-    pub(crate) fn report_foreign(&self, site_check: SiteCheck) {
+    pub(crate) fn report_cross_site(&self, site_check: SiteCheck) {
         self.events.emit(&Event::Refused { session: None, why: Refusal::CrossSite });
         let is_unlike = site_check == SiteCheck::OriginMismatch;
-        if is_unlike && !self.foreign_reported.swap(true, Ordering::Relaxed) {
+        if is_unlike && !self.cross_site_reported.swap(true, Ordering::Relaxed) {
             warn!(
                 "an unsafe request of a browser that sends no Sec-Fetch-Site was refused, as its Origin is \
                  not the Host. If forms or WebSockets of this site fail like that, a proxy changes the Host: \

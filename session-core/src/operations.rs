@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use crate::events::Operation;
 use crate::manager::Shared;
 use crate::provider::{Record, Token};
-use crate::state::{Base, Goal, Outcome, State, Step, ValueUpdate};
+use crate::state::{Goal, Outcome, State, Step, UpdateBase, ValueUpdate};
 use crate::{Error, Manager, Timestamp};
 
 /// Attempts of an update while other processes change the same value at the same time.
@@ -54,7 +54,7 @@ impl Operations {
 
     /// Writes what changed and releases the values.
     pub(crate) async fn finish(&self) -> Result<(), Error> {
-        if self.state().is_settled() {
+        if !self.state().needs_finish() {
             return Ok(());
         }
         self.reach(Goal::Finish).await
@@ -63,13 +63,13 @@ impl Operations {
     /// Reaches a goal, one operation after the other.
     pub(crate) async fn reach(&self, goal: Goal<'_>) -> Result<(), Error> {
         let _operation = self.operation_lock.lock().await;
-        self.advance(goal).await
+        self.reach_locked(goal).await
     }
 
     /// The same for whoever holds the lock of operations.
-    async fn advance(&self, goal: Goal<'_>) -> Result<(), Error> {
+    async fn reach_locked(&self, goal: Goal<'_>) -> Result<(), Error> {
         let shared = self.shared();
-        let advanced = self.step_by_step(goal).await;
+        let reached = self.run_steps(goal).await;
         if shared.rules.sessions_per_owner.is_some() {
             // After all steps: others of the same client may be among them, and leave room.
             let stored = self.state().take_stored_login();
@@ -77,35 +77,34 @@ impl Operations {
                 self.manager.enforce_session_limit(&owner).await;
             }
         }
-        advanced
+        reached
     }
 
-    async fn step_by_step(&self, goal: Goal<'_>) -> Result<(), Error> {
+    async fn run_steps(&self, goal: Goal<'_>) -> Result<(), Error> {
         let shared = self.shared();
         // The state's lock is released before the store is asked.
         let mut next = self.state().begin(goal, shared)?;
         while let Some(step) = next {
             let now = shared.clock.now();
-            let outcome = self.carry_out(&step, now).await;
+            let outcome = self.execute(&step, now).await;
             next = self.state().apply_outcome(goal, &step, outcome, shared, now)?;
         }
         Ok(())
     }
 
-    async fn carry_out(&self, step: &Step, now: Timestamp) -> Outcome {
+    async fn execute(&self, step: &Step, now: Timestamp) -> Outcome {
         let shared = self.shared();
         let provider = &shared.provider;
-        let touch = |token, touch| {
-            shared.observed(Operation::Touch, now, provider.touch(token, touch, now))
-        };
+        let touch =
+            |token, touch| shared.observe(Operation::Touch, now, provider.touch(token, touch, now));
         let save = |token, holder, changes| {
-            shared.observed(Operation::Save, now, provider.save(token, holder, changes, now))
+            shared.observe(Operation::Save, now, provider.save(token, holder, changes, now))
         };
         let done = match step {
             Step::Load(tokens) => self.load_all(tokens, now).await.map(Outcome::Loaded),
             Step::Recheck(token) => self.load_one(token, now).await.map(Outcome::Rechecked),
             Step::Touch(token, to) => touch(token, *to).await.map(Outcome::Touched),
-            Step::Rewrite(token, to, holder, changes) => {
+            Step::TouchBySave(token, to, holder, changes) => {
                 let renewed = match save(token, holder, changes).await {
                     // It got a new id meanwhile, or it ended: a touch tells which.
                     Err(Error::Gone) => touch(token, *to).await,
@@ -115,14 +114,14 @@ impl Operations {
             }
             Step::Create(id, record) => {
                 let answer = provider.create(id, (**record).clone(), now);
-                shared.observed(Operation::Create, now, answer).await.map(Outcome::Created)
+                shared.observe(Operation::Create, now, answer).await.map(Outcome::Created)
             }
             Step::Save(token, holder, changes) => {
                 save(token, holder, changes).await.map(Outcome::Saved)
             }
-            Step::End(key, until) => {
+            Step::Destroy(key, until) => {
                 let answer = provider.destroy(key, *until, now);
-                shared.observed(Operation::Destroy, now, answer).await.map(|()| Outcome::Ended)
+                shared.observe(Operation::Destroy, now, answer).await.map(|()| Outcome::Destroyed)
             }
         };
         done.unwrap_or_else(Outcome::Failed)
@@ -155,48 +154,48 @@ impl Operations {
         let _operation = self.operation_lock.lock().await;
         let shared = self.shared();
         let session = self.state().live_key();
-        let place = match session {
+        let guard = match session {
             Some(session) => Some(shared.queues.enter(session).await?),
             None => None,
         };
         // An update that got through at once builds on what the request loaded. One that had to wait knows
         // that the loaded value is stale.
-        let mut reload = place.as_ref().is_some_and(|place| place.waited);
+        let mut reload = guard.as_ref().is_some_and(|guard| guard.waited);
         let mut is_fresh = false;
         for attempt in 0..UPDATE_ATTEMPTS {
             if std::mem::take(&mut reload) {
-                match self.advance(Goal::Refresh).await {
+                match self.reach_locked(Goal::Refresh).await {
                     Err(Error::Gone) if !strict && self.state().drops_silently() => {}
                     reloaded => reloaded?,
                 }
                 is_fresh = true;
             }
-            let base = self.state().base(key, strict)?;
+            let base = self.state().update_base(key, strict)?;
             // Not under the lock: the handler's closure may look at the session.
-            let Some(new) = f(base.shown()) else { return Ok(()) };
-            let is_equal = new.as_deref() == base.shown();
-            let Base::Stored { seen, pending, replaces, .. } = base else {
+            let Some(new) = f(base.current()) else { return Ok(()) };
+            let is_equal = new.as_deref() == base.current();
+            let UpdateBase::Stored { expected, pending, replaces, .. } = base else {
                 let mut state = self.state();
                 // Another task of the request may have changed it while the closure ran.
-                if state.value(key) == base.shown() {
+                if state.value(key) == base.current() {
                     return state.put(key, new, shared);
                 }
                 continue;
             };
             // What is only pending may be dropped: it is no reason to store nothing.
             let is_equal = is_equal && pending.is_none();
-            let room = self.state().room_for(key, new.as_deref(), &shared.rules.limits);
-            if !is_fresh && (is_equal || room.is_err()) {
+            let size = self.state().check_size(key, new.as_deref(), &shared.rules.limits);
+            if !is_fresh && (is_equal || size.is_err()) {
                 // "No change" or "no room" on the word of a snapshot alone: make sure.
                 reload = true;
                 continue;
             }
-            room?;
+            size?;
             if is_equal {
                 return Ok(());
             }
-            let edit = ValueUpdate { key: key.into(), seen, pending, replaces, value: new };
-            match self.advance(Goal::Update(&edit)).await {
+            let update = ValueUpdate { key: key.into(), expected, pending, replaces, value: new };
+            match self.reach_locked(Goal::Update(&update)).await {
                 Err(Error::Conflict) => {
                     shared.events.counters.conflicts.add(1);
                     reload = true;
@@ -207,7 +206,7 @@ impl Operations {
                 }
                 // The value was computed, and nobody may store it. The request sees it until its end.
                 Err(Error::Gone) if !strict && self.state().drops_silently() => {
-                    return self.state().put(key, edit.value, shared);
+                    return self.state().put(key, update.value, shared);
                 }
                 updated => return updated,
             }

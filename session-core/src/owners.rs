@@ -51,7 +51,7 @@ impl OwnedSession {
 const CONCURRENCY: usize = 16;
 
 /// How often the list is looked at again while sessions are ended, for those that begin meanwhile.
-const PASSES: usize = 8;
+const MAX_PASSES: usize = 8;
 
 /// A user's sessions.
 impl Manager {
@@ -73,8 +73,8 @@ impl Manager {
     pub async fn sessions_of(&self, owner: &str) -> Result<Vec<OwnedSession>, Error> {
         let stored = self.stored_sessions(owner).await?;
         let mut sessions = Vec::with_capacity(stored.len());
-        for some in stored.chunks(CONCURRENCY) {
-            for expires in join_all(some.iter().map(|summary| self.end_of(summary))).await {
+        for chunk in stored.chunks(CONCURRENCY) {
+            for expires in join_all(chunk.iter().map(|summary| self.live_until(summary))).await {
                 sessions.push(expires?);
             }
         }
@@ -199,7 +199,7 @@ impl Manager {
 
     async fn end_all_but(&self, owner: &str, kept: Option<SessionKey>) -> Result<u64, Error> {
         let mut ended = 0;
-        for _ in 0..PASSES {
+        for _ in 0..MAX_PASSES {
             let mut stored = self.stored_sessions(owner).await?;
             stored.retain(|summary| Some(summary.key) != kept);
             match self.end_stored(owner, &stored, Ending::Other).await? {
@@ -234,14 +234,14 @@ impl Manager {
 
     /// Lists what the store has of an owner.
     async fn stored_sessions(&self, owner: &str) -> Result<Vec<Summary>, Error> {
-        self.check_lists()?;
+        self.check_listing_supported()?;
         let owner = &*self.0.rules.stored_owner(owner);
         let (mut sessions, mut after) = (Vec::new(), None);
         loop {
             let (shared, now) = (self.shared(), self.now());
             let page = Page { after, limit: Page::MAX_SIZE };
             let answer = shared.provider.list(owner, page, now);
-            let listed = shared.observed(Operation::List, now, answer).await?;
+            let listed = shared.observe(Operation::List, now, answer).await?;
             sessions.extend(listed.sessions);
             // A provider that goes in circles is not followed.
             if listed.next <= after {
@@ -260,9 +260,9 @@ impl Manager {
     /// in to after that look is ended, too: it is the same browser's. All are tried, whatever fails.
     async fn end_keys(&self, owner: &str, keys: &[SessionKey], why: Ending) -> Result<u64, Error> {
         let (mut ended, mut failed) = (0, None);
-        for some in keys.chunks(CONCURRENCY) {
-            for one in join_all(some.iter().map(|key| self.end_one(owner, *key, why))).await {
-                match one {
+        for chunk in keys.chunks(CONCURRENCY) {
+            for result in join_all(chunk.iter().map(|key| self.end_one(owner, *key, why))).await {
+                match result {
                     Ok(is_ended) => ended += u64::from(is_ended),
                     Err(error) => failed = Some(error),
                 }
@@ -273,7 +273,7 @@ impl Manager {
 
     async fn end_one(&self, owner: &str, key: SessionKey, why: Ending) -> Result<bool, Error> {
         let (shared, now) = (self.shared(), self.now());
-        let until = match self.record(key, now).await {
+        let until = match self.load_by_key(key, now).await {
             Ok(Some(record)) => {
                 let lifetime = Settings::of(&record.values).lifetime(&shared.rules);
                 // What comes from before a jump of the clock may live again.
@@ -289,22 +289,22 @@ impl Manager {
             Err(error) => return Err(error),
         };
         let answer = shared.provider.destroy(&key, until, now);
-        shared.observed(Operation::Destroy, now, answer).await?;
+        shared.observe(Operation::Destroy, now, answer).await?;
         shared.events.emit(&Event::Ended { session: key, why });
         Ok(true)
     }
 
     /// Loads a session by its key.
-    async fn record(&self, key: SessionKey, now: Timestamp) -> Result<Option<Record>, Error> {
+    async fn load_by_key(&self, key: SessionKey, now: Timestamp) -> Result<Option<Record>, Error> {
         // Nobody looks at the secret before the core does.
         let token = Token::from(SessionId::new(key, Secret::from_bytes([0; Secret::BYTES])));
         let answer = self.0.provider.load(&token, now);
-        self.0.observed(Operation::Load, now, answer).await
+        self.0.observe(Operation::Load, now, answer).await
     }
 
     /// Returns when a listed session ends unless it is used; `None` if it has ended by the lifetime that is
     /// configured now, or can't be read.
-    async fn end_of(&self, summary: &Summary) -> Result<Option<Timestamp>, Error> {
+    async fn live_until(&self, summary: &Summary) -> Result<Option<Timestamp>, Error> {
         let (rules, now) = (&self.0.rules, self.now());
         let end = rules.lifetime.touch(summary.authenticated, summary.used).expires;
         // The usual lifetime, which nobody changed since, and no clock that differs.
@@ -313,7 +313,7 @@ impl Manager {
         if is_usual && now < summary.expires && summary.authenticated <= now {
             return Ok(Some(summary.expires));
         }
-        let record = match self.record(summary.key, now).await {
+        let record = match self.load_by_key(summary.key, now).await {
             Err(Error::Unreadable { .. }) => None,
             loaded => loaded?,
         };
@@ -328,7 +328,7 @@ impl Manager {
         record.owner() == Some(&*self.0.rules.stored_owner(owner))
     }
 
-    fn check_lists(&self) -> Result<(), Error> {
+    fn check_listing_supported(&self) -> Result<(), Error> {
         match self.0.provider.lists() {
             true => Ok(()),
             false => Err(Error::Unsupported { what: "lists of an owner's sessions" }),

@@ -13,7 +13,7 @@ fn is_targeted(name: &HeaderName) -> bool {
 
 /// Keeps a response out of all caches, whatever the handler said: it is for one client at one moment, as one
 /// with a `Set-Cookie` is (RFC 9111, section 7.3).
-pub(crate) fn forbid(headers: &mut HeaderMap) {
+pub(crate) fn forbid_caching(headers: &mut HeaderMap) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let targeted: Vec<_> = headers.keys().filter(|name| is_targeted(name)).cloned().collect();
     targeted.iter().for_each(|name| drop(headers.remove(name)));
@@ -22,20 +22,21 @@ pub(crate) fn forbid(headers: &mut HeaderMap) {
 /// Keeps a response that depends on a session out of shared caches, unless the handler says that it belongs
 /// there. Where the handler says nothing, the browser is to ask again before it shows the page once more.
 pub(crate) fn keep_private(headers: &mut HeaderMap) {
-    let said: Vec<_> = headers.get_all(CACHE_CONTROL).iter().map(HeaderValue::as_bytes).collect();
-    let said = said.join(&b", "[..]);
-    if said.is_empty() {
+    let current: Vec<_> =
+        headers.get_all(CACHE_CONTROL).iter().map(HeaderValue::as_bytes).collect();
+    let current = current.join(&b", "[..]);
+    if current.is_empty() {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
         return;
     }
     const DECIDING: [&str; 4] = ["public", "s-maxage", "private", "no-store"];
-    let is_decided = directives(&said).any(|(name, argument)| {
+    let is_decided = directives(&current).any(|(name, argument)| {
         // `private="name"` keeps only that header of the response private (RFC 9111, section 5.2.2.7).
         let is_partial = name.eq_ignore_ascii_case(b"private") && !argument.is_empty();
         !is_partial && DECIDING.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
     });
     if !is_decided {
-        let whole = [&said[..], b", private"].concat();
+        let whole = [&current[..], b", private"].concat();
         // It is made of header values.
         let value = HeaderValue::from_bytes(&whole);
         headers.insert(CACHE_CONTROL, value.unwrap_or(HeaderValue::from_static("private")));
@@ -49,11 +50,11 @@ pub(crate) fn keep_from_leaking(headers: &mut HeaderMap) {
     // `Sec-Fetch-Site` are then taken for foreign.
     let is_strict =
         |value: &HeaderValue| matches!(value.as_bytes(), b"no-referrer" | b"same-origin");
-    let mut said = headers.get_all(REFERRER_POLICY).iter();
-    if !(said.next().is_some_and(is_strict) && said.next().is_none()) {
+    let mut policies = headers.get_all(REFERRER_POLICY).iter();
+    if !(policies.next().is_some_and(is_strict) && policies.next().is_none()) {
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     }
-    forbid(headers);
+    forbid_caching(headers);
     // The same resource with another visitor's id in it is not the same.
     headers.remove(ETAG);
 }
@@ -137,7 +138,7 @@ mod tests {
         headers.insert("cdn-cache-control", HeaderValue::from_static("max-age=60"));
         headers.insert("x-accel-expires", HeaderValue::from_static("60"));
         headers.insert("netlify-cdn-cache-control", HeaderValue::from_static("max-age=60"));
-        forbid(&mut headers);
+        forbid_caching(&mut headers);
         assert_eq!(all(&headers, CACHE_CONTROL), ["no-store"]);
         assert_eq!(headers.len(), 1);
     }

@@ -39,22 +39,22 @@ enum Phase {
 
 /// What the session is to this request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum Status {
     /// The visitor has no session; one is stored if something is put into it.
     New,
     /// The session is stored, and this client holds it.
     Live,
     /// The request sees nothing of the session, stores nothing, and tells the client nothing.
-    Mute(Why),
+    Mute(MuteReason),
 }
 
 /// Why a request is mute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
+enum MuteReason {
     /// The client sent an id that was replaced a moment ago: it has the new one, or will.
     Superseded,
     /// The session ended or got a new id while this request ran.
-    Moved,
+    Gone,
     /// The client sent the ids of several live sessions.
     Several,
 }
@@ -83,7 +83,7 @@ pub(crate) enum Goal<'g> {
 pub(crate) struct ValueUpdate {
     pub(crate) key: Arc<str>,
     /// The stored value that the change builds on.
-    pub(crate) seen: Option<Arc<[u8]>>,
+    pub(crate) expected: Option<Arc<[u8]>>,
     /// The pending change of the key that it builds on, which it takes along.
     pub(crate) pending: Option<Option<Arc<[u8]>>>,
     /// Another owner's login was pending, which leaves the stored value behind.
@@ -99,13 +99,13 @@ pub(crate) enum Step {
     Load(SmallVec<[Token; 1]>),
     Touch(Token, Touch),
     /// Touch the session by a save, which writes its record anew.
-    Rewrite(Token, Touch, Verifier, Box<Changes>),
+    TouchBySave(Token, Touch, Verifier, Box<Changes>),
     Create(SessionId, Box<Record>),
     Save(Token, Verifier, Box<Changes>),
     /// Load the record of this token, whoever holds it.
     Recheck(Token),
     /// Destroy the session of this key, of which no copy lives longer than until this instant.
-    End(SessionKey, Timestamp),
+    Destroy(SessionKey, Timestamp),
 }
 
 /// What the store said to a [`Step`].
@@ -116,7 +116,7 @@ pub(crate) enum Outcome {
     Created(Option<Token>),
     Saved(Option<Token>),
     Rechecked(Option<Box<Record>>),
-    Ended,
+    Destroyed,
     Failed(Error),
 }
 
@@ -131,15 +131,15 @@ enum Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Recheck {
     /// A fresh id is taken: by this request, in a try whose answer was lost?
-    Taken,
+    IdTaken,
     /// A login was refused: who holds the session now, and to whom does it belong?
-    LostLogin,
+    LoginConflict,
     /// An update was in doubt, and its repetition refused: was it the first try that changed the value?
-    Repeated,
+    RetriedUpdate,
     /// The pending secret may be stored by an earlier write: what does an update start from?
-    Doubted,
+    SecretInDoubt,
     /// A secret was rolled back that may be stored: does the client have to be told of it?
-    RolledBack,
+    RolledBackSecret,
 }
 
 /// What writes may have stored whose outcome is unknown: the answer was lost, or the future dropped.
@@ -150,19 +150,23 @@ struct InDoubt {
     /// The pending secret may be the stored one already.
     secret: bool,
     /// The session of the fresh id may be stored already.
-    fresh: bool,
+    new_session: bool,
 }
 
 impl InDoubt {
     /// What a write is about to store.
-    fn of(changes: &Changes, fresh: bool) -> Self {
-        Self { keys: changes.keys().cloned().collect(), secret: changes.secret.is_some(), fresh }
+    fn of(changes: &Changes, new_session: bool) -> Self {
+        Self {
+            keys: changes.keys().cloned().collect(),
+            secret: changes.secret.is_some(),
+            new_session,
+        }
     }
 
     fn add(&mut self, other: Self) {
         self.keys.extend(other.keys);
         self.secret |= other.secret;
-        self.fresh |= other.fresh;
+        self.new_session |= other.new_session;
     }
 }
 
@@ -176,24 +180,24 @@ pub(crate) enum ClientDirective {
 }
 
 /// What an update of one value starts from.
-pub(crate) enum Base {
+pub(crate) enum UpdateBase {
     /// The session is stored: the value that the store had, the pending change of it, and the value that
     /// the request sees; and whether a pending login leaves the stored value behind.
     Stored {
-        seen: Option<Arc<[u8]>>,
+        expected: Option<Arc<[u8]>>,
         pending: Option<Option<Arc<[u8]>>>,
-        shown: Option<Arc<[u8]>>,
+        current: Option<Arc<[u8]>>,
         replaces: bool,
     },
     /// No other request knows the session, or nothing is stored at all.
-    InMemory { shown: Option<Arc<[u8]>> },
+    InMemory { current: Option<Arc<[u8]>> },
 }
 
-impl Base {
+impl UpdateBase {
     /// The value that the request sees.
-    pub(crate) fn shown(&self) -> Option<&[u8]> {
+    pub(crate) fn current(&self) -> Option<&[u8]> {
         match self {
-            Self::Stored { shown, .. } | Self::InMemory { shown } => shown.as_deref(),
+            Self::Stored { current, .. } | Self::InMemory { current } => current.as_deref(),
         }
     }
 }
@@ -204,7 +208,7 @@ type Entry = (Arc<str>, Arc<[u8]>);
 /// What a request knows of its session.
 pub(crate) struct State {
     phase: Phase,
-    standing: Standing,
+    status: Status,
     /// The request's method is safe: what it could not store is dropped without an error.
     safe: bool,
     /// The session is to leave the URLs with this request, if it is in them.
@@ -212,7 +216,7 @@ pub(crate) struct State {
     /// The response is finished, as far as the store goes: the client can't be told anything any more.
     head_sent: bool,
     /// A response told the client already.
-    told: bool,
+    announced: bool,
     /// The current goal is the end of the request.
     is_finishing: bool,
     credentials: Credentials,
@@ -221,7 +225,7 @@ pub(crate) struct State {
     /// The token of the stored session.
     token: Option<Token>,
     /// When the store last confirmed that this client holds the session.
-    verified: Timestamp,
+    verified_at: Timestamp,
     /// The record as the store is known to have it, without the changes.
     record: Record,
     /// The id of a session that is not stored yet, once it was needed.
@@ -234,18 +238,18 @@ pub(crate) struct State {
     /// With the changes.
     settings: Settings,
     /// Keys and bytes of the values with the changes.
-    keys: usize,
-    bytes: usize,
+    key_count: usize,
+    byte_count: usize,
     /// The touch to make after loading.
-    due: Option<Touch>,
+    due_touch: Option<Touch>,
     /// What is on its way to the store.
     in_flight: Option<InDoubt>,
     /// What earlier writes may have stored.
     in_doubt: InDoubt,
     /// A new secret that was rolled back when it might be stored already.
-    rolled_back: Option<Box<NewSecret>>,
+    rolled_back_secret: Option<Box<NewSecret>>,
     /// On the way to the current goal, a write whose outcome was unknown has been repeated.
-    repeated: bool,
+    retried: bool,
     /// On the way to the current goal, the record has to be looked at.
     recheck: Option<Recheck>,
     /// Ids that were taken when a session was created.
@@ -260,7 +264,7 @@ pub(crate) struct State {
     /// try yet.
     may_resend_token: bool,
     /// The handler ended the session.
-    ended: bool,
+    destroyed: bool,
     /// The client's id was replaced by another request, which tells it the new one: this request must not
     /// clear it.
     replaced_by_another_request: bool,
@@ -279,35 +283,35 @@ impl State {
     ) -> Self {
         Self {
             phase: Phase::Unloaded,
-            standing: Standing::New,
+            status: Status::New,
             safe,
             leaving_urls,
             head_sent: false,
-            told: false,
+            announced: false,
             is_finishing: false,
             credentials,
             client_token: None,
             token: None,
-            verified: Timestamp::default(),
-            record: blank(Timestamp::default()),
+            verified_at: Timestamp::default(),
+            record: empty_record(Timestamp::default()),
             unstored_id: None,
             changes: Changes::new(),
             unchanged_sets: Vec::new(),
             settings: Settings::default(),
-            keys: 0,
-            bytes: 0,
-            due: None,
+            key_count: 0,
+            byte_count: 0,
+            due_touch: None,
             in_flight: None,
             in_doubt: InDoubt::default(),
-            rolled_back: None,
-            repeated: false,
+            rolled_back_secret: None,
+            retried: false,
             recheck: None,
             collisions: 0,
             stored_login: None,
             forked_from: None,
             resend_token: false,
             may_resend_token: navigation,
-            ended: false,
+            destroyed: false,
             replaced_by_another_request: false,
             other_sessions: Vec::new(),
         }
@@ -315,7 +319,7 @@ impl State {
 
     /// Whether the values are there, and the request is not about to be finished.
     pub(crate) fn is_loaded(&self) -> bool {
-        self.phase == Phase::Loaded && self.due.is_none() && !self.is_finishing
+        self.phase == Phase::Loaded && self.due_touch.is_none() && !self.is_finishing
     }
 
     /// Returns an error if nothing would store a change: the response is finished.
@@ -326,9 +330,9 @@ impl State {
         }
     }
 
-    /// Whether finishing the request has nothing to do.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.phase != Phase::Loaded
+    /// Whether finishing the request may have something to do.
+    pub(crate) fn needs_finish(&self) -> bool {
+        self.phase == Phase::Loaded
     }
 
     pub(crate) fn source(&self) -> Option<TokenSource> {
@@ -338,11 +342,14 @@ impl State {
     /// Whether a request for a URL with an id in it may be sent to the same URL without: the session is
     /// there, or the request that took it out of the URLs has told the browser the new id.
     pub(crate) fn has_left_urls(&self) -> bool {
-        matches!(self.standing, Standing::Live | Standing::Mute(Why::Superseded | Why::Moved))
+        matches!(
+            self.status,
+            Status::Live | Status::Mute(MuteReason::Superseded | MuteReason::Gone)
+        )
     }
 
     pub(crate) fn is_new(&self) -> bool {
-        self.standing != Standing::Live
+        self.status != Status::Live
     }
 
     /// Returns the session's id with the new secret, if one is pending; that of a session that is not
@@ -350,23 +357,23 @@ impl State {
     pub(crate) fn id(&mut self, shared: &Shared) -> Result<SessionId, Error> {
         match (&self.changes.secret, &self.token) {
             (Some(secret), _) => Ok(*secret.token.id()),
-            (None, Some(token)) if self.standing == Standing::Live => Ok(*token.id()),
+            (None, Some(token)) if self.status == Status::Live => Ok(*token.id()),
             _ => self.unstored_id(shared),
         }
     }
 
     /// Returns the token that the client will carry once the request is finished, as far as that can be
     /// told before.
-    pub(crate) fn future_token(&mut self, shared: &Shared) -> Option<Token> {
-        match self.standing {
-            Standing::Live => match &self.changes.secret {
+    pub(crate) fn token_after_finish(&mut self, shared: &Shared) -> Option<Token> {
+        match self.status {
+            Status::Live => match &self.changes.secret {
                 Some(secret) => Some(secret.token.clone()),
                 None => self.token.clone(),
             },
-            Standing::New if self.has_something_to_create() => {
+            Status::New if self.has_something_to_create() => {
                 self.unstored_id(shared).ok().map(|id| shared.provider.issue(id))
             }
-            Standing::New | Standing::Mute(_) => None,
+            Status::New | Status::Mute(_) => None,
         }
     }
 
@@ -413,8 +420,8 @@ impl State {
     /// is about to be stored.
     pub(crate) fn remaining(&self, shared: &Shared, now: Timestamp) -> Duration {
         let lifetime = self.lifetime(shared);
-        match self.standing {
-            Standing::Live if !self.has_changes() => lifetime.end(&self.record).since(now),
+        match self.status {
+            Status::Live if !self.has_changes() => lifetime.end(&self.record).since(now),
             _ => lifetime.touch(self.start(), now).expires.since(now),
         }
     }
@@ -451,25 +458,30 @@ impl State {
     ///
     /// # Errors
     /// [`Error::Gone`] if the request is mute.
-    pub(crate) fn base(&self, key: &str, strict: bool) -> Result<Base, Error> {
-        match self.standing {
-            Standing::Live => {
-                let seen: Option<Arc<[u8]>> = self.record.values.get(key).map(Into::into);
+    pub(crate) fn update_base(&self, key: &str, strict: bool) -> Result<UpdateBase, Error> {
+        match self.status {
+            Status::Live => {
+                let expected: Option<Arc<[u8]>> = self.record.values.get(key).map(Into::into);
                 let pending = self.changes.edit(key).cloned();
-                let stored = seen.as_ref().filter(|_| !self.changes.replace);
-                let shown = pending.clone().unwrap_or_else(|| stored.cloned());
-                Ok(Base::Stored { seen, pending, shown, replaces: self.changes.replace })
+                let stored = expected.as_ref().filter(|_| !self.changes.replace);
+                let current = pending.clone().unwrap_or_else(|| stored.cloned());
+                Ok(UpdateBase::Stored {
+                    expected,
+                    pending,
+                    current,
+                    replaces: self.changes.replace,
+                })
             }
-            Standing::Mute(_) if strict || !self.drops_silently() => Err(Error::Gone),
-            Standing::New | Standing::Mute(_) => {
-                Ok(Base::InMemory { shown: self.value(key).map(Into::into) })
+            Status::Mute(_) if strict || !self.drops_silently() => Err(Error::Gone),
+            Status::New | Status::Mute(_) => {
+                Ok(UpdateBase::InMemory { current: self.value(key).map(Into::into) })
             }
         }
     }
 
     /// Returns the key of the session, if this client holds it.
     pub(crate) fn live_key(&self) -> Option<SessionKey> {
-        let token = self.token.as_ref().filter(|_| self.standing == Standing::Live);
+        let token = self.token.as_ref().filter(|_| self.status == Status::Live);
         token.map(Token::key)
     }
 
@@ -492,7 +504,7 @@ impl State {
 }
 
 /// A record of no session.
-fn blank(now: Timestamp) -> Record {
+fn empty_record(now: Timestamp) -> Record {
     Record::new(Verifier::NOBODY, now, now)
 }
 
@@ -500,9 +512,9 @@ impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("State")
             .field("phase", &self.phase)
-            .field("standing", &self.standing)
+            .field("status", &self.status)
             .field("session", &self.token)
-            .field("keys", &self.keys)
+            .field("keys", &self.key_count)
             .field("changes", &self.changes)
             .finish_non_exhaustive()
     }

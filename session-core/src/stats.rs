@@ -107,11 +107,11 @@ impl Counter {
 }
 
 /// So many new sessions are announced at first without a single one coming back before that is reported.
-const NONE_BACK: u64 = 100;
+const NONE_CAME_BACK_WARNING: u64 = 100;
 
 /// How far the last use of a session that nobody has used since its creation may lie behind it: a store may
 /// round it up to a second.
-const ROUNDED: Duration = Duration::from_secs(1);
+const STORE_ROUNDING: Duration = Duration::from_secs(1);
 
 /// Remembers the sessions that came back last, so that each counts once although its record shows no use
 /// before its first touch. A new one takes the place of another with the same remainder.
@@ -140,10 +140,10 @@ impl Counters {
     /// Counts a new session whose id is sent to its client; warns if the first ones all stay away.
     pub(crate) fn count_announced(&self, name: &str) {
         let before = self.announced.0.fetch_add(1, Ordering::Relaxed);
-        if before + 1 == NONE_BACK && self.came_back.get() == 0 {
+        if before + 1 == NONE_CAME_BACK_WARNING && self.came_back.get() == 0 {
             warn!(
                 name,
-                announced = NONE_BACK,
+                announced = NONE_CAME_BACK_WARNING,
                 "none of the first sessions came back: clients seem not to return their ids. Likely \
                  causes, of cookies: Secure over plain HTTP; a Domain or Path that doesn't match the \
                  site's URLs; SameSite=None without Secure. Or all visitors so far were robots"
@@ -153,12 +153,12 @@ impl Counters {
 
     /// Counts a session that a client presented and holds, if this is the first time since its creation.
     pub(crate) fn count_use(&self, key: &SessionKey, record: &Record) {
-        if record.used.since(record.created) <= ROUNDED && self.recent_returns.is_new(key) {
+        if record.used.since(record.created) <= STORE_ROUNDING && self.recent_returns.is_new(key) {
             self.came_back.add(1);
         }
     }
 
-    pub(crate) fn read(&self) -> Stats {
+    pub(crate) fn snapshot(&self) -> Stats {
         Stats {
             created: self.created.get(),
             announced: self.announced.get(),

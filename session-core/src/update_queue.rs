@@ -23,7 +23,7 @@ pub(crate) struct UpdateQueues(parking_lot::Mutex<HashMap<SessionKey, Arc<Mutex<
 pub(crate) struct QueueGuard<'q> {
     queues: &'q UpdateQueues,
     key: SessionKey,
-    guard: Option<MutexGuardArc<()>>,
+    lock: Option<MutexGuardArc<()>>,
     /// Whether other updates of the session went before: what was loaded earlier is stale.
     pub(crate) waited: bool,
 }
@@ -35,29 +35,29 @@ impl UpdateQueues {
     /// [`Error::Unavailable`] after 30 s.
     pub(crate) async fn enter(&self, key: SessionKey) -> Result<QueueGuard<'_>, Error> {
         // Declared before the queue, so that it is dropped after it, and removes a queue that nobody needs.
-        let mut place = QueueGuard { queues: self, key, guard: None, waited: false };
+        let mut guard = QueueGuard { queues: self, key, lock: None, waited: false };
         let queue = Arc::clone(self.0.lock().entry(key).or_default());
-        place.guard = queue.try_lock_arc();
-        if place.guard.is_none() {
-            place.waited = true;
+        guard.lock = queue.try_lock_arc();
+        if guard.lock.is_none() {
+            guard.waited = true;
             let turn = async { Some(queue.lock_arc().await) };
-            let patience = async {
+            let timeout = async {
                 futures_timer::Delay::new(UPDATE_TIMEOUT).await;
                 None
             };
-            place.guard = or(turn, patience).await;
-            if place.guard.is_none() {
+            guard.lock = or(turn, timeout).await;
+            if guard.lock.is_none() {
                 return Err(Error::unavailable("too many updates of one session wait"));
             }
         }
-        Ok(place)
+        Ok(guard)
     }
 }
 
 impl Drop for QueueGuard<'_> {
     /// Removes a queue in which nobody waits.
     fn drop(&mut self) {
-        self.guard = None;
+        self.lock = None;
         let mut queues = self.queues.0.lock();
         if queues.get(&self.key).is_some_and(|queue| Arc::strong_count(queue) == 1) {
             queues.remove(&self.key);

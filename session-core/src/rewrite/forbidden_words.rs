@@ -1,10 +1,10 @@
 //! Words that mean trouble, in text whose elements are not known.
 
 /// What could take ids elsewhere that stand in front of it.
-const HARMFUL: [&str; 2] = ["<base", "formaction"];
+const FORBIDDEN: [&str; 2] = ["<base", "formaction"];
 
 /// The longest of them, less one byte.
-const TAIL: usize = 9;
+const TAIL_LEN: usize = 9;
 
 /// Begins a sequence that switches encodings, in some of them (Encoding Standard, section 12.2.1).
 pub(super) const ESCAPE: u8 = 0x1b;
@@ -46,14 +46,14 @@ impl ForbiddenWords {
             };
         }
         let text = &self.tail;
-        let ends = |mark: &str| {
-            let length = mark.len();
-            let found = memchr::memmem::find_iter(text, mark).map(move |at| at + length - 1);
+        let ends = |word: &str| {
+            let length = word.len();
+            let found = memchr::memmem::find_iter(text, word).map(move |at| at + length - 1);
             found.filter(|last| *last >= seen).map(|last| places[last - seen]).collect::<Vec<_>>()
         };
-        let mut harmful: Vec<usize> = HARMFUL.iter().flat_map(|mark| ends(mark)).collect();
+        let mut harmful: Vec<usize> = FORBIDDEN.iter().flat_map(|word| ends(word)).collect();
         harmful.sort_unstable();
-        let keep = self.tail.len().saturating_sub(TAIL);
+        let keep = self.tail.len().saturating_sub(TAIL_LEN);
         self.tail.drain(..keep);
         harmful
     }
@@ -65,8 +65,8 @@ mod tests {
 
     #[test]
     fn words_are_found_across_pieces_once() {
-        let mut marks = ForbiddenWords::default();
-        let mut found = |piece: &str| marks.find(piece.as_bytes());
+        let mut words = ForbiddenWords::default();
+        let mut found = |piece: &str| words.find(piece.as_bytes());
         assert_eq!(found("<a><BASE x><base"), [7, 15]);
         assert_eq!(found(" href=/><ba"), [0; 0]);
         assert_eq!(found("s"), [0; 0]);
@@ -77,8 +77,8 @@ mod tests {
     /// In ISO-2022-JP they are nothing, wherever they stand.
     #[test]
     fn words_are_found_through_escape_sequences() {
-        let mut marks = ForbiddenWords::default();
-        assert_eq!(marks.find(b"<\x1b(Bba\x1b(Jse <ba\x1b"), [10]);
-        assert_eq!(marks.find(b"(Bse \x1b<base \x1b(<base"), [3, 10, 18]);
+        let mut words = ForbiddenWords::default();
+        assert_eq!(words.find(b"<\x1b(Bba\x1b(Jse <ba\x1b"), [10]);
+        assert_eq!(words.find(b"(Bse \x1b<base \x1b(<base"), [3, 10, 18]);
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 /// How many `id`s of forms are kept in mind, and how long they may be.
-const IDS: usize = 256;
-const ID_LENGTH: usize = 256;
+const MAX_IDS: usize = 256;
+const MAX_ID_LEN: usize = 256;
 
 /// Follows the page's forms as browsers do: there is one open form at most, and a form within it
 /// is none (HTML, "form element pointer").
@@ -12,7 +12,7 @@ const ID_LENGTH: usize = 256;
 pub(super) struct Forms {
     open: Option<Open>,
     /// `id`s of forms that have a hidden input.
-    filled: HashSet<String>,
+    with_hidden_input: HashSet<String>,
     /// `id`s of forms that a control sends elsewhere.
     overridden_forms: HashSet<String>,
     /// More of them than are kept in mind.
@@ -54,7 +54,7 @@ impl Forms {
             None => Some(action),
             Some(id) if self.overflow || self.overridden_forms.contains(&id) => None,
             Some(id) => {
-                self.remember(id, |forms| &mut forms.filled);
+                self.insert_bounded(id, |forms| &mut forms.with_hidden_input);
                 (!self.overflow).then_some(action)
             }
         }
@@ -62,17 +62,17 @@ impl Forms {
 
     /// A control sends the form of this `id` elsewhere; returns whether that one has a hidden input
     /// already.
-    pub(super) fn leads_astray(&mut self, id: &str) -> bool {
-        let filled = self.filled.contains(id);
-        if !filled {
-            self.remember(id.to_owned(), |forms| &mut forms.overridden_forms);
+    pub(super) fn override_action(&mut self, id: &str) -> bool {
+        let has_hidden_input = self.with_hidden_input.contains(id);
+        if !has_hidden_input {
+            self.insert_bounded(id.to_owned(), |forms| &mut forms.overridden_forms);
         }
-        filled
+        has_hidden_input
     }
 
-    fn remember(&mut self, id: String, set: impl FnOnce(&mut Self) -> &mut HashSet<String>) {
-        let ids = self.filled.len() + self.overridden_forms.len();
-        if ids >= IDS || id.len() > ID_LENGTH {
+    fn insert_bounded(&mut self, id: String, set: impl FnOnce(&mut Self) -> &mut HashSet<String>) {
+        let ids = self.with_hidden_input.len() + self.overridden_forms.len();
+        if ids >= MAX_IDS || id.len() > MAX_ID_LEN {
             self.overflow = true;
         } else {
             set(self).insert(id);

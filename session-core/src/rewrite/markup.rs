@@ -16,7 +16,7 @@ pub(super) enum Markup<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
     /// More bytes are needed.
-    Cut,
+    Incomplete,
     /// Some parsers might read something else.
     Unsafe,
 }
@@ -54,7 +54,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn peek(&self) -> Result<u8, Flaw> {
-        self.bytes.get(self.at).copied().ok_or(Flaw::Cut)
+        self.bytes.get(self.at).copied().ok_or(Flaw::Incomplete)
     }
 
     /// Takes bytes as long as they are of a kind.
@@ -160,7 +160,11 @@ mod tests {
                 "{text}"
             );
             for end in 1..text.len() {
-                assert_eq!(read(&text.as_bytes()[..end]), Err(Flaw::Cut), "{text} up to {end}");
+                assert_eq!(
+                    read(&text.as_bytes()[..end]),
+                    Err(Flaw::Incomplete),
+                    "{text} up to {end}"
+                );
             }
         }
     }

@@ -57,11 +57,11 @@ pub(crate) struct Rewriter {
     /// How many bytes the parser is done with.
     parsed: Arc<AtomicUsize>,
     /// How many bytes of the page were handed on.
-    passed: usize,
+    emitted: usize,
     /// Those that were not, as the parser is amid a tag.
-    held: BytesMut,
+    held_back: BytesMut,
     /// Looks at what goes by when the parser gave up with ids written.
-    marks: ForbiddenWords,
+    forbidden_words: ForbiddenWords,
 }
 
 impl Rewriter {
@@ -81,50 +81,50 @@ impl Rewriter {
         let sink: Sink = Box::new(move |chunk| {
             count.fetch_add(chunk.len(), Ordering::Relaxed);
         });
-        let parser = HtmlRewriter::new(element_handlers::watch(&page, settings), sink);
+        let parser = HtmlRewriter::new(element_handlers::register(&page, settings), sink);
         Self {
             parser: Mutex::new(Some(parser)),
             page,
             parsed,
-            passed: 0,
-            held: BytesMut::new(),
-            marks: ForbiddenWords::default(),
+            emitted: 0,
+            held_back: BytesMut::new(),
+            forbidden_words: ForbiddenWords::default(),
         }
     }
 
     /// Takes the page's next bytes, and returns those that can go on.
     pub(crate) fn feed(&mut self, data: Bytes) -> Bytes {
-        let Some(parser) = self.parser.get_mut() else { return self.pass_unread(data) };
+        let Some(parser) = self.parser.get_mut() else { return self.pass_unparsed(data) };
         // Escape sequences switch to encodings without ASCII in them, as far as a browser guesses.
         let parsed = match memchr::memchr(forbidden_words::ESCAPE, &data) {
             Some(_) => Err("it has escape sequences".to_owned()),
             None => parser.write(&data).map_err(|error| error.to_string()),
         };
-        let window = if self.held.is_empty() {
+        let window = if self.held_back.is_empty() {
             data
         } else {
-            self.held.extend_from_slice(&data);
-            self.held.split().freeze()
+            self.held_back.extend_from_slice(&data);
+            self.held_back.split().freeze()
         };
-        let read = self.parsed.load(Ordering::Relaxed).saturating_sub(self.passed);
+        let read = self.parsed.load(Ordering::Relaxed).saturating_sub(self.emitted);
         let read = read.min(window.len());
-        self.go_on(&window, read, parsed.err(), false)
+        self.advance(&window, read, parsed.err(), false)
     }
 
     /// Ends the page, and returns its last bytes.
     pub(crate) fn finish(&mut self) -> Bytes {
-        let rest = self.held.split().freeze();
+        let rest = self.held_back.split().freeze();
         match self.parser.get_mut().take().map(HtmlRewriter::end) {
-            None => self.pass_unread(rest),
-            Some(Ok(())) => self.go_on(&rest, rest.len(), None, true),
-            Some(Err(error)) => self.go_on(&rest, 0, Some(error.to_string()), true),
+            None => self.pass_unparsed(rest),
+            Some(Ok(())) => self.advance(&rest, rest.len(), None, true),
+            Some(Err(error)) => self.advance(&rest, 0, Some(error.to_string()), true),
         }
     }
 
     /// Passes on these bytes, of which the parser read this many, maybe until it failed. Those that
     /// must wait for more are held; once there are no more to come, or the parser is no longer to be
     /// trusted, the rest goes by unread.
-    fn go_on(
+    fn advance(
         &mut self,
         window: &Bytes,
         read: usize,
@@ -132,33 +132,33 @@ impl Rewriter {
         is_last: bool,
     ) -> Bytes {
         let mut page = self.page.lock();
-        let edited = page.edited().unwrap_or(0).saturating_sub(self.passed);
-        let known = edited.clamp(read, window.len());
-        let checked = page.check(self.passed, &window[..known]);
+        let edit_end = page.last_edit_end().unwrap_or(0).saturating_sub(self.emitted);
+        let known = edit_end.clamp(read, window.len());
+        let checked = page.check(self.emitted, &window[..known]);
         let (Ok(sound) | Err(sound)) = checked;
         if checked.is_err() || is_last && sound < known {
             failure.get_or_insert_with(|| "not all browsers read it alike".to_owned());
-            page.forget_edits(self.passed + sound);
+            page.forget_edits(self.emitted + sound);
         }
         drop(page);
-        let head = self.pass(window.slice(..sound));
+        let head = self.apply_edits(window.slice(..sound));
         let Some(reason) = failure else {
-            self.held.extend_from_slice(&window[sound..]);
+            self.held_back.extend_from_slice(&window[sound..]);
             return head;
         };
         warn!(reason, "from here on a page is left without session ids");
         *self.parser.get_mut() = None;
-        let rest = self.pass_unread(window.slice(sound..));
+        let rest = self.pass_unparsed(window.slice(sound..));
         [head, rest].concat().into()
     }
 
     /// Passes on what the parser did not read. Ids that are in the page already must not be led
     /// elsewhere by it, so its words of that power become others.
-    fn pass_unread(&mut self, bytes: Bytes) -> Bytes {
-        if !self.page.lock().is_written() {
+    fn pass_unparsed(&mut self, bytes: Bytes) -> Bytes {
+        if !self.page.lock().has_ids() {
             return bytes;
         }
-        let harmful = self.marks.find(&bytes);
+        let harmful = self.forbidden_words.find(&bytes);
         if harmful.is_empty() {
             return bytes;
         }
@@ -174,10 +174,10 @@ impl Rewriter {
     }
 
     /// Makes the edits of these bytes, which come next.
-    fn pass(&mut self, bytes: Bytes) -> Bytes {
-        let start = self.passed;
+    fn apply_edits(&mut self, bytes: Bytes) -> Bytes {
+        let start = self.emitted;
         let end = start + bytes.len();
-        self.passed = end;
+        self.emitted = end;
         let edits = self.page.lock().take_edits(end);
         if edits.is_empty() {
             return bytes;
@@ -201,6 +201,6 @@ impl Rewriter {
 
 impl fmt::Debug for Rewriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rewriter").field("passed", &self.passed).finish_non_exhaustive()
+        f.debug_struct("Rewriter").field("emitted", &self.emitted).finish_non_exhaustive()
     }
 }

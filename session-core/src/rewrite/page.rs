@@ -7,10 +7,10 @@ use lol_html::html_content::Attribute;
 use lol_html::send::Element;
 use tracing::warn;
 
-use super::base::{Bases, Verdict};
-use super::foreign_content::Stretches;
+use super::base::{BaseAction, Bases};
+use super::foreign_content::CheckedRegions;
 use super::form::Forms;
-use super::well_formed::Kind;
+use super::well_formed::Region;
 use super::{entity, refresh};
 use crate::transport::scope::Scope;
 use crate::transport::{Transport, UrlTransport};
@@ -46,9 +46,9 @@ pub(super) struct Page {
     templates: usize,
     /// How many `select` elements are open, which an input would end.
     selects: usize,
-    stretches: Stretches,
+    regions: CheckedRegions,
     /// Where the first id is, which a `base` element behind it would lead astray.
-    written: Option<usize>,
+    first_id_at: Option<usize>,
 }
 
 impl Page {
@@ -60,8 +60,8 @@ impl Page {
             forms: Forms::default(),
             templates: 0,
             selects: 0,
-            stretches: Stretches::default(),
-            written: None,
+            regions: CheckedRegions::default(),
+            first_id_at: None,
         }
     }
 
@@ -72,24 +72,24 @@ impl Page {
     }
 
     /// Where the last edit ends that was not taken yet.
-    pub(super) fn edited(&self) -> Option<usize> {
+    pub(super) fn last_edit_end(&self) -> Option<usize> {
         self.edits.last().map(|edit| edit.range.end)
     }
 
     /// Takes back the edits from `start` on.
     pub(super) fn forget_edits(&mut self, start: usize) {
         self.edits.retain(|edit| edit.range.start < start);
-        self.written = self.written.filter(|at| *at < start);
+        self.first_id_at = self.first_id_at.filter(|at| *at < start);
     }
 
     /// A stretch to be [checked](Self::check) begins with this element's start tag.
-    pub(super) fn begin(&mut self, element: &Element<'_, '_>, kind: Option<Kind>) {
-        self.stretches.begin(element.source_location().bytes(), kind);
+    pub(super) fn begin_region(&mut self, element: &Element<'_, '_>, region: Option<Region>) {
+        self.regions.begin(element.source_location().bytes(), region);
     }
 
-    /// Checks the bytes that come next; see [`Stretches::check`].
+    /// Checks the bytes that come next; see [`CheckedRegions::check`].
     pub(super) fn check(&mut self, start: usize, bytes: &[u8]) -> Result<usize, usize> {
-        self.stretches.check(start, bytes)
+        self.regions.check(start, bytes)
     }
 
     fn edit(&mut self, range: Range<usize>, text: Vec<u8>) {
@@ -97,8 +97,8 @@ impl Page {
     }
 
     /// Writes a text with ids in it.
-    fn write(&mut self, range: Range<usize>, text: Vec<u8>) {
-        self.written.get_or_insert(range.start);
+    fn write_ids(&mut self, range: Range<usize>, text: Vec<u8>) {
+        self.first_id_at.get_or_insert(range.start);
         self.edit(range, text);
     }
 
@@ -114,8 +114,8 @@ impl Page {
         for id in &self.ids {
             let urls = id.urls();
             let mut next = None;
-            for place in self.bases.places() {
-                next = Some(urls.encode_url(&encoded, place, &id.text)?);
+            for base in self.bases.urls() {
+                next = Some(urls.encode_url(&encoded, base, &id.text)?);
             }
             encoded = next?;
         }
@@ -123,17 +123,17 @@ impl Page {
     }
 
     /// Puts the ids into an attribute.
-    pub(super) fn link(&mut self, element: &Element<'_, '_>, name: &str) {
+    pub(super) fn encode_attribute(&mut self, element: &Element<'_, '_>, name: &str) {
         let Some((value, range)) = attribute(element, name) else { return };
         if let Some(encoded) = self.encode(&value) {
-            self.write(range, entity::encode(&encoded));
+            self.write_ids(range, entity::encode(&encoded));
         }
     }
 
     pub(super) fn anchor(&mut self, element: &Element<'_, '_>) {
         // Browsers tell the URL to those whom `ping` names.
         if !element.has_attribute("ping") {
-            self.link(element, "href");
+            self.encode_attribute(element, "href");
         }
     }
 
@@ -143,10 +143,10 @@ impl Page {
         if !kind.eq_ignore_ascii_case("refresh") {
             return;
         }
-        let Some(url) = refresh::url(&content) else { return };
+        let Some(url) = refresh::url_range(&content) else { return };
         if let Some(encoded) = self.encode(&content[url.clone()]) {
             let content = [&content[..url.start], &encoded, &content[url.end..]].concat();
-            self.write(range, entity::encode(&content));
+            self.write_ids(range, entity::encode(&content));
         }
     }
 
@@ -156,7 +156,7 @@ impl Page {
         // Not to be decoded here is not to be understood: it leads anywhere.
         let href = entity::decode(&raw).unwrap_or("//".into());
         let scopes: Vec<&Scope> = self.ids.iter().map(|id| id.urls().scope()).collect();
-        if self.bases.found(&href, &scopes, self.is_written()) == Verdict::Neutralize {
+        if self.bases.add(&href, &scopes, self.has_ids()) == BaseAction::Neutralize {
             warn!("a base element behind links was disarmed: it would lead session ids elsewhere");
             // The first attribute of a name counts: an empty one means the page itself.
             self.insert(element, " href=\"\"");
@@ -182,10 +182,10 @@ impl Page {
         if posts && let Some(encoded) = &encoded {
             let value = entity::encode(encoded);
             match action {
-                Some((_, range)) => self.write(range, value),
+                Some((_, range)) => self.write_ids(range, value),
                 None => {
                     let name = name_end(element);
-                    self.write(name..name, [b" action=\"", value.as_slice(), b"\""].concat());
+                    self.write_ids(name..name, [b" action=\"", value.as_slice(), b"\""].concat());
                 }
             }
         }
@@ -212,7 +212,7 @@ impl Page {
                 format!("<input type=\"hidden\" name=\"{name}\" value=\"{text}\">")
             });
             let inputs: String = inputs.collect();
-            self.write(at..at, inputs.into_bytes());
+            self.write_ids(at..at, inputs.into_bytes());
         }
     }
 
@@ -251,15 +251,15 @@ impl Page {
         }
         // Its form may be anywhere.
         let form = attribute(element, "form").map(|(id, _)| id).unwrap_or_default();
-        if self.forms.leads_astray(&form) {
+        if self.forms.override_action(&form) {
             warn!("a control that would send a session id elsewhere was disabled");
             self.insert(element, " disabled");
         }
     }
 
     /// Whether what follows could take ids elsewhere.
-    pub(super) fn is_written(&self) -> bool {
-        self.written.is_some()
+    pub(super) fn has_ids(&self) -> bool {
+        self.first_id_at.is_some()
     }
 
     /// An input; one of our name is the application's own doing.

@@ -3,7 +3,7 @@
 /// The elements of drawings that are no doorway to HTML; `title`, `desc` and `style` are, and
 /// contain nothing but text here.
 #[rustfmt::skip]
-const DRAWING: &[&str] = &[
+const SVG_ELEMENTS: &[&str] = &[
     "animate", "animatemotion", "animatetransform", "circle", "clippath", "defs", "desc",
     "ellipse", "feblend", "fecolormatrix", "fecomponenttransfer", "fecomposite",
     "feconvolvematrix", "fediffuselighting", "fedisplacementmap", "fedistantlight",
@@ -17,7 +17,7 @@ const DRAWING: &[&str] = &[
 
 /// Those of formulas; `mi`, `mn`, `mo`, `ms` and `mtext` contain nothing but text here.
 #[rustfmt::skip]
-const FORMULA: &[&str] = &[
+const MATHML_ELEMENTS: &[&str] = &[
     "annotation", "maction", "math", "menclose", "merror", "mfenced", "mfrac", "mi",
     "mmultiscripts", "mn", "mo", "mover", "mpadded", "mphantom", "mprescripts", "mroot", "mrow",
     "ms", "mspace", "msqrt", "mstyle", "msub", "msubsup", "msup", "mtable", "mtd", "mtext",
@@ -27,43 +27,43 @@ const FORMULA: &[&str] = &[
 /// What is for visitors without scripts: no forms, bases or tables, and nothing that is text but
 /// `style` and `iframe`.
 #[rustfmt::skip]
-const UNSCRIPTED: &[&str] = &[
+const NOSCRIPT_ELEMENTS: &[&str] = &[
     "a", "b", "br", "center", "code", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i",
     "iframe", "img", "li", "link", "meta", "ol", "p", "picture", "pre", "section", "small",
     "source", "span", "strong", "style", "u", "ul",
 ];
 
 /// Elements that contain nothing but text.
-pub(super) const TEXTS: &[&str] =
+pub(super) const TEXT_ONLY: &[&str] =
     &["desc", "iframe", "mi", "mn", "mo", "ms", "mtext", "style", "title"];
 
 /// What a stretch is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum Region {
     /// `svg`
-    Drawing,
+    Svg,
     /// `math`
-    Formula,
+    MathMl,
     /// `noscript`
-    Unscripted,
+    NoScript,
 }
 
-impl Kind {
+impl Region {
     /// The element that it ends with.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Drawing => "svg",
-            Self::Formula => "math",
-            Self::Unscripted => "noscript",
+            Self::Svg => "svg",
+            Self::MathMl => "math",
+            Self::NoScript => "noscript",
         }
     }
 
     /// The elements that it may contain.
     pub(super) fn allowed(self) -> &'static [&'static str] {
         match self {
-            Self::Drawing => DRAWING,
-            Self::Formula => FORMULA,
-            Self::Unscripted => UNSCRIPTED,
+            Self::Svg => SVG_ELEMENTS,
+            Self::MathMl => MATHML_ELEMENTS,
+            Self::NoScript => NOSCRIPT_ELEMENTS,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use tracing::debug;
 
-use super::{Goal, InDoubt, Outcome, Progress, Recheck, Standing, State, Step, Why};
+use super::{Goal, InDoubt, MuteReason, Outcome, Progress, Recheck, State, Status, Step};
 use crate::events::{Ending, Event, Refusal};
 use crate::manager::Shared;
 use crate::provider::{Changes, Login, Record, Token, Touch, Values};
@@ -52,7 +52,7 @@ impl State {
                     return Ok(Progress::Reached);
                 }
             }
-            (Step::Touch(token, touch) | Step::Rewrite(token, touch, ..), outcome) => {
+            (Step::Touch(token, touch) | Step::TouchBySave(token, touch, ..), outcome) => {
                 self.on_touched(token, *touch, outcome, now);
             }
             (Step::Create(id, record), outcome) => {
@@ -64,12 +64,12 @@ impl State {
             (_, Outcome::Rechecked(record)) => {
                 return self.on_rechecked(goal, record, shared, now);
             }
-            (Step::End(key, _), outcome) => {
-                return self.on_ended(goal, *key, outcome, shared, now);
+            (Step::Destroy(key, _), outcome) => {
+                return self.on_destroyed(goal, *key, outcome, shared, now);
             }
             // The response in place of a failed one has no better to tell then.
-            (Step::Recheck(_), _) if self.recheck == Some(Recheck::RolledBack) => {
-                (self.rolled_back, self.recheck) = (None, None);
+            (Step::Recheck(_), _) if self.recheck == Some(Recheck::RolledBackSecret) => {
+                (self.rolled_back_secret, self.recheck) = (None, None);
             }
             (_, Outcome::Failed(error)) => return Err(error),
             (step, _) => unreachable!("the store was asked for {step:?}"),
@@ -78,7 +78,7 @@ impl State {
     }
 
     fn on_touched(&mut self, token: &Token, touch: Touch, outcome: Outcome, now: Timestamp) {
-        self.due = None;
+        self.due_touch = None;
         match outcome {
             Outcome::Touched(renewed) => {
                 self.token = Some(renewed.unwrap_or_else(|| token.clone()));
@@ -89,7 +89,7 @@ impl State {
                 debug!(session = %token.key(), "session ended while it was loaded");
                 // What was set in a session that is loaded again may be made of its values.
                 match self.has_changes() {
-                    true => self.become_mute(Why::Moved, now),
+                    true => self.become_mute(MuteReason::Gone, now),
                     false => self.become_new(now),
                 }
             }
@@ -115,12 +115,12 @@ impl State {
                 if is_renewed { self.regenerate(shared, now) } else { Ok(()) }
             }
             // Of a try before whose outcome is unknown, or of somebody else.
-            Outcome::Failed(Error::Exists) if self.in_doubt.fresh => {
-                self.recheck = Some(Recheck::Taken);
+            Outcome::Failed(Error::Exists) if self.in_doubt.new_session => {
+                self.recheck = Some(Recheck::IdTaken);
                 Ok(())
             }
             Outcome::Failed(Error::Exists) => self.on_collision(),
-            Outcome::Failed(error) => self.repeat_once(error),
+            Outcome::Failed(error) => self.retry_once(error),
             _ => unreachable!("a session was to be created"),
         }
     }
@@ -133,9 +133,9 @@ impl State {
 
     /// Whether to go on after a write that failed: one whose outcome is unknown, and which may be repeated
     /// without harm, is repeated once.
-    fn repeat_once(&mut self, error: Error) -> Result<(), Error> {
-        let repeat = matches!(error, Error::InDoubt { .. }) && !self.repeated;
-        self.repeated = repeat;
+    fn retry_once(&mut self, error: Error) -> Result<(), Error> {
+        let repeat = matches!(error, Error::InDoubt { .. }) && !self.retried;
+        self.retried = repeat;
         if repeat { Ok(()) } else { Err(error) }
     }
 
@@ -150,7 +150,7 @@ impl State {
         let owner = record.owner().map(|owner| shared.rules.shown_owner(owner));
         let forked_from = self.forked_from.take().filter(|_| owner.is_some());
         shared.events.emit(&Event::Created { session, owner, forked_from });
-        self.note_login(owner, shared);
+        self.note_stored_login(owner, shared);
         self.token = Some(token);
         self.adopt_stored(record, shared, now)
     }
@@ -165,8 +165,8 @@ impl State {
     ) -> Result<(), Error> {
         self.discard_unstored_id();
         self.collisions = 0;
-        self.standing = Standing::Live;
-        self.verified = now;
+        self.status = Status::Live;
+        self.verified_at = now;
         self.unchanged_sets.clear();
         self.changes.secret = None;
         self.in_doubt = InDoubt::default();
@@ -174,7 +174,7 @@ impl State {
         if self.changes.login.as_ref() == Some(&self.record.login) {
             self.changes.login = None;
         }
-        self.changes.replace = self.is_another_owners();
+        self.changes.replace = self.changes_owner();
         if !self.changes.replace {
             self.changes.forget_stored(&self.record.values);
         }
@@ -186,7 +186,7 @@ impl State {
         {
             self.regenerate(shared, now)?;
         }
-        self.measure();
+        self.recompute_totals();
         Ok(())
     }
 
@@ -223,30 +223,30 @@ impl State {
         };
         match error {
             Error::Gone if changes.login.is_some() && changes.secret.is_some() => {
-                self.recheck = Some(Recheck::LostLogin);
+                self.recheck = Some(Recheck::LoginConflict);
             }
             Error::Gone => {
-                self.tell_gone(shared);
-                self.become_mute(Why::Moved, now);
+                self.emit_gone(shared);
+                self.become_mute(MuteReason::Gone, now);
             }
             // To tell the client again is not worth failing a request.
-            _ if is_announcement(changes) => self.may_resend_token = false,
+            _ if is_fingerprint_only(changes) => self.may_resend_token = false,
             // The first try may have been the one that changed the value.
-            Error::Conflict if self.repeated => self.recheck = Some(Recheck::Repeated),
+            Error::Conflict if self.retried => self.recheck = Some(Recheck::RetriedUpdate),
             // Unless it was rolled back meanwhile: there is nothing to repeat then.
-            error if self.is_pending(changes) => self.repeat_once(error)?,
+            error if self.is_secret_pending(changes) => self.retry_once(error)?,
             error => return Err(error),
         }
         Ok(Progress::Continue)
     }
 
     /// Tells that the session got a new id, by this login if it is not the stored one.
-    fn tell_new_id(&mut self, session: SessionKey, login: Option<&Login>, shared: &Shared) {
+    fn emit_new_id(&mut self, session: SessionKey, login: Option<&Login>, shared: &Shared) {
         let stored = self.record.login.as_deref().map(|login| (&login.owner, login.at));
         let login = login.filter(|login| stored != Some((&login.owner, login.at)));
         let owner = login.map(|login| shared.rules.shown_owner(&login.owner));
         shared.events.emit(&Event::NewId { session, owner });
-        self.note_login(owner, shared);
+        self.note_stored_login(owner, shared);
     }
 
     /// Returns the token that a write has stored whose outcome was unknown until now: that of the pending secret,
@@ -256,35 +256,35 @@ impl State {
         record: &Record,
         shared: &Shared,
     ) -> Option<Token> {
-        let mut secrets = self.changes.secret.iter().chain(&self.rolled_back);
+        let mut secrets = self.changes.secret.iter().chain(&self.rolled_back_secret);
         let token = secrets.find(|secret| secret.holder == record.holder)?.token.clone();
-        self.rolled_back = None;
-        self.tell_new_id(token.key(), record.login.as_deref(), shared);
+        self.rolled_back_secret = None;
+        self.emit_new_id(token.key(), record.login.as_deref(), shared);
         Some(token)
     }
 
     /// Takes note of a login that was stored, if the owner's sessions are limited.
-    fn note_login(&mut self, owner: Option<&str>, shared: &Shared) {
+    fn note_stored_login(&mut self, owner: Option<&str>, shared: &Shared) {
         if owner.is_some() && shared.rules.sessions_per_owner.is_some() {
             self.stored_login = owner.map(Into::into);
         }
     }
 
     /// Tells that the session ended or got a new id while the request ran.
-    pub(super) fn tell_gone(&self, shared: &Shared) {
+    pub(super) fn emit_gone(&self, shared: &Shared) {
         let session = self.token.as_ref().map(Token::key);
         shared.events.emit(&Event::Refused { session, why: Refusal::Gone });
     }
 
     /// Whether the pending login is another owner's than the stored one.
-    fn is_another_owners(&self) -> bool {
+    fn changes_owner(&self) -> bool {
         let pending = self.changes.login.as_ref().and_then(Option::as_deref);
         let stored = self.record.owner();
         pending.zip(stored).is_some_and(|(login, owner)| *login.owner != *owner)
     }
 
     /// Whether the new secret of a save is still to be stored.
-    fn is_pending(&self, sent: &Changes) -> bool {
+    fn is_secret_pending(&self, sent: &Changes) -> bool {
         sent.secret.as_ref().is_some_and(|secret| self.changes.secret_is(&secret.holder))
     }
 
@@ -295,18 +295,19 @@ impl State {
         shared: &Shared,
         now: Timestamp,
     ) -> Result<(), Error> {
-        self.repeated = false;
+        self.retried = false;
         self.in_doubt.keys.retain(|key| saved.get(key).is_none());
         self.unchanged_sets.retain(|(key, _)| saved.get(key).is_none());
         if let Some(secret) = &saved.secret {
             let login = saved.login.as_ref().and_then(Option::as_deref);
-            self.tell_new_id(secret.token.key(), login, shared);
+            self.emit_new_id(secret.token.key(), login, shared);
             self.record.holder = secret.holder;
             self.record.renewed = secret.at;
-            self.verified = now;
+            self.verified_at = now;
             self.token = Some(token.unwrap_or_else(|| secret.token.clone()));
-            if self.rolled_back.as_ref().is_some_and(|rolled| rolled.holder == secret.holder) {
-                self.rolled_back = None;
+            if self.rolled_back_secret.as_ref().is_some_and(|rolled| rolled.holder == secret.holder)
+            {
+                self.rolled_back_secret = None;
             }
             // Unless another login is pending by now.
             if self.changes.secret_is(&secret.holder) {
@@ -328,7 +329,7 @@ impl State {
                 self.changes.login = None;
             }
         }
-        self.changes.replace = self.is_another_owners();
+        self.changes.replace = self.changes_owner();
         // What is pending for another owner is not stored for that one.
         if !self.changes.replace {
             self.changes.forget_saved(saved);
@@ -338,7 +339,7 @@ impl State {
         }
         // The store may hold more by now than this snapshot, and has looked at its own limits.
         self.record.values.apply(saved, &Limits::UNLIMITED)?;
-        self.measure();
+        self.recompute_totals();
         Ok(())
     }
 
@@ -352,10 +353,10 @@ impl State {
         let question = self.recheck.take();
         match (goal, question) {
             (Goal::Destroy, _) => {
-                self.took_holder(record, shared, now);
+                self.on_destroy_rechecked(record, shared, now);
                 return Ok(Progress::Continue);
             }
-            (_, Some(Recheck::Taken)) => {
+            (_, Some(Recheck::IdTaken)) => {
                 let token = shared.provider.issue(self.unstored_id(shared)?);
                 match record.filter(|record| record.holder == shared.verifier(&token)) {
                     Some(record) => self.on_new_record(token, *record, shared, now)?,
@@ -363,10 +364,10 @@ impl State {
                 }
                 return Ok(Progress::Continue);
             }
-            (_, Some(Recheck::RolledBack)) => {
+            (_, Some(Recheck::RolledBackSecret)) => {
                 let stored =
                     record.as_ref().and_then(|record| self.token_stored_in_doubt(record, shared));
-                self.rolled_back = None;
+                self.rolled_back_secret = None;
                 if let Some((token, record)) = stored.zip(record) {
                     self.token = Some(token);
                     self.adopt_stored(*record, shared, now)?;
@@ -383,9 +384,9 @@ impl State {
                 self.token = stored;
                 self.adopt_stored(*record, shared, now)?;
                 match goal {
-                    Goal::Update(edit) if question == Some(Recheck::Repeated) => {
+                    Goal::Update(edit) if question == Some(Recheck::RetriedUpdate) => {
                         self.changes.forget(&edit.key);
-                        self.measure();
+                        self.recompute_totals();
                         return Ok(Progress::Reached);
                     }
                     // To be computed anew, from what is stored.
@@ -397,7 +398,7 @@ impl State {
             (Some(record), Goal::Update(_)) if record.holder == self.record.holder => {
                 self.in_doubt.secret = false;
                 // But for a question in advance, the update was refused: another request changed the value.
-                if question != Some(Recheck::Doubted) {
+                if question != Some(Recheck::SecretInDoubt) {
                     return Err(Error::Conflict);
                 }
             }
@@ -408,13 +409,18 @@ impl State {
                     return Err(Error::Conflict);
                 }
             }
-            _ => self.become_mute(Why::Moved, now),
+            _ => self.become_mute(MuteReason::Gone, now),
         }
         Ok(Progress::Continue)
     }
 
     /// Takes note of who holds the session that the handler wants to end.
-    fn took_holder(&mut self, record: Option<Box<Record>>, shared: &Shared, now: Timestamp) {
+    fn on_destroy_rechecked(
+        &mut self,
+        record: Option<Box<Record>>,
+        shared: &Shared,
+        now: Timestamp,
+    ) {
         let held = self.token.as_ref().map(|token| shared.verifier(token));
         let is_held =
             |record: &Record| Some(record.holder) == held || self.changes.secret_is(&record.holder);
@@ -429,7 +435,7 @@ impl State {
                 self.changes = Changes::new();
                 self.become_loaded(*record, Settings::default(), now);
             }
-            Some(_) => self.become_mute(Why::Superseded, now),
+            Some(_) => self.become_mute(MuteReason::Superseded, now),
         }
     }
 
@@ -451,10 +457,10 @@ impl State {
         self.become_new(now);
         self.replaced_by_another_request = now_stored.is_some();
         self.record.values = values;
-        self.measure();
+        self.recompute_totals();
     }
 
-    fn on_ended(
+    fn on_destroyed(
         &mut self,
         goal: Goal<'_>,
         key: SessionKey,
@@ -463,7 +469,7 @@ impl State {
         now: Timestamp,
     ) -> Result<Progress, Error> {
         match outcome {
-            Outcome::Ended => {
+            Outcome::Destroyed => {
                 let is_own = matches!(goal, Goal::Destroy) && self.live_key() == Some(key);
                 let why = if is_own { Ending::Logout } else { Ending::Several };
                 shared.events.emit(&Event::Ended { session: key, why });
@@ -474,7 +480,7 @@ impl State {
         }
         self.other_sessions.retain(|(other, _)| *other != key);
         if matches!(goal, Goal::Destroy) && self.live_key() == Some(key) {
-            self.end(now);
+            self.become_destroyed(now);
             // The client's own session goes on under another request's id.
             return if self.replaced_by_another_request {
                 Err(Error::Gone)
@@ -487,7 +493,7 @@ impl State {
 }
 
 /// Whether a save does nothing but to take note of what the client is told.
-fn is_announcement(changes: &Changes) -> bool {
+fn is_fingerprint_only(changes: &Changes) -> bool {
     let Changes { login, secret, expected, cookie, .. } = changes;
     let is_empty = changes.is_empty() && login.is_none() && secret.is_none() && expected.is_empty();
     is_empty && cookie.is_some()

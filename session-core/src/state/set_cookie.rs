@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ClientDirective, Goal, Phase, Standing, State};
+use super::{ClientDirective, Goal, Phase, State, Status};
 use crate::manager::Shared;
 use crate::provider::Token;
 use crate::transport::{MAX_AGE_LIMIT, fingerprint};
@@ -12,14 +12,14 @@ impl State {
     /// Returns what the response has to tell the client, if anything. What the store acknowledged is
     /// announced, whatever became of the rest.
     pub(crate) fn directive(&self, shared: &Shared) -> Option<ClientDirective> {
-        match (self.standing, &self.token) {
-            (Standing::Live, Some(token)) => {
+        match (self.status, &self.token) {
+            (Status::Live, Some(token)) => {
                 let is_known =
                     self.client_token.as_ref().is_some_and(|held| held.has_text_of(token));
                 (!is_known || self.resend_token)
                     .then(|| ClientDirective::Set(token.clone(), self.max_age(shared)))
             }
-            (Standing::New, _) if self.ended && !self.replaced_by_another_request => {
+            (Status::New, _) if self.destroyed && !self.replaced_by_another_request => {
                 let has_something = self.source().is_some() || self.client_token.is_some();
                 has_something.then_some(ClientDirective::Clear)
             }
@@ -31,18 +31,18 @@ impl State {
     pub(crate) fn announces_new_session(&self) -> bool {
         let key = |token: &Option<Token>| token.as_ref().map(Token::key);
         let is_new = key(&self.token) != key(&self.client_token);
-        self.standing == Standing::Live && is_new && !self.told
+        self.status == Status::Live && is_new && !self.announced
     }
 
     /// Whether the request sees and stores nothing of the session.
     pub(crate) fn is_mute(&self) -> bool {
-        matches!(self.standing, Standing::Mute(_))
+        matches!(self.status, Status::Mute(_))
     }
 
     /// Takes note that a response's headers were written. Another response, which takes its place, is told
     /// the same.
-    pub(crate) fn announced(&mut self) {
-        self.told = true;
+    pub(crate) fn mark_announced(&mut self) {
+        self.announced = true;
         self.head_sent = true;
     }
 
@@ -50,7 +50,7 @@ impl State {
     /// have to be told may come in between.
     pub(crate) fn abandon(&mut self) {
         self.roll_back();
-        self.close();
+        self.mark_finished();
     }
 
     /// Takes note that the response of a request was finished before its session was loaded.
@@ -59,7 +59,7 @@ impl State {
     }
 
     /// Takes note that no response can tell of what is changed from now on.
-    pub(super) fn close(&mut self) {
+    pub(super) fn mark_finished(&mut self) {
         self.head_sent = true;
         if self.phase == Phase::Loaded {
             self.phase = Phase::Finished;
@@ -70,12 +70,12 @@ impl State {
     fn max_age(&self, shared: &Shared) -> Option<Duration> {
         self.is_persistent(shared).then(|| {
             let left = self.lifetime(shared).deadline(lifetime::start(&self.record));
-            self.fixed_max_age(shared).unwrap_or_else(|| left.since(shared.clock.now()))
+            self.configured_max_age(shared).unwrap_or_else(|| left.since(shared.clock.now()))
         })
     }
 
     /// Returns the configured Max-Age of a persistent token. That of a remembered visitor is the session's.
-    fn fixed_max_age(&self, shared: &Shared) -> Option<Duration> {
+    fn configured_max_age(&self, shared: &Shared) -> Option<Duration> {
         shared.transport.max_age().filter(|_| !self.is_remembered())
     }
 
@@ -89,7 +89,8 @@ impl State {
         if !self.is_persistent(shared) {
             return attributes;
         }
-        let whole = self.fixed_max_age(shared).unwrap_or_else(|| self.lifetime(shared).absolute);
+        let whole =
+            self.configured_max_age(shared).unwrap_or_else(|| self.lifetime(shared).absolute);
         let whole = whole.min(MAX_AGE_LIMIT).as_millis();
         let third = shared.clock.now().since(start).as_millis() * 3 / whole.max(1);
         fingerprint(fingerprint(attributes, &whole.to_be_bytes()), &third.to_be_bytes())

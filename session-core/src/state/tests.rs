@@ -146,7 +146,7 @@ impl World {
                 Outcome::Loaded(tokens.iter().map(|token| self.read(token)).collect())
             }
             Step::Recheck(token) => Outcome::Rechecked(self.read(token)),
-            Step::Touch(token, touch) | Step::Rewrite(token, touch, ..) => {
+            Step::Touch(token, touch) | Step::TouchBySave(token, touch, ..) => {
                 match self.records.get_mut(&token.key()) {
                     Some(record) => match record.touch(*touch, now) {
                         Ok(()) => Outcome::Touched(None),
@@ -177,10 +177,10 @@ impl World {
                     Err(error) => Outcome::Failed(error),
                 }
             }
-            Step::End(key, _) => {
+            Step::Destroy(key, _) => {
                 self.records.remove(key);
                 self.ended.insert(*key);
-                Outcome::Ended
+                Outcome::Destroyed
             }
         }
     }
@@ -301,18 +301,18 @@ impl Request {
         let edit = match self.edit.take() {
             Some(edit) => edit,
             None => {
-                let base = self.state.base(key, false)?;
+                let base = self.state.update_base(key, false)?;
                 let n: u64 = base
-                    .shown()
+                    .current()
                     .map_or(0, |bytes| value::decode("", bytes, &Limits::default()).unwrap());
                 match base {
-                    Base::InMemory { .. } => {
+                    UpdateBase::InMemory { .. } => {
                         self.at += 1;
                         return self.state.put(key, Some(number(n + 1)), world.shared());
                     }
-                    Base::Stored { seen, pending, replaces, .. } => {
+                    UpdateBase::Stored { expected, pending, replaces, .. } => {
                         let value = Some(number(n + 1));
-                        ValueUpdate { key: key.into(), seen, pending, replaces, value }
+                        ValueUpdate { key: key.into(), expected, pending, replaces, value }
                     }
                 }
             }
@@ -376,7 +376,7 @@ impl Request {
             self.state.roll_back();
         }
         let directive = self.state.directive(world.shared());
-        self.state.announced();
+        self.state.mark_announced();
         directive
     }
 }

@@ -3,7 +3,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Goal, Phase, State, Why};
+use super::{Goal, MuteReason, Phase, State};
 use crate::events::{Event, Refusal};
 use crate::manager::Shared;
 use crate::provider::{Changes, Record, Token, Touch};
@@ -16,7 +16,7 @@ enum Verification {
     Live(Settings),
     Superseded,
     /// Nobody's: unknown, over, or not to be had this way.
-    Nobody,
+    Rejected,
 }
 
 impl State {
@@ -54,7 +54,7 @@ impl State {
                     }
                 }
                 Verification::Superseded => is_superseded = true,
-                Verification::Nobody => {}
+                Verification::Rejected => {}
             }
         }
         if let [_, _, ..] = live.as_slice() {
@@ -68,7 +68,7 @@ impl State {
             if !has_one_name {
                 shared.events.emit(&Event::Refused { session: None, why: Refusal::Several });
                 self.phase = Phase::Loaded;
-                self.become_mute(Why::Several, now);
+                self.become_mute(MuteReason::Several, now);
                 return Ok(());
             }
             live.retain(|(at, _)| !is_old(*at));
@@ -81,7 +81,7 @@ impl State {
         let lifetime = settings.lifetime(&shared.rules);
         let touch = lifetime.touch_due(&record, now, shared.rules.touch_every);
         let renewal = token.needs_rewrite().then_some(Touch { used: now, expires: record.expires });
-        self.due = touch.or(renewal);
+        self.due_touch = touch.or(renewal);
         if self.phase == Phase::Unloaded {
             shared.events.counters.count_use(&token.key(), &record);
             self.client_token = Some(token.clone());
@@ -108,7 +108,7 @@ impl State {
         self.phase = Phase::Loaded;
         if is_first {
             match is_superseded {
-                true => self.become_mute(Why::Superseded, now),
+                true => self.become_mute(MuteReason::Superseded, now),
                 false => self.become_new(now),
             }
             return Ok(());
@@ -117,13 +117,13 @@ impl State {
         if was_loaded && self.changes.login.is_some() && self.changes.secret.is_some() {
             return Ok(());
         }
-        self.tell_gone(shared);
+        self.emit_gone(shared);
         let is_lost = self.has_changes();
         if !self.drops_silently() {
             self.changes = Changes::new();
         }
         if was_loaded || is_lost || is_superseded {
-            self.become_mute(Why::Moved, now);
+            self.become_mute(MuteReason::Gone, now);
         } else {
             self.become_new(now);
         }
@@ -146,7 +146,7 @@ impl State {
             }
         };
         let settings = Settings::of(&record.values);
-        shared.check_clocks(key, record, now);
+        shared.report_clock_skew(key, record, now);
         let lifetime = settings.lifetime(&shared.rules);
         let is_held = record.holder == shared.verifier(token);
         if lifetime.is_over(record, now) {
@@ -156,7 +156,7 @@ impl State {
                 Some(why) => shared.events.emit(&Event::Ended { session: key, why }),
                 None => refuse(Refusal::Clock),
             }
-            return Verification::Nobody;
+            return Verification::Rejected;
         }
         if !is_held {
             // A time that lies ahead is another server's, whose clock is fast.
@@ -166,7 +166,7 @@ impl State {
                 return Verification::Superseded;
             }
             refuse(Refusal::WrongSecret);
-            return Verification::Nobody;
+            return Verification::Rejected;
         }
         // A link can carry any id that its author knows: only ids that were in URLs from the start
         // are worth that little.
@@ -174,7 +174,7 @@ impl State {
             && record.values.get(session_settings::IN_URLS_KEY).is_none()
         {
             refuse(Refusal::IdInUrl);
-            return Verification::Nobody;
+            return Verification::Rejected;
         }
         Verification::Live(settings)
     }

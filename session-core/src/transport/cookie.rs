@@ -198,9 +198,9 @@ impl Transport for CookieTransport {
         directive: Directive<'_>,
         headers: &mut HeaderMap,
     ) -> Result<(), Error> {
-        let ours = self.set_cookie(directive)?;
+        let cookie = self.set_cookie(directive)?;
         remove_cookie(headers, &self.options.name);
-        headers.append(SET_COOKIE, ours);
+        headers.append(SET_COOKIE, cookie);
         Ok(())
     }
 
@@ -288,9 +288,9 @@ fn validate(options: &CookieOptions) -> Result<(), Error> {
     if also.iter().enumerate().any(|(at, old)| old == name || also[..at].contains(old)) {
         return refuse("also must not have the name itself, nor a name twice");
     }
-    let plain =
+    let is_plain =
         |text: &str| text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b';' | b','));
-    if !path.starts_with('/') || path.len() > 1024 || !plain(path) {
+    if !path.starts_with('/') || path.len() > 1024 || !is_plain(path) {
         return refuse(
             "path must start with `/`, and have no blank, comma, semicolon or control character",
         );

@@ -376,7 +376,7 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
 
     /// Whether responses to a request whose token came by `source` put ids into URLs.
     #[doc(hidden)]
-    fn uses_url(&self, _carrier: Option<TokenSource>) -> bool {
+    fn uses_url(&self, _source: Option<TokenSource>) -> bool {
         false
     }
 
@@ -397,7 +397,7 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
     /// Whether a session that began in URLs leaves them when its token comes by `source`: it gets
     /// a new id then, which URLs don't carry any more.
     #[doc(hidden)]
-    fn leaves_urls(&self, _carrier: Option<TokenSource>) -> bool {
+    fn leaves_urls(&self, _source: Option<TokenSource>) -> bool {
         false
     }
 }

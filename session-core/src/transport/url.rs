@@ -66,19 +66,21 @@ impl UrlTransport {
     }
 
     /// The value, if `argument` is ours.
-    fn ours<'a>(&self, argument: &'a str) -> Option<&'a str> {
+    fn own_value<'a>(&self, argument: &'a str) -> Option<&'a str> {
         argument.strip_prefix(&self.options.param)?.strip_prefix('=')
     }
 
     /// The arguments of a query but ours.
-    fn others<'a>(&self, query: &'a str) -> impl Iterator<Item = &'a str> {
-        query.split('&').filter(|argument| !argument.is_empty() && self.ours(argument).is_none())
+    fn other_arguments<'a>(&self, query: &'a str) -> impl Iterator<Item = &'a str> {
+        query
+            .split('&')
+            .filter(|argument| !argument.is_empty() && self.own_value(argument).is_none())
     }
 
     /// Whether a request's path and query have our argument.
     pub(crate) fn has_id(&self, target: &str) -> bool {
         let query = target.split_once('?').map_or("", |(_, query)| query);
-        query.split('&').any(|argument| self.ours(argument).is_some())
+        query.split('&').any(|argument| self.own_value(argument).is_some())
     }
 
     /// A request's path and query without our argument; `None` if it has none, or if a browser
@@ -88,7 +90,7 @@ impl UrlTransport {
         if !reference.path.starts_with('/') || !self.has_id(target) {
             return None;
         }
-        let others: Vec<&str> = self.others(reference.query?).collect();
+        let others: Vec<&str> = self.other_arguments(reference.query?).collect();
         let mark = if others.is_empty() { "" } else { "?" };
         Some(format!("{}{mark}{}", reference.path, others.join("&")))
     }
@@ -106,9 +108,9 @@ impl Transport for UrlTransport {
 
     fn extract<'r>(&self, request: RequestHead<'r>) -> Extracted<'r> {
         let arguments = request.uri.query().unwrap_or_default().split('&');
-        let mut ours = arguments.filter_map(|argument| self.ours(argument));
+        let mut values = arguments.filter_map(|argument| self.own_value(argument));
         // Unlike cookies, which a browser may hold twice, a doubled argument is nobody's accident.
-        match (ours.next(), ours.next()) {
+        match (values.next(), values.next()) {
             (None, _) => Extracted::nothing(),
             (Some(text), None) => Extracted::nothing().with(text.as_bytes(), TokenSource::Url),
             (Some(_), Some(_)) => Extracted::unreadable(TokenSource::Url),
@@ -124,7 +126,7 @@ impl Transport for UrlTransport {
         vec![(TokenSource::Url, self.name())]
     }
 
-    fn uses_url(&self, _carrier: Option<TokenSource>) -> bool {
+    fn uses_url(&self, _source: Option<TokenSource>) -> bool {
         true
     }
 
@@ -147,7 +149,7 @@ impl Transport for UrlTransport {
         let mut encoded = String::with_capacity(url.len() + query.len() + text.len() + 8);
         encoded.push_str(reference.front);
         let mut separator = '?';
-        for argument in self.others(query) {
+        for argument in self.other_arguments(query) {
             encoded.push(separator);
             encoded.push_str(argument);
             separator = '&';

@@ -78,7 +78,7 @@ fn look(dom: &Dom, node: &Handle, in_template: bool, seen: &mut Seen) {
                 if name == carrier(element) {
                     if has_id {
                         let url = match element {
-                            "meta" => refresh::url(&attr.value).unwrap_or_default(),
+                            "meta" => refresh::url_range(&attr.value).unwrap_or_default(),
                             _ => 0..attr.value.len(),
                         };
                         seen.carriers.push(attr.value[url].to_owned());
