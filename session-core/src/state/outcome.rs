@@ -1,4 +1,5 @@
-//! The outcomes of steps.
+//! Applies the outcomes of steps: adopts saved changes, and decides after a conflict, a lost race or a lost
+//! answer whether to retry, recheck the record, or fail.
 
 use tracing::debug;
 
@@ -9,16 +10,16 @@ use crate::provider::{Changes, Login, Record, Token, Touch, Values};
 use crate::session_settings::Settings;
 use crate::{Error, Limits, SessionId, SessionKey, Timestamp};
 
-/// Attempts to create a session with a fresh id. A collision of 96-bit keys does not happen by chance;
-/// this guards against a broken source of ids.
+/// Attempts to create a session with a fresh id. A collision of 96-bit keys does not happen by chance; the
+/// limit guards against a broken source of ids.
 const CREATE_ATTEMPTS: u32 = 5;
 
 impl State {
-    /// Takes over what the store said to a step, which it was told at `now`. Returns the next step, or `None`
-    /// if the goal is reached.
+    /// Applies the outcome of a step that was executed at `now`. Returns the next step, or `None` if the goal
+    /// is reached.
     ///
     /// # Errors
-    /// If the goal can't be reached.
+    /// Returns an error if the goal can't be reached.
     pub(crate) fn apply_outcome(
         &mut self,
         goal: Goal<'_>,
@@ -67,7 +68,8 @@ impl State {
             (Step::Destroy(key, _), outcome) => {
                 return self.on_destroyed(goal, *key, outcome, shared, now);
             }
-            // The response in place of a failed one has no better to tell then.
+            // The recheck failed, so it stays unknown whether the rolled-back secret is stored. The response
+            // keeps the old id.
             (Step::Recheck(_), _) if self.recheck == Some(Recheck::RolledBackSecret) => {
                 (self.rolled_back_secret, self.recheck) = (None, None);
             }
@@ -87,13 +89,14 @@ impl State {
             }
             Outcome::Failed(Error::Gone) => {
                 debug!(session = %token.key(), "session ended while it was loaded");
-                // What was set in a session that is loaded again may be made of its values.
+                // A session that is loaded again may have pending changes that were computed from its values.
                 match self.has_changes() {
                     true => self.become_mute(MuteReason::Gone, now),
                     false => self.become_new(now),
                 }
             }
-            // It is not worth failing a request that reads. Whoever needs the store next will hear of it.
+            // A failed touch does not fail a request that only reads. The next operation reports the store's
+            // failure.
             _ => {}
         }
     }
@@ -111,10 +114,10 @@ impl State {
                 let token = token.unwrap_or_else(|| shared.provider.issue(*id));
                 let is_renewed = self.unstored_id.is_none_or(|fresh| fresh.key() != id.key());
                 self.on_new_record(token, record.clone(), shared, now)?;
-                // A new id was asked for while this one was on its way.
+                // The handler asked for a new id while the create was running.
                 if is_renewed { self.regenerate(shared, now) } else { Ok(()) }
             }
-            // Of a try before whose outcome is unknown, or of somebody else.
+            // The record may come from an earlier create of this request whose outcome is unknown.
             Outcome::Failed(Error::Exists) if self.in_doubt.new_session => {
                 self.recheck = Some(Recheck::IdTaken);
                 Ok(())
@@ -131,8 +134,8 @@ impl State {
         if self.collisions < CREATE_ATTEMPTS { Ok(()) } else { Err(Error::Exists) }
     }
 
-    /// Whether to go on after a write that failed: one whose outcome is unknown, and which may be repeated
-    /// without harm, is repeated once.
+    /// Decides whether to retry a failed write: a write in doubt that can be repeated without harm is retried
+    /// once.
     fn retry_once(&mut self, error: Error) -> Result<(), Error> {
         let repeat = matches!(error, Error::InDoubt { .. }) && !self.retried;
         self.retried = repeat;
@@ -155,8 +158,8 @@ impl State {
         self.adopt_stored(record, shared, now)
     }
 
-    /// Takes a record as the store has it by now, under the current token. What differs from it is still to
-    /// be written.
+    /// Adopts the record that is now stored under the current token. Changes that differ from it stay
+    /// pending.
     pub(super) fn adopt_stored(
         &mut self,
         record: Record,
@@ -180,7 +183,8 @@ impl State {
         }
         let login = self.changes.login.as_ref().and_then(Option::as_deref);
         let stored = self.record.login.as_deref();
-        // Somebody logged in while the record was on its way: again under a secret of its own.
+        // The handler logged an owner in while the record was being stored, so the login needs another new
+        // secret.
         if let Some(login) = login
             && stored.is_none_or(|stored| (&stored.owner, stored.at) != (&login.owner, login.at))
         {
@@ -199,7 +203,8 @@ impl State {
         now: Timestamp,
     ) -> Result<Progress, Error> {
         let error = match outcome {
-            // The client would have to be told of it, as its token holds the session: nothing is stored.
+            // The save resulted in a new token (a sealed session is its own token), but the response's head
+            // was sent, so the client can't get it: nothing is stored.
             Outcome::Saved(Some(new))
                 if self.head_sent
                     && !self.token.as_ref().is_some_and(|held| held.has_text_of(&new)) =>
@@ -211,7 +216,8 @@ impl State {
                     self.on_saved(token, changes, shared, now)?;
                     return Ok(Progress::Continue);
                 };
-                // Unless another task of the request changed it meanwhile.
+                // The update has stored the pending change of its key, unless another task changed the key
+                // meanwhile.
                 if self.changes.edit(&edit.key) == edit.pending.as_ref() {
                     self.changes.forget(&edit.key);
                 }
@@ -229,18 +235,18 @@ impl State {
                 self.emit_gone(shared);
                 self.become_mute(MuteReason::Gone, now);
             }
-            // To tell the client again is not worth failing a request.
+            // Failing to send the cookie again does not fail the request.
             _ if is_fingerprint_only(changes) => self.may_resend_token = false,
-            // The first try may have been the one that changed the value.
+            // The first attempt may have been the one that changed the value.
             Error::Conflict if self.retried => self.recheck = Some(Recheck::RetriedUpdate),
-            // Unless it was rolled back meanwhile: there is nothing to repeat then.
+            // Retried only if the new secret is still pending; after a roll-back there is nothing to retry.
             error if self.is_secret_pending(changes) => self.retry_once(error)?,
             error => return Err(error),
         }
         Ok(Progress::Continue)
     }
 
-    /// Tells that the session got a new id, by this login if it is not the stored one.
+    /// Emits the event that the session got a new id; with the owner, if `login` is new.
     fn emit_new_id(&mut self, session: SessionKey, login: Option<&Login>, shared: &Shared) {
         let stored = self.record.login.as_deref().map(|login| (&login.owner, login.at));
         let login = login.filter(|login| stored != Some((&login.owner, login.at)));
@@ -249,8 +255,7 @@ impl State {
         self.note_stored_login(owner, shared);
     }
 
-    /// Returns the token that a write has stored whose outcome was unknown until now: that of the pending secret,
-    /// or of one that was rolled back.
+    /// Returns the pending or rolled-back token, if the record shows that a write in doubt has stored it.
     pub(super) fn token_stored_in_doubt(
         &mut self,
         record: &Record,
@@ -263,27 +268,27 @@ impl State {
         Some(token)
     }
 
-    /// Takes note of a login that was stored, if the owner's sessions are limited.
+    /// Records the owner of a stored login, if the number of sessions per owner is limited.
     fn note_stored_login(&mut self, owner: Option<&str>, shared: &Shared) {
         if owner.is_some() && shared.rules.sessions_per_owner.is_some() {
             self.stored_login = owner.map(Into::into);
         }
     }
 
-    /// Tells that the session ended or got a new id while the request ran.
+    /// Emits the event that the session ended or got a new id while the request ran.
     pub(super) fn emit_gone(&self, shared: &Shared) {
         let session = self.token.as_ref().map(Token::key);
         shared.events.emit(&Event::Refused { session, why: Refusal::Gone });
     }
 
-    /// Whether the pending login is another owner's than the stored one.
+    /// Returns whether the pending login belongs to another owner than the stored one.
     fn changes_owner(&self) -> bool {
         let pending = self.changes.login.as_ref().and_then(Option::as_deref);
         let stored = self.record.owner();
         pending.zip(stored).is_some_and(|(login, owner)| *login.owner != *owner)
     }
 
-    /// Whether the new secret of a save is still to be stored.
+    /// Returns whether the new secret of a save is still pending.
     fn is_secret_pending(&self, sent: &Changes) -> bool {
         sent.secret.as_ref().is_some_and(|secret| self.changes.secret_is(&secret.holder))
     }
@@ -309,7 +314,7 @@ impl State {
             {
                 self.rolled_back_secret = None;
             }
-            // Unless another login is pending by now.
+            // Unless the handler has made another secret pending meanwhile.
             if self.changes.secret_is(&secret.holder) {
                 self.changes.secret = None;
                 self.in_doubt.secret = false;
@@ -330,14 +335,14 @@ impl State {
             }
         }
         self.changes.replace = self.changes_owner();
-        // What is pending for another owner is not stored for that one.
+        // Changes that are pending for another owner were not stored for that owner.
         if !self.changes.replace {
             self.changes.forget_saved(saved);
         }
         if saved.secret.is_some() {
             self.unchanged_sets.clear();
         }
-        // The store may hold more by now than this snapshot, and has looked at its own limits.
+        // The store checks its own limits, and this record may lag behind what is stored.
         self.record.values.apply(saved, &Limits::UNLIMITED)?;
         self.recompute_totals();
         Ok(())
@@ -376,7 +381,7 @@ impl State {
             }
             _ => {}
         }
-        // The client's next secret is pending, or was.
+        // The record shows whether a write in doubt stored the new secret.
         let stored = record.as_ref().and_then(|record| self.token_stored_in_doubt(record, shared));
         let is_ours = stored.is_some();
         match (record, goal) {
@@ -389,22 +394,23 @@ impl State {
                         self.recompute_totals();
                         return Ok(Progress::Reached);
                     }
-                    // To be computed anew, from what is stored.
+                    // The update is computed again from the stored value.
                     Goal::Update(_) => return Err(Error::Conflict),
                     _ => {}
                 }
             }
-            // Nothing was carried out.
+            // The write in doubt was not carried out.
             (Some(record), Goal::Update(_)) if record.holder == self.record.holder => {
                 self.in_doubt.secret = false;
-                // But for a question in advance, the update was refused: another request changed the value.
+                // After a retried update, the stored value is another request's change. A recheck before the
+                // first attempt only had to learn the stored secret.
                 if question != Some(Recheck::SecretInDoubt) {
                     return Err(Error::Conflict);
                 }
             }
             (record, _) if self.changes.login.is_some() => {
                 self.fork(record.as_deref(), now);
-                // The update has to be computed anew, from what the new session starts with.
+                // The update is computed again from the values of the new session.
                 if let Goal::Update(_) = goal {
                     return Err(Error::Conflict);
                 }
@@ -414,7 +420,7 @@ impl State {
         Ok(Progress::Continue)
     }
 
-    /// Takes note of who holds the session that the handler wants to end.
+    /// Checks before a logout whether this request still holds the session that the handler wants to destroy.
     fn on_destroy_rechecked(
         &mut self,
         record: Option<Box<Record>>,
@@ -439,8 +445,8 @@ impl State {
         }
     }
 
-    /// Goes on in a session of its own, with the login that lost its race. The values that this request
-    /// had loaded go along, unless the session has ended or belongs to somebody else by now.
+    /// Makes a new session for a login that lost a race. The loaded values are copied to it, unless the
+    /// session has ended or belongs to another owner.
     fn fork(&mut self, now_stored: Option<&Record>, now: Timestamp) {
         let owner = self.login().map(|login| login.owner.clone());
         let is_shared = now_stored.is_some_and(|record| {
@@ -475,13 +481,14 @@ impl State {
                 shared.events.emit(&Event::Ended { session: key, why });
             }
             Outcome::Failed(error) if matches!(goal, Goal::Destroy) => return Err(error),
-            // The store's failure was logged. The new session is worth more than the end of the others.
+            // The event of the store's failure is logged. Storing the new session matters more than
+            // destroying the other ones.
             _ => {}
         }
         self.other_sessions.retain(|(other, _)| *other != key);
         if matches!(goal, Goal::Destroy) && self.live_key() == Some(key) {
             self.become_destroyed(now);
-            // The client's own session goes on under another request's id.
+            // The client's session lives on under the id that another request gave it.
             return if self.replaced_by_another_request {
                 Err(Error::Gone)
             } else {
@@ -492,7 +499,7 @@ impl State {
     }
 }
 
-/// Whether a save does nothing but to take note of what the client is told.
+/// Returns whether a save only stores the fingerprint of the cookie.
 fn is_fingerprint_only(changes: &Changes) -> bool {
     let Changes { login, secret, expected, cookie, .. } = changes;
     let is_empty = changes.is_empty() && login.is_none() && secret.is_none() && expected.is_empty();

@@ -1,4 +1,5 @@
-//! What handlers change. None of it is at the store before a [`Goal`](super::Goal) says so.
+//! The changes that handlers make: values, settings such as "remember me", new ids, logins, labels and
+//! roll-backs. They stay pending until a [`Goal`](super::Goal) saves them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +10,16 @@ use crate::provider::{Changes, Login, NewSecret, Record, Values};
 use crate::session_settings::{LifetimeOverride, Settings};
 use crate::{Error, Lifetime, Limits, Timestamp, session_settings, value};
 
-/// The longest owner and label in bytes: names and addresses are shorter, and databases index owners.
+/// The longest owner and label, in bytes. Names and e-mail addresses are shorter, and databases index owners.
 const NAME_LIMIT: usize = 1024;
 
 impl State {
-    /// Sets or deletes a stored key, unless it is so already.
+    /// Sets or deletes a stored key. Setting the value that the key already has is not a change.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if the session grows over a limit by it; [`Error::HeadSent`] if it is the
-    /// first value of a session that the client can't be told of any more; [`Error::Finished`].
+    /// [`Error::TooLarge`] if the change would make the session exceed a limit; [`Error::HeadSent`] for the
+    /// first value of a new session after the response's head was sent; [`Error::Gone`] in a mute request
+    /// after that; [`Error::Finished`] after the request was finished.
     pub(crate) fn put(
         &mut self,
         key: &str,
@@ -55,18 +57,18 @@ impl State {
         Ok(())
     }
 
-    /// Whether the stored value may be another than the snapshot's, by a write of this request that is on
-    /// its way or whose outcome is unknown.
+    /// Returns whether the stored value of a key may differ from the record's, because a write of this
+    /// request is running or in doubt.
     fn is_in_doubt(&self, key: &str) -> bool {
         self.unconfirmed_writes().flat_map(|doubt| &doubt.keys).any(|other| **other == *key)
     }
 
-    /// Returns what may be stored already, or by the time that the store answers.
+    /// Returns the write that is running and the writes in doubt.
     fn unconfirmed_writes(&self) -> impl Iterator<Item = &InDoubt> {
         self.in_flight.iter().chain([&self.in_doubt])
     }
 
-    /// Takes note that the handler wants a key to be as it is stored.
+    /// Records that the handler set a key to the stored value.
     fn note_unchanged_set(&mut self, key: &str, value: Option<Arc<[u8]>>) {
         self.unchanged_sets.retain(|(other, _)| **other != *key);
         if self.status == Status::Live {
@@ -74,7 +76,8 @@ impl State {
         }
     }
 
-    /// Leaves the stored values behind, but for those that the handler set itself.
+    /// Makes the values that the handler set to the stored ones pending, before a login of another owner
+    /// deletes the stored values.
     pub(super) fn promote_unchanged_sets(&mut self) {
         for (key, value) in std::mem::take(&mut self.unchanged_sets) {
             if self.changes.get(&key).is_none() {
@@ -83,10 +86,10 @@ impl State {
         }
     }
 
-    /// Returns the keys and bytes that the session has once a stored key is set or deleted.
+    /// Returns the number of keys and bytes that the session would have after a stored key is set or deleted.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if the session grows over a limit by it.
+    /// [`Error::TooLarge`] if the change would make the session exceed a limit.
     pub(crate) fn check_size(
         &self,
         key: &str,
@@ -138,7 +141,7 @@ impl State {
         self.change_settings(Settings { persistent, ..self.settings }, shared)
     }
 
-    /// Remembers the visitor, whatever lifetime and persistence were set before, or undoes that.
+    /// Turns "remember me" on, which replaces the lifetime and persistence that were set before, or off.
     pub(crate) fn remember(&mut self, on: bool, shared: &Shared) -> Result<(), Error> {
         self.check_open()?;
         let lifetime = match on {
@@ -155,14 +158,15 @@ impl State {
             .persistent
             .map(|on| value::encode(session_settings::PERSISTENT_KEY, &on, limits))
             .transpose()?;
-        // The lifetime first: where it is set there may be no room, while the other is deleted then.
+        // The lifetime comes first, because setting it may fail for lack of room; if it is set, the other key
+        // is deleted.
         self.put(session_settings::LIFETIME_KEY, new.lifetime.encode(limits)?, shared)?;
         self.put(session_settings::PERSISTENT_KEY, persistent, shared)?;
         self.settings = new;
         Ok(())
     }
 
-    /// Gives the session a new id with the next save. A second call before that changes nothing.
+    /// Gives the session a new id with the next save. A second call before that save changes nothing.
     pub(crate) fn regenerate(&mut self, shared: &Shared, now: Timestamp) -> Result<(), Error> {
         self.check_open()?;
         match (self.status, &self.token) {
@@ -171,7 +175,8 @@ impl State {
                 if self.changes.secret.is_none() {
                     let token = shared.provider.issue(shared.provider.renewed_id(token.id())?);
                     let holder = shared.verifier(&token);
-                    // Later than the creation: a session that never had a new id was never replaced.
+                    // Later than the creation, because `renewed == created` means that the session never got
+                    // a new id.
                     let at = now.max(self.record.created.saturating_add(Duration::from_millis(1)));
                     self.changes.secret = Some(Box::new(NewSecret { token, holder, at }));
                     self.in_doubt.secret = false;
@@ -186,8 +191,8 @@ impl State {
         }
     }
 
-    /// Logs an owner in: a new id, a login that starts now, and where another owner was logged in before,
-    /// none of that owner's values.
+    /// Logs an owner in with the next save: the session gets a new id and a login of now. If another owner
+    /// was logged in, the session loses that owner's values.
     pub(crate) fn log_in(
         &mut self,
         owner: &str,
@@ -221,8 +226,9 @@ impl State {
         Ok(())
     }
 
-    /// Before another owner logs in: what is on its way to the store, or may be there already, stays with the
-    /// owner before. Under the same secret, the other one would take it over.
+    /// Drops the pending changes that a running write or a write in doubt has sent: they belong to the
+    /// previous owner. A secret that was sent is dropped, too, because it may already open the previous
+    /// owner's session.
     fn drop_previous_owners_writes(&mut self) {
         for sent in self.in_flight.iter().chain([&self.in_doubt]) {
             sent.keys.iter().for_each(|key| self.changes.forget(key));
@@ -244,8 +250,8 @@ impl State {
         Ok(())
     }
 
-    /// Turns a mute request into one of a new visitor, with what it set so far; but for what it set in a
-    /// session that ended or moved on meanwhile, which may be made of that session's values.
+    /// Turns a mute request into one of a new visitor. Its pending changes stay, unless its session ended or
+    /// got a new id meanwhile, because they may be computed from that session's values.
     pub(crate) fn start_anew(&mut self, now: Timestamp) -> Result<(), Error> {
         self.check_open()?;
         if let Status::Mute(why) = self.status {
@@ -261,8 +267,8 @@ impl State {
         Ok(())
     }
 
-    /// Drops what is not stored yet: the handler failed. A new secret that may be stored is kept in mind, as the
-    /// client has to be told of it then.
+    /// Drops the pending changes, because the handler failed. A new secret that may already be stored is kept
+    /// in `rolled_back_secret`: if it is stored, the client must get the new id.
     pub(crate) fn roll_back(&mut self) {
         if self.unconfirmed_writes().any(|sent| sent.secret) && self.changes.secret.is_some() {
             self.rolled_back_secret = self.changes.secret.take();
@@ -277,7 +283,7 @@ impl State {
         self.recompute_totals();
     }
 
-    /// Counts keys and bytes, and reads the settings, anew.
+    /// Recomputes the number of keys and bytes, and the settings.
     pub(super) fn recompute_totals(&mut self) {
         self.settings = Settings::read(|key| self.value(key));
         let stored = |values: &Values| (values.len(), values.size());
@@ -292,7 +298,7 @@ impl State {
         }
     }
 
-    /// Becomes a visitor without a session. Pending changes stay.
+    /// Becomes a visitor without a session. Pending changes stay, except for a new secret.
     pub(super) fn become_new(&mut self, now: Timestamp) {
         self.status = Status::New;
         self.unchanged_sets.clear();
@@ -306,14 +312,14 @@ impl State {
         self.recompute_totals();
     }
 
-    /// Takes another id for the session that is not stored yet.
+    /// Discards the id of a session that is not stored yet; the next use makes another one.
     pub(super) fn discard_unstored_id(&mut self) {
         self.unstored_id = None;
         self.in_doubt.new_session = false;
         self.retried = false;
     }
 
-    /// Takes a record that this client holds. Pending changes stay on top of it.
+    /// Adopts the loaded record of a live session. Pending changes stay pending.
     pub(super) fn become_loaded(&mut self, record: Record, settings: Settings, now: Timestamp) {
         self.status = Status::Live;
         self.verified_at = now;
@@ -327,8 +333,8 @@ impl State {
         }
     }
 
-    /// Becomes a request that stores nothing. One that had loaded the session and is not told goes on with
-    /// what it loaded and computed, so that its page is of one piece.
+    /// Becomes mute. A safe request that had loaded the session keeps the loaded values and its changes until
+    /// its end, so that its page is consistent.
     pub(super) fn become_mute(&mut self, why: MuteReason, now: Timestamp) {
         self.status = Status::Mute(why);
         self.unchanged_sets.clear();

@@ -1,4 +1,4 @@
-//! The steps towards a goal.
+//! Chooses the next store operation towards a goal, and builds the records and changes to store.
 
 use smallvec::SmallVec;
 
@@ -9,11 +9,11 @@ use crate::session_settings::Settings;
 use crate::{Error, Timestamp, lifetime, session_settings, value};
 
 impl State {
-    /// Returns the first step towards a goal, or `None` if it is reached. Of an earlier goal that was given
-    /// up on its way, nothing is left but doubt.
+    /// Returns the first step towards a goal, or `None` if the goal is reached. If an earlier goal was
+    /// abandoned, its running write is in doubt from now on.
     ///
     /// # Errors
-    /// If the goal can't be reached.
+    /// Returns an error if the goal can't be reached.
     pub(crate) fn begin(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<Option<Step>, Error> {
         self.mark_in_flight_in_doubt();
         (self.retried, self.recheck) = (false, None);
@@ -21,7 +21,7 @@ impl State {
         self.next(goal, shared)
     }
 
-    /// Takes note that the outcome of the write that was on its way is unknown.
+    /// Records that the outcome of the running write is unknown.
     pub(super) fn mark_in_flight_in_doubt(&mut self) {
         if let Some(sent) = self.in_flight.take() {
             self.in_doubt.add(sent);
@@ -102,7 +102,8 @@ impl State {
                 Err(Error::Gone)
             }
             _ if !self.other_sessions.is_empty() => Ok(self.next_destroy_other()),
-            // Later than this, the session may have a new id that the client was not told of.
+            // The last confirmation of the secret is older than `superseded_for`, so the session may have got
+            // a new id that the client does not know. Recheck the secret.
             (Status::Mute(MuteReason::Gone), Some(token)) => Ok(Some(Step::Recheck(token.clone()))),
             (Status::Live, Some(token))
                 if now.since(self.verified_at) > shared.rules.superseded_for =>
@@ -119,12 +120,12 @@ impl State {
         }
     }
 
-    /// Returns the step that ends one of several live sessions that the client presented.
+    /// Returns the step that destroys one of the other live sessions that the client presented.
     fn next_destroy_other(&self) -> Option<Step> {
         self.other_sessions.last().map(|(key, until)| Step::Destroy(*key, *until))
     }
 
-    /// Takes note of the handler's end of the session.
+    /// Becomes a visitor without a session, because the handler destroyed it. Pending changes are dropped.
     pub(super) fn become_destroyed(&mut self, now: Timestamp) {
         self.changes = Changes::new();
         self.resend_token = false;
@@ -132,7 +133,8 @@ impl State {
         self.become_new(now);
     }
 
-    /// Makes the move from the URL to the cookie part of what is written.
+    /// Adds the move from the URL to the cookie to the pending changes: a new id, which is not accepted in
+    /// URLs.
     fn leave_urls(&mut self, shared: &Shared) -> Result<(), Error> {
         let leaving = std::mem::take(&mut self.leaving_urls) && self.phase == Phase::Loaded;
         if leaving
@@ -154,7 +156,7 @@ impl State {
                 Ok(Some(Step::Recheck(shared.provider.issue(id))))
             }
             Status::New => self.next_create(shared),
-            // Not before there is a session in their place.
+            // The other sessions are destroyed after the new session is stored, not before.
             Status::Live if self.client_token.is_none() && !self.other_sessions.is_empty() => {
                 Ok(self.next_destroy_other())
             }
@@ -163,7 +165,7 @@ impl State {
                     Goal::Finish if self.rolled_back_secret.is_some() => {
                         self.recheck = Some(Recheck::RolledBackSecret);
                     }
-                    // Another task logged another owner in since the update was computed.
+                    // Another task logged another owner in after the update was computed.
                     Goal::Update(edit) if edit.replaces != self.changes.replace => {
                         return Err(Error::Conflict);
                     }
@@ -190,13 +192,13 @@ impl State {
         }
     }
 
-    /// Drops what a mute request wanted to store. One that is not told sees it until its end.
+    /// Drops the changes of a mute request. A request that drops them silently sees them until its end.
     fn drop_changes(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<(), Error> {
         let is_end = matches!(goal, Goal::Finish);
         if self.drops_silently() && !is_end {
             return Err(Error::Gone);
         }
-        // To leave the URLs is no wish of the handler's.
+        // The move out of the URLs is not a change of the handler.
         let is_value = |(key, _): (&str, Option<&[u8]>)| key != session_settings::IN_URLS_KEY;
         let is_lost = self.changes.iter().any(is_value) || self.changes.login.is_some();
         if is_lost {
@@ -236,10 +238,11 @@ impl State {
         Ok(Some(Step::Create(id, record)))
     }
 
-    /// Returns what a save has to write.
+    /// Returns the changes to send with a save.
     fn changes_to_send(&self, goal: Goal<'_>, shared: &Shared) -> Box<Changes> {
-        // An update goes alone, so that it doesn't carry what the request may still take back; unless a new
-        // secret is pending, which must not come after a value that it is to protect.
+        // An update is saved without the other pending changes, because the handler may still fail and roll
+        // them back. The exception is a pending new secret: it must be stored together with the value that it
+        // protects.
         let is_alone = matches!(goal, Goal::Update(_)) && self.changes.secret.is_none();
         let mut changes = if is_alone { Changes::new() } else { self.changes.clone() };
         if let Goal::Update(edit) = goal {
