@@ -1,4 +1,4 @@
-//! Building a manager.
+//! [`ManagerBuilder`]: checks the configuration, opens the provider, and starts the timer thread.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::transport::{
 use crate::update_queue::UpdateQueues;
 use crate::{Config, Error, Manager, SessionId};
 
-/// Builds a [`Manager`].
+/// Builds a [`Manager`] from a configuration and parts that no configuration file can name.
 ///
 /// ```
 /// use session_core::{Config, Manager};
@@ -56,36 +56,36 @@ impl ManagerBuilder {
         }
     }
 
-    /// Sets everything that a file can configure. Defaults to [`Config::default`].
+    /// Sets the configuration. Defaults to [`Config::default`].
     #[must_use]
     pub fn with_config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }
 
-    /// Uses this provider rather than a registered one. Defaults to the configured name's.
+    /// Sets the provider. Defaults to the provider that is registered under the configured name.
     #[must_use]
     pub fn with_provider(mut self, provider: impl Provider) -> Self {
         self.provider = Some(Arc::new(provider));
         self
     }
 
-    /// Uses this transport. Defaults to the configured one.
+    /// Sets the transport. Defaults to the configured built-in transport.
     #[must_use]
     pub fn with_transport(mut self, transport: impl Transport) -> Self {
         self.transport = Some(Arc::new(transport));
         self
     }
 
-    /// Uses this clock. Defaults to the operating system's.
+    /// Sets the clock. Defaults to the operating system's clock.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Uses ids from here, for tests that force collisions or failures. Defaults to
-    /// [`Provider::new_id`]; anything else is a way into other people's sessions.
+    /// Sets the source of ids, for tests that force collisions or failures. Defaults to [`Provider::new_id`].
+    /// Any other source makes ids that may be guessed.
     #[doc(hidden)]
     #[must_use]
     pub fn with_id_source<F>(mut self, ids: F) -> Self
@@ -96,14 +96,14 @@ impl ManagerBuilder {
         self
     }
 
-    /// Tells this observer what happens to sessions, and at the store. Defaults to nobody.
+    /// Sets the observer of events and store operations. Defaults to none.
     #[must_use]
     pub fn with_observer(mut self, observer: impl Observer) -> Self {
         self.observer = Some(Arc::new(observer));
         self
     }
 
-    /// Checks everything, opens the provider and starts the timer thread.
+    /// Checks the configuration, opens the provider and starts the timer thread.
     ///
     /// # Errors
     /// [`Error::Config`] says what is wrong; [`Error::UnknownProvider`] lists the registered names.
@@ -182,8 +182,8 @@ impl ManagerBuilder {
     }
 }
 
-/// The configured transport. The others' options are checked as well: a mistake shows at the start,
-/// not on the day that someone changes the transport.
+/// Returns the configured transport. The options of the other transports are checked, too, so that a mistake
+/// shows at the start and not when the transport is changed.
 fn configured_transport(config: &Config) -> Result<Arc<dyn Transport>, Error> {
     let cookie = CookieTransport::new(config.cookie.clone())?;
     let url = UrlTransport::new(config.url.clone())?;

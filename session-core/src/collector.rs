@@ -1,4 +1,4 @@
-//! The timer thread that removes expired sessions.
+//! [`Collector`]: the timer thread that removes expired sessions from the store (garbage collection).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,35 +15,35 @@ use crate::clock::Clock;
 use crate::events::{Event, Events, Operation};
 use crate::provider::{Provider, Purged};
 
-/// How many records a provider is asked to remove at a time. Small, so that the thread sees its
-/// end coming.
+/// The number of records that a provider is asked to remove at a time. It is small, so that the thread stops
+/// soon when it is asked to.
 const BATCH_SIZE: usize = 1000;
 
 /// How long one round may worker before it sleeps as long again, so that a backlog doesn't take a
 /// processor for itself.
 const MAX_BUSY: Duration = Duration::from_millis(50);
 
-/// Collects expired sessions on a thread of its own.
+/// Removes expired sessions on a thread of its own.
 #[derive(Debug)]
 pub(crate) struct Collector {
     worker: Arc<Worker>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the thread holds: not the manager, which could not be dropped then.
+/// The state of the thread. It does not hold the manager, because a manager is dropped with its last clone.
 #[derive(Debug)]
 struct Worker {
     provider: Arc<dyn Provider>,
     clock: Arc<dyn Clock>,
     events: Arc<Events>,
     stopping: AtomicBool,
-    /// Guards nothing but the sleep.
+    /// Guards no data; [`wake`](Self::wake) needs a mutex.
     sleep_lock: Mutex<()>,
     wake: Condvar,
 }
 
 impl Collector {
-    /// Starts the thread; none if `every` is zero.
+    /// Starts the thread, unless `every` is zero.
     pub(crate) fn start(
         provider: Arc<dyn Provider>,
         clock: Arc<dyn Clock>,
@@ -69,30 +69,31 @@ impl Collector {
         Ok(Self { worker, thread: Mutex::new(thread) })
     }
 
-    /// One whole collection, on the caller's thread.
+    /// Removes all expired sessions, on the caller's thread.
     pub(crate) fn collect(&self) -> Result<Purged, Error> {
         self.worker.purge_all(|| false)
     }
 
     pub(crate) fn stop(&self) {
         self.worker.stopping.store(true, Ordering::Release);
-        // Taken so that the thread is either asleep or has yet to look at the flag.
+        // Locked once, so that the thread either sleeps and is woken, or has yet to read the flag.
         drop(self.worker.sleep_lock.lock());
         self.worker.wake.notify_all();
     }
 
     pub(crate) fn join(&self) {
-        // Locked until the thread has ended, so that everyone who asks waits for it.
+        // Locked until the thread has ended, so that concurrent callers wait for it, too.
         let mut thread = self.thread.lock();
         if let Some(thread) = thread.take() {
-            // It catches its panics; there is nothing to hand on.
+            // The thread catches its panics, so there is nothing to propagate.
             let _ = thread.join();
         }
     }
 }
 
 impl Drop for Collector {
-    /// Asks the thread to end, without waiting: the last clone may be dropped on a runtime's worker.
+    /// Asks the thread to end without waiting for it, because the last clone may be dropped on a worker
+    /// thread of an async runtime.
     fn drop(&mut self) {
         self.stop();
     }
@@ -101,10 +102,10 @@ impl Drop for Collector {
 impl Worker {
     fn run(&self, every: Duration) {
         while self.sleep(jittered(every)) {
-            // A provider's panic is its own affair: the next round may do better.
+            // A panic in the provider does not end the thread; the next round may succeed.
             match catch_unwind(AssertUnwindSafe(|| self.purge_all(|| self.stopped()))) {
                 Ok(Ok(_)) => {}
-                // It was told.
+                // The failure was reported as an event.
                 Ok(Err(_)) => {}
                 Err(_) => {
                     self.events.counters.purge_failures.add(1);
@@ -148,10 +149,10 @@ impl Worker {
         purged
     }
 
-    /// Sleeps, or wakes early to end; tells whether to go on.
+    /// Sleeps for `time`, or until the thread is asked to stop. Returns whether to continue.
     fn sleep(&self, time: Duration) -> bool {
         let mut guard = self.sleep_lock.lock();
-        // A time too far ahead to be represented is no time at all.
+        // An instant too far ahead to be represented means to sleep until the thread is asked to stop.
         let until = Instant::now().checked_add(time);
         while !self.stopped() {
             let timed_out = match until {
@@ -173,7 +174,8 @@ impl Worker {
     }
 }
 
-/// The time, give or take a tenth: servers started together don't collect together.
+/// Returns `every` plus or minus a random tenth, so that servers that were started together don't purge at
+/// the same time.
 fn jittered(every: Duration) -> Duration {
     let tenth = every / 10;
     (every - tenth).saturating_add(tenth.mul_f64(2.0 * rand::rng().random::<f64>()).min(2 * tenth))

@@ -1,4 +1,5 @@
-//! UpdateQueues in which the atomic updates of a session wait for each other.
+//! [`UpdateQueues`]: atomic updates of one session wait here for each other, in the order of their arrival,
+//! so that they don't conflict at the store.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,32 +10,34 @@ use futures_lite::future::or;
 
 use crate::{Error, SessionKey};
 
-/// The longest that an update waits for its turn: longer than two thousand updates of 10 ms take.
+/// The longest time that an update waits in its queue: enough for more than two thousand updates of 10 ms
+/// each.
 const UPDATE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A queue for each session that is being updated in this process.
 ///
-/// A queue spares conflicts at the store; it decides nothing. Updates of one session take turns in the
-/// order of their arrival, and hold up no other session's.
+/// The queues only reduce conflicts at the store, which alone guarantees atomicity. Updates of one session
+/// run in the order of their arrival and don't delay updates of other sessions.
 #[derive(Default)]
 pub(crate) struct UpdateQueues(parking_lot::Mutex<HashMap<SessionKey, Arc<Mutex<()>>>>);
 
-/// A place at the head of a queue, until dropped.
+/// The head of a session's queue, until the guard is dropped.
 pub(crate) struct QueueGuard<'q> {
     queues: &'q UpdateQueues,
     key: SessionKey,
     lock: Option<MutexGuardArc<()>>,
-    /// Whether other updates of the session went before: what was loaded earlier is stale.
+    /// Whether this update waited for others of the session, so that values loaded earlier are stale.
     pub(crate) waited: bool,
 }
 
 impl UpdateQueues {
-    /// Waits for the head of a session's queue.
+    /// Waits for the head of a session's queue, for 30 s at most.
     ///
     /// # Errors
     /// [`Error::Unavailable`] after 30 s.
     pub(crate) async fn enter(&self, key: SessionKey) -> Result<QueueGuard<'_>, Error> {
-        // Declared before the queue, so that it is dropped after it, and removes a queue that nobody needs.
+        // Declared before `queue`, so that it is dropped after it, and removes the queue if nobody else
+        // waits.
         let mut guard = QueueGuard { queues: self, key, lock: None, waited: false };
         let queue = Arc::clone(self.0.lock().entry(key).or_default());
         guard.lock = queue.try_lock_arc();
@@ -55,7 +58,7 @@ impl UpdateQueues {
 }
 
 impl Drop for QueueGuard<'_> {
-    /// Removes a queue in which nobody waits.
+    /// Leaves the queue, and removes it if nobody waits in it.
     fn drop(&mut self) {
         self.lock = None;
         let mut queues = self.queues.0.lock();

@@ -291,7 +291,7 @@ fn another_sites_page_logs_nobody_in_and_opens_no_websocket() {
         }
         assert_eq!(demo.sessions(), 1);
         if own == "shop.test" {
-            demo.wait_for("a browser that sends no Sec-Fetch-Site was refused");
+            demo.wait_for("an unsafe request without Sec-Fetch-Site was refused");
         }
 
         // A WebSocket of the demo's own page is not refused as another site's, although the demo has no

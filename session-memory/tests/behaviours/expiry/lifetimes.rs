@@ -310,7 +310,7 @@ fn a_duration_that_rounds_to_nothing_is_a_configuration_error() {
         let text = built.err().map(|error| error.to_string());
         assert_eq!(
             text.as_deref(),
-            Some("gc_every rounds to nothing: write a millisecond at least, or \"0s\"")
+            Some("gc_every is less than a millisecond; write at least \"1ms\", or \"0s\"")
         );
     }
 }
