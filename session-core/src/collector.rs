@@ -19,8 +19,8 @@ use crate::provider::{Provider, Purged};
 /// soon when it is asked to.
 const BATCH_SIZE: usize = 1000;
 
-/// How long one round may worker before it sleeps as long again, so that a backlog doesn't take a
-/// processor for itself.
+/// How long the thread works before it sleeps for the same time, so that a backlog does not occupy a
+/// processor.
 const MAX_BUSY: Duration = Duration::from_millis(50);
 
 /// Removes expired sessions on a thread of its own.
@@ -115,7 +115,7 @@ impl Worker {
         }
     }
 
-    /// Purges batch by batch until nothing remains or `stop` says so.
+    /// Removes expired sessions batch by batch, until none remain or `stop` returns true.
     fn purge_all(&self, stop: impl Fn() -> bool) -> Result<Purged, Error> {
         let mut total = Purged { removed: 0, more: true };
         let mut began = Instant::now();
@@ -130,7 +130,7 @@ impl Worker {
         Ok(total)
     }
 
-    /// Purges a batch, and tells of it.
+    /// Removes one batch of expired sessions, and reports the result.
     fn purge_batch(&self) -> Result<Purged, Error> {
         let (now, began) = (self.clock.now(), Instant::now());
         let purged = self.provider.purge(now, BATCH_SIZE);

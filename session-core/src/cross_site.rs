@@ -1,8 +1,8 @@
-//! Requests that a browser sends on behalf of another site.
+//! [`CrossSiteOptions`] and the check that refuses unsafe requests from other sites (CSRF).
 //!
-//! `SameSite` cookies keep the visitor's session out of such requests. They don't keep a foreign form from
-//! logging the visitor in as somebody else, who then reads what the visitor types. So unsafe requests from
-//! elsewhere are refused before the handler runs.
+//! `SameSite` cookies keep the visitor's session out of such requests. They don't prevent that a form of
+//! another site logs the visitor in as somebody else, who then reads what the visitor enters (login CSRF). So
+//! unsafe requests from other sites are refused before the handler runs.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::Error;
 use crate::transport::RequestHead;
 use crate::transport::origin::Origin;
 
-/// Which unsafe requests from other sites are refused, as configured.
+/// Which unsafe requests from other sites are refused.
 ///
 /// ```toml
 /// [cross_site]
@@ -25,17 +25,18 @@ use crate::transport::origin::Origin;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CrossSiteOptions {
-    /// Whether they are refused at all. Defaults to true.
+    /// Whether unsafe requests from other sites are refused. Defaults to true.
     pub refuse: bool,
-    /// The origins that may send unsafe requests, each with the paths that it may send them to: a whole path
-    /// as it is in the request, or the beginning of paths with a `*` at its end. Defaults to none.
+    /// The trusted origins, which may send unsafe requests, each with the paths that it may send them to. A
+    /// path is matched exactly as it is in the request; a path with a `*` at its end matches all paths with
+    /// that prefix. Defaults to none.
     ///
-    /// `"null"` stands for pages that hide their origin. The pages of some identity providers do
-    /// (`Referrer-Policy: no-referrer`), and any other site can.
+    /// `"null"` stands for pages that hide their origin, such as the pages of some identity providers
+    /// (`Referrer-Policy: no-referrer`). Every other site can hide its origin, too.
     ///
-    /// A form of another site comes without a `SameSite=Lax` cookie. So the handler of such a path sees no
-    /// session: it responds with 303 to a page of its own site, which gets the cookie, and neither stores
-    /// anything nor logs anybody in.
+    /// A browser sends no `SameSite=Lax` cookie with a form of another site, so the handler of a trusted path
+    /// sees no session. It should respond with a 303 redirect to a page of its own site, which gets the
+    /// cookie, and neither store anything nor log anybody in.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub trusted: BTreeMap<String, Vec<String>>,
 }
@@ -46,32 +47,32 @@ impl Default for CrossSiteOptions {
     }
 }
 
-/// Where a request comes from, as the browser says.
+/// The result of the check of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SiteCheck {
-    /// From here, from a trusted origin, from no browser, or by a safe method.
+    /// The request comes from the same origin, a trusted origin, or no browser, or its method is safe.
     Allowed,
-    /// From another site, by `Sec-Fetch-Site`.
+    /// `Sec-Fetch-Site` says that the request comes from another origin.
     CrossSite,
-    /// From another origin, as far as an old browser's `Origin` tells. Behind a proxy that changes the
-    /// `Host` header, requests of the site's own pages look like that.
+    /// The request has no `Sec-Fetch-Site`, and its `Origin` differs from its `Host`. Behind a proxy that
+    /// changes the `Host` header, requests of the site's own pages look like that.
     OriginMismatch,
 }
 
-/// The rule.
+/// The check, as configured.
 #[derive(Debug)]
 pub(crate) struct CrossSitePolicy {
     refuse: bool,
-    /// What the site is called from outside, if that is configured.
+    /// The origin of the site as browsers see it, if `url.origin` is configured.
     own_origin: Option<Origin>,
     trusted: Vec<(Sender, Vec<Path>)>,
 }
 
-/// Who sends a request, by its `Origin`.
+/// The sender of a request, by its `Origin` header.
 #[derive(Debug, PartialEq)]
 enum Sender {
     Site(Origin),
-    /// A page that hides it: `null`.
+    /// A page that hides its origin: `null`.
     Null,
 }
 
@@ -81,7 +82,7 @@ impl Sender {
     }
 }
 
-/// The paths that a trusted origin may send unsafe requests to.
+/// A path, or the paths with a prefix, that a trusted origin may send unsafe requests to.
 #[derive(Debug)]
 enum Path {
     Exact(String),
@@ -98,7 +99,7 @@ impl Path {
         if !path.starts_with('/') || !path.bytes().all(is_path) {
             return Err(Error::config(format_args!(
                 "cross_site.trusted: {text:?} must be a path that starts with `/`, percent-encoded and \
-                 without a query; one that ends in `*` stands for all that begin like it"
+                 without a query; a path that ends in `*` matches all paths with that prefix"
             )));
         }
         let path = path.to_owned();
@@ -114,10 +115,10 @@ impl Path {
 }
 
 impl CrossSitePolicy {
-    /// The rule by these options, for a site that is known as `origin` from outside.
+    /// Returns the check with these options. `origin` is the site's own origin, if it is configured.
     ///
     /// # Errors
-    /// [`Error::Config`] says what is no origin or path.
+    /// [`Error::Config`] names the origin or path that is invalid.
     pub(crate) fn new(options: &CrossSiteOptions, origin: Option<&str>) -> Result<Self, Error> {
         let trusted = options.trusted.iter().map(|(text, paths)| {
             let sender = Sender::parse(text).ok_or_else(|| {
@@ -136,12 +137,12 @@ impl CrossSitePolicy {
         })
     }
 
-    /// Finds out where a request comes from, if it is unsafe; a safe one is welcome.
+    /// Checks where an unsafe request comes from. Safe requests are always allowed.
     ///
-    /// By `Sec-Fetch-Site` (Fetch Metadata), which browsers send over HTTPS and to localhost. Without it, as from
-    /// old browsers, over plain HTTP, and in Chromium's handshakes of WebSockets, by the page's origin (Fetch,
-    /// "append a request `Origin` header"), which is compared with the request's own host. Programs send
-    /// neither.
+    /// `Sec-Fetch-Site` (Fetch Metadata) decides, which browsers send over HTTPS and to localhost. Old
+    /// browsers, browsers over plain HTTP, and Chromium's WebSocket handshakes don't send it; then the
+    /// `Origin` (Fetch, "append a request `Origin` header") is compared with the request's own host. Programs
+    /// send neither header, and are allowed.
     pub(crate) fn site_check(&self, request: RequestHead<'_>, is_safe: bool) -> SiteCheck {
         static SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
         if !self.refuse || is_safe {
@@ -169,7 +170,7 @@ impl CrossSitePolicy {
     }
 
     fn is_own(&self, origin: &Origin, request: RequestHead<'_>) -> bool {
-        // `:authority`, or the target in absolute form, counts before `Host` (RFC 9112, section 3.2.2).
+        // `:authority`, or a target in absolute form, takes precedence over `Host` (RFC 9112, section 3.2.2).
         let host = match request.uri.authority() {
             Some(authority) => Some(authority.as_str()),
             None => single_value(request.headers, &HOST),
@@ -184,7 +185,7 @@ impl CrossSitePolicy {
     }
 }
 
-/// A header's value, if it has exactly one, which is text.
+/// Returns the value of a header that occurs exactly once and is text.
 fn single_value<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut values = headers.get_all(name).iter();
     let value: &HeaderValue = values.next()?;
@@ -204,7 +205,7 @@ mod tests {
         CrossSitePolicy::new(&options.unwrap(), Some("https://shop.example")).unwrap()
     }
 
-    /// What the rule says to a request line and headers.
+    /// Returns the result of the check for a request line and headers.
     fn checked(rule: &CrossSitePolicy, line: &str, headers: &[(&str, &str)]) -> SiteCheck {
         let (method, target) = line.split_once(' ').unwrap();
         let mut request = Request::builder().method(method).uri(target);
@@ -231,7 +232,7 @@ mod tests {
         ] {
             for method in ["POST", "PUT", "PATCH", "DELETE", "CONNECT", "PURGE"] {
                 let mut headers: Vec<_> = values.iter().map(|v| ("sec-fetch-site", *v)).collect();
-                // It counts more than an origin that says otherwise.
+                // `Sec-Fetch-Site` takes precedence over `Origin`.
                 for origin in [None, Some("http://here"), Some("null")] {
                     headers.truncate(values.len());
                     headers.extend([("host", "here")]);

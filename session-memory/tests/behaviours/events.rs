@@ -72,7 +72,7 @@ fn a_session_that_is_over_when_it_is_met_is_told_with_the_reason() {
         assert!(is_anonymous(&strict, &visitor.request()).0);
         let key = visitor.key().to_string();
         let reason = format!("reason=\"{reason}\"");
-        assert_told(&strict, &key, &mut 0, &["beyond its lifetime", &reason]);
+        assert_told(&strict, &key, &mut 0, &["session expired", &reason]);
     }
 }
 
