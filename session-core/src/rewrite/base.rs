@@ -1,27 +1,27 @@
-//! What relative references are resolved against.
+//! [`Bases`]: the base URLs that a page's relative references may be resolved against.
 
 use crate::transport::reference::{self, Reference, clean};
 use crate::transport::scope::Scope;
 
-/// How many of them are followed.
+/// The maximum number of base URLs; a page with more gets no further ids.
 const MAX_BASES: usize = 8;
 
-/// The URLs that browsers may resolve a page's references against: the page's own, and that of its
-/// `base` element. A policy may forbid the element, so a reference must be right for all of them.
+/// The URLs that browsers may resolve a page's references against: the page's own URL, and that of its `base`
+/// element. A Content-Security-Policy may forbid the element, so a reference must be valid for all of them.
 #[derive(Debug)]
 pub(super) struct Bases {
-    /// Path and query of each; the page's own is the first.
+    /// The path and query of each; the page's own is the first.
     urls: Vec<String>,
-    /// References may lead to another site.
+    /// Relative references may lead to another site.
     off_site: bool,
 }
 
-/// What becomes of a `base` element.
+/// What to do with a `base` element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BaseAction {
-    /// It is followed.
+    /// It stays as it is, and counts as a base URL.
     Keep,
-    /// It would lead ids astray that are written already, and must lose its effect.
+    /// It must be made ineffective, because it would lead ids in front of it to another site.
     Neutralize,
 }
 
@@ -30,21 +30,21 @@ impl Bases {
         Self { urls: vec![page], off_site: false }
     }
 
-    /// The page's own path and query.
+    /// Returns the page's own path and query.
     pub(super) fn page(&self) -> &str {
         &self.urls[0]
     }
 
-    /// All of them; none if references may lead elsewhere.
+    /// Returns all base URLs; none if relative references may lead to another site.
     pub(super) fn urls(&self) -> &[String] {
         if self.off_site { &[] } else { &self.urls }
     }
 
-    /// Takes note of a `base` element.
+    /// Adds a `base` element.
     ///
-    /// Browsers heed the first of a page, but which that is depends on tables, templates and
-    /// frames that are open. So each counts here. HTML wants it in front of all elements with URLs:
-    /// one that comes after such (`written`), and leads elsewhere, would take their ids along.
+    /// Browsers use the first `base` element of a page, but which one that is depends on open tables,
+    /// templates and frames. So each counts here. HTML requires it to be in front of all elements with URLs;
+    /// one behind an element with an id (`has_ids`) that leads to another site would lead the id there.
     pub(super) fn add(&mut self, href: &str, scopes: &[&Scope], has_ids: bool) -> BaseAction {
         let url = self.resolve(href, scopes);
         let leads_astray = match &url {
@@ -62,7 +62,8 @@ impl Bases {
         BaseAction::Keep
     }
 
-    /// The path and query of a base on our own site; `None` for all others, and in doubt.
+    /// Returns the path and query of a base on the application's own site; `None` for all others, and in
+    /// doubt.
     fn resolve(&self, href: &str, scopes: &[&Scope]) -> Option<String> {
         let href = clean(href)?;
         let reference = Reference::parse(&href)?;

@@ -1,4 +1,4 @@
-//! What the parser is to tell of a page.
+//! The handlers that the parser calls for the elements of a page.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::well_formed::Region;
 
 type PageHandler = fn(&mut Page, &Element<'_, '_>);
 
-/// Elements of HTML; those of the same names in drawings and formulas are others.
+/// Elements of HTML, but not elements of the same names in SVG and MathML.
 const ELEMENTS: [(&str, PageHandler); 10] = [
     ("a[href]", Page::anchor),
     ("area[href]", Page::anchor),
@@ -26,12 +26,12 @@ const ELEMENTS: [(&str, PageHandler); 10] = [
     ("noscript", |page, element| page.begin_region(element, Some(Region::NoScript))),
 ];
 
-/// Elements that matter wherever they are, or only seem to be.
+/// Elements of any namespace.
 const EVERYWHERE: [(&str, PageHandler); 6] = [
     ("base[href]", Page::base),
     ("svg", |page, element| page.begin_region(element, Some(Region::Svg))),
     ("math", |page, element| page.begin_region(element, Some(Region::MathMl))),
-    // Their contents are text.
+    // Elements whose contents are text.
     (
         "title, textarea, style, script, xmp, iframe, noembed, noframes, plaintext",
         |page, element| page.begin_region(element, None),
@@ -40,8 +40,8 @@ const EVERYWHERE: [(&str, PageHandler); 6] = [
     ("select", |page, _| page.select()),
 ];
 
-/// Has the parser tell the page of the elements that matter. Where it and browsers may disagree
-/// about what follows, it is to give up.
+/// Registers the handlers of the page's elements with the parser. The parser fails where it and browsers may
+/// disagree about the rest of the page.
 pub(super) fn register(
     page: &Arc<Mutex<Page>>,
     settings: Settings<'static, 'static>,
@@ -78,13 +78,14 @@ pub(super) fn register(
         let page = Arc::clone(page);
         on(name, Box::new(move |element| on_end_tag_of(&page, element)));
     }
-    on("select form", Box::new(|_| Err("it has a form in a select element".into())));
+    on("select form", Box::new(|_| Err("the page has a form in a select element".into())));
     let page = Arc::clone(page);
     on(
         "col",
         Box::new(move |_| match page.lock().in_template() {
-            // Behind it, browsers ignore elements whose contents the parser takes for text.
-            true => Err("it has a col element in a template".into()),
+            // Behind a `col` in a template, browsers ignore elements whose contents the parser takes for
+            // text.
+            true => Err("the page has a col element in a template".into()),
             false => Ok(()),
         }),
     );
@@ -93,8 +94,8 @@ pub(super) fn register(
 
 type Handler = dyn FnMut(&mut Element<'_, '_>) -> HandlerResult + Send;
 
-/// Has the parser tell of the end of an element. It may be another element's end tag that ends it,
-/// too: then browsers have their own ways with it.
+/// Registers a handler for the end of an element. The element may also be ended by another element's end tag,
+/// which browsers handle in their own ways.
 fn on_end_tag_of(page: &Arc<Mutex<Page>>, element: &mut Element<'_, '_>) -> HandlerResult {
     if !element.can_have_content() {
         return Ok(());
@@ -106,7 +107,7 @@ fn on_end_tag_of(page: &Arc<Mutex<Page>>, element: &mut Element<'_, '_>) -> Hand
             "form" if is_own => page.lock().form_end(end.source_location().bytes().start),
             "template" if is_own => page.lock().template_end(),
             "select" if is_own => page.lock().select_end(),
-            "select" => return Err("a select element has no end of its own".into()),
+            "select" => return Err("a select element has no end tag of its own".into()),
             _ => {}
         }
         Ok(())

@@ -1,23 +1,24 @@
-//! Words that mean trouble, in text whose elements are not known.
+//! [`ForbiddenWords`]: finds words in the unparsed rest of a page that could lead ids to another site.
 
-/// What could take ids elsewhere that stand in front of it.
+/// The words of markup that could lead ids in front of it to another site.
 const FORBIDDEN: [&str; 2] = ["<base", "formaction"];
 
-/// The longest of them, less one byte.
+/// The length of the longest word, less one byte.
 const TAIL_LEN: usize = 9;
 
-/// Begins a sequence that switches encodings, in some of them (Encoding Standard, section 12.2.1).
+/// The byte that begins an escape sequence, which switches characters sets in some encodings (Encoding
+/// Standard, section 12.2.1).
 pub(super) const ESCAPE: u8 = 0x1b;
 
-/// Looks for these words in text that comes in pieces.
+/// Searches text that comes in pieces for forbidden words.
 #[derive(Debug, Default)]
 pub(super) struct ForbiddenWords {
-    /// The end of what came before, in lower case and without escape sequences.
+    /// The end of the earlier text, in lower case and without escape sequences.
     tail: Vec<u8>,
     sequence: Sequence,
 }
 
-/// How much there is of an escape sequence: three bytes are one.
+/// How many bytes of an escape sequence, of three, were read.
 #[derive(Clone, Copy, Debug, Default)]
 enum Sequence {
     #[default]
@@ -27,11 +28,11 @@ enum Sequence {
 }
 
 impl ForbiddenWords {
-    /// Where in the piece harmful words have their last byte. A byte in front of it makes another
-    /// word of each; what stands further ahead may have gone by.
+    /// Returns the positions in the piece of the last byte of each forbidden word. A byte inserted in front
+    /// of it breaks the word; the word's other bytes may have been sent already.
     pub(super) fn find(&mut self, piece: &[u8]) -> Vec<usize> {
         let seen = self.tail.len();
-        // Where the bytes of the text are in the piece.
+        // The positions in the piece of the bytes of the text.
         let mut places = Vec::with_capacity(piece.len());
         for (at, byte) in piece.iter().enumerate() {
             self.sequence = match (self.sequence, *byte) {
@@ -74,7 +75,7 @@ mod tests {
         assert_eq!(found("<template>"), [0; 0]);
     }
 
-    /// In ISO-2022-JP they are nothing, wherever they stand.
+    /// In ISO-2022-JP escape sequences are not part of the text, wherever they are.
     #[test]
     fn words_are_found_through_escape_sequences() {
         let mut words = ForbiddenWords::default();

@@ -1,11 +1,12 @@
-//! CheckedRegions of a page that are checked to be plain.
+//! [`CheckedRegions`]: checks the regions of a page in which the parser and browsers could disagree: SVG,
+//! MathML, `noscript`, and start tags in front of raw text.
 //!
-//! A parser that sees tags only, as ours does, can lose track of browsers at three places. Where a
-//! drawing or formula ends depends on all elements that are open (HTML, section 13.2.6.5). What is in
-//! a `noscript` is text for browsers with scripts and elements for those without. And the parser
-//! takes no text behind a start tag for text if the last attribute's value is missing (`<title x=>`).
-//! So there everything is to be of a form that all read alike, whatever they take it for; nearly all
-//! is. Otherwise the page is left as it is from there on.
+//! lol_html, which sees only tags, can parse three kinds of regions differently from browsers. Where SVG and
+//! MathML end depends on all open elements (HTML, section 13.2.6.5). The contents of `noscript` are text for
+//! browsers with scripts and elements for those without. And if the last attribute of a start tag has an
+//! equals sign without a value (`<title x=>`), lol_html does not take what follows for raw text. So such
+//! regions must be so well formed that all parsers read them alike, which nearly all are. Otherwise the rest
+//! of the page gets no ids.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -13,31 +14,31 @@ use std::ops::Range;
 use super::markup::{self, Flaw, Markup};
 use super::well_formed::{Region, TEXT_ONLY};
 
-/// How long a tag or comment within may be: that much is held until its end comes.
+/// The maximum length in bytes of a tag or comment in a region, which is held back until its end is read.
 const MAX_TAG_LEN: usize = 16 * 1024;
 
-/// How many elements may be open in each other.
+/// The maximum nesting of elements in a region.
 const MAX_DEPTH: usize = 64;
 
-/// A page's regions, as the parser finds them and the bytes come.
+/// The regions of a page to check.
 #[derive(Debug, Default)]
 pub(super) struct CheckedRegions {
-    /// Their start tags, counted from the page's start.
+    /// The start tags of regions that the parser has found, counted from the page's start.
     begins: VecDeque<(Range<usize>, Option<Region>)>,
     current: Option<OpenRegion>,
 }
 
 impl CheckedRegions {
-    /// One begins with this start tag; without a `region` it is no longer than that.
+    /// Begins a region with this start tag. Without a `region`, only the tag is checked.
     pub(super) fn begin(&mut self, tag: Range<usize>, region: Option<Region>) {
         self.begins.push_back((tag, region));
     }
 
-    /// Checks the bytes that come next, from `start` on, and returns how many can go on: those left
-    /// are the begin of a tag.
+    /// Checks the next bytes, which begin at `start`. Returns how many of them can be sent on; the rest is
+    /// the beginning of a tag.
     ///
     /// # Errors
-    /// The number of bytes in front of what is not plain.
+    /// The number of bytes in front of the first one that is not well formed.
     pub(super) fn check(&mut self, start: usize, bytes: &[u8]) -> Result<usize, usize> {
         let mut at = 0;
         loop {
@@ -67,26 +68,26 @@ impl CheckedRegions {
     }
 }
 
-/// Whether a start tag's last attribute has an equals sign and no value.
+/// Returns whether a start tag's last attribute has an equals sign and no value.
 fn lacks_value(tag: &[u8]) -> bool {
     tag.strip_suffix(b">").is_some_and(|tag| tag.trim_ascii_end().ends_with(b"="))
 }
 
-/// A stretch that is being read.
+/// A region that is being read.
 #[derive(Debug)]
 struct OpenRegion {
     region: Region,
-    /// The elements that are open, for drawings and formulas, or the last one that contains text.
+    /// The open elements of SVG or MathML; for `noscript`, the open element that may contain only text.
     open: Vec<&'static str>,
 }
 
-/// How far a stretch was read.
+/// How far a region was read.
 enum Scan {
     /// To its end.
     Ended(usize),
-    /// To the last tag, whose end is not there yet; or through all.
+    /// To the last tag, whose end is not read yet, or to the end of the bytes.
     Incomplete(usize),
-    /// To what is not plain.
+    /// To bytes that are not well formed.
     Unsafe(usize),
 }
 
@@ -132,7 +133,7 @@ impl OpenRegion {
                     self.open.pop();
                     return true;
                 }
-                // Browsers end what is open in front of it as they like; no text depends on it.
+                // Browsers may close different elements for this end tag, but none that contains only text.
                 name.is_some() && self.region == Region::NoScript && !in_text
             }
         }
@@ -148,8 +149,8 @@ impl OpenRegion {
 mod tests {
     use super::*;
 
-    /// What is left of a page with one stretch from its begin on, in pieces of this size: nothing,
-    /// or what begins with the part that is not plain.
+    /// Returns what is left of a page, which is one region from its start, in pieces of this size: nothing,
+    /// or the part from the first byte on that is not well formed.
     fn left(region: Region, page: &str, piece: usize) -> &str {
         let mut regions = CheckedRegions::default();
         regions.begin(0..0, Some(region));

@@ -1,8 +1,8 @@
-//! Ids in HTML pages, for visitors without cookies.
+//! [`Rewriter`]: puts ids into the links and forms of HTML pages, for visitors without cookies.
 //!
-//! lol_html reads a page as it streams by and says where its elements are; the bytes are copied
-//! here, and changed at those places only. So nothing else of a page can change, whatever its
-//! encoding, and when the parser gives up, the rest goes by as it is.
+//! lol_html parses a page as it is streamed and reports where its elements are. The bytes are copied here,
+//! and only those places are edited. So nothing else of a page can change, whatever its encoding, and if the
+//! parser fails, the rest of the page is sent unchanged.
 
 mod base;
 mod body;
@@ -39,39 +39,39 @@ pub(crate) use page::Insertion;
 use page::{Edit, Page};
 pub(crate) use response::prepare;
 
-/// How many bytes of a page are looked at in one step, and so the size of a frame.
+/// The number of bytes of a page that are processed in one step, which is the maximum size of a frame.
 pub(crate) const STEP: usize = 16 * 1024;
 
-/// How much of a page is held at most: its longest tag, and one entry for each open element.
+/// The parser's memory limit in bytes: for the longest tag, and an entry for each open element.
 const MEMORY_LIMIT: usize = 1024 * 1024;
 
-/// What the parser puts out, of which only the length counts.
+/// Receives the parser's output, of which only the length is used.
 type Sink = Box<dyn FnMut(&[u8]) + Send>;
 
-/// A page on its way to the client.
+/// Rewrites one page as it is streamed.
 pub(crate) struct Rewriter {
-    /// `None` once the parser is done or gave up: what follows goes by as it is. The lock is never
-    /// taken; it makes bodies `Sync`, which a parser is not.
+    /// `None` after the parser ended or failed: the rest of the page is sent unparsed. The lock is never
+    /// contended; it makes bodies `Sync`, which the parser is not.
     parser: Mutex<Option<HtmlRewriter<'static, Sink>>>,
     page: Arc<Mutex<Page>>,
-    /// How many bytes the parser is done with.
+    /// The number of bytes that the parser has finished.
     parsed: Arc<AtomicUsize>,
-    /// How many bytes of the page were handed on.
+    /// The number of bytes of the page that were sent on.
     emitted: usize,
-    /// Those that were not, as the parser is amid a tag.
+    /// The bytes that were not sent on yet, because the parser is within a tag.
     held_back: BytesMut,
-    /// Looks at what goes by when the parser gave up with ids written.
+    /// Searches the unparsed rest of a page with ids.
     forbidden_words: ForbiddenWords,
 }
 
 impl Rewriter {
-    /// A rewriter of a page of this path and query that puts these ids into it.
+    /// Returns a rewriter that puts these ids into the page of this path and query.
     pub(crate) fn new(ids: Vec<Insertion>, path_and_query: String) -> Self {
         let page = Arc::new(Mutex::new(Page::new(ids, path_and_query)));
         let parsed = Arc::new(AtomicUsize::new(0));
         let memory = MemorySettings::new().with_max_allowed_memory_usage(MEMORY_LIMIT);
-        // An encoding that stands for every encoding that has ASCII in it: each other byte is a
-        // character of its own, which comes back as the same byte.
+        // The encoding stands for every encoding that is compatible with ASCII: each other byte is a
+        // character of its own, which is encoded as the same byte.
         let encoding = AsciiCompatibleEncoding::new(X_USER_DEFINED).expect("has ASCII in it");
         let settings = Settings::new_send()
             .with_encoding(encoding)
@@ -92,12 +92,13 @@ impl Rewriter {
         }
     }
 
-    /// Takes the page's next bytes, and returns those that can go on.
+    /// Processes the next bytes of the page, and returns the bytes that can be sent on.
     pub(crate) fn feed(&mut self, data: Bytes) -> Bytes {
         let Some(parser) = self.parser.get_mut() else { return self.pass_unparsed(data) };
-        // Escape sequences switch to encodings without ASCII in them, as far as a browser guesses.
+        // Browsers that guess an encoding may take escape sequences for switches to an encoding that is not
+        // compatible with ASCII.
         let parsed = match memchr::memchr(forbidden_words::ESCAPE, &data) {
-            Some(_) => Err("it has escape sequences".to_owned()),
+            Some(_) => Err("the page has escape sequences".to_owned()),
             None => parser.write(&data).map_err(|error| error.to_string()),
         };
         let window = if self.held_back.is_empty() {
@@ -121,9 +122,9 @@ impl Rewriter {
         }
     }
 
-    /// Passes on these bytes, of which the parser read this many, maybe until it failed. Those that
-    /// must wait for more are held; once there are no more to come, or the parser is no longer to be
-    /// trusted, the rest goes by unread.
+    /// Returns the bytes of `window` that can be sent on, with edits. The parser has finished the first
+    /// `read` of them, and failed then if there is a `failure`. Bytes that must wait for more are held back.
+    /// At the end of the page, or after a failure, the rest is returned unparsed.
     fn advance(
         &mut self,
         window: &Bytes,
@@ -137,7 +138,7 @@ impl Rewriter {
         let checked = page.check(self.emitted, &window[..known]);
         let (Ok(sound) | Err(sound)) = checked;
         if checked.is_err() || is_last && sound < known {
-            failure.get_or_insert_with(|| "not all browsers read it alike".to_owned());
+            failure.get_or_insert_with(|| "browsers may parse the page differently".to_owned());
             page.forget_edits(self.emitted + sound);
         }
         drop(page);
@@ -146,14 +147,14 @@ impl Rewriter {
             self.held_back.extend_from_slice(&window[sound..]);
             return head;
         };
-        warn!(reason, "from here on a page is left without session ids");
+        warn!(reason, "the rest of a page gets no session ids");
         *self.parser.get_mut() = None;
         let rest = self.pass_unparsed(window.slice(sound..));
         [head, rest].concat().into()
     }
 
-    /// Passes on what the parser did not read. Ids that are in the page already must not be led
-    /// elsewhere by it, so its words of that power become others.
+    /// Returns bytes that the parser did not read. If the page contains ids, the bytes must not lead them to
+    /// another site, so forbidden words are broken by a hyphen.
     fn pass_unparsed(&mut self, bytes: Bytes) -> Bytes {
         if !self.page.lock().has_ids() {
             return bytes;
@@ -173,7 +174,7 @@ impl Rewriter {
         changed.freeze()
     }
 
-    /// Makes the edits of these bytes, which come next.
+    /// Applies the edits to these bytes, which are the next ones.
     fn apply_edits(&mut self, bytes: Bytes) -> Bytes {
         let start = self.emitted;
         let end = start + bytes.len();
@@ -186,7 +187,7 @@ impl Rewriter {
         let mut changed = BytesMut::with_capacity(bytes.len() + added);
         let mut at = start;
         for Edit { range, text } in edits {
-            // The parser tells of places in their order, once they are parsed.
+            // The parser reports places in their order, once they are parsed, so no edit is skipped here.
             if range.start < at || range.end > end {
                 continue;
             }

@@ -1,9 +1,9 @@
-//! `<meta http-equiv="refresh">`.
+//! The URL in a `<meta http-equiv="refresh">`.
 
 use std::ops::Range;
 
-/// Where the URL stands in the value of `content` (HTML, "shared declarative refresh steps").
-/// `None` if there is none, and the page comes again.
+/// Returns the position of the URL in the value of `content` (HTML, "shared declarative refresh steps").
+/// Returns `None` if it has no URL, so that the page reloads itself.
 pub(super) fn url_range(content: &str) -> Option<Range<usize>> {
     let bytes = content.as_bytes();
     let skip = |mut at: usize, skipped: &dyn Fn(u8) -> bool| {

@@ -1,7 +1,8 @@
-//! What is in a stretch of a page that all browsers read alike.
+//! [`Region`]: the elements that are allowed in SVG, MathML and `noscript`, so that all browsers parse the
+//! region alike.
 
-/// The elements of drawings that are no doorway to HTML; `title`, `desc` and `style` are, and
-/// contain nothing but text here.
+/// The SVG elements that don't contain HTML. `title`, `desc` and `style` could, and may contain only text
+/// here.
 #[rustfmt::skip]
 const SVG_ELEMENTS: &[&str] = &[
     "animate", "animatemotion", "animatetransform", "circle", "clippath", "defs", "desc",
@@ -15,7 +16,8 @@ const SVG_ELEMENTS: &[&str] = &[
     "text", "textpath", "title", "tspan", "use", "view",
 ];
 
-/// Those of formulas; `mi`, `mn`, `mo`, `ms` and `mtext` contain nothing but text here.
+/// The MathML elements that don't contain HTML. `mi`, `mn`, `mo`, `ms` and `mtext` could, and may contain
+/// only text here.
 #[rustfmt::skip]
 const MATHML_ELEMENTS: &[&str] = &[
     "annotation", "maction", "math", "menclose", "merror", "mfenced", "mfrac", "mi",
@@ -24,8 +26,8 @@ const MATHML_ELEMENTS: &[&str] = &[
     "mtr", "munder", "munderover", "semantics",
 ];
 
-/// What is for visitors without scripts: no forms, bases or tables, and nothing that is text but
-/// `style` and `iframe`.
+/// The elements that are allowed in `noscript`: no forms, bases or tables, and no elements that contain raw
+/// text but `style` and `iframe`.
 #[rustfmt::skip]
 const NOSCRIPT_ELEMENTS: &[&str] = &[
     "a", "b", "br", "center", "code", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i",
@@ -33,11 +35,11 @@ const NOSCRIPT_ELEMENTS: &[&str] = &[
     "source", "span", "strong", "style", "u", "ul",
 ];
 
-/// Elements that contain nothing but text.
+/// Elements that may contain only text.
 pub(super) const TEXT_ONLY: &[&str] =
     &["desc", "iframe", "mi", "mn", "mo", "ms", "mtext", "style", "title"];
 
-/// What a stretch is in.
+/// The element that a region is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Region {
     /// `svg`
@@ -49,7 +51,7 @@ pub(super) enum Region {
 }
 
 impl Region {
-    /// The element that it ends with.
+    /// Returns the name of the element.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Svg => "svg",
@@ -58,7 +60,7 @@ impl Region {
         }
     }
 
-    /// The elements that it may contain.
+    /// Returns the elements that the region may contain.
     pub(super) fn allowed(self) -> &'static [&'static str] {
         match self {
             Self::Svg => SVG_ELEMENTS,
