@@ -9,6 +9,7 @@
 //! new holder in the same record.
 
 mod changes;
+mod codec;
 mod context;
 mod list;
 mod record;
