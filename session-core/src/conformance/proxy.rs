@@ -16,7 +16,8 @@ use parking_lot::Mutex;
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
-    accepting: Option<thread::JoinHandle<()>>,
+    /// The thread that has the listener; none while connections are refused.
+    listening: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
 /// Where an exchange is cut.
@@ -46,9 +47,7 @@ struct State {
     server: Option<String>,
     cut: Option<Cut>,
     has_cut: bool,
-    /// Whether connections end as soon as they are made.
     is_down: bool,
-    is_over: bool,
     connections: BTreeMap<u64, Connection>,
     next: u64,
 }
@@ -69,18 +68,23 @@ impl Proxy {
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("the listener has an address");
-        let shared = Arc::new(Shared::default());
-        let accepting = Arc::clone(&shared);
-        let accepting = thread::spawn(move || {
+        let proxy = Self { address, shared: Arc::default(), listening: Mutex::default() };
+        proxy.listen(listener);
+        proxy
+    }
+
+    fn listen(&self, listener: TcpListener) {
+        let shared = Arc::clone(&self.shared);
+        let accepting = move || {
             for client in listener.incoming() {
-                if accepting.0.lock().is_over {
+                if shared.0.lock().is_down {
                     return;
                 }
                 // A lost connection is what this is for.
-                let _ = client.and_then(|client| accept(&accepting, client));
+                let _ = client.and_then(|client| accept(&shared, client));
             }
-        });
-        Self { address, shared, accepting: Some(accepting) }
+        };
+        *self.listening.lock() = Some(thread::spawn(accepting));
     }
 
     /// Says where the server is, as `host:port`. Returns the address to connect to in its place.
@@ -104,32 +108,34 @@ impl Proxy {
         self.shared.0.lock().has_cut
     }
 
-    /// Ends all connections, and new ones at once, until it is [healed](Self::heal).
+    /// Ends all connections and refuses new ones, until it is [healed](Self::heal).
     pub(crate) fn go_down(&self) {
-        let mut state = self.shared.0.lock();
-        state.is_down = true;
-        state.end_all();
+        {
+            let mut state = self.shared.0.lock();
+            state.is_down = true;
+            state.end_all();
+        }
+        if let Some(listening) = self.listening.lock().take() {
+            // The thread waits for a connection; this one tells it that it is over.
+            let _ = TcpStream::connect(self.address);
+            let _ = listening.join();
+        }
     }
 
     /// Lets everything through again.
     pub(crate) fn heal(&self) {
         let mut state = self.shared.0.lock();
         (state.cut, state.is_down) = (None, false);
+        drop(state);
+        if self.listening.lock().is_none() {
+            self.listen(TcpListener::bind(self.address).expect("the port is free still"));
+        }
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        {
-            let mut state = self.shared.0.lock();
-            state.is_over = true;
-            state.end_all();
-        }
-        // It waits for a connection; this one tells it that it is over.
-        let _ = TcpStream::connect(self.address);
-        if let Some(accepting) = self.accepting.take() {
-            let _ = accepting.join();
-        }
+        self.go_down();
     }
 }
 
@@ -174,13 +180,7 @@ impl Connection {
 
 /// Connects a client to the server, and passes on what they say in two threads that end with the connection.
 fn accept(shared: &Arc<Shared>, client: TcpStream) -> io::Result<()> {
-    let server = {
-        let state = shared.0.lock();
-        match &state.server {
-            Some(server) if !state.is_down => server.clone(),
-            _ => return Ok(()),
-        }
-    };
+    let Some(server) = shared.0.lock().server.clone() else { return Ok(()) };
     let server = TcpStream::connect(server)?;
     for stream in [&client, &server] {
         stream.set_nodelay(true)?;
@@ -279,7 +279,9 @@ mod tests {
                 assert_eq!(ask(&mut stream, 3), Some(4), "healed");
                 proxy.go_down();
                 assert_eq!(ask(&mut stream, 3), None, "down");
-                assert_eq!(ask(&mut connect(), 3), None, "and for new ones");
+                assert!(TcpStream::connect(address).is_err(), "and refuses new ones");
+                proxy.heal();
+                assert_eq!(ask(&mut connect(), 3), Some(4), "up again");
             }
         }
     }

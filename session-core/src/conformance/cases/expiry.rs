@@ -156,8 +156,12 @@ pub fn a_touch_extends(harness: &dyn Harness) {
     let token = store.touch(&store.stored(&record), expires, store.after(HOUR / 2));
     let token = token.expect("a live record is touched");
     let touched = Record { expires, ..record };
-    assert_eq!(store.found_at(&token, store.after(2 * HOUR - MILLI)), Some(touched));
-    assert_eq!(store.found_at(&token, expires), None);
+    assert_eq!(
+        store.found_at(&token, store.after(2 * HOUR - MILLI)),
+        Some(touched),
+        "a millisecond before the new expiry"
+    );
+    assert_eq!(store.found_at(&token, expires), None, "at the new expiry");
 }
 
 /// A touch to an earlier expiry is none, wherever that lies.
@@ -181,7 +185,7 @@ pub fn a_late_touch_changes_nothing(harness: &dyn Harness) {
     store.another().touch(&token, store.after(2 * HOUR), store.now).expect("and again");
     let changes = Changes::new().with_expiry(ExpiryChange::Extend(until(store.after(2 * HOUR))));
     store.saved(&token, &changes);
-    assert_eq!(store.found(&token), Some(Record { expires: newest, ..record }));
+    assert_eq!(store.found(&token), Some(Record { expires: newest, ..record }), "after late ones");
 }
 
 /// A touch moves the last use forward, and never back.
@@ -212,7 +216,7 @@ pub fn a_touch_goes_by_the_key(harness: &dyn Harness) {
     let expires = store.after(2 * HOUR);
     store.touch(&old, expires, store.now).expect("the key is the session's");
     assert_eq!(store.found(&old), None, "the old secret opens something");
-    assert_eq!(store.found(&new), Some(Record { expires, ..record }));
+    assert_eq!(store.found(&new), Some(Record { expires, ..record }), "by the new secret");
 }
 
 /// A touch moves the store's own expiry of the record, its timer for instance: a record whose timer stays
