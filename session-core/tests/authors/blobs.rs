@@ -11,7 +11,7 @@ use session_core::conformance::{Capabilities, Harness, Proxy};
 use session_core::provider::Provider;
 use session_core::{SessionKey, Timestamp};
 
-#[allow(unreachable_pub, reason = "the guide shows a crate of its own")]
+#[allow(unreachable_pub, dead_code, reason = "the guide shows a crate of its own")]
 #[path = "../../src/provider/guide/blobs.rs"]
 mod guide;
 

@@ -7,7 +7,7 @@ use session_core::conformance::{Capabilities, Harness};
 use session_core::provider::Provider;
 use session_core::{SessionKey, Timestamp};
 
-#[allow(unreachable_pub, reason = "the guide shows a crate of its own")]
+#[allow(unreachable_pub, dead_code, reason = "the guide shows a crate of its own")]
 #[path = "../../src/provider/guide/table.rs"]
 mod guide;
 

@@ -188,7 +188,7 @@ pub fn a_damaged_record_is_unreadable(harness: &dyn Harness) {
     let Some(token) = damaged(harness, &store) else { return };
     let check = |what: &str| match store.load(&token, store.now) {
         Err(Error::Unreadable { reason }) => {
-            assert!(!reason.is_empty(), "{what}: without a reason")
+            assert!(!reason.is_empty(), "{what}: without a reason");
         }
         loaded => panic!("{what}: loading a damaged record returns {loaded:?}, not Unreadable"),
     };
