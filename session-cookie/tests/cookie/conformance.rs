@@ -7,9 +7,9 @@ use session_cookie::{
     CookieConfig, CookieProvider, EncryptedProvider, KeyRing, Mode, SignedProvider,
 };
 use session_core::conformance::{Capabilities, Case, Delayed, Harness};
-use session_core::provider::{Changes, Provider, ProviderContext, Record};
+use session_core::provider::{Changes, Provider, ProviderContext, Record, Secret};
 use session_core::transport::CookieOptions;
-use session_core::{Config, Secret, SessionId, SessionKey, Timestamp};
+use session_core::{Config, SessionId, SessionKey, Timestamp};
 use session_memory::{MemoryConfig, MemoryProvider};
 
 use crate::site::key;

@@ -12,6 +12,23 @@ use parking_lot::Mutex;
 ///
 /// It knows no protocol: what matters is only who speaks. One *exchange* is what a client sends until it is
 /// answered. It has threads of its own and needs no runtime; it ends when it is dropped.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use session_core::conformance::{Harness, Proxy};
+/// # use session_core::provider::Provider;
+/// # mod my_store {
+/// #     pub fn open(_: &str) -> std::sync::Arc<dyn session_core::provider::Provider> { unimplemented!() }
+/// # }
+/// # struct MyStore;
+/// impl Harness for MyStore {
+/// #     fn provider(&self) -> Arc<dyn Provider> { unimplemented!() }
+///     fn through(&self, proxy: &Proxy) -> Option<Arc<dyn Provider>> {
+///         let address = proxy.forward_to("localhost:6379");
+///         Some(my_store::open(&format!("redis://{address}?timeout=1s")))
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,

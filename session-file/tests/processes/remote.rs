@@ -28,7 +28,7 @@ enum Call {
     /// With [`Record::to_bytes`], as a found record has.
     Create(Key, Vec<u8>, u64),
     Load(Key, u64),
-    Save(Key, [u8; 32], SentChanges, u64),
+    Save(Key, [u8; 32], Box<SentChanges>, u64),
     Destroy(Key, u64, u64),
     Touch(Key, SentTouch, u64),
     List(String, Option<Key>, usize, u64),
@@ -430,7 +430,7 @@ impl Provider for Remote {
         now: Timestamp,
     ) -> Answer<'a, Option<Token>> {
         let (key, holder) = (*token.key().as_bytes(), *holder.as_bytes());
-        self.done(&Call::Save(key, holder, changes.into(), now.as_millis()))
+        self.done(&Call::Save(key, holder, Box::new(changes.into()), now.as_millis()))
     }
 
     fn touch<'a>(
