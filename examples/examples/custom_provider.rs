@@ -1,5 +1,5 @@
 //! A custom provider: a map behind a lock. It is registered under a name like any other provider, and
-//! passes the conformance suite.
+//! passes the conformance suite. The guide to larger ones is the documentation of `session_core::provider`.
 //!
 //!     cargo run -p examples --example custom_provider
 //!     curl -b jar -c jar http://127.0.0.1:8080/

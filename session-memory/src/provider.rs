@@ -109,6 +109,13 @@ impl MemoryProvider {
         self.owners.len()
     }
 
+    /// Returns the instant from which collection removes a session. For tests; looks at all sessions of a shard.
+    #[doc(hidden)]
+    pub fn collected_from(&self, key: &SessionKey) -> Option<Timestamp> {
+        let shard = self.lock(key);
+        shard.collected_from(shard.find(key)?)
+    }
+
     /// Returns the number of the shard for a key. The shard number uses the middle bits of the hash, as
     /// the table inside a shard uses the lowest and the highest ones.
     fn shard_of(&self, key: &SessionKey) -> usize {

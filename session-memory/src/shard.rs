@@ -317,6 +317,13 @@ impl Shard {
         removed
     }
 
+    /// Returns the instant from which [`remove_expired`](Self::remove_expired) takes out a slot. Looks at all of
+    /// the order.
+    pub(crate) fn collected_from(&self, at: u32) -> Option<Timestamp> {
+        let (expires, _) = self.order.iter().find(|(_, other)| *other == at)?;
+        Some(instant(expires.saturating_add(1)))
+    }
+
     /// Counts the live records. The cost grows with the number of expired ones.
     pub(crate) fn count_live(&self, now: Timestamp) -> usize {
         let maybe_expired = self.order.range(..=(second(now), u32::MAX));

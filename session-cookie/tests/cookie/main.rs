@@ -10,6 +10,9 @@ mod hostile;
 mod owners;
 mod revocation;
 mod rotation;
+#[cfg(unix)]
+#[path = "../../../session-file/tests/file/scratch.rs"]
+mod scratch;
 mod several;
 mod shelf;
 mod site;

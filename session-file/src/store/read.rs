@@ -109,7 +109,7 @@ impl Store {
 
     fn decode(&self, bytes: &[u8], name: &Name, stat: &Stat) -> Result<Record, Error> {
         let expires = self.times.expires(stat).unwrap_or_default();
-        let mut record = format::decode(bytes, name.key(), expires).map_err(unreadable)?;
+        let mut record = format::decode(bytes, name.key(), expires)?;
         if platform::TOUCHES_IN_PLACE {
             record.used = record.used.max(self.times.used(stat));
         }

@@ -35,7 +35,8 @@ impl Store {
         record: &Record,
         name: &Name,
     ) -> Result<Temporary<'t>, Error> {
-        if format::encoded_len(record) > self.config.max_bytes {
+        let bytes = format::encode(record, name.key());
+        if bytes.len() > self.config.max_bytes {
             return Err(Error::TooLarge {
                 what: "bytes of a session's file",
                 limit: self.config.max_bytes,
@@ -43,7 +44,6 @@ impl Store {
         }
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let temporary = Temporary::create(folder, self.token, serial)?;
-        let bytes = format::encode(record, name.key());
         let times = self.times.to_file(record.used, record.expires);
         temporary.fill(&bytes, &times, self.config.sync == Durability::Full)?;
         Ok(temporary)

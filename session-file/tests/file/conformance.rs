@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use session_core::conformance::{Capabilities, Harness};
 use session_core::provider::Provider;
+use session_core::{SessionKey, Timestamp};
 use session_file::{Durability, FileConfig, FileProvider};
 
-use crate::scratch::{Scratch, index_entries};
+use crate::scratch::{Scratch, damage, index_entries, store_expiry};
 
 struct Files {
     provider: Arc<FileProvider>,
@@ -51,6 +52,15 @@ impl Harness for Files {
 
     fn index_entries(&self) -> Option<usize> {
         Some(index_entries(self.scratch.path()).len())
+    }
+
+    fn store_expiry(&self, key: &SessionKey) -> Option<Timestamp> {
+        Some(store_expiry(self.scratch.path(), key))
+    }
+
+    fn damage(&self, key: &SessionKey) -> bool {
+        damage(self.scratch.path(), key);
+        true
     }
 }
 

@@ -91,7 +91,7 @@ fn a_file_of_another_content_is_no_session() {
         old
     });
     check_content("4 GiB of keys", |mut old| {
-        old[104..108].copy_from_slice(&[0xff; 4]);
+        old[113..117].copy_from_slice(&[0xff; 4]);
         old
     });
 }

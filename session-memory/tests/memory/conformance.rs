@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use session_core::conformance::{Capabilities, Harness};
 use session_core::provider::Provider;
+use session_core::{SessionKey, Timestamp};
 use session_memory::{MemoryConfig, MemoryProvider};
 
 /// A store with layers around it.
@@ -19,6 +20,7 @@ impl Memory {
     }
 }
 
+// No hook to damage a record: what is in the process's memory is never read from bytes.
 impl Harness for Memory {
     fn provider(&self) -> Arc<dyn Provider> {
         Arc::clone(&self.provider)
@@ -30,6 +32,10 @@ impl Harness for Memory {
 
     fn index_entries(&self) -> Option<usize> {
         Some(self.store.indexed_sessions())
+    }
+
+    fn store_expiry(&self, key: &SessionKey) -> Option<Timestamp> {
+        Some(self.store.collected_from(key).expect("the session is there"))
     }
 }
 

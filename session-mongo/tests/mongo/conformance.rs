@@ -5,13 +5,16 @@
 
 use std::sync::Arc;
 
-use mongodb::bson::doc;
+use std::time::Duration;
+
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Document, doc};
 use mongodb::options::Hint;
 use session_cookie::EncryptedProvider;
-use session_core::Timestamp;
 use session_core::clock::{Clock as _, SystemClock};
-use session_core::conformance::{Capabilities, Harness};
+use session_core::conformance::{Capabilities, Harness, Proxy};
 use session_core::provider::Provider;
+use session_core::{SessionKey, Timestamp};
 use session_mongo::mongodb;
 
 use crate::encrypted;
@@ -38,6 +41,11 @@ impl Mongo {
         let server = Server::new();
         let provider = wrap(server.provider(options));
         Self { server, options, wrap, provider, now }
+    }
+
+    /// The filter that finds a session.
+    fn document(key: &SessionKey) -> Document {
+        doc! { "_id": Binary { subtype: BinarySubtype::Generic, bytes: key.as_bytes().into() } }
     }
 
     fn has_ttl(&self) -> bool {
@@ -82,7 +90,35 @@ impl Harness for Mongo {
             usize::try_from(entries).expect("it is a small number")
         })
     }
+
+    /// The field that the TTL index is on, and the timer thread goes by; with the index's margin.
+    fn store_expiry(&self, key: &SessionKey) -> Option<Timestamp> {
+        let documents = self.server.documents();
+        let found = self.server.block_on(documents.find_one(Self::document(key)).into_future());
+        let document = found.expect("the server works").expect("the document is there");
+        let expires = document.get_datetime("expires").expect("it is a date").timestamp_millis();
+        let expires = Timestamp::from_millis(expires.try_into().expect("it is later than 1970"));
+        let margin = if self.has_ttl() { MARGIN } else { Duration::ZERO };
+        Some(expires.saturating_add(margin))
+    }
+
+    fn damage(&self, key: &SessionKey) -> bool {
+        let documents = self.server.documents();
+        let damage = documents.update_one(Self::document(key), doc! { "$set": { "values": "?" } });
+        let damaged = self.server.block_on(damage.into_future()).expect("the server works");
+        damaged.matched_count == 1
+    }
+
+    fn through(&self, proxy: &Proxy) -> Option<Arc<dyn Provider>> {
+        let uri = self.server.uri_at(proxy.forward_to(self.server.host()));
+        // Without a server, each operation waits for one until its time is over.
+        let options = self.options.replace("operation_timeout=1m", "operation_timeout=1s");
+        Some((self.wrap)(self.server.provider_at(&uri, &options)))
+    }
 }
+
+/// How long the server leaves what has expired, where it collects.
+const MARGIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The timer thread collects, by the test's clock.
 mod without_ttl {

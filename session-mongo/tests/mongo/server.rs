@@ -1,5 +1,6 @@
 //! The server under test, and a new collection on it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -80,14 +81,23 @@ impl Server {
 
     /// Starts a proxy to the server's first host.
     pub(crate) fn proxy(&self, pose: Pose) -> Proxy {
-        self.block_on(async {
-            let options = ClientOptions::parse(uri()).await.expect("the URI is right");
-            Proxy::start(&options.hosts[0].to_string(), pose).await.expect("a proxy starts")
-        })
+        let host = self.host();
+        self.block_on(async { Proxy::start(&host, pose).await.expect("a proxy starts") })
+    }
+
+    /// The server's first host, with its port.
+    pub(crate) fn host(&self) -> String {
+        let options = self.block_on(ClientOptions::parse(uri()).into_future());
+        options.expect("the URI is right").hosts[0].to_string()
     }
 
     /// Returns the URI with the proxy in place of the hosts.
     pub(crate) fn uri_through(&self, proxy: &Proxy) -> String {
+        self.uri_at(proxy.address)
+    }
+
+    /// The URI with another address in the hosts' place.
+    pub(crate) fn uri_at(&self, address: SocketAddr) -> String {
         let uri = uri();
         let (scheme, rest) = uri.split_once("://").expect("a URI has a scheme");
         let (hosts, options) = rest.split_once('/').unwrap_or((rest, ""));
@@ -98,7 +108,7 @@ impl Server {
             .filter(|option| !option.is_empty() && !option.to_lowercase().starts_with("replicaset"))
             .map(|option| format!("&{option}"))
             .collect();
-        format!("{scheme}://{user}{}/{database}?directConnection=true{kept}", proxy.address)
+        format!("{scheme}://{user}{address}/{database}?directConnection=true{kept}")
     }
 
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
