@@ -72,6 +72,7 @@ fn the_readmes_table_of_errors_is_what_visitors_read() {
     use session_core::Error;
 
     for error in [
+        Error::NotLoggedIn,
         Error::CrossSite,
         Error::Conflict,
         Error::TooLarge { what: "session bytes", limit: 1 },

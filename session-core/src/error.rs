@@ -119,9 +119,14 @@ pub enum Error {
     )]
     CrossSite,
 
+    /// The page is for somebody who is logged in, or logged in a moment ago, and the visitor is not. The library's
+    /// own extractors return it; [`log_in`](crate::LoadedSession::log_in) is the way out.
+    #[error("nobody is logged in, or the login is older than the page allows")]
+    NotLoggedIn,
+
     /// The request has no such session: the wrapper is not around the handler, or its managers have other names.
     #[error(
-        "the request has no such session (it has: {}); wrap the service in SessionService, and ask for one of \
+        "the request has no such session (it has: {}); wrap the service in SessionService or SessionLayer, and ask for one of \
          several sessions by its name", list(.names)
     )]
     NoSession {
@@ -228,6 +233,7 @@ impl Error {
             Self::Gone,
             Self::Conflict,
             Self::CrossSite,
+            Self::NotLoggedIn,
             Self::Unavailable { source: unknown() },
             Self::InDoubt { source: unknown() },
         ];
@@ -267,6 +273,7 @@ impl Error {
 
     pub(crate) fn text_of(status: StatusCode) -> &'static str {
         match status {
+            StatusCode::UNAUTHORIZED => "Please log in and try again.",
             StatusCode::FORBIDDEN => {
                 "This was sent by another site, so nothing was done. Please open this site and try again."
             }
@@ -283,10 +290,11 @@ impl Error {
 
     /// The HTTP status that tells a client what happened (RFC 9110, section 15).
     ///
-    /// `403` for another site's request, `409` where the request lost to another one, `413` over a limit, `503`
+    /// `401` where a login is wanted, `403` for another site's request, `409` where the request lost to another one, `413` over a limit, `503`
     /// where the store is down, full or in doubt, `500` for the rest.
     pub fn status(&self) -> StatusCode {
         match self {
+            Self::NotLoggedIn => StatusCode::UNAUTHORIZED,
             Self::CrossSite => StatusCode::FORBIDDEN,
             Self::Gone | Self::Conflict => StatusCode::CONFLICT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -345,6 +353,7 @@ mod tests {
             Error::UnknownProvider { name: "mango".into(), known: ["memory".into()].into() },
             Error::DuplicateProvider { name: "memory".into() },
             Error::Random { source: "getrandom".into() },
+            Error::NotLoggedIn,
         ];
         // A new kind doesn't compile before it has its number, and fails before it is in the list.
         let number = |error: &Error| match error {
@@ -368,8 +377,9 @@ mod tests {
             Error::UnknownProvider { .. } => 17,
             Error::DuplicateProvider { .. } => 18,
             Error::Random { .. } => 19,
+            Error::NotLoggedIn => 20,
         };
-        assert!(all.iter().map(number).eq(0..20));
+        assert!(all.iter().map(number).eq(0..21));
         all
     }
 

@@ -399,6 +399,14 @@ impl<'m> SessionHandle<'m> {
         self.encoded(url).unwrap_or_else(|| url.to_owned())
     }
 
+    /// The path and query of a URL of the application without the session's id, where the transport puts ids into
+    /// URLs and this one has one; otherwise the URL as it is. For URLs that are kept, such as the page to return to
+    /// after a login: that gives the session another id.
+    pub fn without_id(&self, url: &str) -> String {
+        let urls = self.shared().transport.urls();
+        urls.and_then(|urls| urls.without_id(url)).unwrap_or_else(|| url.to_owned())
+    }
+
     fn encoded(&self, url: &str) -> Option<String> {
         let visit = self.visit.as_ref()?;
         let transport = &*self.shared().transport;

@@ -37,6 +37,8 @@
 
 #![cfg_attr(not(feature = "conformance"), allow(rustdoc::broken_intra_doc_links))]
 
+#[cfg(feature = "service")]
+mod body;
 mod builder;
 mod caching;
 mod clock;
@@ -74,7 +76,11 @@ mod stats;
 pub mod transport;
 pub mod value;
 mod visit;
+#[cfg(feature = "service")]
+mod wrapper;
 
+#[cfg(feature = "service")]
+pub use body::SessionBody;
 pub use builder::ManagerBuilder;
 pub use clock::{Clock, SystemClock, TestClock, Timestamp};
 pub use config::{Config, StoreConfig, TransportKind};
@@ -92,7 +98,9 @@ pub use metrics::MetricsObserver;
 pub use owners::OwnedSession;
 pub use respond::Failure;
 #[cfg(feature = "hyper")]
-pub use service::{SessionBody, SessionService};
+pub use service::SessionService;
 pub use session::Session;
 pub use sessions::{FinishErrors, Managers, RequestSession, Sessions};
 pub use stats::Stats;
+#[cfg(feature = "service")]
+pub use wrapper::{ServiceFuture, ServiceWrapper};

@@ -148,7 +148,7 @@ impl Sessions {
     /// Where to send the browser for a URL without ids; see
     /// [`clean_url`](SessionHandle::clean_url). A store that is down is left to the handler, which
     /// may not need it.
-    #[cfg(feature = "hyper")]
+    #[cfg(feature = "service")]
     pub(crate) async fn clean_url(&self) -> Option<String> {
         for handle in self.iter() {
             if let Ok(Some(url)) = handle.clean_url().await {

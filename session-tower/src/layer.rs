@@ -1,0 +1,147 @@
+//! Sessions around a tower service.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use session_core::transport::RequestHead;
+use session_core::{BoxError, Failure, Managers, ServiceFuture, ServiceWrapper, SessionBody};
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// Puts sessions around a service: see [`ServiceWrapper`] for what that does with requests and responses.
+///
+/// ```
+/// # fn app() -> Result<axum::Router, session_core::Error> {
+/// use axum::Router;
+/// use axum::routing::get;
+/// use session_core::Manager;
+/// use session_tower::SessionLayer;
+///
+/// session_memory::init();
+/// let manager = Manager::open("memory", "")?;
+/// let app = Router::new().route("/", get("hello")).layer(SessionLayer::new(manager));
+/// # Ok(app)
+/// # }
+/// # app().unwrap();
+/// ```
+///
+/// # Order
+/// What changes the response's body, as compression does, belongs outside if ids go into pages (feature `rewrite`);
+/// otherwise it may stand on either side. A timeout or a catcher of panics may, too: a future that is
+/// dropped, and a response of 5xx or 408, leave nothing of the request in the store. CORS belongs outside: a
+/// preflight asks for no session then, and a script may read why its request was refused. One layer serves all
+/// [`Managers`]; of two layers around each other, a handler sees only the inner one's sessions.
+#[derive(Clone, Debug)]
+pub struct SessionLayer {
+    wrapper: ServiceWrapper,
+}
+
+impl SessionLayer {
+    /// A layer with the sessions of one [`Manager`](session_core::Manager), or of several [`Managers`].
+    pub fn new(managers: impl Into<Managers>) -> Self {
+        Self { wrapper: ServiceWrapper::new(managers) }
+    }
+
+    /// Makes the responses to requests that failed, in place of a line of plain text: for pages in the
+    /// visitor's language and the site's design, JSON where a script asks, or statuses for the errors of your
+    /// own handlers. If it panics, the line of text is sent.
+    ///
+    /// ```
+    /// # fn layer(manager: session_core::Manager) -> session_tower::SessionLayer {
+    /// use http::Response;
+    /// use session_tower::SessionLayer;
+    ///
+    /// SessionLayer::new(manager).with_error_page(|failure, request| {
+    ///     let text = failure.visitor_text();
+    ///     let page = match request.uri.path().starts_with("/api/") {
+    ///         true => format!("{{\"error\": \"{text}\"}}"),
+    ///         false => format!("<!doctype html><title>Sorry</title><p>{text}"),
+    ///     };
+    ///     let mut response = Response::new(page.into());
+    ///     *response.status_mut() = failure.status();
+    ///     response
+    /// })
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_error_page<F>(mut self, error_page: F) -> Self
+    where
+        F: Fn(&Failure, RequestHead<'_>) -> Response<Bytes> + Send + Sync + 'static,
+    {
+        self.wrapper = self.wrapper.with_error_page(error_page);
+        self
+    }
+}
+
+impl<S> Layer<S> for SessionLayer {
+    type Service = WithSessions<S>;
+
+    fn layer(&self, inner: S) -> WithSessions<S> {
+        WithSessions { wrapper: self.wrapper.clone(), inner, not_ready: None }
+    }
+}
+
+/// A service with sessions around it, by [`SessionLayer`].
+///
+/// It has no errors: all become responses. It is ready when the inner service is. If that says by an error that it
+/// never will be, or panics, the next request gets this as its response, and the inner service is not called. The
+/// service that was found ready is the one that is called, so the inner one need not be `Clone`.
+pub struct WithSessions<S> {
+    wrapper: ServiceWrapper,
+    inner: S,
+    /// What the inner service said when it was asked whether it is ready.
+    not_ready: Option<BoxError>,
+}
+
+/// The clone has not been asked yet.
+impl<S: Clone> Clone for WithSessions<S> {
+    fn clone(&self) -> Self {
+        Self { wrapper: self.wrapper.clone(), inner: self.inner.clone(), not_ready: None }
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for WithSessions<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    R: Body<Data = Bytes> + Send + 'static,
+{
+    type Response = Response<SessionBody<R>>;
+    type Error = Infallible;
+    type Future = ServiceFuture<R>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        if self.not_ready.is_none() {
+            let asked = catch_unwind(AssertUnwindSafe(|| self.inner.poll_ready(context)));
+            self.not_ready = match asked {
+                Ok(asked) => ready!(asked).err().map(Into::into),
+                Err(_) => Some("the service panicked when it was asked whether it is ready".into()),
+            };
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let not_ready = self.not_ready.take();
+        let inner = &mut self.inner;
+        self.wrapper.call(request, |request| match not_ready {
+            None => Ok(inner.call(request)),
+            Some(error) => Err(error),
+        })
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for WithSessions<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WithSessions")
+            .field("wrapper", &self.wrapper)
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}
