@@ -61,7 +61,7 @@ impl Transport for BearerTransport {
     }
 
     /// Another site's page can't make a browser send the header, so its requests need no check.
-    fn is_sent_by_itself(&self) -> bool {
+    fn is_ambient(&self) -> bool {
         false
     }
 }

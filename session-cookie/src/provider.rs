@@ -106,7 +106,7 @@ impl Provider for CookieProvider {
         })?;
         let sealed = Sealed { record: opened.record, is_current };
         let token = Token::with_note(opened.id, str::from_utf8(text).ok()?, sealed);
-        Some(if is_current { token } else { token.to_be_renewed() })
+        Some(if is_current { token } else { token.to_be_rewritten() })
     }
 
     fn new_id(&self) -> Result<SessionId, Error> {

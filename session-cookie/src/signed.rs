@@ -62,7 +62,7 @@ impl<P: Provider> SignedProvider<P> {
     /// Returns what the client is to carry after an operation without a new secret: a new signature of
     /// the same id where the one that it carries was made by an old key, or for an old name.
     fn renewed(&self, carried: &Token) -> Option<Token> {
-        carried.is_to_be_renewed().then(|| self.sign(carried.id()))
+        carried.needs_rewrite().then(|| self.sign(carried.id()))
     }
 }
 
@@ -83,7 +83,7 @@ impl<P: Provider> Provider for SignedProvider<P> {
             Some(is_current && key.id == self.ring.first().id)
         })?;
         let token = Token::with_text(id, str::from_utf8(text).ok()?);
-        Some(if is_current { token } else { token.to_be_renewed() })
+        Some(if is_current { token } else { token.to_be_rewritten() })
     }
 
     fn new_id(&self) -> Result<SessionId, Error> {
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(provider.issue(id).own_text(), Some(TEXT_OF_BYTES));
         let token = provider.token(TEXT_OF_BYTES.as_bytes()).expect("is signed");
         assert_eq!(*token.id().text(), *id.text());
-        assert!(!token.is_to_be_renewed());
+        assert!(!token.needs_rewrite());
     }
 
     #[test]

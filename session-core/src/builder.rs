@@ -12,10 +12,10 @@ use crate::cross_site::CrossSite;
 use crate::events::{Events, Observer};
 use crate::manager::{IdSource, Rules, Shared};
 use crate::provider::{self, Provider, ProviderContext};
-use crate::queue::Queues;
 use crate::transport::{
     AutoTransport, Carrier, CookieTransport, HeaderTransport, Transport, UrlTransport,
 };
+use crate::update_queue::UpdateQueues;
 use crate::{Clock, Config, Error, Manager, SessionId, SystemClock, TransportKind};
 
 /// Builds a [`Manager`].
@@ -130,7 +130,7 @@ impl ManagerBuilder {
             lifetime,
             remember: config.remember,
             touch_every: config.touch_every.unwrap_or(config.idle / 10),
-            window: config.superseded_for,
+            superseded_for: config.superseded_for,
             limits: config.limits,
             fingerprint: transport.fingerprint(),
             persistent: transport.persistent(),
@@ -151,7 +151,7 @@ impl ManagerBuilder {
             clock,
             rules,
             events,
-            queues: Queues::default(),
+            queues: UpdateQueues::default(),
             provider_name,
             ids,
             reported: Mutex::default(),

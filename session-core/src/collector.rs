@@ -133,15 +133,15 @@ impl Work {
         let (now, began) = (self.clock.now(), Instant::now());
         let purged = self.provider.purge(now, SLICE);
         let took = began.elapsed();
-        self.events.timed(Operation::Purge, took, purged.is_ok());
+        self.events.record_duration(Operation::Purge, took, purged.is_ok());
         match &purged {
             Ok(purged) if purged.removed > 0 => {
-                self.events.tell(&Event::Purged { count: purged.removed });
+                self.events.emit(&Event::Purged { count: purged.removed });
             }
             Ok(_) => {}
             Err(error) => {
                 let operation = Operation::Purge;
-                self.events.tell(&Event::StoreFailed { operation, error, took });
+                self.events.emit(&Event::StoreFailed { operation, error, took });
             }
         }
         purged

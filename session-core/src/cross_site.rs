@@ -48,14 +48,14 @@ impl Default for CrossSiteOptions {
 
 /// Where a request comes from, as the browser says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Provenance {
+pub(crate) enum SiteCheck {
     /// From here, from a trusted origin, from no browser, or by a safe method.
-    Welcome,
+    Allowed,
     /// From another site, by `Sec-Fetch-Site`.
-    Foreign,
+    CrossSite,
     /// From another origin, as far as an old browser's `Origin` tells. Behind a proxy that changes the
     /// `Host` header, requests of the site's own pages look like that.
-    Unlike,
+    OriginMismatch,
 }
 
 /// The rule.
@@ -142,15 +142,15 @@ impl CrossSite {
     /// old browsers, over plain HTTP, and in Chromium's handshakes of WebSockets, by the page's origin (Fetch,
     /// "append a request `Origin` header"), which is compared with the request's own host. Programs send
     /// neither.
-    pub(crate) fn provenance(&self, request: RequestHead<'_>, is_safe: bool) -> Provenance {
+    pub(crate) fn site_check(&self, request: RequestHead<'_>, is_safe: bool) -> SiteCheck {
         static SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
         if !self.refuse || is_safe {
-            return Provenance::Welcome;
+            return SiteCheck::Allowed;
         }
         let headers = request.headers;
         let has_site = headers.contains_key(&SITE);
         if !has_site && !headers.contains_key(ORIGIN) {
-            return Provenance::Welcome;
+            return SiteCheck::Allowed;
         }
         let sender = only(headers, &ORIGIN).and_then(Sender::parse);
         let is_own = match has_site {
@@ -162,9 +162,9 @@ impl CrossSite {
         };
         let is_welcome = is_own || sender.is_some_and(|sender| self.trusts(&sender, request));
         match (is_welcome, has_site) {
-            (true, _) => Provenance::Welcome,
-            (false, true) => Provenance::Foreign,
-            (false, false) => Provenance::Unlike,
+            (true, _) => SiteCheck::Allowed,
+            (false, true) => SiteCheck::CrossSite,
+            (false, false) => SiteCheck::OriginMismatch,
         }
     }
 
@@ -205,7 +205,7 @@ mod tests {
     }
 
     /// What the rule says to a request line and headers.
-    fn judged(rule: &CrossSite, line: &str, headers: &[(&str, &str)]) -> Provenance {
+    fn judged(rule: &CrossSite, line: &str, headers: &[(&str, &str)]) -> SiteCheck {
         let (method, target) = line.split_once(' ').unwrap();
         let mut request = Request::builder().method(method).uri(target);
         for (name, value) in headers {
@@ -213,21 +213,21 @@ mod tests {
         }
         let request = request.body(()).unwrap();
         let head = RequestHead::from(&request);
-        rule.provenance(head, head.is_safe())
+        rule.site_check(head, head.is_safe())
     }
 
     #[test]
     fn the_browsers_word_decides_where_it_is_given() {
         for (values, wanted) in [
-            (&["same-origin"][..], Provenance::Welcome),
-            (&["none"], Provenance::Welcome),
-            (&["same-site"], Provenance::Foreign),
-            (&["cross-site"], Provenance::Foreign),
-            (&["Same-Origin"], Provenance::Foreign),
-            (&["same-origin, same-origin"], Provenance::Foreign),
-            (&["same-origin", "same-origin"], Provenance::Foreign),
-            (&[""], Provenance::Foreign),
-            (&["same-origin-or-so"], Provenance::Foreign),
+            (&["same-origin"][..], SiteCheck::Allowed),
+            (&["none"], SiteCheck::Allowed),
+            (&["same-site"], SiteCheck::CrossSite),
+            (&["cross-site"], SiteCheck::CrossSite),
+            (&["Same-Origin"], SiteCheck::CrossSite),
+            (&["same-origin, same-origin"], SiteCheck::CrossSite),
+            (&["same-origin", "same-origin"], SiteCheck::CrossSite),
+            (&[""], SiteCheck::CrossSite),
+            (&["same-origin-or-so"], SiteCheck::CrossSite),
         ] {
             for method in ["POST", "PUT", "PATCH", "DELETE", "CONNECT", "PURGE"] {
                 let mut headers: Vec<_> = values.iter().map(|v| ("sec-fetch-site", *v)).collect();
@@ -247,45 +247,41 @@ mod tests {
     #[test]
     fn without_it_the_origin_is_compared_with_the_host() {
         for (host, origin, wanted) in [
-            ("here", "http://here", Provenance::Welcome),
-            ("here", "https://here", Provenance::Welcome),
-            ("HERE:80", "http://here", Provenance::Welcome),
-            ("here:443", "https://Here", Provenance::Welcome),
-            ("here:8080", "http://here:8080", Provenance::Welcome),
-            ("[::1]:8080", "http://[::1]:8080", Provenance::Welcome),
-            ("inner:9000", "https://shop.example", Provenance::Welcome),
-            ("inner:9000", "http://shop.example", Provenance::Unlike),
-            ("here:8080", "http://here", Provenance::Unlike),
-            ("here", "http://here:8080", Provenance::Unlike),
-            ("here", "http://there", Provenance::Unlike),
-            ("here", "http://here.evil", Provenance::Unlike),
-            ("here", "http://here@evil", Provenance::Unlike),
-            ("here", "http://evil/here", Provenance::Unlike),
-            ("here", "null", Provenance::Unlike),
-            ("null", "null", Provenance::Unlike),
-            ("here", "", Provenance::Unlike),
-            ("", "http://", Provenance::Unlike),
-            ("here", "ftp://here", Provenance::Unlike),
-            ("here", "http://here http://evil", Provenance::Unlike),
+            ("here", "http://here", SiteCheck::Allowed),
+            ("here", "https://here", SiteCheck::Allowed),
+            ("HERE:80", "http://here", SiteCheck::Allowed),
+            ("here:443", "https://Here", SiteCheck::Allowed),
+            ("here:8080", "http://here:8080", SiteCheck::Allowed),
+            ("[::1]:8080", "http://[::1]:8080", SiteCheck::Allowed),
+            ("inner:9000", "https://shop.example", SiteCheck::Allowed),
+            ("inner:9000", "http://shop.example", SiteCheck::OriginMismatch),
+            ("here:8080", "http://here", SiteCheck::OriginMismatch),
+            ("here", "http://here:8080", SiteCheck::OriginMismatch),
+            ("here", "http://there", SiteCheck::OriginMismatch),
+            ("here", "http://here.evil", SiteCheck::OriginMismatch),
+            ("here", "http://here@evil", SiteCheck::OriginMismatch),
+            ("here", "http://evil/here", SiteCheck::OriginMismatch),
+            ("here", "null", SiteCheck::OriginMismatch),
+            ("null", "null", SiteCheck::OriginMismatch),
+            ("here", "", SiteCheck::OriginMismatch),
+            ("", "http://", SiteCheck::OriginMismatch),
+            ("here", "ftp://here", SiteCheck::OriginMismatch),
+            ("here", "http://here http://evil", SiteCheck::OriginMismatch),
         ] {
             let headers = [("host", host), ("origin", origin)];
             assert_eq!(judged(&rule(), "POST /", &headers), wanted, "{host:?} {origin:?}");
         }
         let doubled = [("host", "here"), ("origin", "http://here"), ("origin", "http://here")];
-        assert_eq!(judged(&rule(), "POST /", &doubled), Provenance::Unlike);
+        assert_eq!(judged(&rule(), "POST /", &doubled), SiteCheck::OriginMismatch);
         let two_hosts = [("host", "here"), ("host", "here"), ("origin", "http://here")];
-        assert_eq!(judged(&rule(), "POST /", &two_hosts), Provenance::Unlike);
+        assert_eq!(judged(&rule(), "POST /", &two_hosts), SiteCheck::OriginMismatch);
         let no_host = [("origin", "http://here")];
-        assert_eq!(judged(&rule(), "POST /", &no_host), Provenance::Unlike);
+        assert_eq!(judged(&rule(), "POST /", &no_host), SiteCheck::OriginMismatch);
         let authority = [("host", "evil"), ("origin", "https://here")];
-        assert_eq!(judged(&rule(), "POST https://here/", &authority), Provenance::Welcome);
+        assert_eq!(judged(&rule(), "POST https://here/", &authority), SiteCheck::Allowed);
         let authority = [("host", "evil"), ("origin", "https://evil")];
-        assert_eq!(judged(&rule(), "POST https://here/", &authority), Provenance::Unlike);
-        assert_eq!(
-            judged(&rule(), "POST /", &[("host", "here")]),
-            Provenance::Welcome,
-            "a program"
-        );
+        assert_eq!(judged(&rule(), "POST https://here/", &authority), SiteCheck::OriginMismatch);
+        assert_eq!(judged(&rule(), "POST /", &[("host", "here")]), SiteCheck::Allowed, "a program");
     }
 
     #[test]
@@ -293,14 +289,14 @@ mod tests {
         let foreign = ("sec-fetch-site", "cross-site");
         for method in ["GET", "HEAD", "OPTIONS", "TRACE"] {
             let line = format!("{method} /");
-            assert_eq!(judged(&rule(), &line, &[foreign]), Provenance::Welcome, "{method}");
+            assert_eq!(judged(&rule(), &line, &[foreign]), SiteCheck::Allowed, "{method}");
         }
         let upgrade = ("upgrade", "websocket");
-        assert_eq!(judged(&rule(), "GET /", &[foreign, upgrade]), Provenance::Foreign);
+        assert_eq!(judged(&rule(), "GET /", &[foreign, upgrade]), SiteCheck::CrossSite);
         let unlike = [("host", "here"), ("origin", "http://there"), upgrade];
-        assert_eq!(judged(&rule(), "GET /", &unlike), Provenance::Unlike);
+        assert_eq!(judged(&rule(), "GET /", &unlike), SiteCheck::OriginMismatch);
         let own = [("host", "here"), ("origin", "http://here"), upgrade];
-        assert_eq!(judged(&rule(), "GET /", &own), Provenance::Welcome);
+        assert_eq!(judged(&rule(), "GET /", &own), SiteCheck::Allowed);
     }
 
     #[test]
@@ -325,7 +321,7 @@ mod tests {
                 let mut headers = vec![("host", "here"), ("origin", origin)];
                 headers.extend(site.map(|site| ("sec-fetch-site", site)));
                 let judged = judged(&rule(), &format!("POST {path}"), &headers);
-                assert_eq!(judged == Provenance::Welcome, is_welcome, "{origin} {path} {site:?}");
+                assert_eq!(judged == SiteCheck::Allowed, is_welcome, "{origin} {path} {site:?}");
             }
         }
     }
@@ -334,7 +330,7 @@ mod tests {
     fn nothing_is_refused_where_that_is_configured() {
         let rule = CrossSite::new(&toml::from_str("refuse = false").unwrap(), None).unwrap();
         let foreign = [("sec-fetch-site", "cross-site"), ("origin", "null")];
-        assert_eq!(judged(&rule, "POST /", &foreign), Provenance::Welcome);
+        assert_eq!(judged(&rule, "POST /", &foreign), SiteCheck::Allowed);
     }
 
     #[test]

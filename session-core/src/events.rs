@@ -263,14 +263,14 @@ pub(crate) struct Events {
 
 impl Events {
     /// Counts an event, logs it, and tells the observer.
-    pub(crate) fn tell(&self, event: &Event<'_>) {
+    pub(crate) fn emit(&self, event: &Event<'_>) {
         self.count(event);
         log(event);
         self.observe(|observer| observer.event(event));
     }
 
     /// Tells the observer of an operation.
-    pub(crate) fn timed(&self, operation: Operation, took: Duration, succeeded: bool) {
+    pub(crate) fn record_duration(&self, operation: Operation, took: Duration, succeeded: bool) {
         self.observe(|observer| observer.operation(operation, took, succeeded));
     }
 

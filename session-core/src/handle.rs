@@ -8,17 +8,17 @@ use http::{HeaderMap, Response, StatusCode};
 use once_cell::sync::OnceCell;
 use tracing::debug;
 
-use crate::cross_site::Provenance;
+use crate::credentials::Credentials;
+use crate::cross_site::SiteCheck;
 use crate::error::BoxError;
-use crate::executor::Core;
 use crate::manager::{ManagerRef, Shared};
-use crate::presented::Presented;
+use crate::operations::Operations;
 use crate::provider::Token;
 use crate::respond::Unfinished;
 use crate::state::{Directive, State};
 use crate::transport::{Announcement, Carrier, RequestHead};
-use crate::visit::{Visit, is_navigation};
-use crate::{Error, Failure, LoadedSession, caching, respond};
+use crate::url_context::{UrlContext, is_navigation};
+use crate::{Error, Failure, LoadedSession, respond, response_headers};
 
 /// A request's session, loaded or not: what [`Manager::start`](crate::Manager::start) returns.
 ///
@@ -26,14 +26,14 @@ use crate::{Error, Failure, LoadedSession, caching, respond};
 pub struct SessionHandle<'m> {
     manager: ManagerRef<'m>,
     /// What the client sent. The session's own copy takes its place with the first load.
-    presented: Presented,
+    credentials: Credentials,
     /// The request's method is safe, and it asks for no upgrade.
     safe: bool,
-    provenance: Provenance,
+    site_check: SiteCheck,
     /// The client sent an id, and a browser shows the response as a page in a tab.
     navigation: bool,
     /// The request, if the transport uses URLs.
-    visit: Option<Box<Visit>>,
+    visit: Option<Box<UrlContext>>,
     /// Made by the first load, so that a handle without one is made and dropped for next to nothing.
     session: OnceCell<LoadedSession>,
     /// The response is finished, as far as the store goes: the client can't be told anything later.
@@ -48,14 +48,14 @@ impl<'m> SessionHandle<'m> {
         if found.has_skipped() {
             shared.report_skipped();
         }
-        let presented = Presented::new(&found);
+        let credentials = Credentials::new(&found);
         let safe = request.is_safe();
         Self {
             safe,
-            provenance: shared.provenance(request, safe),
+            site_check: shared.site_check(request, safe),
             navigation: presented.carrier().is_some() && is_navigation(request.headers),
-            presented,
-            visit: shared.in_urls.then(|| Box::new(Visit::of(request))),
+            credentials,
+            visit: shared.in_urls.then(|| Box::new(UrlContext::of(request))),
             manager,
             session: OnceCell::new(),
             head_sent: AtomicBool::new(false),
@@ -83,14 +83,14 @@ impl<'m> SessionHandle<'m> {
     pub async fn load(&self) -> Result<LoadedSession, Error> {
         let session = self.session.get_or_init(|| {
             let leaving = self.leaves_urls();
-            let state = State::new(self.presented.clone(), self.safe, self.navigation, leaving);
-            LoadedSession::new(Core::new(self.manager.to_owned(), state))
+            let state = State::new(self.credentials.clone(), self.safe, self.navigation, leaving);
+            LoadedSession::new(Operations::new(self.manager.to_owned(), state))
         });
         // Also if the response was finished while the session's state was made.
         if self.head_sent.load(Ordering::SeqCst) {
-            session.core().state().follows_the_head();
+            session.operations().state().mark_head_sent();
         }
-        session.core().load().await?;
+        session.operations().load().await?;
         Ok(session.clone())
     }
 
@@ -115,7 +115,7 @@ impl<'m> SessionHandle<'m> {
         let Some(clean) = self.redirection() else { return Ok(None) };
         let session = self.load().await?;
         // The request that was faster has told the browser the new id.
-        let is_known = session.core().state().has_left_urls();
+        let is_known = session.operations().state().has_left_urls();
         Ok(is_known.then_some(clean))
     }
 
@@ -152,10 +152,10 @@ impl<'m> SessionHandle<'m> {
     /// # Errors
     /// [`Error::CrossSite`].
     pub fn check_site(&self) -> Result<(), Error> {
-        match self.provenance {
-            Provenance::Welcome => Ok(()),
-            provenance => {
-                self.shared().report_foreign(provenance);
+        match self.site_check {
+            SiteCheck::Allowed => Ok(()),
+            site_check => {
+                self.shared().report_foreign(site_check);
                 Err(Error::CrossSite)
             }
         }
@@ -292,7 +292,7 @@ impl<'m> SessionHandle<'m> {
     /// As [`finish`](Self::finish).
     pub async fn refuse<B>(&self, response: &mut Response<B>) {
         self.roll_back();
-        caching::forbid(response.headers_mut());
+        response_headers::forbid(response.headers_mut());
         for done in [self.write().await, self.announce(response)] {
             if let Err(error) = done {
                 let error: &dyn std::error::Error = &error;
@@ -306,7 +306,7 @@ impl<'m> SessionHandle<'m> {
     /// Writes what changed.
     async fn write(&self) -> Result<(), Error> {
         match self.session.get() {
-            Some(session) => session.core().finish().await,
+            Some(session) => session.operations().finish().await,
             None => Ok(()),
         }
     }
@@ -314,7 +314,7 @@ impl<'m> SessionHandle<'m> {
     /// Drops what is not stored yet.
     fn roll_back(&self) {
         if let Some(session) = self.session.get() {
-            session.core().state().roll_back();
+            session.operations().state().roll_back();
         }
     }
 
@@ -322,7 +322,7 @@ impl<'m> SessionHandle<'m> {
     pub(crate) fn abandon(&self) {
         self.head_sent.store(true, Ordering::SeqCst);
         if let Some(session) = self.session.get() {
-            session.core().state().abandon();
+            session.operations().state().abandon();
         }
     }
 
@@ -333,7 +333,7 @@ impl<'m> SessionHandle<'m> {
         let status = response.status();
         let headers = response.headers_mut();
         if let Some(session) = self.session.get() {
-            let mut state = session.core().state();
+            let mut state = session.operations().state();
             let directive = state.directive(self.shared());
             let is_momentary = directive.is_some()
                 || state.is_mute()
@@ -346,14 +346,14 @@ impl<'m> SessionHandle<'m> {
                     })?,
                     Directive::Clear => transport.announce(Announcement::Remove, headers)?,
                 }
-                transport.remove_old(self.presented.old_names(), headers);
+                transport.remove_old(self.credentials.old_names(), headers);
             }
             match is_momentary {
-                true => caching::forbid(headers),
-                false => caching::keep_private(headers),
+                true => response_headers::forbid(headers),
+                false => response_headers::keep_private(headers),
             }
             if let Some(name) = self.shared().transport.varies_by() {
-                caching::vary(headers, &name);
+                response_headers::vary(headers, &name);
             }
             if state.announces_new_session() {
                 self.shared().events.counters.count_announced(self.name());
@@ -378,15 +378,15 @@ impl<'m> SessionHandle<'m> {
         }
         // The page has ids in it, or in its own URL.
         if token.is_some() || transport.urls().is_some_and(|urls| urls.has_id(visit.page())) {
-            caching::keep_from_leaking(headers);
+            response_headers::keep_from_leaking(headers);
         }
     }
 
     /// What the client will carry once the request is finished, as far as can be told before.
     fn token(&self) -> Option<Token> {
         match self.session.get() {
-            Some(session) => session.core().state().future_token(self.shared()),
-            None => self.presented.token(self.shared()),
+            Some(session) => session.operations().state().future_token(self.shared()),
+            None => self.credentials.token(self.shared()),
         }
     }
 
@@ -436,7 +436,7 @@ impl<'m> SessionHandle<'m> {
 
     /// How the client sent a token, well formed or not.
     pub fn carrier(&self) -> Option<Carrier> {
-        self.presented.carrier()
+        self.credentials.carrier()
     }
 
     fn shared(&self) -> &Shared {

@@ -40,30 +40,29 @@
 #[cfg(feature = "service")]
 mod body;
 mod builder;
-mod caching;
 mod clock;
 mod collector;
 mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod credentials;
 mod cross_site;
 mod error;
 mod events;
-mod executor;
 mod handle;
 mod id;
 mod key;
 mod lifetime;
 mod limits;
-mod loaded;
+mod loaded_session;
 mod manager;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod operations;
 mod owners;
-mod presented;
 pub mod provider;
-mod queue;
 mod respond;
+mod response_headers;
 #[cfg(feature = "rewrite")]
 mod rewrite;
 #[cfg(feature = "hyper")]
@@ -74,8 +73,9 @@ mod settings;
 mod state;
 mod stats;
 pub mod transport;
+mod update_queue;
+mod url_context;
 pub mod value;
-mod visit;
 #[cfg(feature = "service")]
 mod wrapper;
 
@@ -91,7 +91,7 @@ pub use handle::SessionHandle;
 pub use id::{IdText, Secret, SessionId, SessionKey};
 pub use lifetime::Lifetime;
 pub use limits::Limits;
-pub use loaded::LoadedSession;
+pub use loaded_session::LoadedSession;
 pub use manager::Manager;
 #[cfg(feature = "metrics")]
 pub use metrics::MetricsObserver;

@@ -12,12 +12,12 @@ use parking_lot::Mutex;
 use tracing::{debug, warn};
 
 use crate::collector::Collector;
-use crate::cross_site::{CrossSite, Provenance};
+use crate::cross_site::{CrossSite, SiteCheck};
 use crate::events::{Event, Events, Operation, Refusal};
 use crate::provider::{Answer, Provider, Purged, Record, Token, Verifier};
-use crate::queue::Queues;
 use crate::settings::Settings;
 use crate::transport::{RequestHead, Transport};
+use crate::update_queue::UpdateQueues;
 use crate::{
     Clock, Config, Error, Lifetime, Limits, ManagerBuilder, SessionHandle, SessionId, SessionKey,
     Stats, Timestamp, lifetime,
@@ -63,7 +63,7 @@ pub(crate) struct Shared {
     pub(crate) rules: Rules,
     pub(crate) events: Arc<Events>,
     /// Where the updates of a session wait for each other.
-    pub(crate) queues: Queues,
+    pub(crate) queues: UpdateQueues,
     pub(crate) provider_name: Box<str>,
     pub(crate) ids: Option<IdSource>,
     /// The sessions whose records were reported as unreadable.
@@ -86,7 +86,7 @@ pub(crate) struct Rules {
     pub(crate) remember: Duration,
     pub(crate) touch_every: Duration,
     /// How long a client that sends a replaced id is taken for one that has the new id already.
-    pub(crate) window: Duration,
+    pub(crate) superseded_for: Duration,
     pub(crate) limits: Limits,
     /// How the transport announces, as a fingerprint.
     pub(crate) fingerprint: u32,
@@ -175,7 +175,7 @@ impl Manager {
     /// [`Error::Unsupported`] where the provider can't know.
     pub async fn count(&self) -> Result<u64, Error> {
         let now = self.now();
-        self.0.watched(Operation::Count, now, self.0.provider.count(now)).await
+        self.0.observed(Operation::Count, now, self.0.provider.count(now)).await
     }
 
     /// The counters.
@@ -219,7 +219,7 @@ impl Shared {
         token: &Token,
         now: Timestamp,
     ) -> Result<Option<Record>, Error> {
-        match self.watched(Operation::Load, now, self.provider.load(token, now)).await {
+        match self.observed(Operation::Load, now, self.provider.load(token, now)).await {
             Err(Error::Unreadable { reason }) => {
                 self.report_unreadable(token.key(), reason);
                 Ok(None)
@@ -236,7 +236,7 @@ impl Shared {
     }
 
     /// Waits for an operation at the store, which it was told at `now`, and tells of it.
-    pub(crate) async fn watched<T>(
+    pub(crate) async fn observed<T>(
         &self,
         operation: Operation,
         now: Timestamp,
@@ -247,14 +247,14 @@ impl Shared {
         let done = answer.await;
         let took = began.map(|began| began.elapsed());
         if let Some(took) = took {
-            self.events.timed(operation, took, done.is_ok());
+            self.events.record_duration(operation, took, done.is_ok());
         }
         if let Err(
             error @ (Error::Unavailable { .. } | Error::InDoubt { .. } | Error::Full { .. }),
         ) = &done
         {
             let took = took.unwrap_or_else(|| self.clock.now().since(now));
-            self.events.tell(&Event::StoreFailed { operation, error, took });
+            self.events.emit(&Event::StoreFailed { operation, error, took });
         }
         done
     }
@@ -309,17 +309,17 @@ impl Shared {
     }
 
     /// Finds out where a request comes from, if it is unsafe.
-    pub(crate) fn provenance(&self, request: RequestHead<'_>, is_safe: bool) -> Provenance {
-        match self.transport.is_sent_by_itself() {
-            true => self.rules.cross_site.provenance(request, is_safe),
-            false => Provenance::Welcome,
+    pub(crate) fn site_check(&self, request: RequestHead<'_>, is_safe: bool) -> SiteCheck {
+        match self.transport.is_ambient() {
+            true => self.rules.cross_site.site_check(request, is_safe),
+            false => SiteCheck::Allowed,
         }
     }
 
     /// Counts and reports an unsafe request from another site.
-    pub(crate) fn report_foreign(&self, provenance: Provenance) {
-        self.events.tell(&Event::Refused { session: None, why: Refusal::CrossSite });
-        let is_unlike = provenance == Provenance::Unlike;
+    pub(crate) fn report_foreign(&self, site_check: SiteCheck) {
+        self.events.emit(&Event::Refused { session: None, why: Refusal::CrossSite });
+        let is_unlike = site_check == SiteCheck::OriginMismatch;
         if is_unlike && !self.foreign_reported.swap(true, Ordering::Relaxed) {
             warn!(
                 "an unsafe request of a browser that sends no Sec-Fetch-Site was refused, as its Origin is \

@@ -39,7 +39,7 @@ impl OwnedSession {
 }
 
 /// How many records are looked at, or ended, side by side.
-const TOGETHER: usize = 16;
+const CONCURRENCY: usize = 16;
 
 /// How often the list is looked at again while sessions are ended, for those that begin meanwhile.
 const PASSES: usize = 8;
@@ -64,7 +64,7 @@ impl Manager {
     pub async fn sessions_of(&self, owner: &str) -> Result<Vec<OwnedSession>, Error> {
         let stored = self.stored_sessions(owner).await?;
         let mut sessions = Vec::with_capacity(stored.len());
-        for some in stored.chunks(TOGETHER) {
+        for some in stored.chunks(CONCURRENCY) {
             for expires in join_all(some.iter().map(|summary| self.end_of(summary))).await {
                 sessions.push(expires?);
             }
@@ -206,7 +206,7 @@ impl Manager {
     /// limit holds, and nobody ends the one that is the newest by it.
     ///
     /// What goes wrong is logged alone: the login is stored. The owner's next one looks again.
-    pub(crate) async fn end_surplus(&self, owner: &str) {
+    pub(crate) async fn enforce_session_limit(&self, owner: &str) {
         let Some(limit) = self.0.rules.sessions_per_owner else { return };
         let ended = async {
             let live = self.sessions_of(owner).await?;
@@ -230,9 +230,9 @@ impl Manager {
         let (mut sessions, mut after) = (Vec::new(), None);
         loop {
             let (shared, now) = (self.shared(), self.now());
-            let page = Page { after, limit: Page::MOST };
+            let page = Page { after, limit: Page::MAX_SIZE };
             let answer = shared.provider.list(owner, page, now);
-            let listed = shared.watched(Operation::List, now, answer).await?;
+            let listed = shared.observed(Operation::List, now, answer).await?;
             sessions.extend(listed.sessions);
             // A provider that goes in circles is not followed.
             if listed.next <= after {
@@ -251,7 +251,7 @@ impl Manager {
     /// in to after that look is ended, too: it is the same browser's. All are tried, whatever fails.
     async fn end_keys(&self, owner: &str, keys: &[SessionKey], why: Ending) -> Result<u64, Error> {
         let (mut ended, mut failed) = (0, None);
-        for some in keys.chunks(TOGETHER) {
+        for some in keys.chunks(CONCURRENCY) {
             for one in join_all(some.iter().map(|key| self.end_one(owner, *key, why))).await {
                 match one {
                     Ok(is_ended) => ended += u64::from(is_ended),
@@ -280,8 +280,8 @@ impl Manager {
             Err(error) => return Err(error),
         };
         let answer = shared.provider.destroy(&key, until, now);
-        shared.watched(Operation::Destroy, now, answer).await?;
-        shared.events.tell(&Event::Ended { session: key, why });
+        shared.observed(Operation::Destroy, now, answer).await?;
+        shared.events.emit(&Event::Ended { session: key, why });
         Ok(true)
     }
 
@@ -290,7 +290,7 @@ impl Manager {
         // Nobody looks at the secret before the core does.
         let token = Token::from(SessionId::new(key, Secret::from_bytes([0; Secret::BYTES])));
         let answer = self.0.provider.load(&token, now);
-        self.0.watched(Operation::Load, now, answer).await
+        self.0.observed(Operation::Load, now, answer).await
     }
 
     /// Returns when a listed session ends unless it is used; `None` if it has ended by the lifetime that is

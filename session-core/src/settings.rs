@@ -9,13 +9,13 @@ use crate::{Lifetime, Limits, key, value};
 /// What the library keeps about a session among its values, decoded.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Settings {
-    pub(crate) lifetime: OwnLifetime,
+    pub(crate) lifetime: LifetimeOverride,
     pub(crate) persistent: Option<bool>,
 }
 
 /// How long a session lives, where it says so itself. The last call decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum OwnLifetime {
+pub(crate) enum LifetimeOverride {
     /// It says nothing: the manager's `idle` and `absolute` apply.
     #[default]
     Unset,
@@ -41,23 +41,25 @@ impl Settings {
         let persistent =
             value(key::PERSISTENT).and_then(|bytes| value::decode("", bytes, &limits).ok());
         let lifetime = match value(key::LIFETIME) {
-            Some(bytes) => OwnLifetime::decode(bytes, &limits),
-            None => OwnLifetime::Unset,
+            Some(bytes) => LifetimeOverride::decode(bytes, &limits),
+            None => LifetimeOverride::Unset,
         };
         Self { lifetime, persistent }
     }
 
     pub(crate) fn is_remembered(&self) -> bool {
-        self.lifetime == OwnLifetime::Remembered
+        self.lifetime == LifetimeOverride::Remembered
     }
 
     /// Returns the lifetime that applies.
     #[inline]
     pub(crate) fn lifetime(&self, rules: &Rules) -> Lifetime {
         match self.lifetime {
-            OwnLifetime::Unset => rules.lifetime,
-            OwnLifetime::Fixed(lifetime) => lifetime,
-            OwnLifetime::Remembered => Lifetime { idle: rules.remember, absolute: rules.remember },
+            LifetimeOverride::Unset => rules.lifetime,
+            LifetimeOverride::Fixed(lifetime) => lifetime,
+            LifetimeOverride::Remembered => {
+                Lifetime { idle: rules.remember, absolute: rules.remember }
+            }
         }
     }
 
@@ -68,7 +70,7 @@ impl Settings {
 }
 
 /// In a stored value: two numbers of milliseconds, or `true`.
-impl OwnLifetime {
+impl LifetimeOverride {
     /// In whole milliseconds.
     pub(crate) fn fixed(lifetime: Lifetime) -> Self {
         let whole = |d: Duration| Duration::from_millis(millis(d));

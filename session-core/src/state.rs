@@ -1,14 +1,14 @@
 //! What a request knows of its session, what is to be done at the store next, and what the client is
 //! told.
 //!
-//! This is the planner of a request. It does no I/O: the [executor](crate::executor) tells it the [`Goal`]
+//! This is the planner of a request. It does no I/O: the [executor](crate::operations) tells it the [`Goal`]
 //! ([`begin`](State::begin)), carries the step out at the store that it is given, hands the outcome back
-//! ([`took`](State::took)), and is given the next step, until the goal is reached. Nothing else writes the
+//! ([`took`](State::apply_outcome)), and is given the next step, until the goal is reached. Nothing else writes the
 //! fields of [`State`].
 
-mod change;
-mod client;
 mod outcome;
+mod pending;
+mod set_cookie;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use crate::credentials::Credentials;
 use crate::manager::Shared;
-use crate::presented::Presented;
 use crate::provider::{Changes, Login, NewSecret, Record, Token, Touch, Verifier};
 use crate::settings::Settings;
 use crate::transport::Carrier;
@@ -74,12 +74,12 @@ pub(crate) enum Goal<'g> {
     /// The session has ended.
     Destroy,
     /// This change of one value is stored, or has failed with [`Error::Conflict`].
-    Update(&'g Edit),
+    Update(&'g ValueUpdate),
 }
 
 /// A change of one value that builds on what the store had.
 #[derive(Debug)]
-pub(crate) struct Edit {
+pub(crate) struct ValueUpdate {
     pub(crate) key: Arc<str>,
     /// The stored value that the change builds on.
     pub(crate) seen: Option<Arc<[u8]>>,
@@ -98,11 +98,11 @@ pub(crate) enum Step {
     Load(SmallVec<[Token; 1]>),
     Touch(Token, Touch),
     /// Touch the session by a save, which writes its record anew.
-    Renew(Token, Touch, Verifier, Box<Changes>),
+    Rewrite(Token, Touch, Verifier, Box<Changes>),
     Create(SessionId, Box<Record>),
     Save(Token, Verifier, Box<Changes>),
     /// Load the record of this token, whoever holds it.
-    Check(Token),
+    Recheck(Token),
     /// Destroy the session of this key, of which no copy lives longer than until this instant.
     End(SessionKey, Timestamp),
 }
@@ -114,7 +114,7 @@ pub(crate) enum Outcome {
     Touched(Option<Token>),
     Created(Option<Token>),
     Saved(Option<Token>),
-    Checked(Option<Box<Record>>),
+    Rechecked(Option<Box<Record>>),
     Ended,
     Failed(Error),
 }
@@ -128,7 +128,7 @@ enum Progress {
 
 /// Why the record has to be looked at before it is known how to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Question {
+enum Recheck {
     /// A fresh id is taken: by this request, in a try whose answer was lost?
     Taken,
     /// A login was refused: who holds the session now, and to whom does it belong?
@@ -143,7 +143,7 @@ enum Question {
 
 /// What writes may have stored whose outcome is unknown: the answer was lost, or the future dropped.
 #[derive(Debug, Default)]
-struct Doubt {
+struct InDoubt {
     /// Keys whose stored value may differ from the snapshot's.
     keys: SmallVec<[Arc<str>; 1]>,
     /// The pending secret may be the stored one already.
@@ -152,7 +152,7 @@ struct Doubt {
     fresh: bool,
 }
 
-impl Doubt {
+impl InDoubt {
     /// What a write is about to store.
     fn of(changes: &Changes, fresh: bool) -> Self {
         Self { keys: changes.keys().cloned().collect(), secret: changes.secret.is_some(), fresh }
@@ -214,9 +214,9 @@ pub(crate) struct State {
     told: bool,
     /// The current goal is the end of the request.
     is_finishing: bool,
-    presented: Presented,
+    credentials: Credentials,
     /// The token that the client carries, of a session that it holds.
-    carried: Option<Token>,
+    client_token: Option<Token>,
     /// The token of the stored session.
     token: Option<Token>,
     /// When the store last confirmed that this client holds the session.
@@ -224,12 +224,12 @@ pub(crate) struct State {
     /// The record as the store is known to have it, without the changes.
     record: Record,
     /// The id of a session that is not stored yet, once it was needed.
-    fresh: Option<SessionId>,
+    unstored_id: Option<SessionId>,
     /// What is to be written: values, and with them a new secret or a login.
     changes: Changes,
     /// What the handler set as it was stored already: nothing to write, unless a login leaves the stored
     /// values behind.
-    affirmed: Vec<Entry>,
+    unchanged_sets: Vec<Entry>,
     /// With the changes.
     settings: Settings,
     /// Keys and bytes of the values with the changes.
@@ -238,15 +238,15 @@ pub(crate) struct State {
     /// The touch to make after loading.
     due: Option<Touch>,
     /// What is on its way to the store.
-    in_flight: Option<Doubt>,
+    in_flight: Option<InDoubt>,
     /// What earlier writes may have stored.
-    doubt: Doubt,
+    in_doubt: InDoubt,
     /// A new secret that was rolled back when it might be stored already.
     rolled_back: Option<Box<NewSecret>>,
     /// On the way to the current goal, a write whose outcome was unknown has been repeated.
     repeated: bool,
     /// On the way to the current goal, the record has to be looked at.
-    question: Option<Question>,
+    recheck: Option<Recheck>,
     /// Ids that were taken when a session was created.
     collisions: u32,
     /// Whose login was stored by the last step.
@@ -254,24 +254,24 @@ pub(crate) struct State {
     /// The session that a login left behind when it lost its race.
     forked_from: Option<SessionKey>,
     /// The store knows that the client is told, although its token stays the same.
-    reissue: bool,
+    resend_token: bool,
     /// The client may be told again without a call of the handler: the request is a navigation, and did not
     /// try yet.
-    may_reissue: bool,
+    may_resend_token: bool,
     /// The handler ended the session.
     ended: bool,
     /// The client's id was replaced by another request, which tells it the new one: this request must not
     /// clear it.
-    outrun: bool,
+    replaced_by_another_request: bool,
     /// The live sessions that the client presented beside each other, to be ended by a login, by a
     /// logout, or with the session that follows them.
-    others: Vec<(SessionKey, Timestamp)>,
+    other_sessions: Vec<(SessionKey, Timestamp)>,
 }
 
 /// Making a state, and reading it.
 impl State {
     pub(crate) fn new(
-        presented: Presented,
+        credentials: Credentials,
         safe: bool,
         navigation: bool,
         leaving_urls: bool,
@@ -284,31 +284,31 @@ impl State {
             head_sent: false,
             told: false,
             is_finishing: false,
-            presented,
-            carried: None,
+            credentials,
+            client_token: None,
             token: None,
             verified: Timestamp::default(),
             record: blank(Timestamp::default()),
-            fresh: None,
+            unstored_id: None,
             changes: Changes::new(),
-            affirmed: Vec::new(),
+            unchanged_sets: Vec::new(),
             settings: Settings::default(),
             keys: 0,
             bytes: 0,
             due: None,
             in_flight: None,
-            doubt: Doubt::default(),
+            in_doubt: InDoubt::default(),
             rolled_back: None,
             repeated: false,
-            question: None,
+            recheck: None,
             collisions: 0,
             stored_login: None,
             forked_from: None,
-            reissue: false,
-            may_reissue: navigation,
+            resend_token: false,
+            may_resend_token: navigation,
             ended: false,
-            outrun: false,
-            others: Vec::new(),
+            replaced_by_another_request: false,
+            other_sessions: Vec::new(),
         }
     }
 
@@ -331,7 +331,7 @@ impl State {
     }
 
     pub(crate) fn carrier(&self) -> Option<Carrier> {
-        self.presented.carrier()
+        self.credentials.carrier()
     }
 
     /// Whether a request for a URL with an id in it may be sent to the same URL without: the session is
@@ -350,7 +350,7 @@ impl State {
         match (&self.changes.secret, &self.token) {
             (Some(secret), _) => Ok(*secret.token.id()),
             (None, Some(token)) if self.standing == Standing::Live => Ok(*token.id()),
-            _ => self.fresh_id(shared),
+            _ => self.unstored_id(shared),
         }
     }
 
@@ -363,7 +363,7 @@ impl State {
                 None => self.token.clone(),
             },
             Standing::New if self.has_something_to_create() => {
-                self.fresh_id(shared).ok().map(|id| shared.provider.issue(id))
+                self.unstored_id(shared).ok().map(|id| shared.provider.issue(id))
             }
             Standing::New | Standing::Mute(_) => None,
         }
@@ -478,10 +478,10 @@ impl State {
         self.stored_login.take()
     }
 
-    fn fresh_id(&mut self, shared: &Shared) -> Result<SessionId, Error> {
-        match self.fresh {
+    fn unstored_id(&mut self, shared: &Shared) -> Result<SessionId, Error> {
+        match self.unstored_id {
             Some(id) => Ok(id),
-            None => Ok(*self.fresh.insert(shared.new_id()?)),
+            None => Ok(*self.unstored_id.insert(shared.new_id()?)),
         }
     }
 }

@@ -64,7 +64,7 @@ pub(crate) struct Counters {
     pub(crate) created: Counter,
     announced: Counter,
     came_back: Counter,
-    lately_back: LatelyBack,
+    recent_returns: RecentReturns,
     pub(crate) regenerated: Counter,
     pub(crate) logins: Counter,
     pub(crate) forked: Counter,
@@ -106,15 +106,15 @@ const ROUNDED: Duration = Duration::from_secs(1);
 /// Remembers the sessions that came back last, so that each counts once although its record shows no use
 /// before its first touch. A new one takes the place of another with the same remainder.
 #[derive(Debug)]
-struct LatelyBack(Box<[AtomicU64]>);
+struct RecentReturns(Box<[AtomicU64]>);
 
-impl Default for LatelyBack {
+impl Default for RecentReturns {
     fn default() -> Self {
         Self((0..1024).map(|_| AtomicU64::new(0)).collect())
     }
 }
 
-impl LatelyBack {
+impl RecentReturns {
     /// Takes note of a session; returns whether it is not among those that came back last.
     fn is_new(&self, key: &SessionKey) -> bool {
         let (head, _) = key.as_bytes().split_first_chunk().expect("a key has 12 bytes");
@@ -143,7 +143,7 @@ impl Counters {
 
     /// Counts a session that a client presented and holds, if this is the first time since its creation.
     pub(crate) fn count_use(&self, key: &SessionKey, record: &Record) {
-        if record.used.since(record.created) <= ROUNDED && self.lately_back.is_new(key) {
+        if record.used.since(record.created) <= ROUNDED && self.recent_returns.is_new(key) {
             self.came_back.add(1);
         }
     }

@@ -234,9 +234,9 @@ fn text(error: &Error) -> String {
 macro_rules! serve {
     ($version:ident) => {
         mod $version {
+            use async_trait::async_trait;
             use $version::session::{Id, Record};
             use $version::session_store::{Error, ExpiredDeletion, Result, SessionStore};
-            use async_trait::async_trait;
 
             use super::{Contents, ProviderStore, text};
 

@@ -13,7 +13,7 @@ pub(super) struct Bases {
     /// Path and query of each; the page's own is the first.
     places: Vec<String>,
     /// References may lead to another site.
-    adrift: bool,
+    off_site: bool,
 }
 
 /// What becomes of a `base` element.
@@ -22,12 +22,12 @@ pub(super) enum Verdict {
     /// It is followed.
     Heeded,
     /// It would lead ids astray that are written already, and must lose its effect.
-    Disarm,
+    Neutralize,
 }
 
 impl Bases {
     pub(super) fn new(page: String) -> Self {
-        Self { places: vec![page], adrift: false }
+        Self { places: vec![page], off_site: false }
     }
 
     /// The page's own path and query.
@@ -37,7 +37,7 @@ impl Bases {
 
     /// All of them; none if references may lead elsewhere.
     pub(super) fn places(&self) -> &[String] {
-        if self.adrift { &[] } else { &self.places }
+        if self.off_site { &[] } else { &self.places }
     }
 
     /// Takes note of a `base` element.
@@ -52,12 +52,12 @@ impl Bases {
             Some(place) => *place != self.places[0] && scopes.iter().any(|s| !s.is_whole_origin()),
         };
         if written && leads_astray {
-            return Verdict::Disarm;
+            return Verdict::Neutralize;
         }
         match place {
             Some(place) if self.places.contains(&place) => {}
             Some(place) if self.places.len() < PLACES => self.places.push(place),
-            _ => self.adrift = true,
+            _ => self.off_site = true,
         }
         Verdict::Heeded
     }

@@ -14,7 +14,7 @@ pub(super) struct Forms {
     /// `id`s of forms that have a hidden input.
     filled: HashSet<String>,
     /// `id`s of forms that a control sends elsewhere.
-    led_astray: HashSet<String>,
+    overridden_forms: HashSet<String>,
     /// More of them than are kept in mind.
     overflow: bool,
 }
@@ -38,7 +38,7 @@ impl Forms {
     }
 
     /// The open form gets no hidden input.
-    pub(super) fn spoil(&mut self) {
+    pub(super) fn cancel_hidden_input(&mut self) {
         if let Some(open) = &mut self.open {
             open.action = None;
         }
@@ -52,7 +52,7 @@ impl Forms {
         let action = action?;
         match id {
             None => Some(action),
-            Some(id) if self.overflow || self.led_astray.contains(&id) => None,
+            Some(id) if self.overflow || self.overridden_forms.contains(&id) => None,
             Some(id) => {
                 self.remember(id, |forms| &mut forms.filled);
                 (!self.overflow).then_some(action)
@@ -65,13 +65,13 @@ impl Forms {
     pub(super) fn leads_astray(&mut self, id: &str) -> bool {
         let filled = self.filled.contains(id);
         if !filled {
-            self.remember(id.to_owned(), |forms| &mut forms.led_astray);
+            self.remember(id.to_owned(), |forms| &mut forms.overridden_forms);
         }
         filled
     }
 
     fn remember(&mut self, id: String, set: impl FnOnce(&mut Self) -> &mut HashSet<String>) {
-        let ids = self.filled.len() + self.led_astray.len();
+        let ids = self.filled.len() + self.overridden_forms.len();
         if ids >= IDS || id.len() > ID_LENGTH {
             self.overflow = true;
         } else {

@@ -18,7 +18,7 @@ pub(super) enum Flaw {
     /// More bytes are needed.
     Cut,
     /// Some parsers might read something else.
-    Odd,
+    Unsafe,
 }
 
 /// The tag or comment that begins here with `<`, and its length.
@@ -69,20 +69,20 @@ impl<'a> Reader<'a> {
         for wanted in *b"!--" {
             match self.peek()? {
                 byte if byte == wanted => self.at += 1,
-                _ => return Err(Flaw::Odd),
+                _ => return Err(Flaw::Unsafe),
             }
         }
         self.take(|byte| !matches!(byte, b'<' | b'>'));
         let is_end = self.peek()? == b'>' && self.bytes[..self.at].ends_with(b"--");
         self.at += 1;
-        is_end.then_some(()).ok_or(Flaw::Odd)
+        is_end.then_some(()).ok_or(Flaw::Unsafe)
     }
 
     fn name(&mut self) -> Result<&'a [u8], Flaw> {
         let name = self.take(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         let end = self.peek()?;
         let begins = name.first().is_some_and(u8::is_ascii_alphabetic);
-        (begins && is_separator(end)).then_some(name).ok_or(Flaw::Odd)
+        (begins && is_separator(end)).then_some(name).ok_or(Flaw::Unsafe)
     }
 
     /// Takes attributes and the end of the tag; returns whether that has a slash.
@@ -96,14 +96,14 @@ impl<'a> Reader<'a> {
             let is_letter =
                 |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b':' | b'.');
             if self.take(is_letter).is_empty() {
-                return Err(Flaw::Odd);
+                return Err(Flaw::Unsafe);
             }
             if self.peek()? == b'=' {
                 self.at += 1;
                 self.value()?;
             }
             if !is_separator(self.peek()?) {
-                return Err(Flaw::Odd);
+                return Err(Flaw::Unsafe);
             }
         }
     }
@@ -115,13 +115,13 @@ impl<'a> Reader<'a> {
             self.take(|byte| byte != quote && byte != b'<');
             let is_end = self.peek()? == quote;
             self.at += 1;
-            return is_end.then_some(()).ok_or(Flaw::Odd);
+            return is_end.then_some(()).ok_or(Flaw::Unsafe);
         }
         let is_bare = |b: u8| {
             !b.is_ascii_whitespace() && !matches!(b, b'"' | b'\'' | b'<' | b'>' | b'=' | b'`')
         };
         match self.take(is_bare) {
-            [] => Err(Flaw::Odd),
+            [] => Err(Flaw::Unsafe),
             _ => Ok(()),
         }
     }
@@ -195,7 +195,7 @@ mod tests {
             "<!-- > -->",
             "<!-- --!>",
         ] {
-            assert_eq!(read(text.as_bytes()), Err(Flaw::Odd), "{text}");
+            assert_eq!(read(text.as_bytes()), Err(Flaw::Unsafe), "{text}");
         }
     }
 }

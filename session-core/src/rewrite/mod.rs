@@ -6,20 +6,20 @@
 
 mod base;
 mod body;
-mod entity;
-mod form;
 #[cfg(test)]
-mod judge;
-mod marks;
+mod browser_oracle;
+mod element_handlers;
+mod entity;
+mod forbidden_words;
+mod foreign_content;
+mod form;
 mod markup;
 mod page;
-mod plain;
 mod refresh;
 mod response;
-mod stretch;
 #[cfg(test)]
 mod tests;
-mod watch;
+mod well_formed;
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use lol_html::{AsciiCompatibleEncoding, MemorySettings};
 use parking_lot::Mutex;
 use tracing::warn;
 
-use marks::Marks;
+use forbidden_words::ForbiddenWords;
 
 pub(crate) use body::RewrittenBody;
 pub(crate) use page::Insertion;
@@ -61,7 +61,7 @@ pub(crate) struct Rewriter {
     /// Those that were not, as the parser is amid a tag.
     held: BytesMut,
     /// Looks at what goes by when the parser gave up with ids written.
-    marks: Marks,
+    marks: ForbiddenWords,
 }
 
 impl Rewriter {
@@ -81,14 +81,14 @@ impl Rewriter {
         let sink: Sink = Box::new(move |chunk| {
             count.fetch_add(chunk.len(), Ordering::Relaxed);
         });
-        let parser = HtmlRewriter::new(watch::watch(&page, settings), sink);
+        let parser = HtmlRewriter::new(element_handlers::watch(&page, settings), sink);
         Self {
             parser: Mutex::new(Some(parser)),
             page,
             parsed,
             passed: 0,
             held: BytesMut::new(),
-            marks: Marks::default(),
+            marks: ForbiddenWords::default(),
         }
     }
 
@@ -96,7 +96,7 @@ impl Rewriter {
     pub(crate) fn feed(&mut self, data: Bytes) -> Bytes {
         let Some(parser) = self.parser.get_mut() else { return self.pass_unread(data) };
         // Escape sequences switch to encodings without ASCII in them, as far as a browser guesses.
-        let parsed = match memchr::memchr(marks::ESCAPE, &data) {
+        let parsed = match memchr::memchr(forbidden_words::ESCAPE, &data) {
             Some(_) => Err("it has escape sequences".to_owned()),
             None => parser.write(&data).map_err(|error| error.to_string()),
         };

@@ -8,9 +8,9 @@ use lol_html::send::Element;
 use tracing::warn;
 
 use super::base::{Bases, Verdict};
+use super::foreign_content::Stretches;
 use super::form::Forms;
-use super::plain::Kind;
-use super::stretch::Stretches;
+use super::well_formed::Kind;
 use super::{entity, refresh};
 use crate::transport::scope::Scope;
 use crate::transport::{Transport, UrlTransport};
@@ -156,7 +156,7 @@ impl Page {
         // Not to be decoded here is not to be understood: it leads anywhere.
         let href = entity::decode(&raw).unwrap_or("//".into());
         let scopes: Vec<&Scope> = self.ids.iter().map(|id| id.urls().scope()).collect();
-        if self.bases.found(&href, &scopes, self.is_written()) == Verdict::Disarm {
+        if self.bases.found(&href, &scopes, self.is_written()) == Verdict::Neutralize {
             warn!("a base element behind links was disarmed: it would lead session ids elsewhere");
             // The first attribute of a name counts: an empty one means the page itself.
             self.insert(element, " href=\"\"");
@@ -247,7 +247,7 @@ impl Page {
             return;
         }
         if !element.has_attribute("form") {
-            return self.forms.spoil();
+            return self.forms.cancel_hidden_input();
         }
         // Its form may be anywhere.
         let form = attribute(element, "form").map(|(id, _)| id).unwrap_or_default();
@@ -266,7 +266,7 @@ impl Page {
     pub(super) fn input(&mut self, element: &Element<'_, '_>) {
         let name = attribute(element, "name");
         if name.is_some_and(|(name, _)| self.ids.iter().any(|id| id.urls().name() == name)) {
-            self.forms.spoil();
+            self.forms.cancel_hidden_input();
         }
     }
 }

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 use tracing::debug;
 
-use super::{Doubt, Goal, Outcome, Phase, Progress, Question, Standing, State, Step, Why};
+use super::{Goal, InDoubt, Outcome, Phase, Progress, Recheck, Standing, State, Step, Why};
 use crate::events::{Ending, Event, Refusal};
 use crate::manager::Shared;
 use crate::provider::{Changes, Login, Record, Token, Touch, Values};
@@ -16,7 +16,7 @@ use crate::{Error, Limits, SessionId, SessionKey, Timestamp, key};
 const CREATE_ATTEMPTS: u32 = 5;
 
 /// What a client's token turned out to be.
-enum Verdict {
+enum Verification {
     Live(Settings),
     Superseded,
     /// Nobody's: unknown, over, or not to be had this way.
@@ -29,7 +29,7 @@ impl State {
     ///
     /// # Errors
     /// If the goal can't be reached.
-    pub(crate) fn took(
+    pub(crate) fn apply_outcome(
         &mut self,
         goal: Goal<'_>,
         step: &Step,
@@ -38,16 +38,16 @@ impl State {
         now: Timestamp,
     ) -> Result<Option<Step>, Error> {
         match outcome {
-            Outcome::Failed(Error::InDoubt { .. }) => self.doubt_in_flight(),
+            Outcome::Failed(Error::InDoubt { .. }) => self.mark_in_flight_in_doubt(),
             _ => self.in_flight = None,
         }
-        match self.take_over(goal, step, outcome, shared, now)? {
+        match self.dispatch_outcome(goal, step, outcome, shared, now)? {
             Progress::Reached => Ok(None),
             Progress::Continue => self.next(goal, shared),
         }
     }
 
-    fn take_over(
+    fn dispatch_outcome(
         &mut self,
         goal: Goal<'_>,
         step: &Step,
@@ -57,29 +57,29 @@ impl State {
     ) -> Result<Progress, Error> {
         match (step, outcome) {
             (Step::Load(tokens), Outcome::Loaded(records)) => {
-                self.took_load(goal, tokens, records, shared, now)?;
+                self.on_loaded(goal, tokens, records, shared, now)?;
                 if matches!(goal, Goal::Reload | Goal::Refresh) || self.is_loaded() {
                     return Ok(Progress::Reached);
                 }
             }
-            (Step::Touch(token, touch) | Step::Renew(token, touch, ..), outcome) => {
-                self.took_touch(token, *touch, outcome, now);
+            (Step::Touch(token, touch) | Step::Rewrite(token, touch, ..), outcome) => {
+                self.on_touched(token, *touch, outcome, now);
             }
             (Step::Create(id, record), outcome) => {
-                self.took_create(id, record, outcome, shared, now)?;
+                self.on_created(id, record, outcome, shared, now)?;
             }
             (Step::Save(_, _, changes), outcome) => {
-                return self.took_save(goal, changes, outcome, shared, now);
+                return self.on_save_outcome(goal, changes, outcome, shared, now);
             }
-            (_, Outcome::Checked(record)) => {
-                return self.took_check(goal, record, shared, now);
+            (_, Outcome::Rechecked(record)) => {
+                return self.on_rechecked(goal, record, shared, now);
             }
             (Step::End(key, _), outcome) => {
-                return self.took_end(goal, *key, outcome, shared, now);
+                return self.on_ended(goal, *key, outcome, shared, now);
             }
             // The response in place of a failed one has no better to tell then.
-            (Step::Check(_), _) if self.question == Some(Question::RolledBack) => {
-                (self.rolled_back, self.question) = (None, None);
+            (Step::Recheck(_), _) if self.recheck == Some(Recheck::RolledBack) => {
+                (self.rolled_back, self.recheck) = (None, None);
             }
             (_, Outcome::Failed(error)) => return Err(error),
             (step, _) => unreachable!("the store was asked for {step:?}"),
@@ -87,7 +87,7 @@ impl State {
         Ok(Progress::Continue)
     }
 
-    fn took_load(
+    fn on_loaded(
         &mut self,
         goal: Goal<'_>,
         tokens: &[Token],
@@ -100,15 +100,15 @@ impl State {
             && let Some(token) = self.token_stored_in_doubt(record, shared)
         {
             self.token = Some(token);
-            return self.took_stored((**record).clone(), shared, now);
+            return self.adopt_stored((**record).clone(), shared, now);
         }
         let mut is_superseded = false;
         // By their places.
         let mut live = SmallVec::<[(usize, Settings); 1]>::new();
         for (at, token) in tokens.iter().enumerate() {
             let Some(record) = &records[at] else { continue };
-            match self.judge(token, record, shared, now) {
-                Verdict::Live(settings) => {
+            match self.verify(token, record, shared, now) {
+                Verification::Live(settings) => {
                     // Of texts with one key, which only sealed sessions can have, the newest.
                     match live.iter_mut().find(|(other, _)| tokens[*other].key() == token.key()) {
                         Some(other) => {
@@ -120,20 +120,20 @@ impl State {
                         None => live.push((at, settings)),
                     }
                 }
-                Verdict::Superseded => is_superseded = true,
-                Verdict::Nobody => {}
+                Verification::Superseded => is_superseded = true,
+                Verification::Nobody => {}
             }
         }
         if let [_, _, ..] = live.as_slice() {
             let last = |at: usize| Some(shared.last_instant(records[at].as_ref()?));
-            let is_old = |at: usize| self.presented.is_old(&tokens[at]);
+            let is_old = |at: usize| self.credentials.is_old(&tokens[at]);
             // The name may have a prefix that keeps planted cookies out, where its old names have none.
             let has_one_name = live.iter().filter(|(at, _)| !is_old(*at)).count() == 1;
             let others = live.iter().filter(|(at, _)| !has_one_name || is_old(*at));
-            self.others =
+            self.other_sessions =
                 others.filter_map(|(at, _)| Some((tokens[*at].key(), last(*at)?))).collect();
             if !has_one_name {
-                shared.events.tell(&Event::Refused { session: None, why: Refusal::Several });
+                shared.events.emit(&Event::Refused { session: None, why: Refusal::Several });
                 self.phase = Phase::Loaded;
                 self.become_mute(Why::Several, now);
                 return Ok(());
@@ -141,18 +141,17 @@ impl State {
             live.retain(|(at, _)| !is_old(*at));
         }
         let Some((at, settings)) = live.pop() else {
-            return self.took_no_session(goal, is_superseded, shared, now);
+            return self.on_no_session(goal, is_superseded, shared, now);
         };
         let (token, record) = (&tokens[at], records.swap_remove(at));
         let Some(record) = record else { unreachable!("a live session has a record") };
         let lifetime = settings.lifetime(&shared.rules);
         let touch = lifetime.touch_due(&record, now, shared.rules.touch_every);
-        let renewal =
-            token.is_to_be_renewed().then_some(Touch { used: now, expires: record.expires });
+        let renewal = token.needs_rewrite().then_some(Touch { used: now, expires: record.expires });
         self.due = touch.or(renewal);
         if self.phase == Phase::Unloaded {
             shared.events.counters.count_use(&token.key(), &record);
-            self.carried = Some(token.clone());
+            self.client_token = Some(token.clone());
         }
         self.token = Some(token.clone());
         if self.phase != Phase::Finished || !matches!(goal, Goal::Refresh) {
@@ -163,7 +162,7 @@ impl State {
     }
 
     /// Takes note that the client holds no live session.
-    fn took_no_session(
+    fn on_no_session(
         &mut self,
         goal: Goal<'_>,
         is_superseded: bool,
@@ -198,13 +197,19 @@ impl State {
         if was_loaded || is_lost { Err(Error::Gone) } else { Ok(()) }
     }
 
-    fn judge(&self, token: &Token, record: &Record, shared: &Shared, now: Timestamp) -> Verdict {
+    fn verify(
+        &self,
+        token: &Token,
+        record: &Record,
+        shared: &Shared,
+        now: Timestamp,
+    ) -> Verification {
         let key = token.key();
         // A request that had the session is told of its end, and that is all there is to say.
         let is_first = self.phase == Phase::Unloaded;
         let refuse = |why| {
             if is_first {
-                shared.events.tell(&Event::Refused { session: Some(key), why });
+                shared.events.emit(&Event::Refused { session: Some(key), why });
             }
         };
         let settings = Settings::of(&record.values);
@@ -215,31 +220,31 @@ impl State {
             match lifetime.ending(record, now) {
                 // Whoever knows no more than its key is told nothing.
                 _ if !is_held => {}
-                Some(why) => shared.events.tell(&Event::Ended { session: key, why }),
+                Some(why) => shared.events.emit(&Event::Ended { session: key, why }),
                 None => refuse(Refusal::Clock),
             }
-            return Verdict::Nobody;
+            return Verification::Nobody;
         }
         if !is_held {
             // A time that lies ahead is another server's, whose clock is fast.
             let age = now.since(record.renewed).max(record.renewed.since(now));
-            if age < shared.rules.window && record.renewed > record.created {
+            if age < shared.rules.superseded_for && record.renewed > record.created {
                 refuse(Refusal::Superseded);
-                return Verdict::Superseded;
+                return Verification::Superseded;
             }
             refuse(Refusal::WrongSecret);
-            return Verdict::Nobody;
+            return Verification::Nobody;
         }
         // A link can carry any id that its author knows: only ids that were in URLs from the start
         // are worth that little.
         if self.carrier() == Some(Carrier::Url) && record.values.get(key::IN_URLS).is_none() {
             refuse(Refusal::IdInUrl);
-            return Verdict::Nobody;
+            return Verification::Nobody;
         }
-        Verdict::Live(settings)
+        Verification::Live(settings)
     }
 
-    fn took_touch(&mut self, token: &Token, touch: Touch, outcome: Outcome, now: Timestamp) {
+    fn on_touched(&mut self, token: &Token, touch: Touch, outcome: Outcome, now: Timestamp) {
         self.due = None;
         match outcome {
             Outcome::Touched(renewed) => {
@@ -260,7 +265,7 @@ impl State {
         }
     }
 
-    fn took_create(
+    fn on_created(
         &mut self,
         id: &SessionId,
         record: &Record,
@@ -271,24 +276,24 @@ impl State {
         match outcome {
             Outcome::Created(token) => {
                 let token = token.unwrap_or_else(|| shared.provider.issue(*id));
-                let is_renewed = self.fresh.is_none_or(|fresh| fresh.key() != id.key());
-                self.took_new_record(token, record.clone(), shared, now)?;
+                let is_renewed = self.unstored_id.is_none_or(|fresh| fresh.key() != id.key());
+                self.on_new_record(token, record.clone(), shared, now)?;
                 // A new id was asked for while this one was on its way.
                 if is_renewed { self.regenerate(shared, now) } else { Ok(()) }
             }
             // Of a try before whose outcome is unknown, or of somebody else.
-            Outcome::Failed(Error::Exists) if self.doubt.fresh => {
-                self.question = Some(Question::Taken);
+            Outcome::Failed(Error::Exists) if self.in_doubt.fresh => {
+                self.recheck = Some(Recheck::Taken);
                 Ok(())
             }
-            Outcome::Failed(Error::Exists) => self.took_collision(),
+            Outcome::Failed(Error::Exists) => self.on_collision(),
             Outcome::Failed(error) => self.repeat_once(error),
             _ => unreachable!("a session was to be created"),
         }
     }
 
-    fn took_collision(&mut self) -> Result<(), Error> {
-        self.forget_fresh();
+    fn on_collision(&mut self) -> Result<(), Error> {
+        self.discard_unstored_id();
         self.collisions += 1;
         if self.collisions < CREATE_ATTEMPTS { Ok(()) } else { Err(Error::Exists) }
     }
@@ -301,7 +306,7 @@ impl State {
         if repeat { Ok(()) } else { Err(error) }
     }
 
-    fn took_new_record(
+    fn on_new_record(
         &mut self,
         token: Token,
         record: Record,
@@ -311,27 +316,27 @@ impl State {
         let session = token.key();
         let owner = record.owner().map(|owner| shared.rules.shown_owner(owner));
         let forked_from = self.forked_from.take().filter(|_| owner.is_some());
-        shared.events.tell(&Event::Created { session, owner, forked_from });
+        shared.events.emit(&Event::Created { session, owner, forked_from });
         self.note_login(owner, shared);
         self.token = Some(token);
-        self.took_stored(record, shared, now)
+        self.adopt_stored(record, shared, now)
     }
 
     /// Takes a record as the store has it by now, under the current token. What differs from it is still to
     /// be written.
-    fn took_stored(
+    fn adopt_stored(
         &mut self,
         record: Record,
         shared: &Shared,
         now: Timestamp,
     ) -> Result<(), Error> {
-        self.forget_fresh();
+        self.discard_unstored_id();
         self.collisions = 0;
         self.standing = Standing::Live;
         self.verified = now;
-        self.affirmed.clear();
+        self.unchanged_sets.clear();
         self.changes.secret = None;
-        self.doubt = Doubt::default();
+        self.in_doubt = InDoubt::default();
         self.record = record;
         if self.changes.login.as_ref() == Some(&self.record.login) {
             self.changes.login = None;
@@ -352,7 +357,7 @@ impl State {
         Ok(())
     }
 
-    fn took_save(
+    fn on_save_outcome(
         &mut self,
         goal: Goal<'_>,
         changes: &Changes,
@@ -370,14 +375,14 @@ impl State {
             }
             Outcome::Saved(token) => {
                 let Goal::Update(edit) = goal else {
-                    self.took_saved(token, changes, shared, now)?;
+                    self.on_saved(token, changes, shared, now)?;
                     return Ok(Progress::Continue);
                 };
                 // Unless another task of the request changed it meanwhile.
                 if self.changes.edit(&edit.key) == edit.pending.as_ref() {
                     self.changes.forget(&edit.key);
                 }
-                self.took_saved(token, changes, shared, now)?;
+                self.on_saved(token, changes, shared, now)?;
                 return Ok(Progress::Reached);
             }
             Outcome::Failed(error) => error,
@@ -385,16 +390,16 @@ impl State {
         };
         match error {
             Error::Gone if changes.login.is_some() && changes.secret.is_some() => {
-                self.question = Some(Question::LostLogin);
+                self.recheck = Some(Recheck::LostLogin);
             }
             Error::Gone => {
                 self.tell_gone(shared);
                 self.become_mute(Why::Moved, now);
             }
             // To tell the client again is not worth failing a request.
-            _ if is_announcement(changes) => self.may_reissue = false,
+            _ if is_announcement(changes) => self.may_resend_token = false,
             // The first try may have been the one that changed the value.
-            Error::Conflict if self.repeated => self.question = Some(Question::Repeated),
+            Error::Conflict if self.repeated => self.recheck = Some(Recheck::Repeated),
             // Unless it was rolled back meanwhile: there is nothing to repeat then.
             error if self.is_pending(changes) => self.repeat_once(error)?,
             error => return Err(error),
@@ -407,7 +412,7 @@ impl State {
         let stored = self.record.login.as_deref().map(|login| (&login.owner, login.at));
         let login = login.filter(|login| stored != Some((&login.owner, login.at)));
         let owner = login.map(|login| shared.rules.shown_owner(&login.owner));
-        shared.events.tell(&Event::NewId { session, owner });
+        shared.events.emit(&Event::NewId { session, owner });
         self.note_login(owner, shared);
     }
 
@@ -431,7 +436,7 @@ impl State {
     /// Tells that the session ended or got a new id while the request ran.
     fn tell_gone(&self, shared: &Shared) {
         let session = self.token.as_ref().map(Token::key);
-        shared.events.tell(&Event::Refused { session, why: Refusal::Gone });
+        shared.events.emit(&Event::Refused { session, why: Refusal::Gone });
     }
 
     /// Whether the pending login is another owner's than the stored one.
@@ -446,7 +451,7 @@ impl State {
         sent.secret.as_ref().is_some_and(|secret| self.changes.secret_is(&secret.holder))
     }
 
-    fn took_saved(
+    fn on_saved(
         &mut self,
         token: Option<Token>,
         saved: &Changes,
@@ -454,8 +459,8 @@ impl State {
         now: Timestamp,
     ) -> Result<(), Error> {
         self.repeated = false;
-        self.doubt.keys.retain(|key| saved.get(key).is_none());
-        self.affirmed.retain(|(key, _)| saved.get(key).is_none());
+        self.in_doubt.keys.retain(|key| saved.get(key).is_none());
+        self.unchanged_sets.retain(|(key, _)| saved.get(key).is_none());
         if let Some(secret) = &saved.secret {
             let login = saved.login.as_ref().and_then(Option::as_deref);
             self.tell_new_id(secret.token.key(), login, shared);
@@ -469,14 +474,14 @@ impl State {
             // Unless another login is pending by now.
             if self.changes.secret_is(&secret.holder) {
                 self.changes.secret = None;
-                self.doubt.secret = false;
+                self.in_doubt.secret = false;
             }
         } else if token.is_some() {
             self.token = token;
         }
         if let Some(cookie) = saved.cookie {
             self.record.cookie = cookie;
-            (self.reissue, self.may_reissue) = (true, false);
+            (self.resend_token, self.may_resend_token) = (true, false);
         }
         let Record { used, expires, .. } = self.record;
         (self.record.used, self.record.expires) = saved.expiry.apply(used, expires);
@@ -492,7 +497,7 @@ impl State {
             self.changes.forget_saved(saved);
         }
         if saved.secret.is_some() {
-            self.affirmed.clear();
+            self.unchanged_sets.clear();
         }
         // The store may hold more by now than this snapshot, and has looked at its own limits.
         self.record.values.apply(saved, &Limits::UNLIMITED)?;
@@ -500,34 +505,34 @@ impl State {
         Ok(())
     }
 
-    fn took_check(
+    fn on_rechecked(
         &mut self,
         goal: Goal<'_>,
         record: Option<Box<Record>>,
         shared: &Shared,
         now: Timestamp,
     ) -> Result<Progress, Error> {
-        let question = self.question.take();
+        let question = self.recheck.take();
         match (goal, question) {
             (Goal::Destroy, _) => {
                 self.took_holder(record, shared, now);
                 return Ok(Progress::Continue);
             }
-            (_, Some(Question::Taken)) => {
-                let token = shared.provider.issue(self.fresh_id(shared)?);
+            (_, Some(Recheck::Taken)) => {
+                let token = shared.provider.issue(self.unstored_id(shared)?);
                 match record.filter(|record| record.holder == shared.verifier(&token)) {
-                    Some(record) => self.took_new_record(token, *record, shared, now)?,
-                    None => self.took_collision()?,
+                    Some(record) => self.on_new_record(token, *record, shared, now)?,
+                    None => self.on_collision()?,
                 }
                 return Ok(Progress::Continue);
             }
-            (_, Some(Question::RolledBack)) => {
+            (_, Some(Recheck::RolledBack)) => {
                 let stored =
                     record.as_ref().and_then(|record| self.token_stored_in_doubt(record, shared));
                 self.rolled_back = None;
                 if let Some((token, record)) = stored.zip(record) {
                     self.token = Some(token);
-                    self.took_stored(*record, shared, now)?;
+                    self.adopt_stored(*record, shared, now)?;
                 }
                 return Ok(Progress::Continue);
             }
@@ -539,9 +544,9 @@ impl State {
         match (record, goal) {
             (Some(record), _) if is_ours => {
                 self.token = stored;
-                self.took_stored(*record, shared, now)?;
+                self.adopt_stored(*record, shared, now)?;
                 match goal {
-                    Goal::Update(edit) if question == Some(Question::Repeated) => {
+                    Goal::Update(edit) if question == Some(Recheck::Repeated) => {
                         self.changes.forget(&edit.key);
                         self.measure();
                         return Ok(Progress::Reached);
@@ -553,9 +558,9 @@ impl State {
             }
             // Nothing was carried out.
             (Some(record), Goal::Update(_)) if record.holder == self.record.holder => {
-                self.doubt.secret = false;
+                self.in_doubt.secret = false;
                 // But for a question in advance, the update was refused: another request changed the value.
-                if question != Some(Question::Doubted) {
+                if question != Some(Recheck::Doubted) {
                     return Err(Error::Conflict);
                 }
             }
@@ -601,18 +606,18 @@ impl State {
         let values = match is_shared && !self.changes.replace {
             true => std::mem::take(&mut self.record.values),
             false => {
-                self.change_affirmed();
+                self.promote_unchanged_sets();
                 Values::new()
             }
         };
         self.forked_from = self.token.as_ref().map(Token::key);
         self.become_new(now);
-        self.outrun = now_stored.is_some();
+        self.replaced_by_another_request = now_stored.is_some();
         self.record.values = values;
         self.measure();
     }
 
-    fn took_end(
+    fn on_ended(
         &mut self,
         goal: Goal<'_>,
         key: SessionKey,
@@ -624,17 +629,21 @@ impl State {
             Outcome::Ended => {
                 let is_own = matches!(goal, Goal::Destroy) && self.live_key() == Some(key);
                 let why = if is_own { Ending::Logout } else { Ending::Several };
-                shared.events.tell(&Event::Ended { session: key, why });
+                shared.events.emit(&Event::Ended { session: key, why });
             }
             Outcome::Failed(error) if matches!(goal, Goal::Destroy) => return Err(error),
             // The store's failure was logged. The new session is worth more than the end of the others.
             _ => {}
         }
-        self.others.retain(|(other, _)| *other != key);
+        self.other_sessions.retain(|(other, _)| *other != key);
         if matches!(goal, Goal::Destroy) && self.live_key() == Some(key) {
             self.end(now);
             // The client's own session goes on under another request's id.
-            return if self.outrun { Err(Error::Gone) } else { Ok(Progress::Reached) };
+            return if self.replaced_by_another_request {
+                Err(Error::Gone)
+            } else {
+                Ok(Progress::Reached)
+            };
         }
         Ok(Progress::Continue)
     }

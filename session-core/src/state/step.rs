@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Doubt, Goal, Phase, Question, Standing, State, Step, Why};
+use super::{Goal, InDoubt, Phase, Recheck, Standing, State, Step, Why};
 use crate::manager::Shared;
 use crate::provider::{Changes, ExpiryChange, Record, Token, Touch};
 use crate::settings::Settings;
@@ -15,16 +15,16 @@ impl State {
     /// # Errors
     /// If the goal can't be reached.
     pub(crate) fn begin(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<Option<Step>, Error> {
-        self.doubt_in_flight();
-        (self.repeated, self.question) = (false, None);
+        self.mark_in_flight_in_doubt();
+        (self.repeated, self.recheck) = (false, None);
         self.is_finishing = matches!(goal, Goal::Finish);
         self.next(goal, shared)
     }
 
     /// Takes note that the outcome of the write that was on its way is unknown.
-    pub(super) fn doubt_in_flight(&mut self) {
+    pub(super) fn mark_in_flight_in_doubt(&mut self) {
         if let Some(sent) = self.in_flight.take() {
-            self.doubt.add(sent);
+            self.in_doubt.add(sent);
         }
     }
 
@@ -39,7 +39,7 @@ impl State {
                 let step = self.next_write(goal, shared)?;
                 if step.is_none() {
                     self.close();
-                    self.affirmed.clear();
+                    self.unchanged_sets.clear();
                 }
                 Ok(step)
             }
@@ -52,7 +52,7 @@ impl State {
                 let due = self.due.zip(self.token.clone());
                 return Ok(due.map(|(touch, token)| self.touch(token, touch, shared)));
             }
-            Phase::Unloaded => self.presented.tokens(shared),
+            Phase::Unloaded => self.credentials.tokens(shared),
             Phase::Finished if self.standing == Standing::Live => {
                 self.token.iter().cloned().collect()
             }
@@ -62,7 +62,7 @@ impl State {
             return Ok(Some(Step::Load(tokens)));
         }
         if self.phase == Phase::Unloaded {
-            self.presented.report_malformed(shared);
+            self.credentials.report_malformed(shared);
             self.become_new(shared.clock.now());
         }
         self.phase = Phase::Loaded;
@@ -76,7 +76,7 @@ impl State {
         let mut changes = Changes::new().with_expiry(ExpiryChange::Extend(touch));
         changes.limits = shared.rules.limits;
         changes.seen.clone_from(&self.record.note);
-        Step::Renew(token, touch, self.record.holder, Box::new(changes))
+        Step::Rewrite(token, touch, self.record.holder, Box::new(changes))
     }
 
     fn next_reload(&mut self, goal: Goal<'_>) -> Result<Option<Step>, Error> {
@@ -98,16 +98,18 @@ impl State {
         let now = shared.clock.now();
         match (self.standing, &self.token) {
             (Standing::Mute(Why::Superseded), _) => Err(Error::Gone),
-            (Standing::New, _) if self.outrun => {
+            (Standing::New, _) if self.replaced_by_another_request => {
                 self.changes = Changes::new();
                 self.measure();
                 Err(Error::Gone)
             }
-            _ if !self.others.is_empty() => Ok(self.end_of_another()),
+            _ if !self.other_sessions.is_empty() => Ok(self.end_of_another()),
             // Later than this, the session may have a new id that the client was not told of.
-            (Standing::Mute(Why::Moved), Some(token)) => Ok(Some(Step::Check(token.clone()))),
-            (Standing::Live, Some(token)) if now.since(self.verified) > shared.rules.window => {
-                Ok(Some(Step::Check(token.clone())))
+            (Standing::Mute(Why::Moved), Some(token)) => Ok(Some(Step::Recheck(token.clone()))),
+            (Standing::Live, Some(token))
+                if now.since(self.verified) > shared.rules.superseded_for =>
+            {
+                Ok(Some(Step::Recheck(token.clone())))
             }
             (Standing::Live, Some(token)) => {
                 Ok(Some(Step::End(token.key(), shared.last_instant(&self.record))))
@@ -121,13 +123,13 @@ impl State {
 
     /// Returns the step that ends one of several live sessions that the client presented.
     fn end_of_another(&self) -> Option<Step> {
-        self.others.last().map(|(key, until)| Step::End(*key, *until))
+        self.other_sessions.last().map(|(key, until)| Step::End(*key, *until))
     }
 
     /// Takes note of the handler's end of the session.
     pub(super) fn end(&mut self, now: Timestamp) {
         self.changes = Changes::new();
-        self.reissue = false;
+        self.resend_token = false;
         self.ended = true;
         self.become_new(now);
     }
@@ -149,41 +151,42 @@ impl State {
     fn next_write(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<Option<Step>, Error> {
         match self.standing {
             Standing::Mute(_) => self.drop_changes(goal, shared).map(|()| None),
-            Standing::New if self.question.is_some() => {
-                let id = self.fresh_id(shared)?;
-                Ok(Some(Step::Check(shared.provider.issue(id))))
+            Standing::New if self.recheck.is_some() => {
+                let id = self.unstored_id(shared)?;
+                Ok(Some(Step::Recheck(shared.provider.issue(id))))
             }
             Standing::New => self.next_create(shared),
             // Not before there is a session in their place.
-            Standing::Live if self.carried.is_none() && !self.others.is_empty() => {
+            Standing::Live if self.client_token.is_none() && !self.other_sessions.is_empty() => {
                 Ok(self.end_of_another())
             }
             Standing::Live => {
                 match goal {
                     Goal::Finish if self.rolled_back.is_some() => {
-                        self.question = Some(Question::RolledBack);
+                        self.recheck = Some(Recheck::RolledBack);
                     }
                     // Another task logged another owner in since the update was computed.
                     Goal::Update(edit) if edit.replaces != self.changes.replace => {
                         return Err(Error::Conflict);
                     }
-                    Goal::Update(_) if self.doubt.secret && !self.repeated => {
-                        self.question = Some(Question::Doubted);
+                    Goal::Update(_) if self.in_doubt.secret && !self.repeated => {
+                        self.recheck = Some(Recheck::Doubted);
                     }
                     _ => {}
                 }
-                let is_asked = self.question.is_some();
+                let is_asked = self.recheck.is_some();
                 let has_changes = self.has_changes() || matches!(goal, Goal::Update(_));
-                let is_due = self.may_reissue_at(goal) && self.new_fingerprint(shared).is_some();
+                let is_due =
+                    self.may_resend_token_at(goal) && self.new_fingerprint(shared).is_some();
                 if !is_asked && !has_changes && !is_due {
                     return Ok(None);
                 }
                 let token = self.token.clone().expect("a live session has a token");
                 if is_asked {
-                    return Ok(Some(Step::Check(token)));
+                    return Ok(Some(Step::Recheck(token)));
                 }
                 let changes = self.changes_to_send(goal, shared);
-                self.in_flight = Some(Doubt::of(&changes, false));
+                self.in_flight = Some(InDoubt::of(&changes, false));
                 Ok(Some(Step::Save(token, self.record.holder, changes)))
             }
         }
@@ -213,7 +216,7 @@ impl State {
         if self.head_sent {
             return Err(Error::HeadSent);
         }
-        let id = self.fresh_id(shared)?;
+        let id = self.unstored_id(shared)?;
         let now = shared.clock.now();
         let holder = shared.verifier(&shared.provider.issue(id));
         let mut record = Box::new(Record::new(holder, now, now));
@@ -228,7 +231,7 @@ impl State {
             changes.delete(key::IN_URLS);
         }
         record.values.apply(&changes, &shared.rules.limits)?;
-        self.in_flight = Some(Doubt::of(&changes, true));
+        self.in_flight = Some(InDoubt::of(&changes, true));
         Ok(Some(Step::Create(id, record)))
     }
 
@@ -242,7 +245,7 @@ impl State {
             changes.exchange(&edit.key, edit.seen.clone(), edit.value.clone());
         }
         let is_told = [key::LIFETIME, key::PERSISTENT].iter().any(|key| changes.get(key).is_some());
-        let is_told = changes.secret.is_some() || is_told || self.may_reissue_at(goal);
+        let is_told = changes.secret.is_some() || is_told || self.may_resend_token_at(goal);
         if is_told && !self.head_sent {
             changes.cookie = self.new_fingerprint(shared);
         }

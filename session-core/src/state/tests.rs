@@ -144,8 +144,8 @@ impl World {
             Step::Load(tokens) => {
                 Outcome::Loaded(tokens.iter().map(|token| self.read(token)).collect())
             }
-            Step::Check(token) => Outcome::Checked(self.read(token)),
-            Step::Touch(token, touch) | Step::Renew(token, touch, ..) => {
+            Step::Recheck(token) => Outcome::Rechecked(self.read(token)),
+            Step::Touch(token, touch) | Step::Rewrite(token, touch, ..) => {
                 match self.records.get_mut(&token.key()) {
                     Some(record) => match record.touch(*touch, now) {
                         Ok(()) => Outcome::Touched(None),
@@ -216,7 +216,7 @@ struct Request {
     at: usize,
     /// The step to carry out next, of an act at the store that was begun.
     next: Option<Step>,
-    edit: Option<Edit>,
+    edit: Option<ValueUpdate>,
     /// The outcome of the whole.
     result: Option<Result<(), Error>>,
     /// An update was abandoned.
@@ -235,7 +235,7 @@ impl Request {
             found = token
                 .with_client_text(|text| found.with(text.as_bytes().to_vec(), Carrier::Cookie));
         }
-        let state = State::new(Presented::new(&found), safe, false, false);
+        let state = State::new(Credentials::new(&found), safe, false, false);
         Self {
             state,
             acts,
@@ -252,7 +252,7 @@ impl Request {
 
     /// The same, shown by the browser as a page in a tab.
     fn navigation(mut self) -> Self {
-        self.state.may_reissue = true;
+        self.state.may_resend_token = true;
         self.is_navigation = true;
         self
     }
@@ -311,7 +311,7 @@ impl Request {
                     }
                     Base::Stored { seen, pending, replaces, .. } => {
                         let value = Some(number(n + 1));
-                        Edit { key: key.into(), seen, pending, replaces, value }
+                        ValueUpdate { key: key.into(), seen, pending, replaces, value }
                     }
                 }
             }
@@ -341,7 +341,7 @@ impl Request {
                 }
             },
         };
-        let is_write = !matches!(step, Step::Load(_) | Step::Check(_));
+        let is_write = !matches!(step, Step::Load(_) | Step::Recheck(_));
         let reached = match fate {
             Fate::Done => true,
             Fate::Unavailable => false,
@@ -364,7 +364,7 @@ impl Request {
             (Fate::Abandoned { .. }, _) => return Ok(true),
             _ => Outcome::Failed(Error::unavailable("down")),
         };
-        self.next = self.state.took(goal, &step, outcome, world.shared(), now)?;
+        self.next = self.state.apply_outcome(goal, &step, outcome, world.shared(), now)?;
         self.at += usize::from(self.next.is_none());
         Ok(self.next.is_some())
     }

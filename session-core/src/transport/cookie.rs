@@ -282,7 +282,7 @@ fn validate(options: &CookieOptions) -> Result<(), Error> {
         return refuse("name must be 1 to 256 letters, digits or any of !#$%&'*+-.^_`|~");
     }
     let also = &options.also;
-    if also.len() > OldNames::MOST || !also.iter().all(|name| is_name(name)) {
+    if also.len() > OldNames::MAX_NAMES || !also.iter().all(|name| is_name(name)) {
         return refuse("also must be a list of eight names at most, each as the name may be");
     }
     if also.iter().enumerate().any(|(at, old)| old == name || also[..at].contains(old)) {

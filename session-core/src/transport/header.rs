@@ -111,7 +111,7 @@ impl Transport for HeaderTransport {
         vec![(Carrier::Header, self.name())]
     }
 
-    fn is_sent_by_itself(&self) -> bool {
+    fn is_ambient(&self) -> bool {
         false
     }
 }

@@ -93,7 +93,7 @@ pub struct Found<'r> {
 
 /// How many different texts are kept and looked up, of those that a client sent. However many there are,
 /// each is compared with these only.
-const KEPT: usize = 4;
+const MAX_TOKENS: usize = 4;
 
 /// Which of the configured old names a client sent something under.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,15 +101,15 @@ pub struct OldNames(u8);
 
 impl OldNames {
     /// How many old names there can be.
-    pub(crate) const MOST: usize = 8;
+    pub(crate) const MAX_NAMES: usize = 8;
 
     /// Whether it sent something under the one of this number, in the order of the configuration.
     pub fn has(self, number: usize) -> bool {
-        number < Self::MOST && self.0 & (1 << number) != 0
+        number < Self::MAX_NAMES && self.0 & (1 << number) != 0
     }
 
     fn add(&mut self, number: usize) {
-        debug_assert!(number < Self::MOST);
+        debug_assert!(number < Self::MAX_NAMES);
         self.0 |= 1 << number;
     }
 }
@@ -137,7 +137,7 @@ impl<'r> Found<'r> {
         let text = text.into();
         if let Some(at) = self.texts.iter().position(|other| *other == text) {
             self.texts.remove(at);
-        } else if self.texts.len() == KEPT {
+        } else if self.texts.len() == MAX_TOKENS {
             self.texts.remove(0);
             self.skipped = true;
         }
@@ -156,7 +156,7 @@ impl<'r> Found<'r> {
                 self.old_texts -= 1;
             }
             Some(_) => return,
-            None if self.texts.len() == KEPT => {
+            None if self.texts.len() == MAX_TOKENS => {
                 self.skipped = true;
                 if self.old_texts == 0 {
                     return;
@@ -288,7 +288,7 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
     /// Whether a browser can be made to send a token by another site's page. Defaults to true; a transport
     /// whose tokens only scripts of the application itself can send needs no check for
     /// [cross-site requests](crate::CrossSiteOptions).
-    fn is_sent_by_itself(&self) -> bool {
+    fn is_ambient(&self) -> bool {
         true
     }
 

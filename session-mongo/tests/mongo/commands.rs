@@ -197,7 +197,7 @@ fn every_write_asks_for_a_majority_and_the_journal_and_none_is_an_upsert() {
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_page_of_an_owners_sessions_is_one_find_without_values() {
     let noted = Noted::new();
-    noted.owned("ada", Page::MOST + 20);
+    noted.owned("ada", Page::MAX_SIZE + 20);
     noted.owned("grace", 3);
     let token = Token::from(SessionId::generate().unwrap());
     let list = |owner, page, now| {
@@ -212,13 +212,13 @@ fn a_page_of_an_owners_sessions_is_one_find_without_values() {
         listed.unwrap()
     };
     let first = |limit| Page { after: None, limit };
-    for limit in [1, 2, Page::MOST, usize::MAX] {
+    for limit in [1, 2, Page::MAX_SIZE, usize::MAX] {
         let page = first(limit);
         let listed = list("ada", page, NOW);
         assert_eq!(listed.sessions.len(), page.size());
         assert_eq!(listed.next, listed.sessions.last().map(|session| session.key));
-        let rest = list("ada", Page { after: listed.next, limit: Page::MOST }, NOW);
-        assert_eq!(rest.sessions.len(), (Page::MOST + 20 - page.size()).min(Page::MOST));
+        let rest = list("ada", Page { after: listed.next, limit: Page::MAX_SIZE }, NOW);
+        assert_eq!(rest.sessions.len(), (Page::MAX_SIZE + 20 - page.size()).min(Page::MAX_SIZE));
     }
     assert_eq!(list("grace", first(3), NOW).next, None);
     assert_eq!(list("alan", first(3), NOW), Default::default());

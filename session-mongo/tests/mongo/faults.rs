@@ -75,7 +75,7 @@ impl Scene {
 
     /// The keys on the first page of Ada's sessions.
     fn list(&self) -> Result<Vec<SessionKey>, Error> {
-        let page = Page { after: None, limit: Page::MOST };
+        let page = Page { after: None, limit: Page::MAX_SIZE };
         let listed = self.server.block_on(self.provider.list("ada", page, NOW))?;
         Ok(listed.sessions.iter().map(|session| session.key).collect())
     }

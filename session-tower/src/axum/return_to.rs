@@ -119,7 +119,8 @@ impl ReturnTo {
             byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'"' | b'<' | b'>' | b'`' | b'#')
         };
         let is_path = text.starts_with('/') && !text.starts_with("//");
-        let is_one = is_path && text.len() <= Self::MAX_BYTES && text.bytes().all(|b| is_harmless(&b));
+        let is_one =
+            is_path && text.len() <= Self::MAX_BYTES && text.bytes().all(|b| is_harmless(&b));
         is_one.then(|| Self(text.into()))
     }
 
@@ -168,7 +169,9 @@ mod tests {
 
     #[test]
     fn paths_of_this_site_are_taken_as_they_are() {
-        for path in ["/", "/orders", "/orders?page=2&q=a%20b", "/a//b", "/a/../b", "/~ada/@x;y=1", "/?"] {
+        for path in
+            ["/", "/orders", "/orders?page=2&q=a%20b", "/a//b", "/a/../b", "/~ada/@x;y=1", "/?"]
+        {
             assert_eq!(ReturnTo::parse(path).unwrap().as_str(), path);
         }
     }

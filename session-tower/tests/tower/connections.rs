@@ -66,8 +66,9 @@ impl Connection {
             }
             Version::Http2 => {
                 let executor = TokioExecutor::new();
-                let (sender, connection) =
-                    hyper::client::conn::http2::handshake(executor, io).await.expect("shakes hands");
+                let (sender, connection) = hyper::client::conn::http2::handshake(executor, io)
+                    .await
+                    .expect("shakes hands");
                 tokio::spawn(connection);
                 Self::Http2(sender)
             }
@@ -134,7 +135,8 @@ async fn requests_of_one_connection_have_their_own_sessions() {
                 visitor.keep(response.headers());
                 assert_eq!(text(response).await, wanted, "{version:?}");
                 // A request that fails doesn't end the connection.
-                let failed = connection.send(request(visitor, "POST", "/fail", Body::empty())).await;
+                let failed =
+                    connection.send(request(visitor, "POST", "/fail", Body::empty())).await;
                 assert_eq!(failed.status(), 500);
                 assert!(!failed.headers().contains_key(SET_COOKIE));
                 text(failed).await;

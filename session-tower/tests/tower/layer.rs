@@ -131,7 +131,10 @@ async fn a_service_that_will_never_be_ready_is_a_response_to_each_request() {
         Response::builder().status(failure.status()).body("later".into()).unwrap()
     });
     let response = call(&mut layer.layer(Never { panics: false }), Request::new(())).await;
-    assert_eq!((response.status(), &*text(response).await), (StatusCode::SERVICE_UNAVAILABLE, "later"));
+    assert_eq!(
+        (response.status(), &*text(response).await),
+        (StatusCode::SERVICE_UNAVAILABLE, "later")
+    );
 }
 
 /// A foreign request doesn't reach a service that was found ready, which is as ready for the next.
@@ -154,7 +157,9 @@ async fn a_session_is_saved_with_one_call_and_told_to_the_client() {
     let site = Site::new();
     let mut service = SessionLayer::new(site.manager.clone()).layer(service_fn(count));
     let mut visitor = Visitor::default();
-    for (wanted, calls) in [("1", vec!["create"]), ("2", vec!["load", "save"]), ("3", vec!["load", "save"])] {
+    for (wanted, calls) in
+        [("1", vec!["create"]), ("2", vec!["load", "save"]), ("3", vec!["load", "save"])]
+    {
         let response = call(&mut service, plain(&visitor, "POST")).await;
         visitor.keep(response.headers());
         assert_eq!(text(response).await, wanted);

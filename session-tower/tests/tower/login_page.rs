@@ -142,7 +142,10 @@ async fn no_link_to_the_login_page_leads_elsewhere_afterwards() {
         .fallback(page)
         .layer(Extension(LoginPage::new("/login?lang=en").unwrap()))
         .layer(SessionLayer::new(site.manager.clone()));
-    assert_eq!(Visitor::default().get(&doubled, "//evil.example/").await.location(), "/login?lang=en");
+    assert_eq!(
+        Visitor::default().get(&doubled, "//evil.example/").await.location(),
+        "/login?lang=en"
+    );
     let sent = Visitor::default().get(&doubled, "/page").await;
     assert_eq!(sent.location(), "/login?lang=en&next=%2Fpage");
 }
@@ -151,8 +154,9 @@ async fn no_link_to_the_login_page_leads_elsewhere_afterwards() {
 #[tokio::test]
 async fn ids_in_urls_are_not_remembered() {
     let site = Site::configured(|config| config.transport = TransportKind::Url);
-    let app = app(&site)
-        .merge(Router::new().route("/begin", get(begin)).layer(SessionLayer::new(site.manager.clone())));
+    let app = app(&site).merge(
+        Router::new().route("/begin", get(begin)).layer(SessionLayer::new(site.manager.clone())),
+    );
 
     async fn begin(session: Session) -> Result<ReturnTo, Failed> {
         session.set("n", &1)?;

@@ -84,7 +84,8 @@ async fn check_untouched(app: &Router, visitor: &mut Visitor, order: &str) {
 #[tokio::test(start_paused = true)]
 async fn a_timeout_leaves_the_session_as_it_was() {
     let site = Site::new();
-    let other = || TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_secs(10));
+    let other =
+        || TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_secs(10));
     for (order, app) in orders!(routes(), SessionLayer::new(site.manager.clone()), other()) {
         let mut visitor = Visitor::default();
         visitor.post(&app, "/").await.expect(200);
@@ -210,7 +211,8 @@ async fn a_body_over_the_limit_is_refused_and_the_session_is_as_it_was() {
         };
         // By what it announces, and by what comes.
         reply(&app, upload(Body::empty(), Some(101))).await.expect(413);
-        let chunks = futures_util::stream::iter((0..20).map(|_| Ok::<_, std::io::Error>("ten bytes.")));
+        let chunks =
+            futures_util::stream::iter((0..20).map(|_| Ok::<_, std::io::Error>("ten bytes.")));
         let refused = reply(&app, upload(Body::from_stream(chunks), None)).await;
         refused.expect(413);
         check_untouched(&app, &mut visitor, order).await;

@@ -169,7 +169,9 @@ async fn a_manager_on_the_same_store_has_other_sessions() {
 async fn providers_with_tokens_of_their_own_are_refused() {
     session_memory::init();
     session_cookie::init();
-    for (name, source) in [("cookie", "ephemeral=true&revocations=memory"), ("signed+memory", "ephemeral=true")] {
+    for (name, source) in
+        [("cookie", "ephemeral=true&revocations=memory"), ("signed+memory", "ephemeral=true")]
+    {
         let error = ProviderStore::open(name, source).unwrap_err();
         assert!(matches!(error, Error::Config(_)), "{name}: {error}");
     }
@@ -320,7 +322,10 @@ async fn axum_logins_example_works_over_it() {
     let app = login_example(store);
     let mut visitor = Visitor::default();
     let sent = visitor.get(&app, "/").await;
-    assert_eq!((sent.status, sent.header(LOCATION)), (StatusCode::TEMPORARY_REDIRECT, Some("/login?next=%2F")));
+    assert_eq!(
+        (sent.status, sent.header(LOCATION)),
+        (StatusCode::TEMPORARY_REDIRECT, Some("/login?next=%2F"))
+    );
     assert_eq!(visitor.get(&app, "/login?next=%2F").await.expect(200), "a form, then /");
     submit(&mut visitor, &app, "username=ferris&password=wrong").await.expect(401);
     assert!(!visitor.has_cookie());

@@ -161,7 +161,8 @@ impl Visitor {
 
     /// The `Cookie` header.
     pub(crate) fn cookie(&self) -> String {
-        let pairs: Vec<_> = self.jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let pairs: Vec<_> =
+            self.jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
         pairs.join("; ")
     }
 

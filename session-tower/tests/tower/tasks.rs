@@ -88,7 +88,10 @@ fn app(site: &Site) -> Router {
 
 type Socket = WebSocketStream<DuplexStream>;
 
-async fn connect(app: &Router, headers: &[(http::HeaderName, &str)]) -> tungstenite::Result<Socket> {
+async fn connect(
+    app: &Router,
+    headers: &[(http::HeaderName, &str)],
+) -> tungstenite::Result<Socket> {
     let (client, server) = duplex(64 * 1024);
     let service = TowerToHyperService::new(app.clone());
     tokio::spawn(async move {

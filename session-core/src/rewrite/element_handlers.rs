@@ -8,7 +8,7 @@ use lol_html::{HandlerResult, Selector};
 use parking_lot::Mutex;
 
 use super::page::Page;
-use super::plain::Kind;
+use super::well_formed::Kind;
 
 type See = fn(&mut Page, &Element<'_, '_>);
 

@@ -11,7 +11,7 @@ pub(super) const ESCAPE: u8 = 0x1b;
 
 /// Looks for these words in text that comes in pieces.
 #[derive(Debug, Default)]
-pub(super) struct Marks {
+pub(super) struct ForbiddenWords {
     /// The end of what came before, in lower case and without escape sequences.
     tail: Vec<u8>,
     sequence: Sequence,
@@ -26,7 +26,7 @@ enum Sequence {
     Two,
 }
 
-impl Marks {
+impl ForbiddenWords {
     /// Where in the piece harmful words have their last byte. A byte in front of it makes another
     /// word of each; what stands further ahead may have gone by.
     pub(super) fn find(&mut self, piece: &[u8]) -> Vec<usize> {
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn words_are_found_across_pieces_once() {
-        let mut marks = Marks::default();
+        let mut marks = ForbiddenWords::default();
         let mut found = |piece: &str| marks.find(piece.as_bytes());
         assert_eq!(found("<a><BASE x><base"), [7, 15]);
         assert_eq!(found(" href=/><ba"), [0; 0]);
@@ -77,7 +77,7 @@ mod tests {
     /// In ISO-2022-JP they are nothing, wherever they stand.
     #[test]
     fn words_are_found_through_escape_sequences() {
-        let mut marks = Marks::default();
+        let mut marks = ForbiddenWords::default();
         assert_eq!(marks.find(b"<\x1b(Bba\x1b(Jse <ba\x1b"), [10]);
         assert_eq!(marks.find(b"(Bse \x1b<base \x1b(<base"), [3, 10, 18]);
     }

@@ -14,12 +14,13 @@ impl State {
     pub(crate) fn directive(&self, shared: &Shared) -> Option<Directive> {
         match (self.standing, &self.token) {
             (Standing::Live, Some(token)) => {
-                let is_known = self.carried.as_ref().is_some_and(|held| held.has_text_of(token));
-                (!is_known || self.reissue)
+                let is_known =
+                    self.client_token.as_ref().is_some_and(|held| held.has_text_of(token));
+                (!is_known || self.resend_token)
                     .then(|| Directive::Issue(token.clone(), self.max_age(shared)))
             }
-            (Standing::New, _) if self.ended && !self.outrun => {
-                let has_something = self.carrier().is_some() || self.carried.is_some();
+            (Standing::New, _) if self.ended && !self.replaced_by_another_request => {
+                let has_something = self.carrier().is_some() || self.client_token.is_some();
                 has_something.then_some(Directive::Clear)
             }
             _ => None,
@@ -29,7 +30,7 @@ impl State {
     /// Whether the response tells the client of a session that it didn't come with, for the first time.
     pub(crate) fn announces_new_session(&self) -> bool {
         let key = |token: &Option<Token>| token.as_ref().map(Token::key);
-        let is_new = key(&self.token) != key(&self.carried);
+        let is_new = key(&self.token) != key(&self.client_token);
         self.standing == Standing::Live && is_new && !self.told
     }
 
@@ -53,7 +54,7 @@ impl State {
     }
 
     /// Takes note that the response of a request was finished before its session was loaded.
-    pub(crate) fn follows_the_head(&mut self) {
+    pub(crate) fn mark_head_sent(&mut self) {
         self.head_sent = true;
     }
 
@@ -99,8 +100,11 @@ impl State {
         let new = self.fingerprint(self.start(), shared);
         let is_held =
             |held: &&Token| self.token.as_ref().is_some_and(|token| held.has_text_of(token));
-        let is_old =
-            self.carried.as_ref().filter(is_held).is_some_and(|held| self.presented.is_old(held));
+        let is_old = self
+            .client_token
+            .as_ref()
+            .filter(is_held)
+            .is_some_and(|held| self.credentials.is_old(held));
         (new != self.record.cookie || is_old).then_some(new)
     }
 
@@ -109,7 +113,7 @@ impl State {
     /// It takes a save under the secret that the client presented, so that a request that lost the session
     /// to a login doesn't repeat the old token after the new one. Only on navigations, which a browser makes
     /// one after the other: the response of one in the background may arrive after that of a later login.
-    pub(super) fn may_reissue_at(&self, goal: Goal<'_>) -> bool {
-        self.may_reissue && !self.head_sent && matches!(goal, Goal::Finish)
+    pub(super) fn may_resend_token_at(&self, goal: Goal<'_>) -> bool {
+        self.may_resend_token && !self.head_sent && matches!(goal, Goal::Finish)
     }
 }

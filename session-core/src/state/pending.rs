@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Doubt, Standing, State, Why, blank};
+use super::{InDoubt, Standing, State, Why, blank};
 use crate::manager::Shared;
 use crate::provider::{Changes, Login, NewSecret, Record, Values};
-use crate::settings::{OwnLifetime, Settings};
+use crate::settings::{LifetimeOverride, Settings};
 use crate::{Error, Lifetime, Limits, Timestamp, key, value};
 
 /// The longest owner and label in bytes: names and addresses are shorter, and databases index owners.
@@ -30,7 +30,7 @@ impl State {
         let is_sure = !self.may_differ(key);
         if old == value.as_deref() && (is_sure || self.changes.get(key).is_some()) {
             if self.changes.get(key).is_none() {
-                self.affirm(key, value);
+                self.note_unchanged_set(key, value);
             }
             return Ok(());
         }
@@ -47,7 +47,7 @@ impl State {
         match value {
             _ if is_stored => {
                 self.changes.forget(key);
-                self.affirm(key, value);
+                self.note_unchanged_set(key, value);
             }
             Some(value) => self.changes.set(key, value),
             None => self.changes.delete(key),
@@ -62,21 +62,21 @@ impl State {
     }
 
     /// Returns what may be stored already, or by the time that the store answers.
-    fn doubts(&self) -> impl Iterator<Item = &Doubt> {
-        self.in_flight.iter().chain([&self.doubt])
+    fn doubts(&self) -> impl Iterator<Item = &InDoubt> {
+        self.in_flight.iter().chain([&self.in_doubt])
     }
 
     /// Takes note that the handler wants a key to be as it is stored.
-    fn affirm(&mut self, key: &str, value: Option<Arc<[u8]>>) {
-        self.affirmed.retain(|(other, _)| **other != *key);
+    fn note_unchanged_set(&mut self, key: &str, value: Option<Arc<[u8]>>) {
+        self.unchanged_sets.retain(|(other, _)| **other != *key);
         if self.standing == Standing::Live {
-            self.affirmed.extend(value.map(|value| (key.into(), value)));
+            self.unchanged_sets.extend(value.map(|value| (key.into(), value)));
         }
     }
 
     /// Leaves the stored values behind, but for those that the handler set itself.
-    pub(super) fn change_affirmed(&mut self) {
-        for (key, value) in std::mem::take(&mut self.affirmed) {
+    pub(super) fn promote_unchanged_sets(&mut self) {
+        for (key, value) in std::mem::take(&mut self.unchanged_sets) {
             if self.changes.get(&key).is_none() {
                 self.changes.set(&key, value);
             }
@@ -117,9 +117,9 @@ impl State {
 
     pub(crate) fn set_lifetime(&mut self, own: Lifetime, shared: &Shared) -> Result<(), Error> {
         self.check_open()?;
-        let own = OwnLifetime::fixed(own);
-        let is_the_managers = own == OwnLifetime::fixed(shared.rules.lifetime);
-        if is_the_managers && self.settings.lifetime == OwnLifetime::Unset {
+        let own = LifetimeOverride::fixed(own);
+        let is_the_managers = own == LifetimeOverride::fixed(shared.rules.lifetime);
+        if is_the_managers && self.settings.lifetime == LifetimeOverride::Unset {
             return Ok(());
         }
         self.change_settings(Settings { lifetime: own, ..self.settings }, shared)
@@ -142,8 +142,8 @@ impl State {
     pub(crate) fn remember(&mut self, on: bool, shared: &Shared) -> Result<(), Error> {
         self.check_open()?;
         let lifetime = match on {
-            true => OwnLifetime::Remembered,
-            false if self.is_remembered() => OwnLifetime::Unset,
+            true => LifetimeOverride::Remembered,
+            false if self.is_remembered() => LifetimeOverride::Unset,
             false => return Ok(()),
         };
         self.change_settings(Settings { lifetime, persistent: None }, shared)
@@ -172,12 +172,12 @@ impl State {
                     // Later than the creation: a session that never had a new id was never replaced.
                     let at = now.max(self.record.created.saturating_add(Duration::from_millis(1)));
                     self.changes.secret = Some(Box::new(NewSecret { token, holder, at }));
-                    self.doubt.secret = false;
+                    self.in_doubt.secret = false;
                 }
                 Ok(())
             }
             (Standing::New, _) => {
-                self.forget_fresh();
+                self.discard_unstored_id();
                 Ok(())
             }
             _ => Ok(()),
@@ -208,8 +208,8 @@ impl State {
         }
         self.start_anew(now)?;
         if self.login().is_some_and(|login| *login.owner != *owner) {
-            self.part_from_owner();
-            self.change_affirmed();
+            self.drop_previous_owners_writes();
+            self.promote_unchanged_sets();
             self.changes.replace = true;
             self.measure();
         }
@@ -221,8 +221,8 @@ impl State {
 
     /// Before another owner logs in: what is on its way to the store, or may be there already, stays with the
     /// owner before. Under the same secret, the other one would take it over.
-    fn part_from_owner(&mut self) {
-        for sent in self.in_flight.iter().chain([&self.doubt]) {
+    fn drop_previous_owners_writes(&mut self) {
+        for sent in self.in_flight.iter().chain([&self.in_doubt]) {
             sent.keys.iter().for_each(|key| self.changes.forget(key));
             if sent.secret {
                 self.changes.secret = None;
@@ -254,7 +254,7 @@ impl State {
                 self.changes = Changes::new();
             }
             self.become_new(now);
-            self.outrun = why != Why::Several;
+            self.replaced_by_another_request = why != Why::Several;
         }
         Ok(())
     }
@@ -265,10 +265,10 @@ impl State {
         if self.doubts().any(|sent| sent.secret) && self.changes.secret.is_some() {
             self.rolled_back = self.changes.secret.take();
         }
-        self.doubt.secret = false;
+        self.in_doubt.secret = false;
         self.forked_from = None;
         self.changes = Changes::new();
-        self.affirmed.clear();
+        self.unchanged_sets.clear();
         if self.standing == Standing::New {
             self.record.values = Values::new();
         }
@@ -292,21 +292,21 @@ impl State {
     /// Becomes a visitor without a session. Pending changes stay.
     pub(super) fn become_new(&mut self, now: Timestamp) {
         self.standing = Standing::New;
-        self.affirmed.clear();
+        self.unchanged_sets.clear();
         self.token = None;
         self.due = None;
         self.record = blank(now);
         self.changes.secret = None;
         self.changes.replace = false;
-        self.doubt = Doubt::default();
-        self.forget_fresh();
+        self.in_doubt = InDoubt::default();
+        self.discard_unstored_id();
         self.measure();
     }
 
     /// Takes another id for the session that is not stored yet.
-    pub(super) fn forget_fresh(&mut self) {
-        self.fresh = None;
-        self.doubt.fresh = false;
+    pub(super) fn discard_unstored_id(&mut self) {
+        self.unstored_id = None;
+        self.in_doubt.fresh = false;
         self.repeated = false;
     }
 
@@ -327,7 +327,7 @@ impl State {
     /// what it loaded and computed, so that its page is of one piece.
     pub(super) fn become_mute(&mut self, why: Why, now: Timestamp) {
         self.standing = Standing::Mute(why);
-        self.affirmed.clear();
+        self.unchanged_sets.clear();
         self.changes.secret = None;
         if why != Why::Moved || !self.drops_silently() {
             self.record = blank(now);

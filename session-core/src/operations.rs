@@ -12,27 +12,27 @@ use smallvec::SmallVec;
 use crate::events::Operation;
 use crate::manager::Shared;
 use crate::provider::{Record, Token};
-use crate::state::{Base, Edit, Goal, Outcome, State, Step};
+use crate::state::{Base, Goal, Outcome, State, Step, ValueUpdate};
 use crate::{Error, Manager, Timestamp};
 
 /// Attempts of an update while other processes change the same value at the same time.
 const UPDATE_ATTEMPTS: u32 = 64;
 
 /// One request's session, shared by all tasks that use it.
-pub(crate) struct Core {
+pub(crate) struct Operations {
     pub(crate) manager: Manager,
     state: Mutex<State>,
     /// One operation of a request at the store at a time.
-    operation: lock::Mutex<()>,
+    operation_lock: lock::Mutex<()>,
 }
 
 /// From a key's encoded value to its new one, or its end; `None` gives up.
 pub(crate) type EncodedUpdate<'f> =
     dyn FnMut(Option<&[u8]>) -> Option<Option<Arc<[u8]>>> + Send + 'f;
 
-impl Core {
+impl Operations {
     pub(crate) fn new(manager: Manager, state: State) -> Self {
-        Self { manager, state: Mutex::new(state), operation: lock::Mutex::new(()) }
+        Self { manager, state: Mutex::new(state), operation_lock: lock::Mutex::new(()) }
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -62,7 +62,7 @@ impl Core {
 
     /// Reaches a goal, one operation after the other.
     pub(crate) async fn reach(&self, goal: Goal<'_>) -> Result<(), Error> {
-        let _operation = self.operation.lock().await;
+        let _operation = self.operation_lock.lock().await;
         self.advance(goal).await
     }
 
@@ -74,7 +74,7 @@ impl Core {
             // After all steps: others of the same client may be among them, and leave room.
             let stored = self.state().take_stored_login();
             if let Some(owner) = stored {
-                self.manager.end_surplus(&owner).await;
+                self.manager.enforce_session_limit(&owner).await;
             }
         }
         advanced
@@ -87,7 +87,7 @@ impl Core {
         while let Some(step) = next {
             let now = shared.clock.now();
             let outcome = self.carry_out(&step, now).await;
-            next = self.state().took(goal, &step, outcome, shared, now)?;
+            next = self.state().apply_outcome(goal, &step, outcome, shared, now)?;
         }
         Ok(())
     }
@@ -95,16 +95,17 @@ impl Core {
     async fn carry_out(&self, step: &Step, now: Timestamp) -> Outcome {
         let shared = self.shared();
         let provider = &shared.provider;
-        let touch =
-            |token, touch| shared.watched(Operation::Touch, now, provider.touch(token, touch, now));
+        let touch = |token, touch| {
+            shared.observed(Operation::Touch, now, provider.touch(token, touch, now))
+        };
         let save = |token, holder, changes| {
-            shared.watched(Operation::Save, now, provider.save(token, holder, changes, now))
+            shared.observed(Operation::Save, now, provider.save(token, holder, changes, now))
         };
         let done = match step {
             Step::Load(tokens) => self.load_all(tokens, now).await.map(Outcome::Loaded),
-            Step::Check(token) => self.load_one(token, now).await.map(Outcome::Checked),
+            Step::Recheck(token) => self.load_one(token, now).await.map(Outcome::Rechecked),
             Step::Touch(token, to) => touch(token, *to).await.map(Outcome::Touched),
-            Step::Renew(token, to, holder, changes) => {
+            Step::Rewrite(token, to, holder, changes) => {
                 let renewed = match save(token, holder, changes).await {
                     // It got a new id meanwhile, or it ended: a touch tells which.
                     Err(Error::Gone) => touch(token, *to).await,
@@ -114,14 +115,14 @@ impl Core {
             }
             Step::Create(id, record) => {
                 let answer = provider.create(id, (**record).clone(), now);
-                shared.watched(Operation::Create, now, answer).await.map(Outcome::Created)
+                shared.observed(Operation::Create, now, answer).await.map(Outcome::Created)
             }
             Step::Save(token, holder, changes) => {
                 save(token, holder, changes).await.map(Outcome::Saved)
             }
             Step::End(key, until) => {
                 let answer = provider.destroy(key, *until, now);
-                shared.watched(Operation::Destroy, now, answer).await.map(|()| Outcome::Ended)
+                shared.observed(Operation::Destroy, now, answer).await.map(|()| Outcome::Ended)
             }
         };
         done.unwrap_or_else(Outcome::Failed)
@@ -151,7 +152,7 @@ impl Core {
         strict: bool,
         f: &mut EncodedUpdate<'_>,
     ) -> Result<(), Error> {
-        let _operation = self.operation.lock().await;
+        let _operation = self.operation_lock.lock().await;
         let shared = self.shared();
         let session = self.state().live_key();
         let place = match session {
@@ -194,7 +195,7 @@ impl Core {
             if is_equal {
                 return Ok(());
             }
-            let edit = Edit { key: key.into(), seen, pending, replaces, value: new };
+            let edit = ValueUpdate { key: key.into(), seen, pending, replaces, value: new };
             match self.advance(Goal::Update(&edit)).await {
                 Err(Error::Conflict) => {
                     shared.events.counters.conflicts.add(1);

@@ -13,7 +13,7 @@ const LONGEST: usize = 8192;
 
 /// What a client presented: the texts under our name, not looked at yet.
 #[derive(Clone, Default)]
-pub(crate) struct Presented {
+pub(crate) struct Credentials {
     carrier: Option<Carrier>,
     texts: SmallVec<[Text; 1]>,
     /// How many of the texts, from the first one on, came only under old names.
@@ -43,10 +43,10 @@ impl Text {
     }
 }
 
-impl Presented {
+impl Credentials {
     #[inline]
     pub(crate) fn new(found: &Found<'_>) -> Self {
-        let mut presented = Self {
+        let mut credentials = Self {
             carrier: found.carrier(),
             texts: SmallVec::new(),
             old_texts: 0,
@@ -54,10 +54,10 @@ impl Presented {
         };
         let texts = found.texts().iter().enumerate();
         for (at, text) in texts.filter(|(_, text)| text.len() <= LONGEST) {
-            presented.texts.push(Text::of(text));
-            presented.old_texts += u8::from(at < found.old_texts());
+            credentials.texts.push(Text::of(text));
+            credentials.old_texts += u8::from(at < found.old_texts());
         }
-        presented
+        credentials
     }
 
     /// What carried it, well formed or not; `None` if the client presented nothing.

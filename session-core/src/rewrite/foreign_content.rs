@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::markup::{self, Flaw, Markup};
-use super::plain::{Kind, TEXTS};
+use super::well_formed::{Kind, TEXTS};
 
 /// How long a tag or comment within may be: that much is held until its end comes.
 const LONGEST: usize = 16 * 1024;
@@ -24,7 +24,7 @@ const DEEPEST: usize = 64;
 pub(super) struct Stretches {
     /// Their start tags, counted from the page's start.
     begins: VecDeque<(Range<usize>, Option<Kind>)>,
-    current: Option<Stretch>,
+    current: Option<ForeignContent>,
 }
 
 impl Stretches {
@@ -52,7 +52,7 @@ impl Stretches {
                     return Err(at);
                 }
                 at = end;
-                self.current = kind.map(|kind| Stretch { kind, open: Vec::new() });
+                self.current = kind.map(|kind| ForeignContent { kind, open: Vec::new() });
                 continue;
             };
             match stretch.read(&bytes[at..]) {
@@ -61,7 +61,7 @@ impl Stretches {
                     self.current = None;
                 }
                 Read::Begun(length) => return Ok(at + length),
-                Read::Odd(length) => return Err(at + length),
+                Read::Unsafe(length) => return Err(at + length),
             }
         }
     }
@@ -74,7 +74,7 @@ fn lacks_value(tag: &[u8]) -> bool {
 
 /// A stretch that is being read.
 #[derive(Debug)]
-struct Stretch {
+struct ForeignContent {
     kind: Kind,
     /// The elements that are open, for drawings and formulas, or the last one that contains text.
     open: Vec<&'static str>,
@@ -87,10 +87,10 @@ enum Read {
     /// To the last tag, whose end is not there yet; or through all.
     Begun(usize),
     /// To what is not plain.
-    Odd(usize),
+    Unsafe(usize),
 }
 
-impl Stretch {
+impl ForeignContent {
     fn read(&mut self, bytes: &[u8]) -> Read {
         let mut at = 0;
         while let Some(next) = memchr::memchr(b'<', &bytes[at..]) {
@@ -102,7 +102,7 @@ impl Stretch {
                 }
                 Ok((markup, length)) if self.admits(&markup) => at += length,
                 Err(Flaw::Cut) if rest.len() < LONGEST => return Read::Begun(at),
-                _ => return Read::Odd(at),
+                _ => return Read::Unsafe(at),
             }
         }
         Read::Begun(bytes.len())

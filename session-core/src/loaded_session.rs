@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::executor::Core;
+use crate::operations::Operations;
 use crate::state::Goal;
 use crate::{Error, Lifetime, Limits, Session, SessionId, SessionKey, Timestamp, key, value};
 
@@ -30,19 +30,19 @@ use crate::{Error, Lifetime, Limits, Session, SessionId, SessionKey, Timestamp, 
 /// ```
 #[derive(Clone)]
 pub struct LoadedSession {
-    core: Arc<Core>,
+    operations: Arc<Operations>,
     /// A stored value of another type than the wanted one counts as none.
     lenient: bool,
 }
 
 /// Values.
 impl LoadedSession {
-    pub(crate) fn new(core: Core) -> Self {
-        Self { core: Arc::new(core), lenient: false }
+    pub(crate) fn new(operations: Operations) -> Self {
+        Self { operations: Arc::new(operations), lenient: false }
     }
 
-    pub(crate) fn core(&self) -> &Core {
-        &self.core
+    pub(crate) fn operations(&self) -> &Operations {
+        &self.operations
     }
 
     /// Returns the same session, where a stored value that is not of the wanted type counts as none, in
@@ -71,7 +71,7 @@ impl LoadedSession {
     /// ```
     #[must_use]
     pub fn lenient(&self) -> Self {
-        Self { core: Arc::clone(&self.core), lenient: true }
+        Self { operations: Arc::clone(&self.operations), lenient: true }
     }
 
     /// Decodes a value; to none, if it is of another type and the session is lenient.
@@ -85,7 +85,7 @@ impl LoadedSession {
     /// # Errors
     /// [`Error::Random`] if a new id is needed and can't be made.
     pub fn id(&self) -> Result<SessionId, Error> {
-        self.core.state().id(self.core.shared())
+        self.operations.state().id(self.operations.shared())
     }
 
     /// Returns what names the session for as long as it lives, in logs and lists; no secret.
@@ -102,7 +102,7 @@ impl LoadedSession {
     /// Whether this request has no stored session: it is not stored yet, or the request may store nothing,
     /// because its id was replaced a moment ago or its session ended meanwhile.
     pub fn is_new(&self) -> bool {
-        self.core.state().is_new()
+        self.operations.state().is_new()
     }
 
     /// Returns a key's value, or `None` if it has none. Only this value is decoded.
@@ -113,7 +113,7 @@ impl LoadedSession {
     /// [`Error::Decode`] if the value is not a `T`; the session stays usable, and [`lenient`](Self::lenient)
     /// helps where types change.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        match self.core.state().value(&key::stored(key)) {
+        match self.operations.state().value(&key::stored(key)) {
             Some(bytes) => self.decode(key, bytes),
             None => Ok(None),
         }
@@ -146,13 +146,13 @@ impl LoadedSession {
     /// [`finish`](crate::SessionHandle::finish).
     pub fn take<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         let stored = key::stored(key);
-        let mut state = self.core.state();
+        let mut state = self.operations.state();
         let value = match state.value(&stored) {
             Some(bytes) => self.decode(key, bytes)?,
             None => None,
         };
         if value.is_some() {
-            state.put(&stored, None, self.core.shared())?;
+            state.put(&stored, None, self.operations.shared())?;
         }
         Ok(value)
     }
@@ -171,7 +171,7 @@ impl LoadedSession {
 
     /// Returns the keys that have values, sorted.
     pub fn keys(&self) -> Vec<String> {
-        self.core.state().application_keys()
+        self.operations.state().application_keys()
     }
 
     /// Reads, changes and writes one value atomically at the store, whatever other requests do: a
@@ -251,7 +251,7 @@ impl LoadedSession {
                 None
             }
         };
-        self.core.update(&key::stored(key), strict, &mut run).await?;
+        self.operations.update(&key::stored(key), strict, &mut run).await?;
         outcome
     }
 
@@ -262,11 +262,11 @@ impl LoadedSession {
     }
 
     fn limits(&self) -> Limits {
-        self.core.shared().rules.limits
+        self.operations.shared().rules.limits
     }
 
     fn put(&self, key: &str, value: Option<Arc<[u8]>>) -> Result<(), Error> {
-        self.core.state().put(key, value, self.core.shared())
+        self.operations.state().put(key, value, self.operations.shared())
     }
 }
 
@@ -289,7 +289,7 @@ impl LoadedSession {
         let inner = Limits { depth: limits.depth - 1, ..limits };
         let message = value::encode(category, message, &inner)?;
         let mut add = |list: Option<&[u8]>| Some(Some(value::append(list, &message).into()));
-        self.core.update(&key::flash(category), false, &mut add).await
+        self.operations.update(&key::flash(category), false, &mut add).await
     }
 
     /// Takes the messages of a category: they are gone from the session.
@@ -302,7 +302,7 @@ impl LoadedSession {
         category: &str,
     ) -> Result<Vec<T>, Error> {
         let stored = key::flash(category);
-        if self.core.state().value(&stored).is_none() {
+        if self.operations.state().value(&stored).is_none() {
             return Ok(Vec::new());
         }
         let mut taken = Ok(Vec::new());
@@ -323,7 +323,7 @@ impl LoadedSession {
             taken = Ok(messages);
             Some(left.map(Into::into))
         };
-        self.core.update(&stored, false, &mut take).await?;
+        self.operations.update(&stored, false, &mut take).await?;
         taken
     }
 }
@@ -344,8 +344,8 @@ impl LoadedSession {
     /// [`Error::Random`] if no id can be made, [`Error::HeadSent`] after the response's head,
     /// [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn regenerate(&self) -> Result<(), Error> {
-        let shared = self.core.shared();
-        self.core.state().regenerate(shared, shared.clock.now())
+        let shared = self.operations.shared();
+        self.operations.state().regenerate(shared, shared.clock.now())
     }
 
     /// Logs an owner in, with the next save: the session gets a new id and belongs to `owner`, in the
@@ -373,8 +373,8 @@ impl LoadedSession {
     /// can be made, [`Error::HeadSent`] after the response's head, [`Error::Finished`] after
     /// [`finish`](crate::SessionHandle::finish).
     pub fn log_in(&self, owner: &str) -> Result<(), Error> {
-        let shared = self.core.shared();
-        self.core.state().log_in(owner, shared, shared.clock.now())
+        let shared = self.operations.shared();
+        self.operations.state().log_in(owner, shared, shared.clock.now())
     }
 
     /// Sets what a list of the owner's sessions is to call this one, such as the name of a device: 1,024
@@ -383,20 +383,20 @@ impl LoadedSession {
     /// # Errors
     /// [`Error::TooLarge`] for a longer label, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn label(&self, label: &str) -> Result<(), Error> {
-        self.core.state().set_label(label)
+        self.operations.state().set_label(label)
     }
 
     /// Returns the account that is logged in, as [`log_in`](Self::log_in) was told.
     pub fn owner(&self) -> Option<String> {
-        let rules = &self.core.shared().rules;
-        self.core.state().login().map(|login| rules.shown_owner(&login.owner).to_owned())
+        let rules = &self.operations.shared().rules;
+        self.operations.state().login().map(|login| rules.shown_owner(&login.owner).to_owned())
     }
 
     /// Whether someone is logged in, and did so no longer ago than this: for what wants a fresh login,
     /// such as a change of password.
     pub fn authenticated_within(&self, duration: Duration) -> bool {
-        let now = self.core.shared().clock.now();
-        self.core.state().login().is_some_and(|login| now.since(login.at) <= duration)
+        let now = self.operations.shared().clock.now();
+        self.operations.state().login().is_some_and(|login| now.since(login.at) <= duration)
     }
 
     /// Starts a session of its own in a request that may store nothing, because its id was replaced a
@@ -406,7 +406,7 @@ impl LoadedSession {
     /// # Errors
     /// [`Error::Gone`] after the response's head, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn start_anew(&self) -> Result<(), Error> {
-        self.core.state().start_anew(self.core.shared().clock.now())
+        self.operations.state().start_anew(self.operations.shared().clock.now())
     }
 
     /// Ends the session, at once and for good, and starts a new, empty one with a new id, which is
@@ -422,7 +422,7 @@ impl LoadedSession {
     /// # Cancellation
     /// The session has ended, or lives on as it was.
     pub async fn destroy(&self) -> Result<(), Error> {
-        self.core.reach(Goal::Destroy).await
+        self.operations.reach(Goal::Destroy).await
     }
 }
 
@@ -460,7 +460,7 @@ impl LoadedSession {
     /// As [`finish`](crate::SessionHandle::finish); and [`Error::Gone`] if the session ended or got a new
     /// id meanwhile, whatever the method.
     pub async fn save(&self) -> Result<(), Error> {
-        self.core.reach(Goal::Save).await
+        self.operations.reach(Goal::Save).await
     }
 
     /// Loads the stored values anew, with what other requests changed, below the pending changes. A new
@@ -503,23 +503,23 @@ impl LoadedSession {
     /// # Cancellation
     /// Safe: nothing is written.
     pub async fn reload(&self) -> Result<(), Error> {
-        self.core.reach(Goal::Reload).await
+        self.operations.reach(Goal::Reload).await
     }
 
     /// Loads the stored values anew, as [`reload`](Self::reload) does; a finished session stays finished.
     pub(crate) async fn refresh(&self) -> Result<(), Error> {
-        self.core.reach(Goal::Refresh).await
+        self.operations.reach(Goal::Refresh).await
     }
 
     /// Returns when the session was created; now, for a new one.
     pub fn created(&self) -> Timestamp {
-        self.core.state().created()
+        self.operations.state().created()
     }
 
     /// Returns how long the session lives from now if it is not used again.
     pub fn remaining(&self) -> Duration {
-        let shared = self.core.shared();
-        self.core.state().remaining(shared, shared.clock.now())
+        let shared = self.operations.shared();
+        self.operations.state().remaining(shared, shared.clock.now())
     }
 
     /// Remembers the visitor, or no longer: what a login form's "remember me" asks for.
@@ -546,17 +546,17 @@ impl LoadedSession {
     /// [`Error::TooLarge`] if the session has no room for it, [`Error::HeadSent`] on a new session after the
     /// response's head, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn remember(&self, on: bool) -> Result<(), Error> {
-        self.core.state().remember(on, self.core.shared())
+        self.operations.state().remember(on, self.operations.shared())
     }
 
     /// Whether the visitor is [remembered](Self::remember).
     pub fn is_remembered(&self) -> bool {
-        self.core.state().is_remembered()
+        self.operations.state().is_remembered()
     }
 
     /// Returns the session's lifetime: its own, or the manager's.
     pub fn lifetime(&self) -> Lifetime {
-        self.core.state().lifetime(self.core.shared())
+        self.operations.state().lifetime(self.operations.shared())
     }
 
     /// Gives this session a lifetime of its own, in whole milliseconds; `absolute` counts from the login,
@@ -567,12 +567,12 @@ impl LoadedSession {
     /// has no room for it, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn set_lifetime(&self, lifetime: Lifetime) -> Result<(), Error> {
         lifetime.validate()?;
-        self.core.state().set_lifetime(lifetime, self.core.shared())
+        self.operations.state().set_lifetime(lifetime, self.operations.shared())
     }
 
     /// Whether the client keeps the token when the browser ends.
     pub fn is_persistent(&self) -> bool {
-        self.core.state().is_persistent(self.core.shared())
+        self.operations.state().is_persistent(self.operations.shared())
     }
 
     /// Makes the client keep the token when the browser ends, or not. The next response says so.
@@ -581,7 +581,7 @@ impl LoadedSession {
     /// [`Error::TooLarge`] if the session has no room for it, [`Error::Finished`] after
     /// [`finish`](crate::SessionHandle::finish).
     pub fn set_persistent(&self, persistent: bool) -> Result<(), Error> {
-        self.core.state().set_persistent(persistent, self.core.shared())
+        self.operations.state().set_persistent(persistent, self.operations.shared())
     }
 }
 
@@ -591,7 +591,7 @@ impl Session for LoadedSession {
     }
 
     fn get_encoded(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.core.state().value(&key::stored(key)).map(<[u8]>::to_vec))
+        Ok(self.operations.state().value(&key::stored(key)).map(<[u8]>::to_vec))
     }
 
     fn set_encoded(&self, key: &str, value: Vec<u8>) -> Result<(), Error> {
@@ -618,6 +618,6 @@ impl Session for LoadedSession {
 
 impl fmt::Debug for LoadedSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("LoadedSession").field(&*self.core.state()).finish()
+        f.debug_tuple("LoadedSession").field(&*self.operations.state()).finish()
     }
 }

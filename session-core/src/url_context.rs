@@ -6,13 +6,13 @@ use http::{HeaderMap, HeaderName, Method};
 use crate::transport::{RequestHead, UrlTransport};
 
 /// A request, as far as ids in URLs depend on it. Kept only where the transport uses URLs.
-pub(crate) struct Visit {
+pub(crate) struct UrlContext {
     target: Option<PathAndQuery>,
     /// GET or HEAD: the browser can be sent elsewhere instead.
     is_get: bool,
 }
 
-impl Visit {
+impl UrlContext {
     pub(crate) fn of(request: RequestHead<'_>) -> Self {
         Self {
             target: request.uri.path_and_query().cloned(),
