@@ -8,7 +8,7 @@
 
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response};
-use session_core::transport::{Announcement, Carrier, Found, RequestHead, Transport};
+use session_core::transport::{Directive, Extracted, RequestHead, TokenSource, Transport};
 use session_core::{Error, Manager};
 
 /// Takes tokens as `Authorization: Bearer TOKEN`, and issues them as `Session-Token: TOKEN`.
@@ -25,28 +25,30 @@ impl Transport for BearerTransport {
         "bearer"
     }
 
-    fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
+    fn extract<'r>(&self, request: RequestHead<'r>) -> Extracted<'r> {
         let mut values = request.headers.get_all(AUTHORIZATION).iter();
-        let (Some(value), other) = (values.next(), values.next()) else { return Found::nothing() };
+        let (Some(value), other) = (values.next(), values.next()) else {
+            return Extracted::nothing();
+        };
         let token = value.to_str().ok().and_then(|text| {
             // The scheme's name has no case (RFC 9110, section 11.1).
             let (scheme, token) = text.split_at_checked(SCHEME.len())?;
             scheme.eq_ignore_ascii_case(SCHEME).then_some(token)
         });
         match (token, other) {
-            (Some(token), None) => Found::nothing().with(token.as_bytes(), Carrier::Header),
-            _ => Found::unreadable(Carrier::Header),
+            (Some(token), None) => Extracted::nothing().with(token.as_bytes(), TokenSource::Header),
+            _ => Extracted::unreadable(TokenSource::Header),
         }
     }
 
-    fn announce(
+    fn write_response(
         &self,
-        announcement: Announcement<'_>,
+        directive: Directive<'_>,
         headers: &mut HeaderMap,
     ) -> Result<(), Error> {
-        let text = match announcement {
-            Announcement::Issue { text, .. } => text,
-            Announcement::Remove => "",
+        let text = match directive {
+            Directive::Set { text, .. } => text,
+            Directive::Clear => "",
         };
         let mut value = HeaderValue::try_from(text)
             .map_err(|_| Error::config("the token's text does not fit a header"))?;
@@ -126,9 +128,9 @@ mod tests {
             for value in values {
                 request.headers_mut().append(AUTHORIZATION, value.parse().unwrap());
             }
-            let found = BearerTransport.find((&request).into());
+            let found = BearerTransport.extract((&request).into());
             let text = found.texts().first().map(|text| String::from_utf8_lossy(text).into_owned());
-            found.carrier().map(|_| text.unwrap_or("malformed".into()))
+            found.source().map(|_| text.unwrap_or("malformed".into()))
         };
         assert_eq!(found(&[]), None);
         assert_eq!(found(&["Bearer abc"]).as_deref(), Some("abc"));

@@ -10,7 +10,8 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use session_core::{Error, Manager, MetricsObserver, RequestSession, SessionService};
+use session_core::events::MetricsObserver;
+use session_core::{Error, Manager, RequestSession, SessionService};
 use tokio::net::TcpListener;
 
 /// The bounds of the histogram's buckets: from a store in memory to one that is about to time out.

@@ -1,8 +1,9 @@
 //! What is under the seal.
 
 use serde::{Deserialize, Serialize};
+use session_core::provider::Secret;
 use session_core::provider::{Login, Record, Verifier};
-use session_core::{Secret, SessionId, SessionKey, Timestamp};
+use session_core::{SessionId, SessionKey, Timestamp};
 
 /// A session as its cookie holds it, in version 1.
 ///

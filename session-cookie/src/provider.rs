@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use once_cell::sync::OnceCell;
+use session_core::provider::Secret;
 use session_core::provider::{
     Answer, Changes, Provider, ProviderContext, ProviderFuture, Purged, Record, Token, Touch,
     Verifier,
 };
-use session_core::{Error, Secret, SessionId, SessionKey, Timestamp};
+use session_core::{Error, SessionId, SessionKey, Timestamp};
 use tracing::info;
 
 use crate::key::fill_random;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use session_core::provider::Secret;
 use session_core::provider::{
     Changes, ExpiryChange, NewSecret, Provider, Purged, Record, Token, Touch, Verifier,
 };
-use session_core::{Error, Secret, SessionId, SessionKey, Timestamp};
+use session_core::{Error, SessionId, SessionKey, Timestamp};
 
 use crate::format::holder;
 

@@ -158,7 +158,8 @@ mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
-    use session_core::{Secret, SessionKey, Timestamp};
+    use session_core::provider::Secret;
+    use session_core::{SessionKey, Timestamp};
 
     use super::*;
     use crate::SecretKey;

@@ -6,11 +6,12 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::Mac as _;
 use once_cell::sync::OnceCell;
+use session_core::provider::Secret;
 use session_core::provider::{
     Answer, Changes, Listed, Note, Page, Provider, ProviderContext, ProviderFuture, Purged, Record,
     Token, Touch, Verifier,
 };
-use session_core::{Error, Secret, SessionId, SessionKey, Timestamp};
+use session_core::{Error, SessionId, SessionKey, Timestamp};
 
 use crate::KeyRing;
 use crate::key::{Authenticator, Key};

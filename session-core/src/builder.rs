@@ -7,18 +7,34 @@ use std::sync::atomic::AtomicBool;
 use parking_lot::Mutex;
 use tracing::warn;
 
+use crate::clock::{Clock, SystemClock};
 use crate::collector::Collector;
 use crate::cross_site::CrossSite;
 use crate::events::{Events, Observer};
 use crate::manager::{IdSource, Rules, Shared};
 use crate::provider::{self, Provider, ProviderContext};
+use crate::transport::TransportKind;
 use crate::transport::{
-    AutoTransport, Carrier, CookieTransport, HeaderTransport, Transport, UrlTransport,
+    AutoTransport, CookieTransport, HeaderTransport, TokenSource, Transport, UrlTransport,
 };
 use crate::update_queue::UpdateQueues;
-use crate::{Clock, Config, Error, Manager, SessionId, SystemClock, TransportKind};
+use crate::{Config, Error, Manager, SessionId};
 
 /// Builds a [`Manager`].
+///
+/// ```
+/// use session_core::{Config, Manager};
+/// use session_memory::MemoryProvider;
+///
+/// let mut config = Config::default();
+/// config.sessions_per_owner = std::num::NonZeroU32::new(5);
+/// let manager = Manager::builder()
+///     .with_config(config)
+///     .with_provider(MemoryProvider::new(Default::default()))
+///     .build()?;
+/// assert_eq!(manager.provider_name(), "custom");
+/// # Ok::<_, session_core::Error>(())
+/// ```
 pub struct ManagerBuilder {
     config: Config,
     provider: Option<Arc<dyn Provider>>,
@@ -70,6 +86,7 @@ impl ManagerBuilder {
 
     /// Uses ids from here, for tests that force collisions or failures. Defaults to
     /// [`Provider::new_id`]; anything else is a way into other people's sessions.
+    #[doc(hidden)]
     #[must_use]
     pub fn with_id_source<F>(mut self, ids: F) -> Self
     where
@@ -116,8 +133,9 @@ impl ManagerBuilder {
                 (provider::open(&config.provider, &config.whole_source()?)?, config.provider.into())
             }
         };
-        let carriers = [None, Some(Carrier::Cookie), Some(Carrier::Url), Some(Carrier::Header)];
-        let in_urls = carriers.into_iter().any(|carrier| transport.uses_url(carrier));
+        let sources =
+            [None, Some(TokenSource::Cookie), Some(TokenSource::Url), Some(TokenSource::Header)];
+        let in_urls = sources.into_iter().any(|source| transport.uses_url(source));
         let context = ProviderContext::new(transport.name(), lifetime).with_also(transport.also());
         provider.configure(&context.with_urls(in_urls))?;
         if config.sessions_per_owner.is_some() && !provider.lists() {

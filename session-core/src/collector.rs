@@ -10,9 +10,10 @@ use parking_lot::{Condvar, Mutex};
 use rand::RngExt as _;
 use tracing::error;
 
+use crate::Error;
+use crate::clock::Clock;
 use crate::events::{Event, Events, Operation};
 use crate::provider::{Provider, Purged};
-use crate::{Clock, Error};
 
 /// How many records a provider is asked to remove at a time. Small, so that the thread sees its
 /// end coming.

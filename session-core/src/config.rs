@@ -9,23 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::cross_site::CrossSiteOptions;
 use crate::lifetime::check_duration;
 use crate::provider::with_options;
-use crate::transport::{CookieOptions, HeaderOptions, UrlOptions};
+use crate::transport::{CookieOptions, HeaderOptions, TransportKind, UrlOptions};
 use crate::{Error, Lifetime, Limits};
-
-/// Which of the built-in transports carries ids.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TransportKind {
-    /// A cookie. The default.
-    #[default]
-    Cookie,
-    /// The URL's query.
-    Url,
-    /// A cookie where the client returns one, the URL until then.
-    Auto,
-    /// A header of its own.
-    Header,
-}
 
 /// A store beside the sessions' own: a provider by its name.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +33,24 @@ impl fmt::Debug for StoreConfig {
 ///
 /// Durations are written as people do (`"30m"`, `"12h"`, `"1day 6h"`). An unknown key is an error
 /// that names it.
+///
+/// ```
+/// use session_core::{Config, Manager};
+///
+/// session_memory::init();
+/// let config: Config = toml::from_str(
+///     r#"
+///         provider = "memory"
+///         idle     = "15m"
+///         absolute = "8h"
+///
+///         [cookie]
+///         same_site = "strict"
+///     "#,
+/// )?;
+/// let manager = Manager::from_config(&config)?;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

@@ -6,7 +6,7 @@ use tracing::debug;
 use crate::SessionId;
 use crate::manager::Shared;
 use crate::provider::Token;
-use crate::transport::{Carrier, Found, OldNames};
+use crate::transport::{Extracted, OldNames, TokenSource};
 
 /// The longest text that may be a token. Cookies end at 4,096 bytes.
 const LONGEST: usize = 8192;
@@ -14,7 +14,7 @@ const LONGEST: usize = 8192;
 /// What a client presented: the texts under our name, not looked at yet.
 #[derive(Clone, Default)]
 pub(crate) struct Credentials {
-    carrier: Option<Carrier>,
+    source: Option<TokenSource>,
     texts: SmallVec<[Text; 1]>,
     /// How many of the texts, from the first one on, came only under old names.
     old_texts: u8,
@@ -45,9 +45,9 @@ impl Text {
 
 impl Credentials {
     #[inline]
-    pub(crate) fn new(found: &Found<'_>) -> Self {
+    pub(crate) fn new(found: &Extracted<'_>) -> Self {
         let mut credentials = Self {
-            carrier: found.carrier(),
+            source: found.source(),
             texts: SmallVec::new(),
             old_texts: 0,
             old_names: found.old_names(),
@@ -61,8 +61,8 @@ impl Credentials {
     }
 
     /// What carried it, well formed or not; `None` if the client presented nothing.
-    pub(crate) fn carrier(&self) -> Option<Carrier> {
-        self.carrier
+    pub(crate) fn source(&self) -> Option<TokenSource> {
+        self.source
     }
 
     /// Reads the well-formed tokens, in the order of the request.
@@ -91,7 +91,7 @@ impl Credentials {
 
     /// Reports that nothing of what the client presented is a token.
     pub(crate) fn report_malformed(&self, shared: &Shared) {
-        if self.carrier.is_some() {
+        if self.source.is_some() {
             shared.events.counters.malformed.add(1);
             debug!(texts = self.texts.len(), "a client sent a malformed session id");
         }

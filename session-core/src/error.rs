@@ -15,6 +15,17 @@ pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 ///
 /// A session that is not there is not an error: a provider's `load` returns `None`, and a key without a value
 /// is `Ok(None)`. No message contains an id, a value or a password.
+///
+/// ```
+/// use http::{Response, StatusCode};
+/// use session_core::Error;
+///
+/// let error = Error::Gone;
+/// let mut response = Response::new(error.visitor_text());
+/// *response.status_mut() = error.status();
+/// assert_eq!(response.status(), StatusCode::CONFLICT);
+/// assert_eq!(*response.body(), "This page is out of date. Please reload it and try again.");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -10,6 +10,9 @@ use tracing::{debug, error, info, warn};
 use crate::stats::Counters;
 use crate::{Error, SessionKey};
 
+#[cfg(feature = "metrics")]
+pub use crate::metrics::MetricsObserver;
+
 /// Something that happened to a session, or to the store.
 ///
 /// Sessions are named by their keys, which open nothing. `Debug` leaves owners out.
@@ -227,7 +230,7 @@ impl fmt::Debug for Event<'_> {
 /// what takes time to a channel. It must not use the session of the request. A panic is caught and logged.
 ///
 /// ```
-/// use session_core::{Event, Observer};
+/// use session_core::events::{Event, Observer};
 ///
 /// /// Writes an audit log of logins.
 /// #[derive(Debug)]

@@ -15,8 +15,8 @@ use crate::manager::{ManagerRef, Shared};
 use crate::operations::Operations;
 use crate::provider::Token;
 use crate::respond::Unfinished;
-use crate::state::{Directive, State};
-use crate::transport::{Announcement, Carrier, RequestHead};
+use crate::state::{ClientDirective, State};
+use crate::transport::{Directive, RequestHead, TokenSource};
 use crate::url_context::{UrlContext, is_navigation};
 use crate::{Error, Failure, LoadedSession, respond, response_headers};
 
@@ -44,7 +44,7 @@ impl<'m> SessionHandle<'m> {
     #[inline]
     pub(crate) fn new(manager: ManagerRef<'m>, request: RequestHead<'_>) -> Self {
         let shared = manager.shared();
-        let found = shared.transport.find(request);
+        let found = shared.transport.extract(request);
         if found.has_skipped() {
             shared.report_skipped();
         }
@@ -53,7 +53,7 @@ impl<'m> SessionHandle<'m> {
         Self {
             safe,
             site_check: shared.site_check(request, safe),
-            navigation: presented.carrier().is_some() && is_navigation(request.headers),
+            navigation: credentials.source().is_some() && is_navigation(request.headers),
             credentials,
             visit: shared.in_urls.then(|| Box::new(UrlContext::of(request))),
             manager,
@@ -74,6 +74,27 @@ impl<'m> SessionHandle<'m> {
     /// A client whose id was replaced within the last 10 s (configurable: `superseded_for`) has the new
     /// one already, or is about to get it. Its request sees an empty session, stores nothing, and gets no
     /// cookie; see [`LoadedSession::start_anew`] and [`LoadedSession::log_in`] for what it can do.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// use http::{Request, Response};
+    ///
+    /// let mut response = Response::new("hello");
+    /// handle.load().await?.set("name", "ada")?;
+    /// handle.finish(&mut response).await?;
+    ///
+    /// // The browser's next request carries the cookie.
+    /// let cookie = response.headers()["set-cookie"].to_str().expect("is ASCII");
+    /// let cookie = cookie.split(';').next().unwrap_or_default();
+    /// let next = Request::builder().header("cookie", cookie).body(()).expect("is a request");
+    /// let session = manager.start(&next).load().await?;
+    /// assert_eq!(session.get::<String>("name")?.as_deref(), Some("ada"));
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the store is down: never an empty session in its place.
@@ -96,7 +117,7 @@ impl<'m> SessionHandle<'m> {
 
     /// Whether a session that is still in URLs leaves them with this request.
     fn leaves_urls(&self) -> bool {
-        self.navigation && self.shared().transport.leaves_urls(self.carrier())
+        self.navigation && self.shared().transport.leaves_urls(self.token_source())
     }
 
     /// Where to send a browser that returned the cookie, but still has an id in its URL: the same
@@ -105,6 +126,26 @@ impl<'m> SessionHandle<'m> {
     /// Respond with `303 See Other` and this as the `Location`, and [finish](Self::finish) that
     /// response: it tells the client the new id. The [wrapper](crate::SessionService) does so by
     /// itself. Loads the session if the request may be such a one.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// use http::header::LOCATION;
+    /// use http::{HeaderValue, Response, StatusCode};
+    ///
+    /// let mut response = Response::new(String::new());
+    /// if let Some(url) = handle.clean_url().await? {
+    ///     *response.status_mut() = StatusCode::SEE_OTHER;
+    ///     response.headers_mut().insert(LOCATION, HeaderValue::try_from(url).expect("was in a request"));
+    /// } else {
+    ///     // ... the handler's own response
+    /// }
+    /// handle.finish(&mut response).await?;
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -123,7 +164,7 @@ impl<'m> SessionHandle<'m> {
     fn redirection(&self) -> Option<String> {
         let visit = self.visit.as_deref().filter(|visit| visit.is_get() && self.navigation)?;
         let transport = &self.shared().transport;
-        if !transport.leaves_urls(self.carrier()) {
+        if !transport.leaves_urls(self.token_source()) {
             return None;
         }
         visit.without_id(transport.urls()?)
@@ -225,6 +266,19 @@ impl<'m> SessionHandle<'m> {
     /// where it said something else than `public`, `s-maxage`, `private` or `no-store`, `private` is added.
     /// With a cookie, for a request that may store nothing, and with a status of 403 or 409 it is `no-store`,
     /// whatever the handler said.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// let mut response = http::Response::new("hello");
+    /// handle.load().await?.set("name", "ada")?;
+    /// handle.finish(&mut response).await?;
+    /// assert!(response.headers()["set-cookie"].to_str().expect("is ASCII").starts_with("__Host-id="));
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// [`Error::Gone`] if the session ended or got a new id meanwhile and there was something to save; a
@@ -341,10 +395,12 @@ impl<'m> SessionHandle<'m> {
             if let Some(directive) = directive {
                 let transport = &self.shared().transport;
                 match directive {
-                    Directive::Issue(token, max_age) => token.with_client_text(|text| {
-                        transport.announce(Announcement::Issue { text, max_age }, headers)
+                    ClientDirective::Set(token, max_age) => token.with_client_text(|text| {
+                        transport.write_response(Directive::Set { text, max_age }, headers)
                     })?,
-                    Directive::Clear => transport.announce(Announcement::Remove, headers)?,
+                    ClientDirective::Clear => {
+                        transport.write_response(Directive::Clear, headers)?;
+                    }
                 }
                 transport.remove_old(self.credentials.old_names(), headers);
             }
@@ -369,7 +425,7 @@ impl<'m> SessionHandle<'m> {
     fn announce_in_urls(&self, headers: &mut HeaderMap) {
         let Some(visit) = &self.visit else { return };
         let transport = &*self.shared().transport;
-        let token = if transport.uses_url(self.carrier()) { self.token() } else { None };
+        let token = if transport.uses_url(self.token_source()) { self.token() } else { None };
         if let Some(token) = &token {
             rewrite_location(headers, |url| {
                 let page = visit.page();
@@ -395,6 +451,25 @@ impl<'m> SessionHandle<'m> {
     ///
     /// For a new session this is so once it has a value, as empty sessions are not stored. A
     /// relative reference is resolved as on the page that was asked for.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// use session_core::transport::TransportKind;
+    /// use session_core::{Config, Manager};
+    ///
+    /// let mut config = Config::default();
+    /// config.transport = TransportKind::Url;
+    /// let manager = Manager::from_config(&config)?;
+    /// let handle = manager.start(&http::Request::new(()));
+    /// let session = handle.load().await?;
+    /// session.set("name", "ada")?;
+    /// let id = session.id()?;
+    /// assert_eq!(handle.encode_url("/cart?page=2"), format!("/cart?page=2&sid={}", &*id.text()));
+    /// assert_eq!(handle.encode_url("https://elsewhere.example/"), "https://elsewhere.example/");
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn encode_url(&self, url: &str) -> String {
         self.encoded(url).unwrap_or_else(|| url.to_owned())
     }
@@ -410,7 +485,7 @@ impl<'m> SessionHandle<'m> {
     fn encoded(&self, url: &str) -> Option<String> {
         let visit = self.visit.as_ref()?;
         let transport = &*self.shared().transport;
-        if !transport.uses_url(self.carrier()) {
+        if !transport.uses_url(self.token_source()) {
             return None;
         }
         self.token()?.with_client_text(|text| transport.encode_url(url, visit.page(), text))
@@ -421,7 +496,7 @@ impl<'m> SessionHandle<'m> {
     pub(crate) fn insertion(&self) -> Option<(crate::rewrite::Insertion, &str)> {
         let visit = self.visit.as_ref()?;
         let transport = &*self.shared().transport;
-        if !transport.uses_url(self.carrier()) || !transport.urls()?.options().rewrite {
+        if !transport.uses_url(self.token_source()) || !transport.urls()?.options().rewrite {
             return None;
         }
         let text = self.token()?.with_client_text(str::to_owned);
@@ -430,13 +505,38 @@ impl<'m> SessionHandle<'m> {
     }
 
     /// The name that the client knows the session by: the cookie's, the query argument's...
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// assert_eq!(handle.name(), "__Host-id"); // the default cookie
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn name(&self) -> &str {
         self.shared().transport.name()
     }
 
     /// How the client sent a token, well formed or not.
-    pub fn carrier(&self) -> Option<Carrier> {
-        self.credentials.carrier()
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// use http::Request;
+    /// use session_core::transport::TokenSource;
+    ///
+    /// assert_eq!(handle.token_source(), None);
+    /// let request = Request::builder().header("cookie", "__Host-id=something").body(()).expect("fits");
+    /// assert_eq!(manager.start(&request).token_source(), Some(TokenSource::Cookie));
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn token_source(&self) -> Option<TokenSource> {
+        self.credentials.source()
     }
 
     fn shared(&self) -> &Shared {
@@ -448,7 +548,7 @@ impl fmt::Debug for SessionHandle<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionHandle")
             .field("name", &self.name())
-            .field("carrier", &self.carrier())
+            .field("source", &self.token_source())
             .finish_non_exhaustive()
     }
 }

@@ -13,6 +13,15 @@ use crate::Error;
 ///
 /// It is the first 16 characters of the session's id, and opens nothing: stores use it as their
 /// primary key, logs print it, and lists of a user's sessions show it.
+///
+/// ```
+/// use session_core::SessionId;
+///
+/// let key = SessionId::generate()?.key();
+/// assert_eq!(key.to_string().len(), 16);
+/// assert_eq!(session_core::SessionKey::parse(&key.to_string()), Some(key));
+/// # Ok::<_, session_core::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionKey([u8; SessionKey::BYTES]);
 

@@ -40,7 +40,7 @@
 #[cfg(feature = "service")]
 mod body;
 mod builder;
-mod clock;
+pub mod clock;
 mod collector;
 mod config;
 #[cfg(feature = "conformance")]
@@ -48,10 +48,9 @@ pub mod conformance;
 mod credentials;
 mod cross_site;
 mod error;
-mod events;
+pub mod events;
 mod handle;
 mod id;
-mod key;
 mod lifetime;
 mod limits;
 mod loaded_session;
@@ -68,10 +67,11 @@ mod rewrite;
 #[cfg(feature = "hyper")]
 mod service;
 mod session;
+mod session_settings;
 mod sessions;
-mod settings;
 mod state;
 mod stats;
+mod timestamp;
 pub mod transport;
 mod update_queue;
 mod url_context;
@@ -82,19 +82,15 @@ mod wrapper;
 #[cfg(feature = "service")]
 pub use body::SessionBody;
 pub use builder::ManagerBuilder;
-pub use clock::{Clock, SystemClock, TestClock, Timestamp};
-pub use config::{Config, StoreConfig, TransportKind};
+pub use config::{Config, StoreConfig};
 pub use cross_site::CrossSiteOptions;
-pub use error::{BoxError, Error};
-pub use events::{Ending, Event, Observer, Operation, Refusal};
+pub use error::Error;
 pub use handle::SessionHandle;
-pub use id::{IdText, Secret, SessionId, SessionKey};
+pub use id::{SessionId, SessionKey};
 pub use lifetime::Lifetime;
 pub use limits::Limits;
 pub use loaded_session::LoadedSession;
 pub use manager::Manager;
-#[cfg(feature = "metrics")]
-pub use metrics::MetricsObserver;
 pub use owners::OwnedSession;
 pub use respond::Failure;
 #[cfg(feature = "hyper")]
@@ -102,5 +98,6 @@ pub use service::SessionService;
 pub use session::Session;
 pub use sessions::{FinishErrors, Managers, RequestSession, Sessions};
 pub use stats::Stats;
+pub use timestamp::Timestamp;
 #[cfg(feature = "service")]
 pub use wrapper::{ServiceFuture, ServiceWrapper};

@@ -10,6 +10,14 @@ use crate::{Error, Timestamp};
 
 /// The two clocks of a session: it ends when it was not used for `idle`, and `absolute` after its
 /// login, or after its creation where nobody is logged in, however busy it is.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_core::Lifetime;
+///
+/// let lifetime = Lifetime { idle: Duration::from_secs(30 * 60), absolute: Duration::from_secs(8 * 3_600) };
+/// assert!(lifetime.validate().is_ok());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lifetime {
     /// How long a session lives without use; every use counts anew.

@@ -9,7 +9,9 @@ use serde::de::DeserializeOwned;
 
 use crate::operations::Operations;
 use crate::state::Goal;
-use crate::{Error, Lifetime, Limits, Session, SessionId, SessionKey, Timestamp, key, value};
+use crate::{
+    Error, Lifetime, Limits, Session, SessionId, SessionKey, Timestamp, session_settings, value,
+};
 
 /// A session whose values are in memory: what [`SessionHandle::load`](crate::SessionHandle::load)
 /// returns.
@@ -55,19 +57,20 @@ impl LoadedSession {
     /// find it; the next value that is set replaces it.
     ///
     /// ```
-    /// # async fn handler(session: &session_core::LoadedSession) -> Result<(), session_core::Error> {
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// session.set("cart", &["milk", "tea"])?; // by an older version: names alone
+    ///
     /// let session = session.lenient();
-    /// // The cart was a list of names, and is one of numbers and quantities now.
-    /// let cart: Option<Vec<(u64, u32)>> = session.get("cart")?;
-    /// session
-    ///     .update("cart", |cart: Option<Vec<(u64, u32)>>| {
-    ///         let mut cart = cart.unwrap_or_default();
-    ///         cart.push((4711, 1));
-    ///         cart
-    ///     })
-    ///     .await?;
-    /// # Ok(())
-    /// # }
+    /// let cart: Option<Vec<(String, u32)>> = session.get("cart")?; // names and quantities by now
+    /// assert_eq!(cart, None);
+    /// session.set("cart", &[("milk", 1)])?;
+    /// assert_eq!(session.get("cart")?, Some(vec![("milk".to_owned(), 1)]));
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
     /// ```
     #[must_use]
     pub fn lenient(&self) -> Self {
@@ -82,16 +85,46 @@ impl LoadedSession {
     /// Returns the session's id: the new one, if one is pending. The id of a new session is made at the
     /// first call, before it is stored.
     ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// let id = session.id()?;
+    /// assert_eq!(id.text().len(), 43); // what the client carries: a secret
+    /// assert_eq!(session.id()?.key(), id.key());
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Random`] if a new id is needed and can't be made.
     pub fn id(&self) -> Result<SessionId, Error> {
         self.operations.state().id(self.operations.shared())
     }
 
-    /// Returns what names the session for as long as it lives, in logs and lists; no secret.
+    /// Returns what names the session for as long as it lives, in logs and lists; no secret. A session that is
+    /// not stored yet gets another key with a new id.
     ///
     /// Where the request may store nothing, because its id was replaced a moment ago or its session ended
     /// meanwhile, it is the key of a new id, which names no stored session.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// session.set("cart", &["milk"])?;
+    /// session.save().await?;
+    /// let key = session.key()?;
+    /// println!("order placed in session {key}"); // 16 characters that open nothing
+    /// session.regenerate()?;
+    /// assert_eq!(session.key()?, key);
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// As [`id`](Self::id).
@@ -101,6 +134,20 @@ impl LoadedSession {
 
     /// Whether this request has no stored session: it is not stored yet, or the request may store nothing,
     /// because its id was replaced a moment ago or its session ended meanwhile.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// assert!(session.is_new());
+    /// session.set("theme", "dark")?;
+    /// session.save().await?;
+    /// assert!(!session.is_new());
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn is_new(&self) -> bool {
         self.operations.state().is_new()
     }
@@ -109,11 +156,25 @@ impl LoadedSession {
     ///
     /// `T` must not look at the session while it is decoded: the session is locked.
     ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// session.set("visits", &3)?;
+    /// assert_eq!(session.get::<u32>("visits")?, Some(3));
+    /// assert_eq!(session.get::<u32>("coupons")?, None);
+    /// assert!(session.get::<String>("visits").is_err());
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Decode`] if the value is not a `T`; the session stays usable, and [`lenient`](Self::lenient)
     /// helps where types change.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        match self.operations.state().value(&key::stored(key)) {
+        match self.operations.state().value(&session_settings::stored_key(key)) {
             Some(bytes) => self.decode(key, bytes),
             None => Ok(None),
         }
@@ -121,31 +182,77 @@ impl LoadedSession {
 
     /// Sets a key. Setting an equal value is no change.
     ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// #[derive(serde::Serialize, serde::Deserialize, PartialEq, Debug)]
+    /// struct Address {
+    ///     street: String,
+    ///     zip: u32,
+    /// }
+    ///
+    /// let address = Address { street: "High Street 1".into(), zip: 1010 };
+    /// session.set("address", &address)?;
+    /// assert_eq!(session.get("address")?, Some(address));
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Encode`] if the value can't be represented, [`Error::TooLarge`] over a limit,
     /// [`Error::HeadSent`] for the first value of a new session after the response's head,
     /// [`Error::Finished`] after [`finish`](crate::SessionHandle::finish); the session is as it was then.
     pub fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<(), Error> {
         let bytes = value::encode(key, value, &self.limits_of_a_value())?;
-        self.put(&key::stored(key), Some(bytes))
+        self.put(&session_settings::stored_key(key), Some(bytes))
     }
 
     /// Deletes a key; one that is not there is no error.
     ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// session.set("draft", "Dear")?;
+    /// session.delete("draft")?;
+    /// session.delete("draft")?; // no error
+    /// assert_eq!(session.get::<String>("draft")?, None);
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn delete(&self, key: &str) -> Result<(), Error> {
-        self.put(&key::stored(key), None)
+        self.put(&session_settings::stored_key(key), None)
     }
 
     /// Returns a key's value and deletes the key. Two requests at once may both read it; where that
     /// matters, [`try_update`](Self::try_update) to nothing.
     ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// session.set("return_to", "/orders")?;
+    /// assert_eq!(session.take::<String>("return_to")?.as_deref(), Some("/orders"));
+    /// assert_eq!(session.take::<String>("return_to")?, None);
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Decode`] if the value is not a `T`; it stays where it is then. [`Error::Finished`] after
     /// [`finish`](crate::SessionHandle::finish).
     pub fn take<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        let stored = key::stored(key);
+        let stored = session_settings::stored_key(key);
         let mut state = self.operations.state();
         let value = match state.value(&stored) {
             Some(bytes) => self.decode(key, bytes)?,
@@ -160,6 +267,20 @@ impl LoadedSession {
     /// Deletes all keys that are there. Flash messages, lifetime and the like stay, and so does a key
     /// that another request adds meanwhile.
     ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// session.set("cart", &["milk"])?;
+    /// session.set("theme", "dark")?;
+    /// session.clear()?;
+    /// assert!(session.keys().is_empty());
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn clear(&self) -> Result<(), Error> {
@@ -170,6 +291,19 @@ impl LoadedSession {
     }
 
     /// Returns the keys that have values, sorted.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// session.set("theme", "dark")?;
+    /// session.set("cart", &["milk"])?;
+    /// assert_eq!(session.keys(), ["cart", "theme"]);
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn keys(&self) -> Vec<String> {
         self.operations.state().application_keys()
     }
@@ -183,6 +317,18 @@ impl LoadedSession {
     ///
     /// In a safe request (GET, HEAD) whose session ended or got a new id meanwhile, the value is computed
     /// and not stored; [`try_update`](Self::try_update) tells.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// let visits = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
+    /// assert_eq!(visits, 1);
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// [`Error::Gone`] if the session ended or got a new id meanwhile, [`Error::Conflict`] if other
@@ -208,6 +354,34 @@ impl LoadedSession {
     ///
     /// For decisions that must be made once, such as to redeem a coupon: in a request that may not store
     /// anything, it is an error whatever the method.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// #[derive(Debug)]
+    /// enum Refused {
+    ///     NoCoupon,
+    ///     Session(session_core::Error),
+    /// }
+    ///
+    /// impl From<session_core::Error> for Refused {
+    ///     fn from(error: session_core::Error) -> Self {
+    ///         Self::Session(error)
+    ///     }
+    /// }
+    ///
+    /// session.set("coupon", "SPRING")?;
+    /// session.save().await?;
+    /// // Of any number of requests at once, one redeems it.
+    /// let redeem = |coupon: Option<String>| coupon.map(|_| None).ok_or(Refused::NoCoupon);
+    /// assert!(session.try_update("coupon", redeem).await.is_ok());
+    /// assert!(matches!(session.try_update("coupon", redeem).await, Err(Refused::NoCoupon)));
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// The closure's own, after which nothing is written; and those of [`update`](Self::update).
@@ -251,7 +425,7 @@ impl LoadedSession {
                 None
             }
         };
-        self.operations.update(&key::stored(key), strict, &mut run).await?;
+        self.operations.update(&session_settings::stored_key(key), strict, &mut run).await?;
         outcome
     }
 
@@ -277,6 +451,21 @@ impl LoadedSession {
 impl LoadedSession {
     /// Adds a message to a category.
     ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// // The handler of a form, which responds with a redirect:
+    /// session.add_flash("info", "Your order was sent.").await?;
+    /// // The page that the redirect leads to:
+    /// assert_eq!(session.take_flash::<String>("info").await?, ["Your order was sent."]);
+    /// assert!(session.take_flash::<String>("info").await?.is_empty());
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// [`Error::TooLarge`] if the messages that nobody reads fill the session; and those of
     /// [`update`](Self::update).
@@ -289,10 +478,30 @@ impl LoadedSession {
         let inner = Limits { depth: limits.depth - 1, ..limits };
         let message = value::encode(category, message, &inner)?;
         let mut add = |list: Option<&[u8]>| Some(Some(value::append(list, &message).into()));
-        self.operations.update(&key::flash(category), false, &mut add).await
+        self.operations.update(&session_settings::flash_key(category), false, &mut add).await
     }
 
     /// Takes the messages of a category: they are gone from the session.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// #[derive(serde::Serialize, serde::Deserialize, PartialEq, Debug)]
+    /// enum Notice {
+    ///     Saved,
+    ///     Sent { to: String },
+    /// }
+    ///
+    /// session.add_flash("notices", &Notice::Saved).await?;
+    /// session.add_flash("notices", &Notice::Sent { to: "ada".into() }).await?;
+    /// let notices: Vec<Notice> = session.take_flash("notices").await?;
+    /// assert_eq!(notices, [Notice::Saved, Notice::Sent { to: "ada".into() }]);
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// [`Error::Decode`] if a message is not a `T`, in which case all stay; and those of
@@ -301,7 +510,7 @@ impl LoadedSession {
         &self,
         category: &str,
     ) -> Result<Vec<T>, Error> {
-        let stored = key::flash(category);
+        let stored = session_settings::flash_key(category);
         if self.operations.state().value(&stored).is_none() {
             return Ok(Vec::new());
         }
@@ -340,6 +549,23 @@ impl LoadedSession {
     /// If another request gives the session a new id at the same time, one of the two wins. The other's
     /// changes fail with [`Error::Gone`]; where it has none, nothing is lost and nothing is said.
     ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// session.set("role", "guest")?;
+    /// session.save().await?;
+    /// let before = session.id()?;
+    /// session.set("role", "admin")?;
+    /// session.regenerate()?; // stored together with the role, at the end of the request
+    /// assert_ne!(session.id()?.text().as_bytes(), before.text().as_bytes());
+    /// assert_eq!(session.id()?.key(), before.key());
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Random`] if no id can be made, [`Error::HeadSent`] after the response's head,
     /// [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
@@ -359,13 +585,17 @@ impl LoadedSession {
     /// session of its own.
     ///
     /// ```
-    /// # async fn handler(handle: &session_core::SessionHandle<'_>) -> Result<(), session_core::Error> {
-    /// let session = handle.load().await?;
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
     /// // ... the password was right
     /// session.log_in("ada")?;
     /// session.label("Firefox on Linux")?;
-    /// # Ok(())
-    /// # }
+    /// assert_eq!(session.owner().as_deref(), Some("ada"));
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
     /// ```
     ///
     /// # Errors
@@ -380,6 +610,20 @@ impl LoadedSession {
     /// Sets what a list of the owner's sessions is to call this one, such as the name of a device: 1,024
     /// bytes at most. It is stored with the login. Does nothing unless someone is logged in.
     ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// session.log_in("ada")?;
+    /// session.label("Firefox on Linux")?;
+    /// session.save().await?;
+    /// assert_eq!(manager.sessions_of("ada").await?[0].label, "Firefox on Linux");
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// [`Error::TooLarge`] for a longer label, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn label(&self, label: &str) -> Result<(), Error> {
@@ -387,6 +631,19 @@ impl LoadedSession {
     }
 
     /// Returns the account that is logged in, as [`log_in`](Self::log_in) was told.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// assert_eq!(session.owner(), None);
+    /// session.log_in("ada")?;
+    /// assert_eq!(session.owner().as_deref(), Some("ada"));
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn owner(&self) -> Option<String> {
         let rules = &self.operations.shared().rules;
         self.operations.state().login().map(|login| rules.shown_owner(&login.owner).to_owned())
@@ -394,6 +651,23 @@ impl LoadedSession {
 
     /// Whether someone is logged in, and did so no longer ago than this: for what wants a fresh login,
     /// such as a change of password.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// use std::time::Duration;
+    ///
+    /// session.log_in("ada")?;
+    /// match session.authenticated_within(Duration::from_secs(10 * 60)) {
+    ///     true => println!("here is the form for a new password"),
+    ///     false => println!("please log in again"),
+    /// }
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn authenticated_within(&self, duration: Duration) -> bool {
         let now = self.operations.shared().clock.now();
         self.operations.state().login().is_some_and(|login| now.since(login.at) <= duration)
@@ -402,6 +676,19 @@ impl LoadedSession {
     /// Starts a session of its own in a request that may store nothing, because its id was replaced a
     /// moment ago: for pages that must store something before a login, such as a form's token. Any other
     /// request goes on as it is.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// // The page of a login form: visitors with a session of their own keep it.
+    /// session.start_anew()?;
+    /// session.set("form_token", "made at random")?;
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// [`Error::Gone`] after the response's head, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
@@ -414,6 +701,21 @@ impl LoadedSession {
     /// client's cookie, also one of a session that had ended before.
     ///
     /// A session that gets a new id at the same time is ended, too.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// session.log_in("ada")?;
+    /// session.save().await?;
+    /// session.destroy().await?;
+    /// assert_eq!(session.owner(), None);
+    /// assert!(manager.sessions_of("ada").await?.is_empty());
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// [`Error::Gone`] if the client's id was replaced before this request loaded the session: it goes on
@@ -512,11 +814,37 @@ impl LoadedSession {
     }
 
     /// Returns when the session was created; now, for a new one.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// let age = manager.now().since(session.created());
+    /// assert!(age.as_secs() < 60);
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn created(&self) -> Timestamp {
         self.operations.state().created()
     }
 
     /// Returns how long the session lives from now if it is not used again.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// use std::time::Duration;
+    ///
+    /// // By default a session ends after 30 minutes without a request.
+    /// assert!(session.remaining() <= Duration::from_secs(30 * 60));
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn remaining(&self) -> Duration {
         let shared = self.operations.shared();
         self.operations.state().remaining(shared, shared.clock.now())
@@ -535,11 +863,18 @@ impl LoadedSession {
     /// ends what was stored before it. On a new session that stays empty nothing is stored or announced.
     ///
     /// ```
-    /// # fn handler(session: &session_core::LoadedSession, ticked: bool) -> Result<(), session_core::Error> {
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// // The login form has a box "remember me".
+    /// # let ticked = true;
     /// session.log_in("ada")?;
     /// session.remember(ticked)?;
-    /// # Ok(())
-    /// # }
+    /// assert!(session.is_remembered());
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
     /// ```
     ///
     /// # Errors
@@ -550,17 +885,59 @@ impl LoadedSession {
     }
 
     /// Whether the visitor is [remembered](Self::remember).
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// assert!(!session.is_remembered());
+    /// session.remember(true)?;
+    /// assert!(session.is_remembered());
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn is_remembered(&self) -> bool {
         self.operations.state().is_remembered()
     }
 
     /// Returns the session's lifetime: its own, or the manager's.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// let lifetime = session.lifetime();
+    /// println!("ends after {:?} without use, and after {:?} at the latest", lifetime.idle, lifetime.absolute);
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn lifetime(&self) -> Lifetime {
         self.operations.state().lifetime(self.operations.shared())
     }
 
     /// Gives this session a lifetime of its own, in whole milliseconds; `absolute` counts from the login,
     /// or from the session's creation where nobody is logged in.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// use std::time::Duration;
+    /// use session_core::Lifetime;
+    ///
+    /// // At a terminal that many people use:
+    /// let lifetime = Lifetime { idle: Duration::from_secs(120), absolute: Duration::from_secs(900) };
+    /// session.set_lifetime(lifetime)?;
+    /// assert_eq!(session.lifetime(), lifetime);
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// [`Error::Config`] if one of them is shorter than a second, [`Error::TooLarge`] if the session
@@ -571,11 +948,39 @@ impl LoadedSession {
     }
 
     /// Whether the client keeps the token when the browser ends.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// assert!(!session.is_persistent()); // by default, the cookie ends with the browser
+    /// session.set_persistent(true)?;
+    /// assert!(session.is_persistent());
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn is_persistent(&self) -> bool {
         self.operations.state().is_persistent(self.operations.shared())
     }
 
     /// Makes the client keep the token when the browser ends, or not. The next response says so.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let handle = manager.start(&http::Request::new(()));
+    /// # let session = handle.load().await?;
+    /// session.set("language", "cy")?;
+    /// session.set_persistent(true)?; // kept with a Max-Age; the session lives no longer for that
+    /// # let mut response = http::Response::new(());
+    /// # handle.finish(&mut response).await?;
+    /// # assert!(response.headers()["set-cookie"].to_str().unwrap().contains("Max-Age="));
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// [`Error::TooLarge`] if the session has no room for it, [`Error::Finished`] after
@@ -591,13 +996,13 @@ impl Session for LoadedSession {
     }
 
     fn get_encoded(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.operations.state().value(&key::stored(key)).map(<[u8]>::to_vec))
+        Ok(self.operations.state().value(&session_settings::stored_key(key)).map(<[u8]>::to_vec))
     }
 
     fn set_encoded(&self, key: &str, value: Vec<u8>) -> Result<(), Error> {
         let depth = self.limits().depth;
         match value::check(&value, depth) {
-            Ok(()) => self.put(&key::stored(key), Some(value.into())),
+            Ok(()) => self.put(&session_settings::stored_key(key), Some(value.into())),
             Err(value::Malformed::TooDeep) => {
                 Err(Error::TooLarge { what: "value depth", limit: depth })
             }

@@ -11,16 +11,17 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tracing::{debug, warn};
 
+use crate::clock::Clock;
 use crate::collector::Collector;
 use crate::cross_site::{CrossSite, SiteCheck};
 use crate::events::{Event, Events, Operation, Refusal};
 use crate::provider::{Answer, Provider, Purged, Record, Token, Verifier};
-use crate::settings::Settings;
+use crate::session_settings::Settings;
 use crate::transport::{RequestHead, Transport};
 use crate::update_queue::UpdateQueues;
 use crate::{
-    Clock, Config, Error, Lifetime, Limits, ManagerBuilder, SessionHandle, SessionId, SessionKey,
-    Stats, Timestamp, lifetime,
+    Config, Error, Lifetime, Limits, ManagerBuilder, SessionHandle, SessionId, SessionKey, Stats,
+    Timestamp, lifetime,
 };
 
 /// Makes ids. Exchanged by tests that force collisions or failures.
@@ -120,6 +121,12 @@ impl Rules {
 impl Manager {
     /// A manager with default options over the provider that is registered by this name.
     ///
+    /// ```
+    /// session_memory::init();
+    /// let manager = session_core::Manager::open("memory", "max_sessions=10000")?;
+    /// # Ok::<_, session_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::UnknownProvider`], or what the provider finds wrong with the source string.
     pub fn open(provider: &str, source: &str) -> Result<Self, Error> {
@@ -132,6 +139,23 @@ impl Manager {
 
     /// A manager as configured.
     ///
+    /// ```
+    /// use session_core::{Config, Manager};
+    ///
+    /// session_memory::init();
+    /// let config: Config = toml::from_str(
+    ///     r#"
+    ///         provider = "memory"
+    ///         idle = "15m"
+    ///         [cookie]
+    ///         name = "__Host-shop"
+    ///     "#,
+    /// )?;
+    /// let manager = Manager::from_config(&config)?;
+    /// assert_eq!(manager.name(), "__Host-shop");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Config`] says what is wrong; [`Error::UnknownProvider`] lists the registered names.
     pub fn from_config(config: &Config) -> Result<Self, Error> {
@@ -139,6 +163,19 @@ impl Manager {
     }
 
     /// A manager with parts that no configuration file can name.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use session_core::Manager;
+    /// use session_core::clock::TestClock;
+    /// use session_memory::MemoryProvider;
+    ///
+    /// let manager = Manager::builder()
+    ///     .with_provider(MemoryProvider::new(Default::default()))
+    ///     .with_clock(Arc::new(TestClock::default()))
+    ///     .build()?;
+    /// # Ok::<_, session_core::Error>(())
+    /// ```
     pub fn builder() -> ManagerBuilder {
         ManagerBuilder::new(Config::default())
     }
@@ -149,27 +186,76 @@ impl Manager {
     /// client sent nothing or an id. A longer text, such as a sealed session, is copied, and
     /// transports that put ids into URLs keep the request's target. Whether the text is well formed
     /// is looked at with the first use, and whether the store knows it with [`SessionHandle::load`].
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// let request = http::Request::new(());
+    /// let handle = manager.start(&request);
+    /// let session = handle.load().await?;
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn start<'m, 'r>(&'m self, request: impl Into<RequestHead<'r>>) -> SessionHandle<'m> {
         SessionHandle::new(ManagerRef::Borrowed(self), request.into())
     }
 
     /// The same, with a handle that can be moved into tasks: it shares the manager, whose reference
     /// count moves with each request.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// let handle = manager.start_owned(&http::Request::new(()));
+    /// let task = async move { handle.load().await }; // 'static: a runtime can spawn it
+    /// task.await?;
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn start_owned<'r>(&self, request: impl Into<RequestHead<'r>>) -> SessionHandle<'static> {
         SessionHandle::new(ManagerRef::Owned(self.clone()), request.into())
     }
 
     /// The name that clients know the session by: the cookie's, the query argument's...
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// assert_eq!(manager.name(), "__Host-id");
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn name(&self) -> &str {
         self.0.transport.name()
     }
 
     /// The provider's registered name; `custom` for one that was handed over.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// assert_eq!(manager.provider_name(), "memory");
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn provider_name(&self) -> &str {
         &self.0.provider_name
     }
 
     /// The number of live sessions.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// assert_eq!(manager.count().await?, 0);
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// [`Error::Unsupported`] where the provider can't know.
@@ -179,11 +265,21 @@ impl Manager {
     }
 
     /// The counters.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// let stats = manager.stats();
+    /// println!("{} new sessions, {} came back", stats.announced, stats.came_back);
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn stats(&self) -> Stats {
         self.0.events.counters.read()
     }
 
-    /// The manager's time.
+    /// The manager's time: that of its clock.
     pub fn now(&self) -> Timestamp {
         self.0.clock.now()
     }
@@ -191,6 +287,15 @@ impl Manager {
     /// Collects the expired sessions now, until none remain; what the timer thread does.
     ///
     /// Blocks: not for a runtime's worker.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// assert_eq!(manager.collect()?.removed, 0);
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// What the provider reported; what was removed before stays removed.
@@ -201,6 +306,15 @@ impl Manager {
     /// Stops the timer thread and waits for its end. Sessions go on working, uncollected.
     ///
     /// Without it, the thread ends by itself soon after the last clone was dropped.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// manager.close(); // before the process ends, so that nothing is collected while it does
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn close(&self) {
         self.0.collector.stop();
         self.0.collector.join();

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use ::metrics::{counter, gauge, histogram};
 
-use crate::{Error, Event, Manager, Observer, Operation};
+use crate::events::{Event, Observer, Operation};
+use crate::{Error, Manager};
 
 /// Feeds the crate [`metrics`](https://docs.rs/metrics) with what happens to sessions.
 ///
@@ -12,9 +13,9 @@ use crate::{Error, Event, Manager, Observer, Operation};
 /// |---|---|---|
 /// | `session_created_total` | counter | `login`: `true` or `false` |
 /// | `session_new_id_total` | counter | `login`: `true` or `false` |
-/// | `session_ended_total` | counter | `reason`: [`Ending::as_str`](crate::Ending::as_str) |
+/// | `session_ended_total` | counter | `reason`: [`Ending::as_str`](crate::events::Ending::as_str) |
 /// | `session_purged_total` | counter | |
-/// | `session_refused_total` | counter | `reason`: [`Refusal::as_str`](crate::Refusal::as_str) |
+/// | `session_refused_total` | counter | `reason`: [`Refusal::as_str`](crate::events::Refusal::as_str) |
 /// | `session_store_failures_total` | counter | `operation`: [`Operation::as_str`] |
 /// | `session_store_seconds` | histogram | `operation`, and `outcome`: `ok` or `error` |
 /// | `session_live` | gauge | none; set by [`record_live`](Self::record_live) |
@@ -26,7 +27,7 @@ use crate::{Error, Event, Manager, Observer, Operation};
 /// # mod session_memory { pub fn init() {} }
 /// session_memory::init();
 /// let manager =
-///     session_core::Manager::builder().with_observer(session_core::MetricsObserver).build()?;
+///     session_core::Manager::builder().with_observer(session_core::events::MetricsObserver).build()?;
 /// # Ok(())
 /// # }
 /// ```

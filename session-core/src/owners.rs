@@ -6,11 +6,20 @@ use futures_util::future::join_all;
 use tracing::warn;
 
 use crate::events::{Ending, Event, Operation};
+use crate::provider::Secret;
 use crate::provider::{Page, Record, Summary, Token};
-use crate::settings::Settings;
-use crate::{Error, LoadedSession, Manager, Secret, SessionId, SessionKey, Timestamp};
+use crate::session_settings::Settings;
+use crate::{Error, LoadedSession, Manager, SessionId, SessionKey, Timestamp};
 
 /// What a list shows of one of an owner's sessions. It opens nothing: lists can be shown and logged.
+///
+/// ```
+/// /// A row of a page "where you are logged in".
+/// fn row(session: &session_core::OwnedSession) -> String {
+///     let here = if session.current { "this device" } else { "" };
+///     format!("{} | {} | used at {}", session.label, here, session.used.as_secs())
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OwnedSession {

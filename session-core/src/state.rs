@@ -12,6 +12,7 @@ mod set_cookie;
 mod step;
 #[cfg(test)]
 mod tests;
+mod verification;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +22,9 @@ use smallvec::SmallVec;
 use crate::credentials::Credentials;
 use crate::manager::Shared;
 use crate::provider::{Changes, Login, NewSecret, Record, Token, Touch, Verifier};
-use crate::settings::Settings;
-use crate::transport::Carrier;
-use crate::{Error, Lifetime, SessionId, SessionKey, Timestamp, key};
+use crate::session_settings::Settings;
+use crate::transport::TokenSource;
+use crate::{Error, Lifetime, SessionId, SessionKey, Timestamp, session_settings};
 
 /// How far a request has come with its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,9 +168,9 @@ impl InDoubt {
 
 /// What a response tells the client.
 #[derive(Debug)]
-pub(crate) enum Directive {
+pub(crate) enum ClientDirective {
     /// Carry this from now on, for this long or until the browser ends.
-    Issue(Token, Option<Duration>),
+    Set(Token, Option<Duration>),
     /// Carry nothing from now on.
     Clear,
 }
@@ -330,8 +331,8 @@ impl State {
         self.phase != Phase::Loaded
     }
 
-    pub(crate) fn carrier(&self) -> Option<Carrier> {
-        self.credentials.carrier()
+    pub(crate) fn source(&self) -> Option<TokenSource> {
+        self.credentials.source()
     }
 
     /// Whether a request for a URL with an id in it may be sent to the same URL without: the session is
@@ -384,7 +385,7 @@ impl State {
         let set = self.changes.iter().map(|(key, _)| key);
         let present = stored.chain(set).filter(|key| self.value(key).is_some());
         let mut keys: Vec<String> =
-            present.filter_map(key::application).map(str::to_owned).collect();
+            present.filter_map(session_settings::application_key).map(str::to_owned).collect();
         keys.sort_unstable();
         keys.dedup();
         keys
@@ -433,7 +434,11 @@ impl State {
 
     /// Whether there is more to store than how long the session lives.
     fn has_something_to_create(&self) -> bool {
-        let settings = [key::LIFETIME, key::PERSISTENT, key::IN_URLS];
+        let settings = [
+            session_settings::LIFETIME_KEY,
+            session_settings::PERSISTENT_KEY,
+            session_settings::IN_URLS_KEY,
+        ];
         let is_value =
             |(key, value): (&str, Option<&[u8]>)| value.is_some() && !settings.contains(&key);
         self.changes.login.is_some()

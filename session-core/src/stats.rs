@@ -12,6 +12,16 @@ use crate::provider::Record;
 ///
 /// Loads and saves are not among them: a counter that every request moves would be the one thing
 /// that all processors fight over.
+///
+/// ```
+/// # session_memory::init();
+/// # let manager = session_core::Manager::open("memory", "")?;
+/// let stats = manager.stats();
+/// if stats.announced > 1_000 && stats.came_back == 0 {
+///     println!("no browser returns its cookie: do its attributes fit the site?");
+/// }
+/// # Ok::<_, session_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Stats {

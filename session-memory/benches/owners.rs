@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use futures_lite::future::block_on;
 use http::header::{COOKIE, HeaderValue, SET_COOKIE};
 use http::{Request, Response};
-use session_core::{Manager, TestClock};
+use session_core::Manager;
+use session_core::clock::TestClock;
 
 const ROUNDS: usize = 41;
 const REQUESTS: usize = 2_000;

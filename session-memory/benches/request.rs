@@ -279,7 +279,7 @@ impl Bare {
     }
 
     fn use_session(&self, request: &Request<Body>, work: Work) -> Option<()> {
-        let found = self.cookies.find(request.into());
+        let found = self.cookies.extract(request.into());
         let id = SessionId::parse(found.texts().first()?)?;
         let limits = Limits::default();
         let holder = Verifier::plain(&id, "");
@@ -311,7 +311,7 @@ impl Variant for Bare {
         let request = request(cookie);
         black_box(block_on(async {
             match work {
-                Work::Nothing => drop(black_box(self.cookies.find((&request).into()))),
+                Work::Nothing => drop(black_box(self.cookies.extract((&request).into()))),
                 _ => self.use_session(&request, work).expect("serves"),
             }
             answer()

@@ -14,7 +14,9 @@ use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::service::{Service as _, service_fn};
-use session_core::{BoxError, Config, Manager, SessionService, Sessions, TransportKind};
+use session_core::provider::BoxError;
+use session_core::transport::TransportKind;
+use session_core::{Config, Manager, SessionService, Sessions};
 
 const MB: usize = 1 << 20;
 

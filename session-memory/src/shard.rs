@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
+use session_core::provider::Secret;
 use session_core::provider::{Login, Record, Values, Verifier};
-use session_core::{Secret, SessionKey, Timestamp};
+use session_core::{SessionKey, Timestamp};
 use slab::Slab;
 
 use crate::owners::Owners;

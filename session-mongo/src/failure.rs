@@ -3,7 +3,8 @@
 use std::fmt;
 
 use mongodb::error::{Error as DriverError, ErrorKind, WriteFailure};
-use session_core::{BoxError, Error};
+use session_core::Error;
+use session_core::provider::BoxError;
 
 use crate::document::MAX_BYTES;
 

@@ -8,8 +8,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
+use session_core::provider::BoxError;
 use session_core::transport::RequestHead;
-use session_core::{BoxError, Failure, Managers, ServiceFuture, ServiceWrapper, SessionBody};
+use session_core::{Failure, Managers, ServiceFuture, ServiceWrapper, SessionBody};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -79,10 +80,10 @@ impl SessionLayer {
 }
 
 impl<S> Layer<S> for SessionLayer {
-    type Service = WithSessions<S>;
+    type Service = SessionService<S>;
 
-    fn layer(&self, inner: S) -> WithSessions<S> {
-        WithSessions { wrapper: self.wrapper.clone(), inner, not_ready: None }
+    fn layer(&self, inner: S) -> SessionService<S> {
+        SessionService { wrapper: self.wrapper.clone(), inner, not_ready: None }
     }
 }
 
@@ -91,7 +92,7 @@ impl<S> Layer<S> for SessionLayer {
 /// It has no errors: all become responses. It is ready when the inner service is. If that says by an error that it
 /// never will be, or panics, the next request gets this as its response, and the inner service is not called. The
 /// service that was found ready is the one that is called, so the inner one need not be `Clone`.
-pub struct WithSessions<S> {
+pub struct SessionService<S> {
     wrapper: ServiceWrapper,
     inner: S,
     /// What the inner service said when it was asked whether it is ready.
@@ -99,13 +100,13 @@ pub struct WithSessions<S> {
 }
 
 /// The clone has not been asked yet.
-impl<S: Clone> Clone for WithSessions<S> {
+impl<S: Clone> Clone for SessionService<S> {
     fn clone(&self) -> Self {
         Self { wrapper: self.wrapper.clone(), inner: self.inner.clone(), not_ready: None }
     }
 }
 
-impl<S, B, R> Service<Request<B>> for WithSessions<S>
+impl<S, B, R> Service<Request<B>> for SessionService<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
     S::Future: Send + 'static,
@@ -137,9 +138,9 @@ where
     }
 }
 
-impl<S: fmt::Debug> fmt::Debug for WithSessions<S> {
+impl<S: fmt::Debug> fmt::Debug for SessionService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WithSessions")
+        f.debug_struct("SessionService")
             .field("wrapper", &self.wrapper)
             .field("inner", &self.inner)
             .finish_non_exhaustive()

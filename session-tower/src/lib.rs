@@ -35,6 +35,6 @@ mod layer;
 #[cfg(feature = "_store")]
 mod store;
 
-pub use layer::{SessionLayer, WithSessions};
+pub use layer::{SessionLayer, SessionService};
 #[cfg(feature = "_store")]
 pub use store::ProviderStore;

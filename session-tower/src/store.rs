@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use session_core::clock::{Clock, SystemClock};
 use session_core::provider::{
     self, Changes, ExpiryChange, Provider, ProviderContext, Record, Token, Touch, Verifier,
 };
-use session_core::{Clock, Error, Lifetime, Limits, SessionId, SystemClock, Timestamp, value};
+use session_core::{Error, Lifetime, Limits, SessionId, Timestamp, value};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use tracing::warn;

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use session_core::{Config, Error, Manager, TransportKind};
+use session_core::transport::TransportKind;
+use session_core::{Config, Error, Manager};
 
 use crate::rotation::Scratch;
 use crate::site::{Site, key, key_option};

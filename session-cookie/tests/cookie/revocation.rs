@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use futures_lite::future::block_on;
 use session_cookie::{CookieConfig, CookieProvider, KeyRing};
+use session_core::clock::TestClock;
 use session_core::conformance::{Fault, Faulty};
 use session_core::provider::{Changes, NewSecret, Provider, Record, Token};
-use session_core::{
-    Config, Error, Lifetime, LoadedSession, Manager, StoreConfig, TestClock, Timestamp,
-};
+use session_core::{Config, Error, Lifetime, LoadedSession, Manager, StoreConfig, Timestamp};
 use session_memory::{MemoryConfig, MemoryProvider};
 
 use crate::shelf::Shelf;
@@ -305,7 +304,7 @@ fn an_ended_session_is_remembered_until_its_absolute_end() {
         .with_clock(clock.clone())
         .build()
         .unwrap();
-    let count = || block_on(store.count(session_core::Clock::now(&*clock))).unwrap();
+    let count = || block_on(store.count(session_core::clock::Clock::now(&*clock))).unwrap();
     let end = |absolute: Option<Duration>| {
         block_on(async {
             let handle = manager.start(&http::Request::new(()));

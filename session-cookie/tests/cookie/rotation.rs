@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use http::header::SET_COOKIE;
 use session_cookie::{KeyRing, SignedProvider};
-use session_core::{Error, Manager, TestClock};
+use session_core::clock::TestClock;
+use session_core::{Error, Manager};
 
 use crate::shelf::Shelf;
 use crate::site::{START, Site, Visitor, key, key_option};

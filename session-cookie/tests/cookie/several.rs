@@ -4,7 +4,8 @@ use futures_lite::future::block_on;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{Request, Response};
 use session_core::conformance::{Fault, Faulty};
-use session_core::{Config, Error, Manager, Managers, TransportKind};
+use session_core::transport::TransportKind;
+use session_core::{Config, Error, Manager, Managers};
 use session_memory::{MemoryConfig, MemoryProvider};
 
 use crate::site::key_option;

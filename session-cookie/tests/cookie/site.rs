@@ -7,8 +7,9 @@ use futures_lite::future::block_on;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{Method, Request, Response};
 use session_cookie::SecretKey;
+use session_core::clock::TestClock;
 use session_core::provider::Provider;
-use session_core::{Config, Error, LoadedSession, Manager, TestClock, Timestamp};
+use session_core::{Config, Error, LoadedSession, Manager, Timestamp};
 
 /// The time at which everything begins.
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);

@@ -32,6 +32,9 @@ pub use token::Token;
 pub use values::Values;
 pub use verifier::Verifier;
 
+pub use crate::error::BoxError;
+pub use crate::id::{IdText, Secret};
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;

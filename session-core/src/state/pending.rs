@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::{InDoubt, Standing, State, Why, blank};
 use crate::manager::Shared;
 use crate::provider::{Changes, Login, NewSecret, Record, Values};
-use crate::settings::{LifetimeOverride, Settings};
-use crate::{Error, Lifetime, Limits, Timestamp, key, value};
+use crate::session_settings::{LifetimeOverride, Settings};
+use crate::{Error, Lifetime, Limits, Timestamp, session_settings, value};
 
 /// The longest owner and label in bytes: names and addresses are shorter, and databases index owners.
 const NAME_LIMIT: usize = 1024;
@@ -151,11 +151,13 @@ impl State {
 
     fn change_settings(&mut self, new: Settings, shared: &Shared) -> Result<(), Error> {
         let limits = &shared.rules.limits;
-        let persistent =
-            new.persistent.map(|on| value::encode(key::PERSISTENT, &on, limits)).transpose()?;
+        let persistent = new
+            .persistent
+            .map(|on| value::encode(session_settings::PERSISTENT_KEY, &on, limits))
+            .transpose()?;
         // The lifetime first: where it is set there may be no room, while the other is deleted then.
-        self.put(key::LIFETIME, new.lifetime.encode(limits)?, shared)?;
-        self.put(key::PERSISTENT, persistent, shared)?;
+        self.put(session_settings::LIFETIME_KEY, new.lifetime.encode(limits)?, shared)?;
+        self.put(session_settings::PERSISTENT_KEY, persistent, shared)?;
         self.settings = new;
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Directive, Goal, Phase, Standing, State};
+use super::{ClientDirective, Goal, Phase, Standing, State};
 use crate::manager::Shared;
 use crate::provider::Token;
 use crate::transport::{MAX_AGE_LIMIT, fingerprint};
@@ -11,17 +11,17 @@ use crate::{Timestamp, lifetime};
 impl State {
     /// Returns what the response has to tell the client, if anything. What the store acknowledged is
     /// announced, whatever became of the rest.
-    pub(crate) fn directive(&self, shared: &Shared) -> Option<Directive> {
+    pub(crate) fn directive(&self, shared: &Shared) -> Option<ClientDirective> {
         match (self.standing, &self.token) {
             (Standing::Live, Some(token)) => {
                 let is_known =
                     self.client_token.as_ref().is_some_and(|held| held.has_text_of(token));
                 (!is_known || self.resend_token)
-                    .then(|| Directive::Issue(token.clone(), self.max_age(shared)))
+                    .then(|| ClientDirective::Set(token.clone(), self.max_age(shared)))
             }
             (Standing::New, _) if self.ended && !self.replaced_by_another_request => {
-                let has_something = self.carrier().is_some() || self.client_token.is_some();
-                has_something.then_some(Directive::Clear)
+                let has_something = self.source().is_some() || self.client_token.is_some();
+                has_something.then_some(ClientDirective::Clear)
             }
             _ => None,
         }

@@ -5,8 +5,8 @@ use smallvec::SmallVec;
 use super::{Goal, InDoubt, Phase, Recheck, Standing, State, Step, Why};
 use crate::manager::Shared;
 use crate::provider::{Changes, ExpiryChange, Record, Token, Touch};
-use crate::settings::Settings;
-use crate::{Error, Timestamp, key, lifetime, value};
+use crate::session_settings::Settings;
+use crate::{Error, Timestamp, lifetime, session_settings, value};
 
 impl State {
     /// Returns the first step towards a goal, or `None` if it is reached. Of an earlier goal that was given
@@ -140,10 +140,10 @@ impl State {
         if leaving
             && !self.head_sent
             && self.standing == Standing::Live
-            && self.value(key::IN_URLS).is_some()
+            && self.value(session_settings::IN_URLS_KEY).is_some()
         {
             self.regenerate(shared, shared.clock.now())?;
-            self.put(key::IN_URLS, None, shared)?;
+            self.put(session_settings::IN_URLS_KEY, None, shared)?;
         }
         Ok(())
     }
@@ -199,7 +199,7 @@ impl State {
             return Err(Error::Gone);
         }
         // To leave the URLs is no wish of the handler's.
-        let is_value = |(key, _): (&str, Option<&[u8]>)| key != key::IN_URLS;
+        let is_value = |(key, _): (&str, Option<&[u8]>)| key != session_settings::IN_URLS_KEY;
         let is_lost = self.changes.iter().any(is_value) || self.changes.login.is_some();
         if is_lost {
             shared.events.counters.dropped.add(1);
@@ -225,10 +225,13 @@ impl State {
         record.cookie = self.fingerprint(lifetime::start(&record), shared);
         record.values = self.record.values.clone();
         let mut changes = self.changes.clone();
-        if shared.transport.uses_url(self.carrier()) {
-            changes.set(key::IN_URLS, value::encode(key::IN_URLS, &true, &shared.rules.limits)?);
-        } else if record.values.get(key::IN_URLS).is_some() {
-            changes.delete(key::IN_URLS);
+        if shared.transport.uses_url(self.source()) {
+            changes.set(
+                session_settings::IN_URLS_KEY,
+                value::encode(session_settings::IN_URLS_KEY, &true, &shared.rules.limits)?,
+            );
+        } else if record.values.get(session_settings::IN_URLS_KEY).is_some() {
+            changes.delete(session_settings::IN_URLS_KEY);
         }
         record.values.apply(&changes, &shared.rules.limits)?;
         self.in_flight = Some(InDoubt::of(&changes, true));
@@ -244,7 +247,9 @@ impl State {
         if let Goal::Update(edit) = goal {
             changes.exchange(&edit.key, edit.seen.clone(), edit.value.clone());
         }
-        let is_told = [key::LIFETIME, key::PERSISTENT].iter().any(|key| changes.get(key).is_some());
+        let is_told = [session_settings::LIFETIME_KEY, session_settings::PERSISTENT_KEY]
+            .iter()
+            .any(|key| changes.get(key).is_some());
         let is_told = changes.secret.is_some() || is_told || self.may_resend_token_at(goal);
         if is_told && !self.head_sent {
             changes.cookie = self.new_fingerprint(shared);
@@ -252,7 +257,8 @@ impl State {
         let settings = if is_alone { Settings::of(&self.record.values) } else { self.settings };
         let now = shared.clock.now();
         let touch = settings.lifetime(&shared.rules).touch(self.start(), now);
-        let is_set = changes.login.is_some() || changes.get(key::LIFETIME).is_some();
+        let is_set =
+            changes.login.is_some() || changes.get(session_settings::LIFETIME_KEY).is_some();
         changes.expiry =
             if is_set { ExpiryChange::Set(touch) } else { ExpiryChange::Extend(touch) };
         changes.limits = shared.rules.limits;

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::clock::TestClock;
 use crate::provider::{Answer, Provider, Purged, Values};
-use crate::transport::Found;
-use crate::{Limits, Manager, TestClock, value};
+use crate::transport::Extracted;
+use crate::{Limits, Manager, value};
 
 /// A provider of pure functions: a planner that asked it for anything else would do I/O.
 #[derive(Debug)]
@@ -230,10 +231,10 @@ struct Request {
 
 impl Request {
     fn new(sent: Option<Token>, safe: bool, acts: Vec<Act>) -> Self {
-        let mut found = Found::nothing();
+        let mut found = Extracted::nothing();
         if let Some(token) = sent {
             found = token
-                .with_client_text(|text| found.with(text.as_bytes().to_vec(), Carrier::Cookie));
+                .with_client_text(|text| found.with(text.as_bytes().to_vec(), TokenSource::Cookie));
         }
         let state = State::new(Credentials::new(&found), safe, false, false);
         Self {
@@ -370,7 +371,7 @@ impl Request {
     }
 
     /// What the response tells the client, if the library promises to tell it.
-    fn respond(&mut self, world: &World) -> Option<Directive> {
+    fn respond(&mut self, world: &World) -> Option<ClientDirective> {
         if matches!(self.result, Some(Err(_))) {
             self.state.roll_back();
         }
@@ -489,7 +490,7 @@ proptest! {
         }
         // After an error, a save in doubt may have given the session another id.
         let is_sure = matches!(request.result, Some(Ok(())));
-        if let (true, Some(Directive::Issue(token, _))) = (is_sure, request.respond(&world)) {
+        if let (true, Some(ClientDirective::Set(token, _))) = (is_sure, request.respond(&world)) {
             prop_assert!(world.opens(&token).is_some(), "the client is told of a dead id");
         }
     }
@@ -528,7 +529,7 @@ proptest! {
                 || request.acts.iter().any(|act| matches!(act, Act::Remember(_)));
             prop_assert!(request.is_done(), "a request comes to no end: {:?}", request.state);
             match request.respond(&world) {
-                Some(Directive::Issue(token, _)) => {
+                Some(ClientDirective::Set(token, _)) => {
                     let holder = world.shared().verifier(&token);
                     prop_assert!(world.holders.contains(holder.as_bytes()), "an id from nowhere");
                     if token.has_text_of(&sent) {
@@ -536,7 +537,7 @@ proptest! {
                         prop_assert!(world.told.contains(holder.as_bytes()), "told without a save");
                     }
                 }
-                Some(Directive::Clear) => {
+                Some(ClientDirective::Clear) => {
                     prop_assert!(world.opens(&sent).is_none(), "a live session's cookie is cleared");
                 }
                 None => {}
@@ -623,8 +624,8 @@ fn browse(
         }
         let was_logged_in = world.is_logged_in(&jar);
         let next = match told {
-            Some(Directive::Issue(token, _)) => Some(token),
-            Some(Directive::Clear) => None,
+            Some(ClientDirective::Set(token, _)) => Some(token),
+            Some(ClientDirective::Clear) => None,
             None => jar.clone(),
         };
         if !kinds.contains(&Kind::Logout) && !kinds.contains(&Kind::Regenerate) {
@@ -657,7 +658,7 @@ fn browse(
     }
     prop_assert!(matches!(login.result, Some(Ok(()))), "a login fails: {:?}", login.result);
     match login.respond(world) {
-        Some(Directive::Issue(token, _)) => prop_assert!(world.is_logged_in(&Some(token))),
+        Some(ClientDirective::Set(token, _)) => prop_assert!(world.is_logged_in(&Some(token))),
         told => prop_assert!(false, "a login told {told:?}"),
     }
     Ok(())
@@ -701,7 +702,7 @@ proptest! {
                     while !request.is_done() {
                         request.advance(&mut world, Fate::Done);
                     }
-                    if let Some(Directive::Issue(token, _)) = request.respond(&world) {
+                    if let Some(ClientDirective::Set(token, _)) = request.respond(&world) {
                         jar = Some(token);
                     }
                     if kind == Kind::Login("ann") {

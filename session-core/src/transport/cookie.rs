@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Announcement, Carrier, Found, MAX_AGE_LIMIT, OldNames, RequestHead, Transport, fingerprint,
+    Directive, Extracted, MAX_AGE_LIMIT, OldNames, RequestHead, TokenSource, Transport, fingerprint,
 };
 use crate::Error;
 use crate::lifetime::check_duration;
@@ -136,15 +136,15 @@ impl CookieTransport {
         })
     }
 
-    fn set_cookie(&self, announcement: Announcement<'_>) -> Result<HeaderValue, Error> {
+    fn set_cookie(&self, directive: Directive<'_>) -> Result<HeaderValue, Error> {
         let Self { options: CookieOptions { name, .. }, attributes } = self;
-        let text = match announcement {
-            Announcement::Remove => removal(name, attributes),
-            Announcement::Issue { text, .. } if name.len() + text.len() > SIZE_LIMIT => {
+        let text = match directive {
+            Directive::Clear => removal(name, attributes),
+            Directive::Set { text, .. } if name.len() + text.len() > SIZE_LIMIT => {
                 return Err(Error::TooLarge { what: "cookie bytes", limit: SIZE_LIMIT });
             }
-            Announcement::Issue { text, max_age: None } => [name, "=", text, attributes].concat(),
-            Announcement::Issue { text, max_age: Some(max_age) } => {
+            Directive::Set { text, max_age: None } => [name, "=", text, attributes].concat(),
+            Directive::Set { text, max_age: Some(max_age) } => {
                 // Rounded up: zero would remove the cookie of a session that is alive.
                 let seconds = max_age.min(MAX_AGE_LIMIT).as_millis().div_ceil(1000);
                 format!("{name}={text}{attributes}; Max-Age={seconds}")
@@ -171,34 +171,34 @@ impl Transport for CookieTransport {
         &self.options.name
     }
 
-    fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
+    fn extract<'r>(&self, request: RequestHead<'r>) -> Extracted<'r> {
         let mut left = SCAN_LIMIT;
-        let mut found = Found::nothing();
+        let mut found = Extracted::nothing();
         for header in request.headers.get_all(COOKIE) {
             let Some(rest) = left.checked_sub(header.len()) else {
-                return Found::unreadable(Carrier::Cookie);
+                return Extracted::unreadable(TokenSource::Cookie);
             };
             left = rest;
             for text in Self::values(&self.options.name, header.as_bytes()) {
-                found.add(text, Carrier::Cookie);
+                found.add(text, TokenSource::Cookie);
             }
         }
         for (number, name) in self.options.also.iter().enumerate() {
             for header in request.headers.get_all(COOKIE) {
                 for text in Self::values(name, header.as_bytes()) {
-                    found.add_old(text, number, Carrier::Cookie);
+                    found.add_old(text, number, TokenSource::Cookie);
                 }
             }
         }
         found
     }
 
-    fn announce(
+    fn write_response(
         &self,
-        announcement: Announcement<'_>,
+        directive: Directive<'_>,
         headers: &mut HeaderMap,
     ) -> Result<(), Error> {
-        let ours = self.set_cookie(announcement)?;
+        let ours = self.set_cookie(directive)?;
         remove_cookie(headers, &self.options.name);
         headers.append(SET_COOKIE, ours);
         Ok(())
@@ -208,9 +208,9 @@ impl Transport for CookieTransport {
         Some(COOKIE)
     }
 
-    fn names(&self) -> Vec<(Carrier, &str)> {
+    fn names(&self) -> Vec<(TokenSource, &str)> {
         let names = std::iter::once(&self.options.name).chain(&self.options.also);
-        names.map(|name| (Carrier::Cookie, name.as_str())).collect()
+        names.map(|name| (TokenSource::Cookie, name.as_str())).collect()
     }
 
     fn also(&self) -> &[String] {
@@ -352,8 +352,8 @@ mod tests {
             request.headers_mut().append(COOKIE, HeaderValue::from_bytes(header).unwrap());
         }
         let transport = transport(|_| ()).unwrap();
-        let found = transport.find((&request).into());
-        assert!(found.carrier().is_none_or(|carrier| carrier == Carrier::Cookie));
+        let found = transport.extract((&request).into());
+        assert!(found.source().is_none_or(|source| source == TokenSource::Cookie));
         found.shown()
     }
 
@@ -366,7 +366,7 @@ mod tests {
         request.headers_mut().insert(COOKIE, HeaderValue::try_from(&header).unwrap());
         let find = |options: fn(&mut CookieOptions)| {
             let transport = transport(options).unwrap();
-            let found = transport.find((&request).into());
+            let found = transport.extract((&request).into());
             assert!(found.has_skipped() && found.texts.capacity() == 4);
             (found.shown(), found.old_texts())
         };
@@ -419,9 +419,9 @@ mod tests {
         assert_eq!(found(&[b"id=S", &huge]), some(&[]));
     }
 
-    fn announced(transport: &CookieTransport, announcement: Announcement<'_>) -> String {
+    fn announced(transport: &CookieTransport, directive: Directive<'_>) -> String {
         let mut headers = HeaderMap::new();
-        transport.announce(announcement, &mut headers).unwrap();
+        transport.write_response(directive, &mut headers).unwrap();
         headers[SET_COOKIE].to_str().unwrap().to_owned()
     }
 
@@ -429,13 +429,13 @@ mod tests {
     #[test]
     fn attributes_are_as_configured_and_repeated_on_removal() {
         let default = CookieTransport::new(CookieOptions::default()).unwrap();
-        let issue = |max_age| Announcement::Issue { text: "S", max_age };
+        let issue = |max_age| Directive::Set { text: "S", max_age };
         assert_eq!(
             announced(&default, issue(None)),
             "__Host-id=S; Path=/; Secure; HttpOnly; SameSite=Lax"
         );
         assert_eq!(
-            announced(&default, Announcement::Remove),
+            announced(&default, Directive::Clear),
             "__Host-id=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0; \
              Expires=Thu, 01 Jan 1970 00:00:00 GMT"
         );
@@ -452,7 +452,7 @@ mod tests {
              Max-Age=34560000"
         );
         assert_eq!(
-            announced(&full, Announcement::Remove),
+            announced(&full, Directive::Clear),
             "id=; Path=/app; Domain=example.com; Secure; HttpOnly; SameSite=None; Partitioned; \
              Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
         );
@@ -465,7 +465,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(SET_COOKIE, HeaderValue::from_static("idx=1"));
         headers.append(SET_COOKIE, HeaderValue::from_static("id=old"));
-        transport.announce(Announcement::Issue { text: "S", max_age: None }, &mut headers).unwrap();
+        transport
+            .write_response(Directive::Set { text: "S", max_age: None }, &mut headers)
+            .unwrap();
         let cookies: Vec<_> = headers.get_all(SET_COOKIE).iter().collect();
         assert_eq!(cookies.len(), 2);
         assert_eq!(cookies[0], "idx=1");
@@ -477,7 +479,7 @@ mod tests {
         let text = "x".repeat(4096);
         let error = transport(|_| ())
             .unwrap()
-            .announce(Announcement::Issue { text: &text, max_age: None }, &mut HeaderMap::new())
+            .write_response(Directive::Set { text: &text, max_age: None }, &mut HeaderMap::new())
             .unwrap_err();
         assert!(matches!(error, Error::TooLarge { what: "cookie bytes", limit: 4096 }));
     }

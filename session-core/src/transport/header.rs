@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::{Deserialize, Serialize};
 
-use super::{Announcement, Carrier, Found, RequestHead, Transport};
+use super::{Directive, Extracted, RequestHead, TokenSource, Transport};
 use crate::Error;
 
 /// The header's name, as configured.
@@ -79,22 +79,22 @@ impl Transport for HeaderTransport {
         self.0.as_str()
     }
 
-    fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
-        let mut found = Found::nothing();
+    fn extract<'r>(&self, request: RequestHead<'r>) -> Extracted<'r> {
+        let mut found = Extracted::nothing();
         for value in request.headers.get_all(&self.0) {
-            found.add(value.as_bytes().trim_ascii(), Carrier::Header);
+            found.add(value.as_bytes().trim_ascii(), TokenSource::Header);
         }
         found
     }
 
-    fn announce(
+    fn write_response(
         &self,
-        announcement: Announcement<'_>,
+        directive: Directive<'_>,
         headers: &mut HeaderMap,
     ) -> Result<(), Error> {
-        let text = match announcement {
-            Announcement::Issue { text, .. } => text,
-            Announcement::Remove => "",
+        let text = match directive {
+            Directive::Set { text, .. } => text,
+            Directive::Clear => "",
         };
         let mut value = HeaderValue::from_str(text)
             .map_err(|_| Error::config("the token's text does not fit a header"))?;
@@ -107,8 +107,8 @@ impl Transport for HeaderTransport {
         Some(self.0.clone())
     }
 
-    fn names(&self) -> Vec<(Carrier, &str)> {
-        vec![(Carrier::Header, self.name())]
+    fn names(&self) -> Vec<(TokenSource, &str)> {
+        vec![(TokenSource::Header, self.name())]
     }
 
     fn is_ambient(&self) -> bool {
@@ -125,16 +125,18 @@ mod tests {
     fn the_header_carries_both_ways() {
         let transport = HeaderTransport::new(&HeaderOptions::default()).unwrap();
         let request = Request::builder().header("X-Session-Id", " S ").body(()).unwrap();
-        assert_eq!(transport.find((&request).into()).shown(), Some(vec!["S".to_owned()]));
+        assert_eq!(transport.extract((&request).into()).shown(), Some(vec!["S".to_owned()]));
         let two = Request::builder().header("x-session-id", "S").header("x-session-id", "T");
         let two = two.body(()).unwrap();
-        let found = transport.find((&two).into());
+        let found = transport.extract((&two).into());
         assert_eq!(found.shown(), Some(vec!["S".to_owned(), "T".to_owned()]));
-        assert_eq!(found.carrier(), Some(Carrier::Header));
+        assert_eq!(found.source(), Some(TokenSource::Header));
         let mut headers = HeaderMap::new();
-        transport.announce(Announcement::Issue { text: "S", max_age: None }, &mut headers).unwrap();
+        transport
+            .write_response(Directive::Set { text: "S", max_age: None }, &mut headers)
+            .unwrap();
         assert_eq!(headers["x-session-id"], "S");
-        transport.announce(Announcement::Remove, &mut headers).unwrap();
+        transport.write_response(Directive::Clear, &mut headers).unwrap();
         assert_eq!(headers["x-session-id"], "");
     }
 

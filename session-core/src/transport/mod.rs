@@ -8,10 +8,16 @@ pub(crate) mod reference;
 pub(crate) mod scope;
 mod url;
 
-pub use auto::AutoTransport;
 pub use cookie::{CookieOptions, CookieTransport, SameSite};
 pub use header::{HeaderOptions, HeaderTransport};
-pub use url::{UrlOptions, UrlTransport};
+pub use url::UrlOptions;
+
+// The manager makes them of its configuration, and does the half of their work. Public for the tests of this
+// workspace.
+#[doc(hidden)]
+pub use auto::AutoTransport;
+#[doc(hidden)]
+pub use url::UrlTransport;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,9 +25,25 @@ use std::time::Duration;
 
 use http::header::UPGRADE;
 use http::{HeaderMap, HeaderName, Method, Request, Uri};
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::Error;
+
+/// Which of the built-in transports carries ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransportKind {
+    /// A cookie. The default.
+    #[default]
+    Cookie,
+    /// An argument of the URL's query, in the application's own links and redirects.
+    Url,
+    /// Both, until the client returns the cookie; the cookie alone from then on.
+    Auto,
+    /// A header of its own, for programs.
+    Header,
+}
 
 /// The parts of a request that a transport reads.
 #[derive(Clone, Copy)]
@@ -64,7 +86,7 @@ impl fmt::Debug for RequestHead<'_> {
 /// The part of a request that carried an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Carrier {
+pub enum TokenSource {
     /// A cookie.
     Cookie,
     /// The URL.
@@ -79,10 +101,10 @@ pub enum Carrier {
 /// section 5.4): ours is among the last. A text that comes again counts at its last place.
 ///
 /// Whether a text is well formed, the provider tells. A request whose texts can't be read, because they
-/// are doubled where nobody doubles them by accident or lie beyond a limit, has a carrier and no text.
+/// are doubled where nobody doubles them by accident or lie beyond a limit, has a source and no texts.
 #[derive(Clone, Default)]
-pub struct Found<'r> {
-    carrier: Option<Carrier>,
+pub struct Extracted<'r> {
+    source: Option<TokenSource>,
     /// First those that came only under old names.
     texts: SmallVec<[Cow<'r, [u8]>; 1]>,
     old_texts: usize,
@@ -114,26 +136,26 @@ impl OldNames {
     }
 }
 
-impl<'r> Found<'r> {
+impl<'r> Extracted<'r> {
     /// Nothing under the transport's name.
     pub fn nothing() -> Self {
         Self::default()
     }
 
     /// Something under the transport's name that can't be read.
-    pub fn unreadable(carrier: Carrier) -> Self {
-        Self { carrier: Some(carrier), ..Self::default() }
+    pub fn unreadable(source: TokenSource) -> Self {
+        Self { source: Some(source), ..Self::default() }
     }
 
     /// Adds a text, in the bytes that came.
     #[must_use]
-    pub fn with(mut self, text: impl Into<Cow<'r, [u8]>>, carrier: Carrier) -> Self {
-        self.add(text, carrier);
+    pub fn with(mut self, text: impl Into<Cow<'r, [u8]>>, source: TokenSource) -> Self {
+        self.add(text, source);
         self
     }
 
-    fn add(&mut self, text: impl Into<Cow<'r, [u8]>>, carrier: Carrier) {
-        self.carrier = Some(carrier);
+    fn add(&mut self, text: impl Into<Cow<'r, [u8]>>, source: TokenSource) {
+        self.source = Some(source);
         let text = text.into();
         if let Some(at) = self.texts.iter().position(|other| *other == text) {
             self.texts.remove(at);
@@ -146,8 +168,8 @@ impl<'r> Found<'r> {
 
     /// Adds a text under an old name, once all under the name itself were added: in front of these, and only
     /// where they leave room.
-    fn add_old(&mut self, text: &'r [u8], number: usize, carrier: Carrier) {
-        self.carrier = Some(carrier);
+    fn add_old(&mut self, text: &'r [u8], number: usize, source: TokenSource) {
+        self.source = Some(source);
         self.old_names.add(number);
         let text = Cow::from(text);
         match self.texts.iter().position(|other| *other == text) {
@@ -191,22 +213,22 @@ impl<'r> Found<'r> {
     }
 
     /// What carried them; `None` if there was nothing.
-    pub fn carrier(&self) -> Option<Carrier> {
-        self.carrier
+    pub fn source(&self) -> Option<TokenSource> {
+        self.source
     }
 }
 
-impl fmt::Debug for Found<'_> {
+impl fmt::Debug for Extracted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Found({:?}, {} texts)", self.carrier, self.texts.len())
+        write!(f, "Extracted({:?}, {} texts)", self.source, self.texts.len())
     }
 }
 
 #[cfg(test)]
-impl Found<'_> {
+impl Extracted<'_> {
     /// The texts as a test compares them; `None` for nothing.
     pub(crate) fn shown(&self) -> Option<Vec<String>> {
-        self.carrier?;
+        self.source?;
         Some(self.texts.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect())
     }
 }
@@ -221,31 +243,67 @@ pub(crate) fn fingerprint(so_far: u32, bytes: &[u8]) -> u32 {
 
 /// What a response tells the client about its session.
 #[derive(Clone, Copy)]
-pub enum Announcement<'a> {
+pub enum Directive<'a> {
     /// Carry this text from now on.
-    Issue {
+    Set {
         /// The token's text: a secret.
         text: &'a str,
         /// Keep it this long, or until the browser ends.
         max_age: Option<Duration>,
     },
     /// Carry nothing from now on.
-    Remove,
+    Clear,
 }
 
-impl fmt::Debug for Announcement<'_> {
+impl fmt::Debug for Directive<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Issue { .. } => "Issue",
-            Self::Remove => "Remove",
+            Self::Set { .. } => "Set",
+            Self::Clear => "Clear",
         })
     }
 }
 
 /// A way for ids to travel.
 ///
-/// Implement it to carry tokens elsewhere than in cookies, URLs and plain headers. A transport does
-/// no I/O and judges no token; it moves text.
+/// Implement it to carry tokens elsewhere than in cookies, URLs and plain headers, and hand it to
+/// [`ManagerBuilder::with_transport`](crate::ManagerBuilder::with_transport). A transport does no I/O and judges
+/// no token; it moves text.
+///
+/// ```
+/// use http::{HeaderMap, HeaderValue};
+/// use session_core::Error;
+/// use session_core::transport::{Directive, Extracted, RequestHead, TokenSource, Transport};
+///
+/// /// `X-Game: id=...`, in requests and responses.
+/// #[derive(Debug)]
+/// struct Game;
+///
+/// impl Transport for Game {
+///     fn name(&self) -> &str {
+///         "x-game"
+///     }
+///
+///     fn extract<'r>(&self, request: RequestHead<'r>) -> Extracted<'r> {
+///         match request.headers.get("x-game").map(|value| value.as_bytes().strip_prefix(b"id=")) {
+///             None => Extracted::nothing(),
+///             Some(None) => Extracted::unreadable(TokenSource::Header),
+///             Some(Some(text)) => Extracted::nothing().with(text, TokenSource::Header),
+///         }
+///     }
+///
+///     fn write_response(&self, to: Directive<'_>, headers: &mut HeaderMap) -> Result<(), Error> {
+///         let text = match to {
+///             Directive::Set { text, .. } => format!("id={text}"),
+///             Directive::Clear => "gone".to_owned(),
+///         };
+///         let mut value = HeaderValue::try_from(text).expect("tokens are visible ASCII");
+///         value.set_sensitive(true);
+///         headers.insert("x-game", value);
+///         Ok(())
+///     }
+/// }
+/// ```
 pub trait Transport: Send + Sync + fmt::Debug + 'static {
     /// The name that the client knows the session by: the cookie's, the query argument's...
     ///
@@ -253,30 +311,30 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
     fn name(&self) -> &str;
 
     /// Finds the text that the client sent.
-    fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r>;
+    fn extract<'r>(&self, request: RequestHead<'r>) -> Extracted<'r>;
 
-    /// Writes an announcement into a response's headers, replacing an earlier one.
+    /// Writes a directive into a response's headers, replacing an earlier one.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if the text does not fit the carrier. Nothing is written then.
-    fn announce(
+    /// [`Error::TooLarge`] if the text does not fit the source. Nothing is written then.
+    fn write_response(
         &self,
-        announcement: Announcement<'_>,
+        directive: Directive<'_>,
         headers: &mut HeaderMap,
     ) -> Result<(), Error>;
 
-    /// The names that the client knew the session by before, under which [`find`](Self::find) looks as well.
+    /// The names that the client knew the session by before, under which [`extract`](Self::extract) looks as well.
     /// Defaults to none.
     fn also(&self) -> &[String] {
         &[]
     }
 
     /// All names that the transport reads, each with what carries it. Defaults to the name and the
-    /// [old names](Self::also), in any carrier.
-    fn names(&self) -> Vec<(Carrier, &str)> {
+    /// [old names](Self::also), in any source.
+    fn names(&self) -> Vec<(TokenSource, &str)> {
         let names = std::iter::once(self.name()).chain(self.also().iter().map(String::as_str));
-        let carriers = [Carrier::Cookie, Carrier::Url, Carrier::Header];
-        names.flat_map(|name| carriers.map(|carrier| (carrier, name))).collect()
+        let sources = [TokenSource::Cookie, TokenSource::Url, TokenSource::Header];
+        names.flat_map(|name| sources.map(|source| (source, name))).collect()
     }
 
     /// The request header that the token is read from, which goes into the `Vary` of responses. Defaults to
@@ -292,7 +350,7 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
         true
     }
 
-    /// Removes from the client what it sent under old names. Called after an [announcement](Self::announce),
+    /// Removes from the client what it sent under old names. Called after [`write_response`](Self::write_response),
     /// whichever it is. Does nothing by default.
     fn remove_old(&self, _names: OldNames, _headers: &mut HeaderMap) {}
 
@@ -301,7 +359,7 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
         None
     }
 
-    /// A fingerprint of what is configured about an announcement beside the text and its lifetime, such as
+    /// A fingerprint of what is configured about a directive beside the text and its lifetime, such as
     /// a cookie's attributes. When it is another than a session was announced with, the session is announced
     /// once more. The same in all processes of one configuration. Defaults to 0, for nothing.
     fn fingerprint(&self) -> u32 {
@@ -313,26 +371,33 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
         false
     }
 
-    /// Whether responses to a request whose token came by `carrier` put ids into URLs.
-    fn uses_url(&self, _carrier: Option<Carrier>) -> bool {
+    // Ids in URLs take more than this trait has: redirects, pages, and the way out of the URLs. So only the
+    // built-in transports put them there, and what the manager asks these is no part of the public API.
+
+    /// Whether responses to a request whose token came by `source` put ids into URLs.
+    #[doc(hidden)]
+    fn uses_url(&self, _carrier: Option<TokenSource>) -> bool {
         false
     }
 
     /// The URL with the token's text in it; `None` where it may not go there.
     ///
     /// A reference is resolved as on a page of the path and query `page`.
+    #[doc(hidden)]
     fn encode_url(&self, _url: &str, _page: &str, _text: &str) -> Option<String> {
         None
     }
 
     /// The transport that puts tokens into URLs, alone or among others.
+    #[doc(hidden)]
     fn urls(&self) -> Option<&UrlTransport> {
         None
     }
 
-    /// Whether a session that began in URLs leaves them when its token comes by `carrier`: it gets
+    /// Whether a session that began in URLs leaves them when its token comes by `source`: it gets
     /// a new id then, which URLs don't carry any more.
-    fn leaves_urls(&self, _carrier: Option<Carrier>) -> bool {
+    #[doc(hidden)]
+    fn leaves_urls(&self, _carrier: Option<TokenSource>) -> bool {
         false
     }
 }

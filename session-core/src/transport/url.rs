@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::reference::{Reference, clean};
 use super::scope::Scope;
-use super::{Announcement, Carrier, Found, RequestHead, Transport};
+use super::{Directive, Extracted, RequestHead, TokenSource, Transport};
 use crate::Error;
 
 /// The query argument, and where it may go, as configured.
@@ -104,27 +104,27 @@ impl Transport for UrlTransport {
         &self.options.param
     }
 
-    fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
+    fn extract<'r>(&self, request: RequestHead<'r>) -> Extracted<'r> {
         let arguments = request.uri.query().unwrap_or_default().split('&');
         let mut ours = arguments.filter_map(|argument| self.ours(argument));
         // Unlike cookies, which a browser may hold twice, a doubled argument is nobody's accident.
         match (ours.next(), ours.next()) {
-            (None, _) => Found::nothing(),
-            (Some(text), None) => Found::nothing().with(text.as_bytes(), Carrier::Url),
-            (Some(_), Some(_)) => Found::unreadable(Carrier::Url),
+            (None, _) => Extracted::nothing(),
+            (Some(text), None) => Extracted::nothing().with(text.as_bytes(), TokenSource::Url),
+            (Some(_), Some(_)) => Extracted::unreadable(TokenSource::Url),
         }
     }
 
     /// URLs announce themselves: there is nothing to say in a header.
-    fn announce(&self, _: Announcement<'_>, _: &mut HeaderMap) -> Result<(), Error> {
+    fn write_response(&self, _: Directive<'_>, _: &mut HeaderMap) -> Result<(), Error> {
         Ok(())
     }
 
-    fn names(&self) -> Vec<(Carrier, &str)> {
-        vec![(Carrier::Url, self.name())]
+    fn names(&self) -> Vec<(TokenSource, &str)> {
+        vec![(TokenSource::Url, self.name())]
     }
 
-    fn uses_url(&self, _carrier: Option<Carrier>) -> bool {
+    fn uses_url(&self, _carrier: Option<TokenSource>) -> bool {
         true
     }
 
@@ -229,7 +229,7 @@ mod tests {
         let found = |target: &str| {
             let request = Request::builder().uri(target).body(()).unwrap();
             let transport = transport();
-            transport.find((&request).into()).shown().map(|texts| texts.join(" "))
+            transport.extract((&request).into()).shown().map(|texts| texts.join(" "))
         };
         assert_eq!(found("/?sid=S").as_deref(), Some("S"));
         assert_eq!(found("/?a=1&sid=S&b=2").as_deref(), Some("S"));

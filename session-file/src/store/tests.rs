@@ -176,7 +176,7 @@ fn with_every_fault<T: std::fmt::Debug>(
                     Ok(_) => {}
                     Err(Error::Full { .. }) => assert_eq!(errno, Errno::NOSPC, "{what}"),
                     Err(Error::InDoubt { source } | Error::Unavailable { source }) => {
-                        // Found behind the steps' names, for logs.
+                        // Extracted behind the steps' names, for logs.
                         assert!(source.source().is_some(), "{what}");
                     }
                     Err(_) => panic!("{what}"),

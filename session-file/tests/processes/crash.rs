@@ -15,10 +15,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
+use session_core::provider::Secret;
 use session_core::provider::{
     Changes, Login, NewSecret, Page, Provider as _, Record, Token, Touch, Verifier,
 };
-use session_core::{Error, Secret, SessionId, SessionKey, Timestamp, value};
+use session_core::{Error, SessionId, SessionKey, Timestamp, value};
 use session_file::{Durability, FileConfig, FileProvider};
 
 use crate::scratch::{Scratch, index_entries};

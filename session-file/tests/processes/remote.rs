@@ -10,11 +10,12 @@ use futures_lite::future::block_on;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use session_core::conformance::{Capabilities, Harness};
+use session_core::provider::Secret;
 use session_core::provider::{
     Answer, Changes, Expected, ExpiryChange, Listed, Login, NewSecret, Page, Provider,
     ProviderFuture, Purged, Record, Summary, Token, Touch, Verifier,
 };
-use session_core::{Error, Limits, Secret, SessionId, SessionKey, Timestamp};
+use session_core::{Error, Limits, SessionId, SessionKey, Timestamp};
 use session_file::{Durability, FileConfig, FileProvider};
 
 use crate::scratch::{Scratch, index_entries};
@@ -37,7 +38,7 @@ enum Call {
 #[derive(Serialize, Deserialize)]
 enum Reply {
     Done,
-    Found(Option<Sent>),
+    Extracted(Option<Sent>),
     /// The sessions, and behind which key the next page begins.
     Listed(Vec<SentSummary>, Option<Key>),
     Count(u64),
@@ -318,7 +319,7 @@ fn reply(provider: &FileProvider, call: Call) -> Result<Reply, Error> {
         }
         Call::Load(key, now) => {
             let found = block_on(provider.load(&token(key), time(now)))?;
-            Reply::Found(found.as_ref().map(Sent::from))
+            Reply::Extracted(found.as_ref().map(Sent::from))
         }
         Call::Save(saved, holder, changes, now) => {
             let (holder, changes) =
@@ -441,7 +442,7 @@ impl Provider for Remote {
     fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>> {
         let reply = self.ask(&Call::Load(*token.key().as_bytes(), now.as_millis()));
         ProviderFuture::ready(reply.map(|reply| match reply {
-            Reply::Found(found) => found.map(Record::from),
+            Reply::Extracted(found) => found.map(Record::from),
             _ => panic!("no reply to a load"),
         }))
     }

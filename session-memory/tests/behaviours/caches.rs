@@ -6,7 +6,8 @@
 
 use http::header::{CACHE_CONTROL, HeaderName, VARY};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use session_core::{SessionHandle, TransportKind};
+use session_core::SessionHandle;
+use session_core::transport::TransportKind;
 
 use crate::support::*;
 
@@ -158,7 +159,7 @@ fn each_transport_varies_by_what_it_reads() {
 #[test]
 fn a_stricter_referrer_policy_of_the_handlers_own_stays() {
     let site = Site::configured(|config| {
-        config.transport = session_core::TransportKind::Url;
+        config.transport = session_core::transport::TransportKind::Url;
         config.url.base = "/shop".into();
     });
     let mut request = Request::new(());

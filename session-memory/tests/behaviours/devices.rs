@@ -6,7 +6,8 @@ use std::sync::Arc;
 use http::header::{COOKIE, HeaderValue};
 use http::{Method, Request, StatusCode};
 use parking_lot::Mutex;
-use session_core::{Event, Observer, Operation, SessionKey};
+use session_core::SessionKey;
+use session_core::events::{Event, Observer, Operation};
 
 use crate::support::*;
 

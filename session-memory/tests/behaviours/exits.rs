@@ -14,9 +14,8 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::service::Service;
 use parking_lot::Mutex;
-use session_core::{
-    BoxError, Error, Failure, LoadedSession, SessionBody, SessionService, Sessions,
-};
+use session_core::provider::BoxError;
+use session_core::{Error, Failure, LoadedSession, SessionBody, SessionService, Sessions};
 
 use crate::support::*;
 

@@ -7,9 +7,9 @@ use http::header::{CACHE_CONTROL, HOST, ORIGIN, SET_COOKIE, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::service::Service;
-use session_core::{
-    BoxError, Config, Error, Failure, Managers, SessionService, Sessions, TransportKind,
-};
+use session_core::provider::BoxError;
+use session_core::transport::TransportKind;
+use session_core::{Config, Error, Failure, Managers, SessionService, Sessions};
 
 use crate::support::*;
 

@@ -5,7 +5,8 @@
 
 use http::header::{COOKIE, HeaderName, HeaderValue, LOCATION};
 use http::{Request, Response};
-use session_core::{Config, Error, Manager, TransportKind};
+use session_core::transport::TransportKind;
+use session_core::{Config, Error, Manager};
 
 use crate::support::*;
 

@@ -7,7 +7,8 @@
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::service::Service as _;
-use session_core::{BoxError, Error, Lifetime, Managers, SessionService, Sessions};
+use session_core::provider::BoxError;
+use session_core::{Error, Lifetime, Managers, SessionService, Sessions};
 
 use crate::support::*;
 

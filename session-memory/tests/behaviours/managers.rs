@@ -17,7 +17,7 @@ fn together<const N: usize>(sites: [&Site; N]) -> Managers {
 /// Cookies, query arguments and headers are found by their names, each kind among its own.
 #[test]
 fn managers_that_would_take_each_others_ids_are_refused() {
-    use session_core::TransportKind::{self, Auto, Cookie, Header, Url};
+    use session_core::transport::TransportKind::{self, Auto, Cookie, Header, Url};
 
     let site = |kind: TransportKind, cookie: &str, param: &str, header: &str| {
         let site = Site::configured(|config| {

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use http::{Method, Request, Response};
 use parking_lot::Mutex;
 use session_core::conformance::{Delayed, Task, interleave};
-use session_core::{
-    Ending, Error, Event, LoadedSession, Observer, Operation, OwnedSession, Refusal, SessionKey,
-};
+use session_core::events::{Ending, Event, Observer, Operation, Refusal};
+use session_core::{Error, LoadedSession, OwnedSession, SessionKey};
 
 use crate::support::*;
 

@@ -14,7 +14,9 @@ use http::header::{
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::service::{Service as _, service_fn};
-use session_core::{BoxError, Config, Error, Manager, SessionService, Sessions, TransportKind};
+use session_core::provider::BoxError;
+use session_core::transport::TransportKind;
+use session_core::{Config, Error, Manager, SessionService, Sessions};
 
 const PAGE: &str = "<a href=\"/next\">next</a>";
 

@@ -10,10 +10,10 @@ use http::header::{COOKIE, LOCATION, SET_COOKIE};
 use http::{Request, Response};
 use session_core::provider::Provider as _;
 use session_core::provider::{Changes, Login, Record, Source, Token, Values, Verifier};
-use session_core::transport::{Announcement, Carrier, Found, RequestHead};
+use session_core::transport::TransportKind;
+use session_core::transport::{Directive, Extracted, RequestHead, TokenSource};
 use session_core::{
     Config, Error, Manager, Managers, SessionId, SessionKey, SessionService, Timestamp,
-    TransportKind,
 };
 
 use crate::support::*;
@@ -173,8 +173,8 @@ fn debug_output_shows_nothing() {
         .body(())
         .unwrap();
     show(&RequestHead::from(&request));
-    show(&Found::nothing().with(text.as_bytes(), Carrier::Url));
-    show(&Announcement::Issue { text: &text, max_age: None });
+    show(&Extracted::nothing().with(text.as_bytes(), TokenSource::Url));
+    show(&Directive::Set { text: &text, max_age: None });
 
     let site = Site::new();
     let now = site.manager.now();

@@ -6,8 +6,9 @@
 
 use http::header::{CACHE_CONTROL, COOKIE, ETAG, LOCATION, REFERRER_POLICY, SET_COOKIE};
 use http::{Request, Response};
-use session_core::transport::Carrier;
-use session_core::{SessionHandle, TransportKind};
+use session_core::SessionHandle;
+use session_core::transport::TokenSource;
+use session_core::transport::TransportKind;
 
 use crate::support::*;
 
@@ -158,7 +159,7 @@ fn in_cookie_mode_ids_in_urls_are_ignored_and_links_are_plain() {
     assert_eq!(all(&response, "referrer-policy"), ["unsafe-url"]);
     site.store.calls();
     let (link, _) = run(&site, &get(&format!("/?sid={id}&__Host-id={id}")), async |handle| {
-        assert_eq!(handle.carrier(), None);
+        assert_eq!(handle.token_source(), None);
         assert!(handle.load().await.unwrap().is_new());
         handle.encode_url("/a")
     });
@@ -194,7 +195,7 @@ fn in_auto_mode_both_are_sent_until_the_cookie_returns() {
     assert_eq!(all(&first, "referrer-policy"), ["same-origin"]);
     // Without the cookie: by the URL, on and on.
     let (value, second) = run(&site, &get(&format!("/?sid={id}")), async |handle| {
-        assert_eq!(handle.carrier(), Some(Carrier::Url));
+        assert_eq!(handle.token_source(), Some(TokenSource::Url));
         handle.load().await.unwrap().get::<u64>("n").unwrap()
     });
     assert_eq!(value, Some(1));
@@ -206,7 +207,7 @@ fn in_auto_mode_both_are_sent_until_the_cookie_returns() {
         .body(())
         .unwrap();
     let (value, third) = run(&site, &both, async |handle| {
-        assert_eq!(handle.carrier(), Some(Carrier::Cookie));
+        assert_eq!(handle.token_source(), Some(TokenSource::Cookie));
         assert_eq!(handle.encode_url("/a"), "/a");
         handle.load().await.unwrap().get::<u64>("n").unwrap()
     });

@@ -11,7 +11,8 @@ use futures_lite::future::{pending, poll_once};
 use http::{Method, Request, Response, StatusCode};
 use hyper::service::Service;
 use parking_lot::Mutex;
-use session_core::{BoxError, Error, Failure, LoadedSession, Managers, SessionService, Sessions};
+use session_core::provider::BoxError;
+use session_core::{Error, Failure, LoadedSession, Managers, SessionService, Sessions};
 
 use crate::support::*;
 
@@ -393,7 +394,8 @@ fn messages_that_another_request_took_are_not_shown_again() {
 /// A double click on a form of a page whose links have the id, now that the cookie has come back.
 #[test]
 fn of_two_requests_that_leave_the_urls_the_one_that_changed_nothing_has_no_error() {
-    let site = Site::configured(|config| config.transport = session_core::TransportKind::Auto);
+    let site =
+        Site::configured(|config| config.transport = session_core::transport::TransportKind::Auto);
     let visitor = site.visitor();
     visitor.set("n", 1);
     let (one, two) = (visitor.begin(Method::POST), visitor.begin(Method::POST));
@@ -436,7 +438,8 @@ fn a_task_stores_no_login_after_a_refused_response_that_panicked() {
 /// The same without a task: the move out of the URLs could not be stored with the refused response.
 #[test]
 fn a_move_out_of_the_urls_that_failed_is_not_stored_after_the_head() {
-    let site = Site::configured(|config| config.transport = session_core::TransportKind::Auto);
+    let site =
+        Site::configured(|config| config.transport = session_core::transport::TransportKind::Auto);
     let visitor = site.visitor();
     visitor.set("n", 1);
     let request = visitor.begin(Method::POST);
@@ -451,7 +454,8 @@ fn a_move_out_of_the_urls_that_failed_is_not_stored_after_the_head() {
 /// The response was finished before the session was loaded, and is finished again.
 #[test]
 fn a_response_that_is_finished_again_moves_no_id_out_of_urls() {
-    let site = Site::configured(|config| config.transport = session_core::TransportKind::Auto);
+    let site =
+        Site::configured(|config| config.transport = session_core::transport::TransportKind::Auto);
     let visitor = site.visitor();
     visitor.set("n", 1);
     let handle = site.manager.start_owned(&visitor.request());

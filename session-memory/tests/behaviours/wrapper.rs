@@ -19,10 +19,11 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::service::Service;
 use parking_lot::Mutex;
+use session_core::provider::BoxError;
 use session_core::transport::Transport;
-use session_core::transport::{Announcement, Found, RequestHead};
+use session_core::transport::{Directive, Extracted, RequestHead};
 use session_core::{
-    BoxError, Error, Failure, Managers, RequestSession, SessionBody, SessionService, Sessions,
+    Error, Failure, Managers, RequestSession, SessionBody, SessionService, Sessions,
 };
 
 use crate::support::*;
@@ -384,11 +385,11 @@ impl Transport for Mute {
         "mute"
     }
 
-    fn find<'r>(&self, _: RequestHead<'r>) -> Found<'r> {
-        Found::nothing()
+    fn extract<'r>(&self, _: RequestHead<'r>) -> Extracted<'r> {
+        Extracted::nothing()
     }
 
-    fn announce(&self, _: Announcement<'_>, _: &mut HeaderMap) -> Result<(), Error> {
+    fn write_response(&self, _: Directive<'_>, _: &mut HeaderMap) -> Result<(), Error> {
         Err(Error::TooLarge { what: "cookie bytes", limit: 0 })
     }
 }

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use mongodb::bson::doc;
 use mongodb::options::Hint;
 use session_cookie::EncryptedProvider;
+use session_core::Timestamp;
+use session_core::clock::{Clock as _, SystemClock};
 use session_core::conformance::{Capabilities, Harness};
 use session_core::provider::Provider;
-use session_core::{Clock as _, SystemClock, Timestamp};
 use session_mongo::mongodb;
 
 use crate::encrypted;

@@ -6,8 +6,9 @@ use mongodb::bson::{Binary, Document, doc};
 use mongodb::error::ErrorKind;
 use mongodb::options::{Hint, IndexOptions};
 use mongodb::{IndexModel, bson};
+use session_core::clock::{Clock as _, SystemClock};
 use session_core::provider::{Changes, Login, Provider, Purged, Record, Verifier};
-use session_core::{Clock as _, Error, SessionId, SystemClock, Timestamp};
+use session_core::{Error, SessionId, Timestamp};
 use session_mongo::mongodb;
 
 use crate::server::Server;

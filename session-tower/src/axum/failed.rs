@@ -3,7 +3,8 @@
 use std::fmt;
 
 use axum::response::{IntoResponse, Response};
-use session_core::{BoxError, Failure};
+use session_core::Failure;
+use session_core::provider::BoxError;
 
 /// An error of a handler or an extractor, as a response: the error type of handlers that use sessions, as any error
 /// becomes one by `?`.

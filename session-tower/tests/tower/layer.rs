@@ -11,7 +11,8 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, SET_COOKIE};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use session_core::{BoxError, Error, Managers, RequestSession as _, SessionBody};
+use session_core::provider::BoxError;
+use session_core::{Error, Managers, RequestSession as _, SessionBody};
 use session_tower::SessionLayer;
 use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _, service_fn};
 

@@ -6,7 +6,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use http::Request;
 use http::header::{CACHE_CONTROL, VARY};
-use session_core::TransportKind;
+use session_core::transport::TransportKind;
 use session_tower::SessionLayer;
 use session_tower::axum::{Failed, FreshOwner, LoginPage, Owner, ReturnTo, Session};
 

@@ -11,7 +11,7 @@ use http::header::{
     CONTENT_TYPE, ORIGIN, SET_COOKIE, VARY,
 };
 use http::{Method, Request, StatusCode};
-use session_core::TransportKind;
+use session_core::transport::TransportKind;
 use session_tower::SessionLayer;
 use session_tower::axum::{Failed, Session};
 use tower::ServiceExt as _;
@@ -151,10 +151,10 @@ async fn ids_go_into_pages_before_they_are_compressed() {
         request.headers_mut().insert(ACCEPT_ENCODING, "gzip".parse().unwrap());
         let response = app.clone().oneshot(request).await.unwrap();
         let page = unzipped(response.into_body()).await;
-        assert_eq!(page.contains("href=\"/next?sid="), order == "outside", "{page}");
+        assert_eq!(page.contains("/next?sid="), order == "outside", "{page}");
         // A client that wants nothing compressed gets its ids in either order.
         let plain = reply(&app, Visitor::default().request("GET", "/page")).await;
-        assert!(plain.text.contains("href=\"/next?sid="), "{order}: {}", plain.text);
+        assert!(plain.text.contains("/next?sid="), "{order}: {}", plain.text);
     }
 }
 

@@ -15,10 +15,9 @@ use http::header::{CONTENT_TYPE, COOKIE, LOCATION};
 use http::{Request, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
+use session_core::clock::{Clock as _, SystemClock, TestClock};
 use session_core::provider::{self, Provider as _};
-use session_core::{
-    Clock as _, Error, Limits, Manager, SessionId, SystemClock, TestClock, Timestamp,
-};
+use session_core::{Error, Limits, Manager, SessionId, Timestamp};
 use session_memory::{MemoryConfig, MemoryProvider};
 use session_tower::ProviderStore;
 use sha2::{Digest as _, Sha256};

@@ -7,10 +7,11 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use http::header::{COOKIE, HeaderName, LOCATION, SET_COOKIE};
 use http::{HeaderMap, Request, StatusCode};
+use session_core::clock::TestClock;
 use session_core::provider::{
     Answer, Changes, Provider, ProviderFuture, Purged, Record, Token, Touch, Verifier,
 };
-use session_core::{Config, Error, Manager, SessionId, SessionKey, TestClock, Timestamp};
+use session_core::{Config, Error, Manager, SessionId, SessionKey, Timestamp};
 use session_memory::{MemoryConfig, MemoryProvider};
 use tower::{Service, ServiceExt as _};
 

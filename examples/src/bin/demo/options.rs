@@ -5,7 +5,8 @@ use std::path::Path;
 use lexopt::prelude::*;
 use serde::Deserialize as _;
 use serde::de::IntoDeserializer as _;
-use session_core::{Config, TransportKind};
+use session_core::Config;
+use session_core::transport::TransportKind;
 
 /// The command line, for those who ask.
 pub(crate) const USAGE: &str = "\

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::TestClock;
 use crate::conformance::Harness;
 use crate::conformance::sample::{HOUR, MILLI, empty, record, set, until, whole_second};
 use crate::conformance::site::{Site, Visitor};
 use crate::conformance::store::Store;
 use crate::provider::{Changes, ExpiryChange, Record, Touch};
-use crate::{Config, Error, TestClock, Timestamp};
+use crate::{Config, Error, Timestamp};
 
 /// A record is there a millisecond before its expiry, and not at it.
 pub fn a_record_lives_up_to_its_expiry_and_no_longer(harness: &dyn Harness) {

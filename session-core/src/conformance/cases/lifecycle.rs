@@ -59,7 +59,9 @@ pub fn a_wrong_secret_changes_nothing(harness: &dyn Harness) {
     let record = record(store.now);
     let token = store.stored(&record);
     let guesses = [
-        store.provider().issue(SessionId::new(token.key(), crate::Secret::from_bytes([0; 20]))),
+        store
+            .provider()
+            .issue(SessionId::new(token.key(), crate::provider::Secret::from_bytes([0; 20]))),
         store.secret(&token, store.now).token,
     ];
     for guess in &guesses {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::service::Service;
-use session_core::BoxError;
+use session_core::provider::BoxError;
 
 /// A handler from a closure.
 pub(crate) struct Handler<F>(pub(crate) F);

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use session_core::clock::TestClock;
 use session_core::provider::Token;
-use session_core::{Config, Manager, ManagerBuilder, SessionId, TestClock};
+use session_core::{Config, Manager, ManagerBuilder, SessionId};
 
 use super::{Duration, Log, Store, Visitor, block_on};
 

@@ -1,10 +1,41 @@
-//! What the library keeps about a session among its values.
+//! What the library keeps about a session among the session's values, such as "remember me", and under which
+//! keys.
+//!
+//! The library and the application share one map. The library's keys begin with NUL and a letter; an
+//! application's key that begins with NUL gets a second one. So every key is allowed, and none meets the
+//! library's.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::manager::Rules;
 use crate::provider::Values;
-use crate::{Lifetime, Limits, key, value};
+use crate::{Lifetime, Limits, value};
+
+/// The lifetime that a handler gave the session, or that the visitor is remembered.
+pub(crate) const LIFETIME_KEY: &str = "\0lifetime";
+/// Whether the cookie is persistent, where that differs from the transport's default.
+pub(crate) const PERSISTENT_KEY: &str = "\0persistent";
+/// The session's id is, or was, in URLs.
+pub(crate) const IN_URLS_KEY: &str = "\0url";
+
+/// The stored key of a category of flash messages.
+pub(crate) fn flash_key(category: &str) -> String {
+    format!("\0flash.{category}")
+}
+
+/// The stored key of an application's key.
+pub(crate) fn stored_key(key: &str) -> Cow<'_, str> {
+    if key.starts_with('\0') { format!("\0{key}").into() } else { key.into() }
+}
+
+/// The application's key of a stored key; `None` for the library's own.
+pub(crate) fn application_key(stored: &str) -> Option<&str> {
+    match stored.strip_prefix('\0') {
+        None => Some(stored),
+        Some(rest) => rest.starts_with('\0').then_some(rest),
+    }
+}
 
 /// What the library keeps about a session among its values, decoded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,8 +70,8 @@ impl Settings {
     pub(crate) fn read<'a>(value: impl Fn(&str) -> Option<&'a [u8]>) -> Self {
         let limits = Limits::default();
         let persistent =
-            value(key::PERSISTENT).and_then(|bytes| value::decode("", bytes, &limits).ok());
-        let lifetime = match value(key::LIFETIME) {
+            value(PERSISTENT_KEY).and_then(|bytes| value::decode("", bytes, &limits).ok());
+        let lifetime = match value(LIFETIME_KEY) {
             Some(bytes) => LifetimeOverride::decode(bytes, &limits),
             None => LifetimeOverride::Unset,
         };
@@ -85,9 +116,9 @@ impl LifetimeOverride {
         match self {
             Self::Unset => Ok(None),
             Self::Fixed(Lifetime { idle, absolute }) => {
-                value::encode(key::LIFETIME, &(millis(idle), millis(absolute)), limits).map(Some)
+                value::encode(LIFETIME_KEY, &(millis(idle), millis(absolute)), limits).map(Some)
             }
-            Self::Remembered => value::encode(key::LIFETIME, &true, limits).map(Some),
+            Self::Remembered => value::encode(LIFETIME_KEY, &true, limits).map(Some),
         }
     }
 
@@ -105,4 +136,21 @@ impl LifetimeOverride {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_key_round_trips_and_meets_none_of_the_librarys(key in "[\u{0}a-z.]{0,12}") {
+            let stored = stored_key(&key);
+            prop_assert_eq!(application_key(&stored), Some(key.as_str()));
+            prop_assert!(![LIFETIME_KEY, PERSISTENT_KEY, IN_URLS_KEY].contains(&&*stored));
+            let flash = flash_key(&key);
+            prop_assert_eq!(application_key(&flash), None);
+        }
+    }
 }
