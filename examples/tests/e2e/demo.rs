@@ -32,9 +32,12 @@ pub(crate) struct Printed {
     more: Condvar,
 }
 
-/// A command of the demo, without the caller's own logging.
+/// A command of the demo, without the caller's own logging, and through the server that `DEMO_SERVER` names.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
+    if let Ok(server) = std::env::var("DEMO_SERVER") {
+        command.args(["--server", &server]);
+    }
     command.env_remove("RUST_LOG").args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command

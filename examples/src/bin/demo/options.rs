@@ -11,9 +11,9 @@ use session_core::transport::TransportKind;
 /// The command line, for those who ask.
 pub(crate) const USAGE: &str = "\
 demo [--listen ADDRESS:PORT] [--config FILE] [--provider NAME] [--source SOURCE]
-     [--transport cookie|url|auto|header]
+     [--transport cookie|url|auto|header] [--server hyper|axum]
 
-Serves sessions over HTTP. Defaults: 127.0.0.1:8080, the memory provider, cookies.
+Serves sessions over HTTP. Defaults: 127.0.0.1:8080, the memory provider, cookies, hyper.
 A flag has the last word over the TOML file. RUST_LOG says what is logged to stderr.";
 
 /// How to run.
@@ -21,8 +21,20 @@ A flag has the last word over the TOML file. RUST_LOG says what is logged to std
 pub(crate) struct Options {
     /// Where to listen. Defaults to `127.0.0.1:8080`; port 0 takes a free one.
     pub(crate) listen: String,
+    /// What the handlers are served through.
+    pub(crate) server: Server,
     /// The library's own configuration.
     pub(crate) config: Config,
+}
+
+/// Where the sessions are put around the handlers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Server {
+    /// In a `SessionService`, as a hyper service.
+    #[default]
+    Hyper,
+    /// In a `SessionLayer`, as a router of axum.
+    Axum,
 }
 
 /// What the caller wants.
@@ -41,6 +53,7 @@ impl Options {
         let line = |error: lexopt::Error| error.to_string();
         let mut listen = "127.0.0.1:8080".to_owned();
         let mut help = false;
+        let mut server = Server::default();
         let (mut file, mut provider, mut source, mut transport) = (None, None, None, None);
         while let Some(argument) = parser.next().map_err(line)? {
             let flag = match argument {
@@ -48,9 +61,9 @@ impl Options {
                     help = true;
                     continue;
                 }
-                Long(flag @ ("listen" | "config" | "provider" | "source" | "transport")) => {
-                    flag.to_owned()
-                }
+                Long(
+                    flag @ ("listen" | "config" | "provider" | "server" | "source" | "transport"),
+                ) => flag.to_owned(),
                 // Not shown: it may be a source whose flag was forgotten.
                 Value(_) => return Err("an argument has no flag before it; see --help".into()),
                 other => return Err(other.unexpected().to_string()),
@@ -61,6 +74,7 @@ impl Options {
                 "listen" => listen = value,
                 "config" => file = Some(value),
                 "provider" => provider = Some(value),
+                "server" => server = kind_of_server(&value)?,
                 "source" => source = Some(value),
                 _ => transport = Some(value),
             }
@@ -84,7 +98,7 @@ impl Options {
         if let Some(name) = transport {
             config.transport = kind(&name).map_err(|error| format!("--transport: {error}"))?;
         }
-        Ok(Wanted::Serve(Box::new(Self { listen, config })))
+        Ok(Wanted::Serve(Box::new(Self { listen, server, config })))
     }
 }
 
@@ -103,6 +117,14 @@ fn check_address(listen: &str) -> Result<(), String> {
 
 fn kind(name: &str) -> Result<TransportKind, serde::de::value::Error> {
     TransportKind::deserialize(name.into_deserializer())
+}
+
+fn kind_of_server(name: &str) -> Result<Server, String> {
+    match name {
+        "hyper" => Ok(Server::Hyper),
+        "axum" => Ok(Server::Axum),
+        _ => Err(format!("--server must be hyper or axum, not {name:?}")),
+    }
 }
 
 fn read(path: &Path) -> Result<Config, String> {
@@ -146,8 +168,10 @@ mod tests {
             "path=/x",
             "--transport",
             "auto",
+            "--server=axum",
         ])
         .unwrap();
+        assert_eq!(options.server, Server::Axum);
         assert_eq!(options.listen, "[::1]:0");
         assert_eq!(options.config.provider, "file");
         assert_eq!(options.config.source, "path=/x");
@@ -161,6 +185,7 @@ mod tests {
         assert!(!error.contains("hunter2"), "{error}");
         assert!(parsed(&["--transport", "pigeon"]).unwrap_err().contains("`cookie`"));
         assert!(parsed(&["--listen", "8080"]).unwrap_err().contains("ADDRESS:PORT"));
+        assert!(parsed(&["--server", "inn"]).unwrap_err().contains("hyper or axum"));
         assert!(parsed(&["--colour"]).unwrap_err().contains("--colour"));
         assert!(parsed(&["--source"]).unwrap_err().contains("--source"));
     }
