@@ -92,7 +92,7 @@ async fn run(options: &Options, manager: Manager) -> Result<(), String> {
     let stop =
         server::stop_signal().map_err(|error| format!("cannot wait for signals: {error}"))?;
     print_line(&format!("listening on http://{address}"));
-    info!(provider = manager.provider_name(), "ready");
+    info!(provider = manager.provider_name(), server = ?options.server, "ready");
     let app = App::new(manager.clone(), address);
     match options.server {
         Server::Hyper => server::serve(listener, SessionService::new(manager, app), stop).await,
