@@ -146,6 +146,35 @@ async fn requests_of_one_connection_have_their_own_sessions() {
     }
 }
 
+/// The head is that of GET, cookie and length included, also where the request fails.
+#[tokio::test]
+async fn a_head_request_has_the_same_head_and_no_body() {
+    let site = Site::new();
+    let handlers = Router::new()
+        .route("/", get(count))
+        .route("/fail", get(count_and_fail))
+        .layer(SessionLayer::new(site.manager.clone()));
+    for version in VERSIONS {
+        for (path, status) in [("/", 200), ("/fail", 500)] {
+            let mut lengths = Vec::new();
+            for method in ["GET", "HEAD"] {
+                let mut connection = Connection::open(version, handlers.clone()).await;
+                let visitor = Visitor::default();
+                let response =
+                    connection.send(request(&visitor, method, path, Body::empty())).await;
+                assert_eq!(response.status(), status, "{version:?} {method} {path}");
+                let has_cookie = response.headers().contains_key(SET_COOKIE);
+                assert_eq!(has_cookie, status == 200, "{version:?} {method} {path}");
+                let length = response.headers()["content-length"].clone();
+                let body = text(response).await;
+                assert_eq!(body.is_empty(), method == "HEAD", "{body}");
+                lengths.push(length);
+            }
+            assert_eq!(lengths[0], lengths[1], "{version:?} {path}");
+        }
+    }
+}
+
 /// HTTP/2 has them on one connection; of increments none is lost.
 #[tokio::test]
 async fn requests_at_once_on_one_connection_merge() {

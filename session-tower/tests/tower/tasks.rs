@@ -8,16 +8,17 @@ use axum::body::Body;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use axum::response::sse::{Event, Sse};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use futures_util::{SinkExt as _, Stream, StreamExt as _, stream};
+use http::Request;
 use http::header::{COOKIE, ORIGIN};
 use http_body_util::BodyExt as _;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use session_core::{Error, LoadedSession};
 use session_tower::SessionLayer;
 use session_tower::axum::{Failed, Owner, Session};
-use tokio::io::{DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{WebSocketStream, tungstenite};
 use tower::ServiceExt as _;
@@ -81,12 +82,12 @@ fn app(site: &Site) -> Router {
         .route("/", get(n))
         .route("/login", post(log_in))
         .route("/logout", post(log_out))
-        .route("/socket", get(socket))
+        .route("/socket", any(socket)) // HTTP/2 asks by CONNECT
         .route("/events", get(events))
         .layer(SessionLayer::new(site.manager.clone()))
 }
 
-type Socket = WebSocketStream<DuplexStream>;
+type Socket<S = DuplexStream> = WebSocketStream<S>;
 
 async fn connect(
     app: &Router,
@@ -106,7 +107,10 @@ async fn connect(
     Ok(tokio_tungstenite::client_async(request, client).await?.0)
 }
 
-async fn say(socket: &mut Socket, text: &str) -> Option<String> {
+async fn say<S>(socket: &mut Socket<S>, text: &str) -> Option<String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     socket.send(tungstenite::Message::text(text)).await.unwrap();
     match socket.next().await? {
         Ok(tungstenite::Message::Text(text)) => Some(text.to_string()),
@@ -145,6 +149,46 @@ async fn another_site_opens_no_websocket() {
     assert!(matches!(&refused, tungstenite::Error::Http(r) if r.status() == 403), "{refused:?}");
     let mut own = connect(&app, &[(COOKIE, &cookie), (ORIGIN, "http://here")]).await.unwrap();
     assert_eq!(say(&mut own, "hi").await.unwrap(), "ada hi 2");
+}
+
+/// A WebSocket over HTTP/2 is a stream of it, asked for by CONNECT (RFC 8441).
+#[tokio::test]
+async fn a_websocket_over_http_2_is_as_one_over_http_1() {
+    let site = Site::new();
+    let (app, mut visitor) = (app(&site), Visitor::default());
+    visitor.post(&app, "/login").await.expect(200);
+    let (client, server) = duplex(64 * 1024);
+    let service = TowerToHyperService::new(app.clone());
+    tokio::spawn(async move {
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let _ =
+            builder.enable_connect_protocol().serve_connection(TokioIo::new(server), service).await;
+    });
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let mut connect = async |origin: &str, cookie: String| {
+        let request = Request::connect("http://here/socket")
+            .extension(hyper::ext::Protocol::from_static("websocket"))
+            .header("sec-websocket-version", "13")
+            .header(ORIGIN, origin)
+            .header(COOKIE, cookie);
+        sender.ready().await.unwrap();
+        sender.send_request(request.body(Body::empty()).unwrap()).await.unwrap()
+    };
+    // The server's settings say that it may; they are there with the first response.
+    assert_eq!(connect("http://evil.example", visitor.cookie()).await.status(), 403);
+    assert_eq!(connect("http://here", String::new()).await.status(), 401);
+    let response = connect("http://here", visitor.cookie()).await;
+    assert_eq!(response.status(), 200);
+    let stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    let role = tungstenite::protocol::Role::Client;
+    let mut socket = WebSocketStream::from_raw_socket(stream, role, None).await;
+    assert_eq!(say(&mut socket, "hi").await.unwrap(), "ada hi 2");
+    visitor.post(&app, "/logout").await.expect(200);
+    assert_eq!(say(&mut socket, "hi").await, None);
 }
 
 #[tokio::test(start_paused = true)]
