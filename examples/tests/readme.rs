@@ -4,7 +4,8 @@ use std::path::Path;
 
 const README: &str = include_str!("../../README.md");
 
-const EXAMPLES: [&str; 5] = [
+const EXAMPLES: [&str; 6] = [
+    include_str!("../examples/axum_counter.rs"),
     include_str!("../examples/counter.rs"),
     include_str!("../examples/custom_provider.rs"),
     include_str!("../examples/devices.rs"),

@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 #[cfg(feature = "rewrite")]
 use crate::rewrite::{Rewriter, RewrittenBody};
 
-/// The inner service's body, or the wrapper's own page. The default is an empty one.
+/// The body of a wrapped service's response: the inner service's, or the wrapper's own page. The default is empty.
 pub struct SessionBody<B>(Inner<B>);
 
 enum Inner<B> {
@@ -39,7 +39,7 @@ impl<B> SessionBody<B> {
     }
 }
 
-// For layers outside that respond themselves, as timeouts do: a `B` of its own is not needed.
+// Layers outside that respond themselves, such as tower-http's timeout, need an empty body.
 impl<B> Default for SessionBody<B> {
     fn default() -> Self {
         Self(Inner::Text(None))

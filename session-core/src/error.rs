@@ -130,8 +130,8 @@ pub enum Error {
     )]
     CrossSite,
 
-    /// The page is for somebody who is logged in, or logged in a moment ago, and the visitor is not. The library's
-    /// own extractors return it; [`log_in`](crate::LoadedSession::log_in) is the way out.
+    /// The page is for a user who is logged in, or who logged in a moment ago, and the visitor is not one. The
+    /// extractors of `session-tower` return it.
     #[error("nobody is logged in, or the login is older than the page allows")]
     NotLoggedIn,
 
@@ -301,8 +301,8 @@ impl Error {
 
     /// The HTTP status that tells a client what happened (RFC 9110, section 15).
     ///
-    /// `401` where a login is wanted, `403` for another site's request, `409` where the request lost to another one, `413` over a limit, `503`
-    /// where the store is down, full or in doubt, `500` for the rest.
+    /// `401` where a login is needed, `403` for another site's request, `409` where the request lost to another one,
+    /// `413` over a limit, `503` where the store is down, full or in doubt, `500` for the rest.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NotLoggedIn => StatusCode::UNAUTHORIZED,

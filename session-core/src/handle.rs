@@ -474,9 +474,23 @@ impl<'m> SessionHandle<'m> {
         self.encoded(url).unwrap_or_else(|| url.to_owned())
     }
 
-    /// The path and query of a URL of the application without the session's id, where the transport puts ids into
-    /// URLs and this one has one; otherwise the URL as it is. For URLs that are kept, such as the page to return to
-    /// after a login: that gives the session another id.
+    /// Returns a URL of the application without the session's id, as a path and query; a URL without an id is
+    /// returned as it is. Use it for URLs that are kept, such as the page to return to after a login, because the
+    /// login gives the session another id.
+    ///
+    /// ```
+    /// # session_memory::init();
+    /// use session_core::transport::TransportKind;
+    /// use session_core::{Config, Manager};
+    ///
+    /// let mut config = Config::default();
+    /// config.transport = TransportKind::Url;
+    /// let manager = Manager::from_config(&config)?;
+    /// let handle = manager.start(&http::Request::new(()));
+    /// assert_eq!(handle.without_id("/orders?sid=abc&page=2"), "/orders?page=2");
+    /// assert_eq!(handle.without_id("/orders"), "/orders");
+    /// # Ok::<_, session_core::Error>(())
+    /// ```
     pub fn without_id(&self, url: &str) -> String {
         let urls = self.shared().transport.urls();
         urls.and_then(|urls| urls.without_id(url)).unwrap_or_else(|| url.to_owned())

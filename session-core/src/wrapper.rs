@@ -18,8 +18,8 @@ use crate::respond::{self, Unfinished};
 use crate::transport::RequestHead;
 use crate::{Failure, Managers, SessionBody, Sessions};
 
-/// What every wrapper around a service does: [`SessionService`](crate::SessionService) around hyper's, the layer of
-/// `session-tower` around tower's. For a trait of another framework, [`call`](Self::call) is all it takes.
+/// What every wrapper around a service does: [`SessionService`](crate::SessionService) around hyper's services, and the
+/// layer of `session-tower` around tower's. For the trait of another framework, call [`call`](Self::call) in it.
 ///
 /// It puts the request's [`Sessions`] into its extensions and finishes them when the inner service
 /// has responded: everything is saved before the response's head is sent. Bodies pass through
@@ -30,7 +30,7 @@ use crate::{Failure, Managers, SessionBody, Sessions};
 /// `action` of forms that post, a hidden input of forms that don't, and `meta` refreshes, as far as
 /// these lead to the application itself. Compressed pages are left alone, with a warning.
 ///
-/// Under [`AutoTransport`](crate::transport::AutoTransport), a browser that returned the cookie and
+/// With the transport [`Auto`](crate::transport::TransportKind::Auto), a browser that returned the cookie and
 /// still asks for a URL with an id in it is sent to the same URL without: see
 /// [`SessionHandle::clean_url`](crate::SessionHandle::clean_url). The inner service's future is
 /// dropped then, before it was polled.
@@ -38,15 +38,39 @@ use crate::{Failure, Managers, SessionBody, Sessions};
 /// An unsafe request from another site is refused before the inner service is called: see
 /// [`SessionHandle::check_site`](crate::SessionHandle::check_site).
 ///
-/// All that goes wrong becomes a response, as servers would end the connection without one: an error of the
+/// Every failure becomes a response, because a server would close the connection without one: an error of the
 /// inner service, whatever its type, a panic in it, a failure to save. Pending changes are dropped, the client
 /// is told what was stored before, and the error is logged. The response has the
 /// [status](Failure::status) of the session error that is the error or among its causes, such as 503 for a
 /// store that is down, or else 500, and [words for a visitor](Failure::visitor_text). An
 /// [error page](Self::with_error_page) of the application's own takes their place.
 ///
-/// A response that has a [`Failure`] among its extensions is that failure, whatever else it says: for frameworks
-/// whose handlers can't return errors.
+/// A response with a [`Failure`] among its extensions is treated as that failure, for frameworks whose handlers can't
+/// return errors.
+///
+/// ```
+/// # futures_lite::future::block_on(async {
+/// # session_memory::init();
+/// use std::convert::Infallible;
+///
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use session_core::{Error, Manager, RequestSession, ServiceWrapper};
+///
+/// async fn count(request: Request<()>) -> Result<Response<Full<Bytes>>, Error> {
+///     let session = request.session().await?;
+///     let visits = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
+///     Ok(Response::new(Full::from(format!("visit {visits}"))))
+/// }
+///
+/// let wrapper = ServiceWrapper::new(Manager::open("memory", "")?);
+/// let response = wrapper.call(Request::new(()), |request| Ok(count(request))).await;
+/// let Ok(response): Result<_, Infallible> = response;
+/// assert!(response.headers().contains_key("set-cookie"));
+/// # Ok::<_, session_core::Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone)]
 pub struct ServiceWrapper {
     managers: Managers,
@@ -55,7 +79,7 @@ pub struct ServiceWrapper {
 
 type ErrorPage = dyn Fn(&Failure, RequestHead<'_>) -> Response<Bytes> + Send + Sync;
 
-/// The future of a wrapped service's response. There is no error: see [`ServiceWrapper`].
+/// The future of a wrapped service's response, which never fails: see [`ServiceWrapper`].
 pub type ServiceFuture<R> =
     Pin<Box<dyn Future<Output = Result<Response<SessionBody<R>>, Infallible>> + Send>>;
 
@@ -79,7 +103,7 @@ impl ServiceWrapper {
     /// Calls the inner service with a request, unless another site sent it, and returns the future of its finished
     /// response.
     ///
-    /// `call` runs before this returns, so it may borrow the service. Its own error is that of a service which is
+    /// `call` runs before this function returns, so it may borrow the service. It returns an error if the service is
     /// not ready.
     pub fn call<B, F, R, E>(
         &self,

@@ -32,11 +32,15 @@ use tower_service::Service;
 /// ```
 ///
 /// # Order
-/// What changes the response's body, as compression does, belongs outside if ids go into pages (feature `rewrite`);
-/// otherwise it may stand on either side. A timeout or a catcher of panics may, too: a future that is
-/// dropped, and a response of 5xx or 408, leave nothing of the request in the store. CORS belongs outside: a
-/// preflight asks for no session then, and a script may read why its request was refused. One layer serves all
-/// [`Managers`]; of two layers around each other, a handler sees only the inner one's sessions.
+/// - Compression belongs outside of this layer if ids go into pages (feature `rewrite`), because a compressed page
+///   can't be read. Otherwise it may stand on either side.
+/// - Timeouts, limits of the request's body and catchers of panics may stand on either side. A future that is dropped
+///   and a response of status 5xx or 408 leave nothing of the request in the store. A 413 of a layer inside counts as
+///   a handler's: what the handler changed before is saved.
+/// - CORS belongs outside: a preflight then asks for no session, and a script may read why its request was refused.
+///   The origins that it allows must also be named in `cross_site.trusted`.
+/// - One layer serves several [`Managers`]. If two layers are around each other, the handler has the sessions of the
+///   inner one only.
 #[derive(Clone, Debug)]
 pub struct SessionLayer {
     wrapper: ServiceWrapper,
@@ -87,19 +91,19 @@ impl<S> Layer<S> for SessionLayer {
     }
 }
 
-/// A service with sessions around it, by [`SessionLayer`].
+/// A service with sessions around it, made by [`SessionLayer`].
 ///
-/// It has no errors: all become responses. It is ready when the inner service is. If that says by an error that it
-/// never will be, or panics, the next request gets this as its response, and the inner service is not called. The
-/// service that was found ready is the one that is called, so the inner one need not be `Clone`.
+/// It never fails: every error becomes a response. It is ready when the inner service is. If the inner service's
+/// `poll_ready` fails or panics, this is the response to the next request, and the inner service is not called for
+/// it. The call goes to the same inner service that was ready, so that need not be `Clone`.
 pub struct SessionService<S> {
     wrapper: ServiceWrapper,
     inner: S,
-    /// What the inner service said when it was asked whether it is ready.
+    /// The error of the inner service's last `poll_ready`, until a request takes it.
     not_ready: Option<BoxError>,
 }
 
-/// The clone has not been asked yet.
+// A clone's inner service has not been asked whether it is ready.
 impl<S: Clone> Clone for SessionService<S> {
     fn clone(&self) -> Self {
         Self { wrapper: self.wrapper.clone(), inner: self.inner.clone(), not_ready: None }

@@ -1,7 +1,7 @@
 //! Sessions for services of [tower](https://docs.rs/tower), and so for axum, tonic and all that is built on it.
 //!
-//! [`SessionLayer`] puts the sessions of [`session_core`] around a service, and finishes them on every way out. With
-//! the feature `axum`, the module [`axum`] has extractors and errors for its handlers.
+//! [`SessionLayer`] puts the sessions of [`session_core`] around a service and finishes them on every way out of a
+//! request. With the feature `axum`, the module [`axum`] has extractors and an error type for axum's handlers.
 //!
 //! # From tower-sessions
 //!
@@ -26,8 +26,10 @@
 //! | `continuously_delete_expired` | the manager's timer thread |
 //! | `axum_login`'s `AuthSession::user` | [`Owner`](axum::Owner), which is the user's name or number |
 //!
-//! What is built on tower-sessions, as axum-login is, works over all stores of this library by
-//! `ProviderStore` (feature `tower-sessions`).
+//! Crates that are built on tower-sessions, such as axum-login, work over this library's providers through
+//! `ProviderStore` (features `tower-sessions` and `tower-sessions-0-14`). Its documentation lists what that can't
+//! promise. `axum_login`'s `login_required!(Backend, login_url = "/login")` is [`Owner`](axum::Owner) with a
+//! [`LoginPage`](axum::LoginPage) here.
 
 #[cfg(feature = "axum")]
 pub mod axum;

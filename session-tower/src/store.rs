@@ -33,22 +33,24 @@ use tracing::warn;
 /// The trait is implemented for version 0.15 of tower-sessions (feature `tower-sessions`) and for 0.14, which
 /// axum-login 0.18 is built on (feature `tower-sessions-0-14`).
 ///
-/// # What it keeps
-/// - Ids that tower-sessions makes. The store gets a hash of each, of which 12 bytes name the session and 20 open
-///   it, so whoever reads the store opens no session by what is there.
-/// - Only `create` creates. A session that was deleted, or has expired, does not come back by the `save` of a slower
-///   request: that is an error, which the layer responds to with 500.
+/// # What it promises
+/// - The store gets a digest of each id that tower-sessions makes, so whoever reads the store can open no session.
+/// - Only `create` creates. A session that was deleted or has expired does not come back by the `save` of a slower
+///   request. That save is an error, to which tower-sessions' layer responds with 500.
 ///
 /// # What it can't promise
-/// The trait hands over whole sessions, and neither what a request changed nor what it had loaded. So the last
-/// save wins, with all of its keys; there is no `update`; a new id is a new session in the store, and the old
-/// one is deleted before it is there; the store knows no owners, so nobody's sessions are listed, ended or limited.
-/// It can't be the front of a `CachingSessionStore`, which fills its cache by `save`.
+/// The trait passes whole sessions. It tells neither what a request changed nor what it had loaded. So:
 ///
-/// Nobody collects what has expired unless you call `ExpiredDeletion::delete_expired` now and then.
+/// - The last of several concurrent saves wins with all of its keys, and there is no atomic `update`.
+/// - A new id is a new session in the store. The old one is deleted before the new one is there, so a failure between
+///   the two ends the session.
+/// - The store knows no owners: sessions can't be listed, ended or limited by user.
+/// - It can't be the front of a `CachingSessionStore`, which fills its cache by `save`.
+/// - Requests from other sites are not refused, and responses get no cache headers: these are the layer's affair.
+/// - Nothing removes expired sessions unless you call `ExpiredDeletion::delete_expired` now and then.
 ///
 /// # Providers
-/// All but those that hand clients more than an id: `cookie` and `signed+...`.
+/// Every provider works but `cookie` and `signed+...`, which give clients more than an id.
 #[derive(Clone)]
 pub struct ProviderStore {
     provider: Arc<dyn Provider>,
@@ -56,10 +58,10 @@ pub struct ProviderStore {
     limits: Limits,
 }
 
-/// The key of a session's only value.
+/// The key of a session's only value, which has all of tower-sessions' values.
 const DATA: &str = "data";
 
-/// Tells these sessions from those of managers on the same store.
+/// The namespace that separates these sessions from those of managers on the same store.
 const NAMESPACE: &str = "tower-sessions";
 
 /// How many ids are tried for a new session.
@@ -90,7 +92,7 @@ impl ProviderStore {
     /// [`Error::Config`] if the provider hands clients more than an id.
     pub fn new(provider: Arc<dyn Provider>) -> Result<Self, Error> {
         let day = Duration::from_secs(24 * 60 * 60);
-        // Of no importance: each session says itself when it ends.
+        // Has no effect, because each record has its own expiry.
         let lifetime = Lifetime { idle: day, absolute: day };
         provider.configure(&ProviderContext::new(NAMESPACE, lifetime))?;
         let id = session_id(0);
@@ -207,7 +209,7 @@ impl fmt::Debug for ProviderStore {
     }
 }
 
-/// Makes our id of one of tower-sessions', which is all secret: logs show a part of ours.
+/// Returns our id for one of tower-sessions': a digest, because logs show a part of ours and all of theirs is secret.
 fn session_id(id: i128) -> SessionId {
     let hash = Sha256::new().chain_update(b"tower-sessions id 1\0").chain_update(id.to_le_bytes());
     SessionId::from_bytes(hash.finalize().into())
@@ -218,7 +220,7 @@ fn timestamp(date: OffsetDateTime) -> Timestamp {
     Timestamp::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
-/// The last date that there is, for later ones.
+/// Converts a time; what is later than the last date that `time` has becomes that date.
 fn date(timestamp: Timestamp) -> OffsetDateTime {
     let nanos = i128::from(timestamp.as_millis()) * 1_000_000;
     let last = time::PrimitiveDateTime::MAX.assume_utc();

@@ -30,17 +30,18 @@
 //! | extractor | |
 //! |---|---|
 //! | [`Session`] | the visitor's session, loaded |
-//! | `Option<Session>` | the same, if one is stored; a visitor who presents none costs the store nothing |
-//! | [`Owner`] | who is logged in; else [401](session_core::Error::NotLoggedIn), or the [login page](LoginPage) |
-//! | `Option<Owner>` | the same, or nobody |
-//! | [`FreshOwner`] | who logged in no longer ago than this |
-//! | [`ReturnTo`] | on the login page: where the visitor wanted to go |
-//! | `Extension<Sessions>` | all of a request's sessions, loaded or not |
+//! | `Option<Session>` | the same, or `None` if no session is stored; where the visitor presents none, the store is not asked |
+//! | [`Owner`] | who is logged in; without a login, the response is [401](session_core::Error::NotLoggedIn) or leads to the [login page](LoginPage) |
+//! | `Option<Owner>` | the same, or `None` without a login |
+//! | [`FreshOwner`] | who is logged in, if the login is recent |
+//! | [`ReturnTo`] | on the login page, the page that the visitor wanted |
+//! | `Extension<Sessions>` | all sessions of the request, loaded or not |
 //!
-//! With several managers, each extractor takes a [`SessionName`].
+//! With several managers, each extractor takes a [`SessionName`] as its type parameter.
 //!
-//! A WebSocket's or a stream's task takes the session [along](Session::into_inner), and
-//! [reloads](session_core::LoadedSession::reload) it before it sends something. Its end is an error there.
+//! A task that goes on after the response, such as a WebSocket's, owns a clone of the session
+//! ([`into_inner`](Session::into_inner)) and calls [`reload`](session_core::LoadedSession::reload) before it sends
+//! something. That is an error once the session has ended.
 
 mod failed;
 mod owner;
