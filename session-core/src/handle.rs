@@ -154,7 +154,8 @@ impl<'m> SessionHandle<'m> {
     /// As [`load`](Self::load).
     pub async fn clean_url(&self) -> Result<Option<String>, Error> {
         let Some(clean) = self.redirection() else { return Ok(None) };
-        let session = self.load().await?;
+        // Boxed, as every request's future would have to have room for it.
+        let session = Box::pin(self.load()).await?;
         // The request that was faster has told the browser the new id.
         let is_known = session.operations().state().has_left_urls();
         Ok(is_known.then_some(clean))

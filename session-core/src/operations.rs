@@ -74,7 +74,8 @@ impl Operations {
             // After all steps: others of the same client may be among them, and leave room.
             let stored = self.state().take_stored_login();
             if let Some(owner) = stored {
-                self.manager.enforce_session_limit(&owner).await;
+                // Boxed, as every request's future would have to have room for it.
+                Box::pin(self.manager.enforce_session_limit(&owner)).await;
             }
         }
         advanced

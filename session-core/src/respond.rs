@@ -45,10 +45,10 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The failure of a handler that returned this error.
+    /// Returns the failure of a handler that returned this error.
     ///
-    /// Where handlers return no errors but responses, one of these becomes the failure by its extensions. The
-    /// wrapper then drops pending changes, logs the error and makes the response, or lets the
+    /// A handler that can return only responses, as axum's, puts the failure into its response's extensions. The
+    /// wrapper then drops pending changes, logs the error, and makes the response itself or lets the
     /// [error page](crate::ServiceWrapper::with_error_page) make it.
     ///
     /// ```
@@ -106,7 +106,7 @@ impl Failure {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if self.status == StatusCode::UNAUTHORIZED {
-            // One is due (RFC 9110, section 15.5.2), and browsers ask nothing for schemes that they don't know.
+            // RFC 9110, section 15.5.2, requires one. Browsers ask for no password if they don't know the scheme.
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Cookie"));
         }
         response
@@ -160,7 +160,8 @@ pub(crate) async fn respond<B>(
         Err(failure) => {
             failure.log();
             let mut response = error_page(&failure);
-            sessions::refuse(handles, &mut response).await;
+            // Boxed, as every request's future would have to have room for it.
+            Box::pin(sessions::refuse(handles, &mut response)).await;
             response
         }
     };

@@ -115,7 +115,7 @@ impl ServiceWrapper {
         R: Body<Data = Bytes> + Send + 'static,
         E: Into<BoxError>,
     {
-        let error_page = self.error_page.clone().map(|page| (page, head(&request)));
+        let error_page = self.error_page.clone().map(|page| Box::new((page, head(&request))));
         // A transport of the application's own may panic as well.
         let Ok(sessions) = catch_unwind(AssertUnwindSafe(|| self.managers.start(&request))) else {
             let response = page(&Failure::panic(), error_page);
@@ -173,9 +173,10 @@ fn head<B>(request: &Request<B>) -> Parts {
 /// The response to a request that failed.
 fn page<R>(
     failure: &Failure,
-    error_page: Option<(Arc<ErrorPage>, Parts)>,
+    error_page: Option<Box<(Arc<ErrorPage>, Parts)>>,
 ) -> Response<SessionBody<R>> {
-    let own = error_page.and_then(|(page, head)| {
+    let own = error_page.and_then(|asked| {
+        let (page, head) = *asked;
         catch_unwind(AssertUnwindSafe(|| page(failure, (&head).into()))).ok()
     });
     let response = own.unwrap_or_else(|| failure.response::<Bytes>());
