@@ -17,13 +17,13 @@ use crate::KeyRing;
 use crate::key::{Authenticator, Key};
 use crate::names::Names;
 
-/// Signs the ids of a provider that stores at the server: a made-up id is refused without asking
-/// the store.
+/// Signs the ids of a provider that stores at the server, so that an invented id is refused without
+/// asking the store.
 ///
-/// The text that clients carry is 67 characters of unpadded base64url of 50 bytes: the version
-/// (`0x01`), the first byte of the signing key's id, the session's key (12) and secret (20), and the
-/// first 16 bytes of HMAC-SHA-256 over the version, the signing key's whole id (4 bytes), the name that
-/// clients know the session by, the session's key and the secret.
+/// The client's token is 67 characters of unpadded base64url of 50 bytes: the version (`0x01`), the
+/// first byte of the signing key's id, the session's key (12) and secret (20), and the first 16 bytes of
+/// HMAC-SHA-256 over the version, the signing key's whole id (4 bytes), the name that the token is
+/// signed for, the session's key and the secret.
 pub struct SignedProvider<P> {
     inner: P,
     ring: KeyRing,
@@ -36,7 +36,7 @@ const TAG: usize = 16;
 const TEXT: usize = 67;
 
 impl<P: Provider> SignedProvider<P> {
-    /// Signs this provider's ids.
+    /// Signs this provider's ids with these keys.
     pub fn new(inner: P, keys: KeyRing) -> Self {
         Self { inner, ring: keys, names: OnceCell::new() }
     }
@@ -60,8 +60,8 @@ impl<P: Provider> SignedProvider<P> {
         Token::with_text(*id, BASE64_URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    /// Returns what the client is to carry after an operation without a new secret: a new signature of
-    /// the same id where the one that it carries was made by an old key, or for an old name.
+    /// Returns a new token for the client after an operation that keeps the secret, if the current token
+    /// was signed by an old key or for an old name.
     fn renewed(&self, carried: &Token) -> Option<Token> {
         carried.needs_rewrite().then(|| self.sign(carried.id()))
     }
@@ -74,7 +74,7 @@ impl<P: Provider> Provider for SignedProvider<P> {
         let (&[version, key_id], rest) = bytes.split_first_chunk()?;
         let (id, tag) = rest.split_first_chunk::<ID>()?;
         let id = SessionId::from_bytes(*id);
-        // In constant time.
+        // The comparison takes constant time.
         let signs = |key: &Key, name: &str| {
             Self::signature(key, name, &id).verify_truncated_left(tag).is_ok()
         };

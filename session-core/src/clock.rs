@@ -1,4 +1,4 @@
-//! Where managers get the time from: the system's clock, or a test's.
+//! [`Clock`]: the source of time of a manager, [`SystemClock`] or the [`TestClock`] of a test.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use crate::Timestamp;
 
-/// Tells the time. A manager has one; providers get `now` with each call.
+/// A source of time. A manager has one clock, and passes `now` to each call of a provider.
 pub trait Clock: Send + Sync + fmt::Debug + 'static {
-    /// The time now.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 
-/// The operating system's wall clock: servers that share a store must agree on the time.
+/// The operating system's wall clock. The clocks of servers that share a store must be synchronized.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -37,7 +37,7 @@ impl Clock for SystemClock {
 pub struct TestClock(AtomicU64);
 
 impl TestClock {
-    /// A clock that shows this instant.
+    /// Returns a clock that shows this instant.
     pub const fn at(now: Timestamp) -> Self {
         Self(AtomicU64::new(now.as_millis()))
     }
@@ -47,14 +47,14 @@ impl TestClock {
         self.0.store(now.as_millis(), Ordering::SeqCst);
     }
 
-    /// Sets the clock forward.
+    /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
         self.set(self.now().saturating_add(by));
     }
 }
 
 impl Default for TestClock {
-    /// A clock at an instant of no importance, 11 days after the epoch.
+    /// Returns a clock at an arbitrary instant, 11 days after the epoch.
     fn default() -> Self {
         Self::at(Timestamp::from_millis(1_000_000_000))
     }

@@ -1,4 +1,4 @@
-//! What a client presented as the id of its session.
+//! [`Credentials`]: the texts that a client presented as session ids, and the tokens parsed from them.
 
 use smallvec::SmallVec;
 use tracing::debug;
@@ -8,23 +8,23 @@ use crate::manager::Shared;
 use crate::provider::Token;
 use crate::transport::{Extracted, OldNames, TokenSource};
 
-/// The longest text that may be a token. Cookies end at 4,096 bytes.
-const LONGEST: usize = 8192;
+/// The longest text that is parsed as a token, in bytes. Browsers limit cookies to 4,096 bytes.
+const MAX_TEXT_LEN: usize = 8192;
 
-/// What a client presented: the texts under our name, not looked at yet.
+/// The texts that a client presented as ids, not parsed yet.
 #[derive(Clone, Default)]
 pub(crate) struct Credentials {
     source: Option<TokenSource>,
     texts: SmallVec<[Text; 1]>,
-    /// How many of the texts, from the first one on, came only under old names.
+    /// The number of texts, counted from the first, that came only under old names of the cookie.
     old_texts: u8,
     old_names: OldNames,
 }
 
-/// One text.
+/// The text of one presented id.
 #[derive(Clone)]
 enum Text {
-    /// As long as an id's text: no allocation.
+    /// A text with the length of an id, stored without an allocation.
     Id([u8; SessionId::TEXT_LEN]),
     /// A text of another length, which may be a sealed session.
     Other(Box<[u8]>),
@@ -45,43 +45,43 @@ impl Text {
 
 impl Credentials {
     #[inline]
-    pub(crate) fn new(found: &Extracted<'_>) -> Self {
+    pub(crate) fn new(extracted: &Extracted<'_>) -> Self {
         let mut credentials = Self {
-            source: found.source(),
+            source: extracted.source(),
             texts: SmallVec::new(),
             old_texts: 0,
-            old_names: found.old_names(),
+            old_names: extracted.old_names(),
         };
-        let texts = found.texts().iter().enumerate();
-        for (at, text) in texts.filter(|(_, text)| text.len() <= LONGEST) {
+        let texts = extracted.texts().iter().enumerate();
+        for (at, text) in texts.filter(|(_, text)| text.len() <= MAX_TEXT_LEN) {
             credentials.texts.push(Text::of(text));
-            credentials.old_texts += u8::from(at < found.old_texts());
+            credentials.old_texts += u8::from(at < extracted.old_texts());
         }
         credentials
     }
 
-    /// What carried it, well formed or not; `None` if the client presented nothing.
+    /// Returns where the client sent the texts, well formed or not; `None` if it sent none.
     pub(crate) fn source(&self) -> Option<TokenSource> {
         self.source
     }
 
-    /// Reads the well-formed tokens, in the order of the request.
+    /// Parses the well-formed tokens, in the order of the request.
     pub(crate) fn tokens(&self, shared: &Shared) -> SmallVec<[Token; 1]> {
         self.texts.iter().filter_map(|text| shared.provider.token(text.as_bytes())).collect()
     }
 
-    /// The old names under which the client presented something.
+    /// Returns the old names of the cookie under which the client sent a text.
     pub(crate) fn old_names(&self) -> OldNames {
         self.old_names
     }
 
-    /// Whether this token came only under old names.
+    /// Returns whether this token came only under old names.
     pub(crate) fn is_old(&self, token: &Token) -> bool {
         let old = &self.texts[..usize::from(self.old_texts)];
         old.iter().any(|text| token.with_client_text(|own| own.as_bytes() == text.as_bytes()))
     }
 
-    /// Reads the token, if the client presented exactly one.
+    /// Parses the token, if the client presented exactly one text.
     pub(crate) fn token(&self, shared: &Shared) -> Option<Token> {
         match self.texts.as_slice() {
             [text] => shared.provider.token(text.as_bytes()),
@@ -89,7 +89,7 @@ impl Credentials {
         }
     }
 
-    /// Reports that nothing of what the client presented is a token.
+    /// Counts and logs that none of the presented texts is a token, if there were any.
     pub(crate) fn report_malformed(&self, shared: &Shared) {
         if self.source.is_some() {
             shared.events.counters.malformed.add(1);

@@ -1,11 +1,12 @@
 //! Server-side HTTP sessions, shaped like Go's `database/sql`.
 //!
-//! - A [`Provider`](provider::Provider) stores sessions; provider crates [register](provider::register)
-//!   themselves by name from an `init()` function.
-//! - A [`Manager`] opens a provider by the name found in a [`Config`], finds the session's id in
-//!   a cookie or elsewhere, expires sessions, and collects the dead ones on a timer thread.
-//! - [`Manager::start`] returns a [`SessionHandle`] for a request; [`SessionHandle::load`] the
-//!   [`LoadedSession`], with the operations of [`Session`]; [`SessionHandle::finish`] saves.
+//! - A [`Provider`](provider::Provider) stores sessions. A provider's crate [registers](provider::register)
+//!   it under a name with its `init()` function.
+//! - A [`Manager`] opens a provider by the name in a [`Config`], reads session ids from cookies (or headers,
+//!   or URLs), expires sessions, and removes expired ones from the store on a timer thread.
+//! - [`Manager::start`] returns a [`SessionHandle`] for a request. [`SessionHandle::load`] returns the
+//!   [`LoadedSession`], which has the operations of [`Session`]. [`SessionHandle::finish`] saves it and
+//!   writes the cookie.
 //!
 //! ```text
 //! start ───> load ───> get, set, log_in ───> finish ───> head of the response ───> body, tasks
@@ -14,10 +15,11 @@
 //!                      at the store at once
 //! ```
 //!
-//! Of concurrent requests of one session, changes of different keys all survive. Of two that
-//! [`set`](LoadedSession::set) the same key, the last one wins; [`update`](LoadedSession::update)
-//! loses none. A destroyed session never comes back. The [conformance suite](conformance) defines
-//! what a provider does for that; one that keeps sessions at the client says what it can't.
+//! When concurrent requests of one session change different keys, all changes survive. When two
+//! [`set`](LoadedSession::set) the same key, the last one wins; [`update`](LoadedSession::update) loses no
+//! change. A destroyed session never comes back. The [conformance suite](conformance) defines what a provider
+//! must do for that. The documentation of a provider that keeps sessions at the client lists what it can't
+//! do.
 //!
 //! ```no_run
 //! # async fn handle(request: http::Request<()>) -> Result<(), session_core::Error> {

@@ -1,4 +1,5 @@
-//! A loaded session, as handlers use it.
+//! [`LoadedSession`]: every operation that a handler calls on a session, such as get, set, update, flash
+//! messages, log in, regenerate, "remember me" and destroy.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,12 +14,11 @@ use crate::{
     Error, Lifetime, Limits, Session, SessionId, SessionKey, Timestamp, session_settings, value,
 };
 
-/// A session whose values are in memory: what [`SessionHandle::load`](crate::SessionHandle::load)
-/// returns.
+/// A session whose values are in memory. [`SessionHandle::load`](crate::SessionHandle::load) returns it.
 ///
-/// It is cheap to clone and free to move into tasks; all clones see the same values. Reading and changing
-/// values is synchronous and asks no store; [`finish`](crate::SessionHandle::finish) writes what changed,
-/// in one save. The operations that are `async` act at the store at once.
+/// It is cheap to clone and can be moved into tasks; all clones share the same values. Reading and changing
+/// values is synchronous and does not access the store; [`finish`](crate::SessionHandle::finish) saves the
+/// changes in one operation. The `async` operations access the store at once.
 ///
 /// ```
 /// # async fn handler(handle: &session_core::SessionHandle<'_>) -> Result<(), session_core::Error> {
@@ -33,7 +33,7 @@ use crate::{
 #[derive(Clone)]
 pub struct LoadedSession {
     operations: Arc<Operations>,
-    /// A stored value of another type than the wanted one counts as none.
+    /// A stored value that does not decode to the requested type is treated as absent.
     lenient: bool,
 }
 
@@ -47,14 +47,14 @@ impl LoadedSession {
         &self.operations
     }
 
-    /// Returns the same session, where a stored value that is not of the wanted type counts as none, in
-    /// [`get`](Self::get), [`take`](Self::take), [`update`](Self::update), [`try_update`](Self::try_update) and,
-    /// message by message, [`take_flash`](Self::take_flash).
+    /// Returns the same session with lenient decoding: [`get`](Self::get), [`take`](Self::take),
+    /// [`update`](Self::update), [`try_update`](Self::try_update) and, message by message,
+    /// [`take_flash`](Self::take_flash) treat a stored value that is not of the requested type as absent.
     ///
-    /// For values whose type changed with a new version of the program: without it, what visitors have in
-    /// their sessions is [`Error::Decode`] until these end. What is not of the wanted type is never deleted,
-    /// not even by `take`, so that servers of the old version, which run beside the new ones for a while, still
-    /// find it; the next value that is set replaces it.
+    /// Use it for values whose type changed with a new version of the program. Without it, reading such a
+    /// value fails with [`Error::Decode`] until the visitor's session ends. A value of another type is never
+    /// deleted, not even by `take`, so that servers that still run the old version can read it; the next
+    /// `set` of the key replaces it.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -62,10 +62,10 @@ impl LoadedSession {
     /// # let manager = session_core::Manager::open("memory", "")?;
     /// # let handle = manager.start(&http::Request::new(()));
     /// # let session = handle.load().await?;
-    /// session.set("cart", &["milk", "tea"])?; // by an older version: names alone
+    /// session.set("cart", &["milk", "tea"])?; // an older version stored names only
     ///
     /// let session = session.lenient();
-    /// let cart: Option<Vec<(String, u32)>> = session.get("cart")?; // names and quantities by now
+    /// let cart: Option<Vec<(String, u32)>> = session.get("cart")?; // the new version stores names and quantities
     /// assert_eq!(cart, None);
     /// session.set("cart", &[("milk", 1)])?;
     /// assert_eq!(session.get("cart")?, Some(vec![("milk".to_owned(), 1)]));
@@ -77,13 +77,13 @@ impl LoadedSession {
         Self { operations: Arc::clone(&self.operations), lenient: true }
     }
 
-    /// Decodes a value; to none, if it is of another type and the session is lenient.
+    /// Decodes a value. Returns `None` if the value is of another type and the session is lenient.
     fn decode<T: DeserializeOwned>(&self, key: &str, bytes: &[u8]) -> Result<Option<T>, Error> {
         value::decode_leniently(key, bytes, &self.limits(), self.lenient)
     }
 
-    /// Returns the session's id: the new one, if one is pending. The id of a new session is made at the
-    /// first call, before it is stored.
+    /// Returns the session's id, or its new id if one is pending. A new session gets its id at the first
+    /// call, before it is stored.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -92,23 +92,23 @@ impl LoadedSession {
     /// # let handle = manager.start(&http::Request::new(()));
     /// # let session = handle.load().await?;
     /// let id = session.id()?;
-    /// assert_eq!(id.text().len(), 43); // what the client carries: a secret
+    /// assert_eq!(id.text().len(), 43); // the text in the cookie, which is a secret
     /// assert_eq!(session.id()?.key(), id.key());
     /// # Ok::<_, session_core::Error>(())
     /// # }).unwrap();
     /// ```
     ///
     /// # Errors
-    /// [`Error::Random`] if a new id is needed and can't be made.
+    /// [`Error::Random`] if a new id is needed and the operating system's random generator fails.
     pub fn id(&self) -> Result<SessionId, Error> {
         self.operations.state().id(self.operations.shared())
     }
 
-    /// Returns what names the session for as long as it lives, in logs and lists; no secret. A session that is
-    /// not stored yet gets another key with a new id.
+    /// Returns the session's key, which names the session for as long as it lives, in logs and lists. A key
+    /// is not a secret. A session that is not stored yet gets another key when it gets a new id.
     ///
-    /// Where the request may store nothing, because its id was replaced a moment ago or its session ended
-    /// meanwhile, it is the key of a new id, which names no stored session.
+    /// If the request may store nothing, because its id is superseded or its session ended while it ran, this
+    /// is the key of a fresh id, which names no stored session.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -119,7 +119,7 @@ impl LoadedSession {
     /// session.set("cart", &["milk"])?;
     /// session.save().await?;
     /// let key = session.key()?;
-    /// println!("order placed in session {key}"); // 16 characters that open nothing
+    /// println!("order placed in session {key}"); // 16 characters, not a secret
     /// session.regenerate()?;
     /// assert_eq!(session.key()?, key);
     /// # Ok::<_, session_core::Error>(())
@@ -132,8 +132,8 @@ impl LoadedSession {
         self.id().map(|id| id.key())
     }
 
-    /// Whether this request has no stored session: it is not stored yet, or the request may store nothing,
-    /// because its id was replaced a moment ago or its session ended meanwhile.
+    /// Returns whether this request has no stored session: either the session is not stored yet, or the
+    /// request may store nothing, because its id is superseded or its session ended while it ran.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -152,9 +152,9 @@ impl LoadedSession {
         self.operations.state().is_new()
     }
 
-    /// Returns a key's value, or `None` if it has none. Only this value is decoded.
+    /// Returns the value of a key, or `None` if the key has no value. Only this value is decoded.
     ///
-    /// `T` must not look at the session while it is decoded: the session is locked.
+    /// The `Deserialize` implementation of `T` must not use the session: the session is locked while it runs.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -171,8 +171,8 @@ impl LoadedSession {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Decode`] if the value is not a `T`; the session stays usable, and [`lenient`](Self::lenient)
-    /// helps where types change.
+    /// [`Error::Decode`] if the value is not a `T`. The session stays usable; use [`lenient`](Self::lenient)
+    /// where types change.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         match self.operations.state().value(&session_settings::stored_key(key)) {
             Some(bytes) => self.decode(key, bytes),
@@ -180,7 +180,7 @@ impl LoadedSession {
         }
     }
 
-    /// Sets a key. Setting an equal value is no change.
+    /// Sets the value of a key. Setting the value that the key already has is not a change.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -202,15 +202,16 @@ impl LoadedSession {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Encode`] if the value can't be represented, [`Error::TooLarge`] over a limit,
-    /// [`Error::HeadSent`] for the first value of a new session after the response's head,
-    /// [`Error::Finished`] after [`finish`](crate::SessionHandle::finish); the session is as it was then.
+    /// [`Error::Encode`] if the value can't be encoded, [`Error::TooLarge`] if the session would exceed a
+    /// limit, [`Error::HeadSent`] for the first value of a new session after the response's head was sent,
+    /// [`Error::Finished`] after [`finish`](crate::SessionHandle::finish). On an error the session is
+    /// unchanged.
     pub fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<(), Error> {
         let bytes = value::encode(key, value, &self.limits_of_a_value())?;
         self.put(&session_settings::stored_key(key), Some(bytes))
     }
 
-    /// Deletes a key; one that is not there is no error.
+    /// Deletes a key. Deleting a key that has no value is not an error.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -220,7 +221,7 @@ impl LoadedSession {
     /// # let session = handle.load().await?;
     /// session.set("draft", "Dear")?;
     /// session.delete("draft")?;
-    /// session.delete("draft")?; // no error
+    /// session.delete("draft")?; // not an error
     /// assert_eq!(session.get::<String>("draft")?, None);
     /// # Ok::<_, session_core::Error>(())
     /// # }).unwrap();
@@ -232,8 +233,8 @@ impl LoadedSession {
         self.put(&session_settings::stored_key(key), None)
     }
 
-    /// Returns a key's value and deletes the key. Two requests at once may both read it; where that
-    /// matters, [`try_update`](Self::try_update) to nothing.
+    /// Returns the value of a key and deletes the key. Two concurrent requests may both read the value; where
+    /// that matters, use [`try_update`](Self::try_update) with a closure that returns `None`.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -249,7 +250,7 @@ impl LoadedSession {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Decode`] if the value is not a `T`; it stays where it is then. [`Error::Finished`] after
+    /// [`Error::Decode`] if the value is not a `T`, which is not deleted then. [`Error::Finished`] after
     /// [`finish`](crate::SessionHandle::finish).
     pub fn take<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         let stored = session_settings::stored_key(key);
@@ -264,8 +265,8 @@ impl LoadedSession {
         Ok(value)
     }
 
-    /// Deletes all keys that are there. Flash messages, lifetime and the like stay, and so does a key
-    /// that another request adds meanwhile.
+    /// Deletes all keys that this request sees. Flash messages, the session's lifetime and its other settings
+    /// stay, and so does a key that another request adds meanwhile.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -290,7 +291,7 @@ impl LoadedSession {
         Ok(())
     }
 
-    /// Returns the keys that have values, sorted.
+    /// Returns the keys that have values, in sorted order.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -308,15 +309,15 @@ impl LoadedSession {
         self.operations.state().application_keys()
     }
 
-    /// Reads, changes and writes one value atomically at the store, whatever other requests do: a
-    /// thousand parallel increments end at a thousand. Returns the new value.
+    /// Reads, changes and writes one value atomically at the store, whatever other requests do: after a
+    /// thousand concurrent increments the value is a thousand higher. Returns the new value.
     ///
-    /// `f` may run more than once. Pending changes of other keys wait for the end of the request, unless a
-    /// new id is pending: then all is written in the one save of this update. A new session, which no
-    /// other request can know, is updated in memory and stored at the end of the request.
+    /// `f` may run more than once. Pending changes of other keys are saved at the end of the request, unless
+    /// a new id is pending: then this update saves everything in one operation. A new session, which no other
+    /// request can know, is updated in memory and stored at the end of the request.
     ///
-    /// In a safe request (GET, HEAD) whose session ended or got a new id meanwhile, the value is computed
-    /// and not stored; [`try_update`](Self::try_update) tells.
+    /// In a safe request (GET, HEAD) whose session ended or got a new id meanwhile, the value is computed and
+    /// returned but not stored; [`try_update`](Self::try_update) returns an error in that case.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -331,15 +332,15 @@ impl LoadedSession {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Gone`] if the session ended or got a new id meanwhile, [`Error::Conflict`] if other
-    /// processes changed the value each time, [`Error::Decode`] if the value is not a `T`,
-    /// [`Error::Encode`] and [`Error::TooLarge`] as [`set`](Self::set), [`Error::Unavailable`] if the
-    /// store is down, or if more updates of this session wait than can be served in 30 s. After
-    /// [`Error::InDoubt`] the update may have happened: trying again may count twice.
+    /// [`Error::Gone`] if the session ended or got a new id meanwhile, [`Error::Conflict`] if other processes
+    /// changed the value during each of the 64 attempts, [`Error::Decode`] if the value is not a `T`,
+    /// [`Error::Encode`] and [`Error::TooLarge`] as for [`set`](Self::set), [`Error::Unavailable`] if the
+    /// store is down, or if the update waited for 30 s behind other updates of this session. After
+    /// [`Error::InDoubt`] the update may have been stored, so repeating it may apply it twice.
     ///
     /// # Cancellation
-    /// The value is as it was or as it was to become. Drop the future before another operation on the
-    /// session: operations of a request wait for each other.
+    /// The value is either unchanged or fully updated. Drop the future before you start another operation on
+    /// the session: the operations of a request wait for each other.
     pub async fn update<T, F>(&self, key: &str, mut f: F) -> Result<T, Error>
     where
         T: Serialize + DeserializeOwned + Send,
@@ -349,11 +350,11 @@ impl LoadedSession {
         Ok(updated.expect("the closure returns a value"))
     }
 
-    /// Like [`update`](Self::update), with a closure that may fail, and that deletes the key by
-    /// returning `None`. Returns the new value.
+    /// Updates one value like [`update`](Self::update), with a closure that may fail, and that deletes the
+    /// key by returning `None`. Returns the new value.
     ///
-    /// For decisions that must be made once, such as to redeem a coupon: in a request that may not store
-    /// anything, it is an error whatever the method.
+    /// Use it for decisions that must be made once, such as redeeming a coupon. A request that may not store
+    /// anything gets an error, whatever its method.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -384,7 +385,7 @@ impl LoadedSession {
     /// ```
     ///
     /// # Errors
-    /// The closure's own, after which nothing is written; and those of [`update`](Self::update).
+    /// Errors of the closure, after which nothing is written; and the errors of [`update`](Self::update).
     pub async fn try_update<T, F, E>(&self, key: &str, f: F) -> Result<Option<T>, E>
     where
         T: Serialize + DeserializeOwned + Send,
@@ -409,11 +410,11 @@ impl LoadedSession {
             let is_absent = value.is_none();
             let new: Option<T> = f(value)?;
             let encoded = new.as_ref().map(|new| value::encode(key, new, limits)).transpose()?;
-            // To leave what could not be read is no change, and no end of it.
+            // Leaving a value alone that could not be decoded is not a change, and does not delete it.
             let is_change = encoded.is_some() || !is_absent;
             Ok((new, is_change.then_some(encoded)))
         };
-        // The last run's outcome: the executor knows encoded values only.
+        // The result of the closure's last run; the executor handles encoded values only.
         let mut outcome = Ok(None);
         let mut run = |bytes: Option<&[u8]>| match step(bytes) {
             Ok((new, encoded)) => {
@@ -429,8 +430,8 @@ impl LoadedSession {
         outcome
     }
 
-    /// The limits of one value: its size counts with the session's, where one that shrinks is
-    /// allowed even if it is too large still.
+    /// Returns the limits for encoding one value. Its size is checked with the session's, because a session
+    /// that is too large may still become smaller.
     fn limits_of_a_value(&self) -> Limits {
         Limits { bytes: usize::MAX, ..self.limits() }
     }
@@ -444,10 +445,10 @@ impl LoadedSession {
     }
 }
 
-/// Flash messages, by category, in the order of their adding.
+/// Flash messages, by category, in the order in which they were added.
 ///
-/// Adding and taking are atomic at the store: no message is lost or shown twice, whatever other
-/// requests do. A category holds messages of one type.
+/// Adding and taking are atomic at the store: no message is lost or shown twice, whatever other requests do.
+/// All messages of a category must have the same type.
 impl LoadedSession {
     /// Adds a message to a category.
     ///
@@ -467,21 +468,20 @@ impl LoadedSession {
     /// ```
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if the messages that nobody reads fill the session; and those of
-    /// [`update`](Self::update).
+    /// [`Error::TooLarge`] if unread messages fill the session; and the errors of [`update`](Self::update).
     pub async fn add_flash<T>(&self, category: &str, message: &T) -> Result<(), Error>
     where
         T: Serialize + ?Sized + Sync,
     {
         let limits = self.limits_of_a_value();
-        // One level is the list's own.
+        // The list of messages is one level of nesting.
         let inner = Limits { depth: limits.depth - 1, ..limits };
         let message = value::encode(category, message, &inner)?;
         let mut add = |list: Option<&[u8]>| Some(Some(value::append(list, &message).into()));
         self.operations.update(&session_settings::flash_key(category), false, &mut add).await
     }
 
-    /// Takes the messages of a category: they are gone from the session.
+    /// Returns the messages of a category and removes them from the session.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -504,7 +504,7 @@ impl LoadedSession {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Decode`] if a message is not a `T`, in which case all stay; and those of
+    /// [`Error::Decode`] if a message is not a `T`, in which case all messages stay; and the errors of
     /// [`update`](Self::update).
     pub async fn take_flash<T: DeserializeOwned + Send>(
         &self,
@@ -517,7 +517,7 @@ impl LoadedSession {
         let mut taken = Ok(Vec::new());
         let mut take = |list: Option<&[u8]>| {
             let (mut messages, mut left) = (Vec::new(), None);
-            // Of an earlier run, whose messages another request took.
+            // Discards the result of an earlier run, whose messages another request has taken.
             taken = Ok(Vec::new());
             for message in value::elements(list?) {
                 match self.decode(category, message) {
@@ -537,17 +537,17 @@ impl LoadedSession {
     }
 }
 
-/// Who holds the session, and who is logged in.
+/// New ids, logins and logouts.
 impl LoadedSession {
-    /// Gives the session a new id with the next save: at the end of the request, or with
-    /// [`save`](Self::save) or [`update`](Self::update) if they come before. It asks no store. The old id
-    /// is as good as before until then, and opens nothing afterwards.
+    /// Gives the session a new id with the next save: at the end of the request, or with [`save`](Self::save)
+    /// or [`update`](Self::update) if one is called before. This call does not access the store. The old id
+    /// is valid until that save, and invalid afterwards.
     ///
-    /// For changes of privilege other than a login, which is [`log_in`](Self::log_in): a role that is
-    /// dropped, a change of password. A second call while one is pending changes nothing.
+    /// Use it for changes of privilege other than a login, such as dropping a role or changing the password.
+    /// For logins use [`log_in`](Self::log_in). A second call while a new id is pending changes nothing.
     ///
-    /// If another request gives the session a new id at the same time, one of the two wins. The other's
-    /// changes fail with [`Error::Gone`]; where it has none, nothing is lost and nothing is said.
+    /// If another request gives the session a new id at the same time, one of the two wins. The changes of
+    /// the other fail with [`Error::Gone`]; if it has no changes, it succeeds.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -567,22 +567,21 @@ impl LoadedSession {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Random`] if no id can be made, [`Error::HeadSent`] after the response's head,
-    /// [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
+    /// [`Error::Random`] if the operating system's random generator fails, [`Error::HeadSent`] after the
+    /// response's head was sent, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn regenerate(&self) -> Result<(), Error> {
         let shared = self.operations.shared();
         self.operations.state().regenerate(shared, shared.clock.now())
     }
 
-    /// Logs an owner in, with the next save: the session gets a new id and belongs to `owner`, in the
-    /// same instant, and its absolute lifetime starts anew. It asks no store; if the save fails, nothing
-    /// has happened, and the visitor's old id is as good as before.
+    /// Logs an owner in with the next save: the session gets a new id and belongs to `owner` in one atomic
+    /// operation, and its absolute lifetime starts anew. This call does not access the store. If the save
+    /// fails, the login has not happened, and the visitor's old id stays valid.
     ///
-    /// `owner` is opaque text of 1 to 1,024 bytes, the configured `namespace` included, such as an account's
-    /// number. What an anonymous
-    /// session held stays, and is the client's word. A session that belongs to another owner is emptied of
-    /// what was stored in it. A login that loses a race, of a double click for instance, goes on in a
-    /// session of its own.
+    /// `owner` is opaque text, such as an account number, of 1 to 1,024 bytes including the configured
+    /// `namespace`. The values of an anonymous session stay; treat them as untrusted input. A session that
+    /// belongs to another owner loses its stored values. A login that loses a race, for example after a
+    /// double click, gets a session of its own.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -599,16 +598,16 @@ impl LoadedSession {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an empty owner, [`Error::TooLarge`] for a longer one, [`Error::Random`] if no id
-    /// can be made, [`Error::HeadSent`] after the response's head, [`Error::Finished`] after
-    /// [`finish`](crate::SessionHandle::finish).
+    /// [`Error::Invalid`] for an empty owner, [`Error::TooLarge`] for a longer one, [`Error::Random`] if the
+    /// operating system's random generator fails, [`Error::HeadSent`] after the response's head was sent,
+    /// [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
     pub fn log_in(&self, owner: &str) -> Result<(), Error> {
         let shared = self.operations.shared();
         self.operations.state().log_in(owner, shared, shared.clock.now())
     }
 
-    /// Sets what a list of the owner's sessions is to call this one, such as the name of a device: 1,024
-    /// bytes at most. It is stored with the login. Does nothing unless someone is logged in.
+    /// Sets the label of the session in the list of the owner's sessions, such as the name of a device: at
+    /// most 1,024 bytes. The label is stored with the login. Does nothing if nobody is logged in.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -630,7 +629,7 @@ impl LoadedSession {
         self.operations.state().set_label(label)
     }
 
-    /// Returns the account that is logged in, as [`log_in`](Self::log_in) was told.
+    /// Returns the owner that is logged in, as passed to [`log_in`](Self::log_in); `None` if nobody is.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -649,8 +648,8 @@ impl LoadedSession {
         self.operations.state().login().map(|login| rules.shown_owner(&login.owner).to_owned())
     }
 
-    /// Whether someone is logged in, and did so no longer ago than this: for what wants a fresh login,
-    /// such as a change of password.
+    /// Returns whether an owner is logged in and logged in at most `duration` ago. Use it before actions that
+    /// require a recent login, such as changing the password.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -673,9 +672,9 @@ impl LoadedSession {
         self.operations.state().login().is_some_and(|login| now.since(login.at) <= duration)
     }
 
-    /// Starts a session of its own in a request that may store nothing, because its id was replaced a
-    /// moment ago: for pages that must store something before a login, such as a form's token. Any other
-    /// request goes on as it is.
+    /// Starts a new session in a request that may store nothing because its id is superseded. Use it for
+    /// pages that must store something before a login, such as a form token. In any other request it does
+    /// nothing.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -691,14 +690,15 @@ impl LoadedSession {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Gone`] after the response's head, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
+    /// [`Error::Gone`] after the response's head was sent, [`Error::Finished`] after
+    /// [`finish`](crate::SessionHandle::finish).
     pub fn start_anew(&self) -> Result<(), Error> {
         self.operations.state().start_anew(self.operations.shared().clock.now())
     }
 
-    /// Ends the session, at once and for good, and starts a new, empty one with a new id, which is
-    /// stored only if something is put into it. Pending changes are dropped. The response clears the
-    /// client's cookie, also one of a session that had ended before.
+    /// Ends the session at once and for good, and starts a new, empty session with a new id, which is stored
+    /// only if a value is set in it. Pending changes are dropped. The response clears the client's cookie,
+    /// including the cookie of a session that had already ended.
     ///
     /// A session that gets a new id at the same time is ended, too.
     ///
@@ -718,24 +718,23 @@ impl LoadedSession {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Gone`] if the client's id was replaced before this request loaded the session: it goes on
-    /// under its new id. [`Error::Unavailable`] if the store is down: the session may live on then.
+    /// [`Error::Gone`] if the client's id was replaced before this request loaded the session; the session
+    /// lives on under its new id. [`Error::Unavailable`] if the store is down; the session may live on then.
     ///
     /// # Cancellation
-    /// The session has ended, or lives on as it was.
+    /// The session has either ended or is unchanged.
     pub async fn destroy(&self) -> Result<(), Error> {
         self.operations.reach(Goal::Destroy).await
     }
 }
 
-/// The store, and time.
+/// Saving, reloading, and the session's lifetime.
 impl LoadedSession {
-    /// Writes what changed to the store now, and goes on with the session.
+    /// Saves the changes to the store now; the session can still be read and changed afterwards.
     ///
-    /// It is the way to save in a task that goes on after the response, and streams its body, for instance.
-    /// Such a task keeps a clone of the session, and [reloads](Self::reload) it before it changes something.
-    /// The client can't be told anything any more: a first value, a new id and the end of a session are for
-    /// before.
+    /// Use it in a task that runs on after the response, for example to stream the body. Such a task keeps a
+    /// clone of the session, and [reloads](Self::reload) it before it changes a value. The client can't be
+    /// sent a cookie any more, so a new session, a new id and a logout must come before the response.
     ///
     /// ```
     /// use http::{Request, Response};
@@ -759,37 +758,37 @@ impl LoadedSession {
     /// ```
     ///
     /// # Errors
-    /// As [`finish`](crate::SessionHandle::finish); and [`Error::Gone`] if the session ended or got a new
-    /// id meanwhile, whatever the method.
+    /// As [`finish`](crate::SessionHandle::finish); and [`Error::Gone`] if the session ended or got a new id
+    /// meanwhile, whatever the request's method.
     pub async fn save(&self) -> Result<(), Error> {
         self.operations.reach(Goal::Save).await
     }
 
-    /// Loads the stored values anew, with what other requests changed, below the pending changes. A new
-    /// session stays as it is.
+    /// Loads the values from the store again, including the changes of other requests. Pending changes stay
+    /// pending. A new session is unchanged.
     ///
-    /// It is how a task that lives longer than a page takes, such as a stream of events or a WebSocket, learns
-    /// that its visitor logged out. It doesn't count as a use: a stream keeps no idle session alive. Where
-    /// what the client sends on a WebSocket is a use, [load](crate::SessionHandle::load) the session instead.
-    /// At the task's end nothing is written.
+    /// With it a task that runs for long, such as an event stream or a WebSocket, learns that its visitor
+    /// logged out. A reload does not count as use of the session, so a stream does not keep an idle session
+    /// alive. Where the client's WebSocket messages should count as use, [load](crate::SessionHandle::load)
+    /// the session instead. Nothing is saved when the task ends.
     ///
     /// ```
     /// use session_core::{Error, LoadedSession};
     ///
-    /// /// Sends news until the client goes away or the session ends.
+    /// /// Sends messages until the client disconnects or the session ends.
     /// async fn stream<C>(session: LoadedSession, mut connection: C) -> Result<(), Error>
     /// where
-    ///     C: AsyncFnMut(String) -> bool, // waits for the next news, and sends them
+    ///     C: AsyncFnMut(String) -> bool, // waits for the next message, and sends it
     /// {
     ///     while let Some(owner) = session.owner() {
-    ///         if !connection(format!("news for {owner}")).await {
+    ///         if !connection(format!("message for {owner}")).await {
     ///             break;
     ///         }
     ///         match session.reload().await {
     ///             Ok(()) => {}
-    ///             // The visitor logged out, or in, or the session expired: what follows is for nobody.
+    ///             // The visitor logged out or in, or the session expired: stop sending.
     ///             Err(Error::Gone) => break,
-    ///             // The store is down for a moment: the session may live on, so better no news than old ones.
+    ///             // The store is down, so it is unknown whether the session lives on: stop, too.
     ///             Err(error) => return Err(error),
     ///         }
     ///     }
@@ -798,9 +797,9 @@ impl LoadedSession {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Gone`] if the session ended or got a new id meanwhile; pending changes are lost, but for a
-    /// pending login, which succeeds and goes on in a session of its own. [`Error::Unavailable`] if the store
-    /// is down.
+    /// [`Error::Gone`] if the session ended or got a new id meanwhile; pending changes are lost. The
+    /// exception is a pending login: it succeeds, and gets a session of its own. [`Error::Unavailable`] if
+    /// the store is down.
     ///
     /// # Cancellation
     /// Safe: nothing is written.
@@ -808,12 +807,13 @@ impl LoadedSession {
         self.operations.reach(Goal::Reload).await
     }
 
-    /// Loads the stored values anew, as [`reload`](Self::reload) does; a finished session stays finished.
+    /// Loads the values from the store again like [`reload`](Self::reload), but a finished session stays
+    /// finished.
     pub(crate) async fn refresh(&self) -> Result<(), Error> {
         self.operations.reach(Goal::Refresh).await
     }
 
-    /// Returns when the session was created; now, for a new one.
+    /// Returns when the session was created; for a new session, now.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -850,17 +850,18 @@ impl LoadedSession {
         self.operations.state().remaining(shared, shared.clock.now())
     }
 
-    /// Remembers the visitor, or no longer: what a login form's "remember me" asks for.
+    /// Turns "remember me" on or off for this session.
     ///
-    /// The cookie is kept when the browser ends, and the session lives for as long as the configuration's
-    /// `remember` says (30 days by default), used or not, from the login, or from the session's creation
-    /// where nobody is logged in. It is the configuration's duration at each request, so a changed one
-    /// applies to sessions that exist. With `false` the session lives, and the cookie is kept, as the
-    /// configuration says for all: one that is older than `absolute` ends with this request.
+    /// With `true` the cookie is persistent, and the session lives for the configured `remember` (30 days by
+    /// default), whether it is used or not, counted from the login, or from the session's creation if nobody
+    /// is logged in. The configuration of the current process applies at each request, so a changed
+    /// `remember` also applies to existing sessions. With `false` the cookie's persistence and the session's
+    /// lifetime are the configured ones; a session that is older than `absolute` ends with this request.
     ///
-    /// It takes the place of a lifetime and persistence that were [set](Self::set_lifetime) before; of these
-    /// calls the last one decides. A new id and a login as the same owner leave it; a login as another owner
-    /// ends what was stored before it. On a new session that stays empty nothing is stored or announced.
+    /// This call replaces the lifetime and persistence that [`set_lifetime`](Self::set_lifetime) and
+    /// [`set_persistent`](Self::set_persistent) set before; of the three, the last call wins. The setting
+    /// survives a new id and a login of the same owner; a login of another owner drops it. On a new session
+    /// without values nothing is stored and no cookie is sent.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -878,13 +879,14 @@ impl LoadedSession {
     /// ```
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if the session has no room for it, [`Error::HeadSent`] on a new session after the
-    /// response's head, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
+    /// [`Error::TooLarge`] if the setting would make the session exceed a limit, [`Error::HeadSent`] on a new
+    /// session after the response's head was sent, [`Error::Finished`] after
+    /// [`finish`](crate::SessionHandle::finish).
     pub fn remember(&self, on: bool) -> Result<(), Error> {
         self.operations.state().remember(on, self.operations.shared())
     }
 
-    /// Whether the visitor is [remembered](Self::remember).
+    /// Returns whether "remember me" is [on](Self::remember).
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -902,7 +904,7 @@ impl LoadedSession {
         self.operations.state().is_remembered()
     }
 
-    /// Returns the session's lifetime: its own, or the manager's.
+    /// Returns the session's lifetime: the one that was set for it, or the configured one.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -919,8 +921,8 @@ impl LoadedSession {
         self.operations.state().lifetime(self.operations.shared())
     }
 
-    /// Gives this session a lifetime of its own, in whole milliseconds; `absolute` counts from the login,
-    /// or from the session's creation where nobody is logged in.
+    /// Sets a lifetime for this session, in whole milliseconds. `absolute` counts from the login, or from the
+    /// session's creation if nobody is logged in.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -940,14 +942,15 @@ impl LoadedSession {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] if one of them is shorter than a second, [`Error::TooLarge`] if the session
-    /// has no room for it, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
+    /// [`Error::Config`] if one of the durations is shorter than a second, [`Error::TooLarge`] if the setting
+    /// would make the session exceed a limit, [`Error::Finished`] after
+    /// [`finish`](crate::SessionHandle::finish).
     pub fn set_lifetime(&self, lifetime: Lifetime) -> Result<(), Error> {
         lifetime.validate()?;
         self.operations.state().set_lifetime(lifetime, self.operations.shared())
     }
 
-    /// Whether the client keeps the token when the browser ends.
+    /// Returns whether the cookie is persistent: whether it survives the end of the browser.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -965,7 +968,8 @@ impl LoadedSession {
         self.operations.state().is_persistent(self.operations.shared())
     }
 
-    /// Makes the client keep the token when the browser ends, or not. The next response says so.
+    /// Makes the cookie persistent or not, with the next response. A persistent cookie has a `Max-Age` and
+    /// survives the end of the browser.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -983,7 +987,7 @@ impl LoadedSession {
     /// ```
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if the session has no room for it, [`Error::Finished`] after
+    /// [`Error::TooLarge`] if the setting would make the session exceed a limit, [`Error::Finished`] after
     /// [`finish`](crate::SessionHandle::finish).
     pub fn set_persistent(&self, persistent: bool) -> Result<(), Error> {
         self.operations.state().set_persistent(persistent, self.operations.shared())

@@ -1,4 +1,4 @@
-//! Events as metrics.
+//! [`MetricsObserver`]: session events as metrics of the crate `metrics`.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use ::metrics::{counter, gauge, histogram};
 use crate::events::{Event, Observer, Operation};
 use crate::{Error, Manager};
 
-/// Feeds the crate [`metrics`](https://docs.rs/metrics) with what happens to sessions.
+/// Records session events and store operations with the crate [`metrics`](https://docs.rs/metrics).
 ///
 /// | name | kind | labels |
 /// |---|---|---|
@@ -20,7 +20,7 @@ use crate::{Error, Manager};
 /// | `session_store_seconds` | histogram | `operation`, and `outcome`: `ok` or `error` |
 /// | `session_live` | gauge | none; set by [`record_live`](Self::record_live) |
 ///
-/// The example `metrics` shows them to Prometheus.
+/// The example `metrics` exports them to Prometheus.
 ///
 /// ```no_run
 /// # fn open() -> Result<(), session_core::Error> {
@@ -35,8 +35,8 @@ use crate::{Error, Manager};
 pub struct MetricsObserver;
 
 impl MetricsObserver {
-    /// Sets the gauge of live sessions. How often is yours to say, as counting costs some stores a look at
-    /// every session: once a minute, or when somebody asks for the metrics.
+    /// Sets the gauge `session_live` to [`Manager::count`], which it returns. Some stores look at every
+    /// session to count them, so call it rarely: once a minute, for example, or when the metrics are read.
     ///
     /// # Errors
     /// As [`Manager::count`].

@@ -160,7 +160,7 @@ pub(crate) async fn respond<B>(
         Err(failure) => {
             failure.log();
             let mut response = error_page(&failure);
-            // Boxed, as every request's future would have to have room for it.
+            // Boxed, because otherwise every request's future would have room for it.
             Box::pin(sessions::refuse(handles, &mut response)).await;
             response
         }

@@ -1,9 +1,9 @@
-//! What the library keeps about a session among the session's values, such as "remember me", and under which
-//! keys.
+//! The settings that the library stores among a session's values: "remember me", lifetime, persistence, and
+//! whether the id was in URLs. Also the stored keys of the application's values and flash messages.
 //!
-//! The library and the application share one map. The library's keys begin with NUL and a letter; an
-//! application's key that begins with NUL gets a second one. So every key is allowed, and none meets the
-//! library's.
+//! The library and the application share one map. The library's keys begin with NUL and a letter. An
+//! application key that begins with NUL is stored with a second NUL in front. So every application key is
+//! allowed, and none collides with the library's.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -12,24 +12,24 @@ use crate::manager::Rules;
 use crate::provider::Values;
 use crate::{Lifetime, Limits, value};
 
-/// The lifetime that a handler gave the session, or that the visitor is remembered.
+/// The key of the [`LifetimeOverride`]: a lifetime that a handler set, or "remember me".
 pub(crate) const LIFETIME_KEY: &str = "\0lifetime";
-/// Whether the cookie is persistent, where that differs from the transport's default.
+/// The key of the persistence that a handler set for the cookie.
 pub(crate) const PERSISTENT_KEY: &str = "\0persistent";
-/// The session's id is, or was, in URLs.
+/// The key of a session whose ids are in URLs, or were.
 pub(crate) const IN_URLS_KEY: &str = "\0url";
 
-/// The stored key of a category of flash messages.
+/// Returns the stored key of a category of flash messages.
 pub(crate) fn flash_key(category: &str) -> String {
     format!("\0flash.{category}")
 }
 
-/// The stored key of an application's key.
+/// Returns the stored key of an application key.
 pub(crate) fn stored_key(key: &str) -> Cow<'_, str> {
     if key.starts_with('\0') { format!("\0{key}").into() } else { key.into() }
 }
 
-/// The application's key of a stored key; `None` for the library's own.
+/// Returns the application key of a stored key; `None` for the library's keys.
 pub(crate) fn application_key(stored: &str) -> Option<&str> {
     match stored.strip_prefix('\0') {
         None => Some(stored),
@@ -37,27 +37,27 @@ pub(crate) fn application_key(stored: &str) -> Option<&str> {
     }
 }
 
-/// What the library keeps about a session among its values, decoded.
+/// The decoded settings of a session.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Settings {
     pub(crate) lifetime: LifetimeOverride,
     pub(crate) persistent: Option<bool>,
 }
 
-/// How long a session lives, where it says so itself. The last call decides.
+/// The session's own lifetime, which replaces the configured one. The last call of a handler decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum LifetimeOverride {
-    /// It says nothing: the manager's `idle` and `absolute` apply.
+    /// The configured `idle` and `absolute` apply.
     #[default]
     Unset,
     /// A handler set these durations.
     Fixed(Lifetime),
-    /// The visitor is remembered, for as long as the manager's `remember` says by now.
+    /// The visitor is remembered: the configured `remember` applies, as it is now.
     Remembered,
 }
 
 impl Settings {
-    /// Those of a record. Most have none, which is told by a look at the first keys.
+    /// Returns the settings of a record. A look at the first keys shows that most records have none.
     #[inline]
     pub(crate) fn of(values: &Values) -> Self {
         match values.has_reserved_key() {
@@ -66,7 +66,7 @@ impl Settings {
         }
     }
 
-    /// Reads them by stored key. What is not as the library wrote it counts as not set.
+    /// Reads the settings by stored key. A value that can't be decoded counts as not set.
     pub(crate) fn read<'a>(value: impl Fn(&str) -> Option<&'a [u8]>) -> Self {
         let limits = Limits::default();
         let persistent =
@@ -82,7 +82,7 @@ impl Settings {
         self.lifetime == LifetimeOverride::Remembered
     }
 
-    /// Returns the lifetime that applies.
+    /// Returns the lifetime that applies to the session.
     #[inline]
     pub(crate) fn lifetime(&self, rules: &Rules) -> Lifetime {
         match self.lifetime {
@@ -94,21 +94,21 @@ impl Settings {
         }
     }
 
-    /// Whether the client keeps its token when the browser ends.
+    /// Returns whether the client's token is persistent.
     pub(crate) fn is_persistent(&self, rules: &Rules) -> bool {
         self.persistent.unwrap_or(rules.persistent || self.is_remembered())
     }
 }
 
-/// In a stored value: two numbers of milliseconds, or `true`.
+/// The stored value is an array of two numbers of milliseconds (idle, absolute), or `true` for "remember me".
 impl LifetimeOverride {
-    /// In whole milliseconds.
+    /// Returns an override with the lifetime truncated to whole milliseconds.
     pub(crate) fn fixed(lifetime: Lifetime) -> Self {
         let whole = |d: Duration| Duration::from_millis(millis(d));
         Self::Fixed(Lifetime { idle: whole(lifetime.idle), absolute: whole(lifetime.absolute) })
     }
 
-    /// Returns the stored value; `None` for no value.
+    /// Returns the encoded value; `None` for [`Unset`](Self::Unset).
     pub(crate) fn encode(
         self,
         limits: &Limits,

@@ -1,12 +1,12 @@
-//! Instants of wall-clock time.
+//! [`Timestamp`]: an instant of wall-clock time.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// An instant of wall-clock time: milliseconds since the Unix epoch.
 ///
-/// Arithmetic saturates, so that no stored or configured number makes it panic. Instants before
-/// 1970 are 1970.
+/// Arithmetic saturates, so that no stored or configured number makes it panic. Instants before 1970 become
+/// the epoch.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -19,37 +19,37 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The last instant there is.
+    /// The last representable instant.
     pub const MAX: Self = Self(u64::MAX);
 
-    /// The instant this many milliseconds after the Unix epoch.
+    /// Returns the instant that is this many milliseconds after the Unix epoch.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the milliseconds since the Unix epoch.
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// Whole seconds since the Unix epoch, rounded down.
+    /// Returns the whole seconds since the Unix epoch, rounded down.
     pub const fn as_secs(self) -> u64 {
         self.0 / 1000
     }
 
-    /// This much later; the last instant there is at most.
+    /// Returns the instant that is `duration` later, or [`Timestamp::MAX`] if that is not representable.
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
     }
 
-    /// This much earlier; the epoch at the least.
+    /// Returns the instant that is `duration` earlier, or the epoch if that is before it.
     #[must_use]
     pub fn saturating_sub(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
-    /// The time from `earlier` to here; zero if that lies ahead.
+    /// Returns the time from `earlier` to `self`; zero if `earlier` is later than `self`.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }

@@ -1,23 +1,24 @@
-//! Words that mean trouble, in text whose elements are not known.
+//! [`ForbiddenWords`]: finds words in the unparsed rest of a page that could lead ids to another site.
 
-/// What could take ids elsewhere that stand in front of it.
-const HARMFUL: [&str; 2] = ["<base", "formaction"];
+/// The words of markup that could lead ids in front of it to another site.
+const FORBIDDEN: [&str; 2] = ["<base", "formaction"];
 
-/// The longest of them, less one byte.
-const TAIL: usize = 9;
+/// The length of the longest word, less one byte.
+const TAIL_LEN: usize = 9;
 
-/// Begins a sequence that switches encodings, in some of them (Encoding Standard, section 12.2.1).
+/// The byte that begins an escape sequence, which switches characters sets in some encodings (Encoding
+/// Standard, section 12.2.1).
 pub(super) const ESCAPE: u8 = 0x1b;
 
-/// Looks for these words in text that comes in pieces.
+/// Searches text that comes in pieces for forbidden words.
 #[derive(Debug, Default)]
 pub(super) struct ForbiddenWords {
-    /// The end of what came before, in lower case and without escape sequences.
+    /// The end of the earlier text, in lower case and without escape sequences.
     tail: Vec<u8>,
     sequence: Sequence,
 }
 
-/// How much there is of an escape sequence: three bytes are one.
+/// How many bytes of an escape sequence, of three, were read.
 #[derive(Clone, Copy, Debug, Default)]
 enum Sequence {
     #[default]
@@ -27,11 +28,11 @@ enum Sequence {
 }
 
 impl ForbiddenWords {
-    /// Where in the piece harmful words have their last byte. A byte in front of it makes another
-    /// word of each; what stands further ahead may have gone by.
+    /// Returns the positions in the piece of the last byte of each forbidden word. A byte inserted in front
+    /// of it breaks the word; the word's other bytes may have been sent already.
     pub(super) fn find(&mut self, piece: &[u8]) -> Vec<usize> {
         let seen = self.tail.len();
-        // Where the bytes of the text are in the piece.
+        // The positions in the piece of the bytes of the text.
         let mut places = Vec::with_capacity(piece.len());
         for (at, byte) in piece.iter().enumerate() {
             self.sequence = match (self.sequence, *byte) {
@@ -46,14 +47,14 @@ impl ForbiddenWords {
             };
         }
         let text = &self.tail;
-        let ends = |mark: &str| {
-            let length = mark.len();
-            let found = memchr::memmem::find_iter(text, mark).map(move |at| at + length - 1);
+        let ends = |word: &str| {
+            let length = word.len();
+            let found = memchr::memmem::find_iter(text, word).map(move |at| at + length - 1);
             found.filter(|last| *last >= seen).map(|last| places[last - seen]).collect::<Vec<_>>()
         };
-        let mut harmful: Vec<usize> = HARMFUL.iter().flat_map(|mark| ends(mark)).collect();
+        let mut harmful: Vec<usize> = FORBIDDEN.iter().flat_map(|word| ends(word)).collect();
         harmful.sort_unstable();
-        let keep = self.tail.len().saturating_sub(TAIL);
+        let keep = self.tail.len().saturating_sub(TAIL_LEN);
         self.tail.drain(..keep);
         harmful
     }
@@ -65,8 +66,8 @@ mod tests {
 
     #[test]
     fn words_are_found_across_pieces_once() {
-        let mut marks = ForbiddenWords::default();
-        let mut found = |piece: &str| marks.find(piece.as_bytes());
+        let mut words = ForbiddenWords::default();
+        let mut found = |piece: &str| words.find(piece.as_bytes());
         assert_eq!(found("<a><BASE x><base"), [7, 15]);
         assert_eq!(found(" href=/><ba"), [0; 0]);
         assert_eq!(found("s"), [0; 0]);
@@ -74,11 +75,11 @@ mod tests {
         assert_eq!(found("<template>"), [0; 0]);
     }
 
-    /// In ISO-2022-JP they are nothing, wherever they stand.
+    /// In ISO-2022-JP escape sequences are not part of the text, wherever they are.
     #[test]
     fn words_are_found_through_escape_sequences() {
-        let mut marks = ForbiddenWords::default();
-        assert_eq!(marks.find(b"<\x1b(Bba\x1b(Jse <ba\x1b"), [10]);
-        assert_eq!(marks.find(b"(Bse \x1b<base \x1b(<base"), [3, 10, 18]);
+        let mut words = ForbiddenWords::default();
+        assert_eq!(words.find(b"<\x1b(Bba\x1b(Jse <ba\x1b"), [10]);
+        assert_eq!(words.find(b"(Bse \x1b<base \x1b(<base"), [3, 10, 18]);
     }
 }

@@ -1,48 +1,49 @@
-//! Stretches of a page that are checked to be plain.
+//! [`CheckedRegions`]: checks the regions of a page in which the parser and browsers could disagree: SVG,
+//! MathML, `noscript`, and start tags in front of raw text.
 //!
-//! A parser that sees tags only, as ours does, can lose track of browsers at three places. Where a
-//! drawing or formula ends depends on all elements that are open (HTML, section 13.2.6.5). What is in
-//! a `noscript` is text for browsers with scripts and elements for those without. And the parser
-//! takes no text behind a start tag for text if the last attribute's value is missing (`<title x=>`).
-//! So there everything is to be of a form that all read alike, whatever they take it for; nearly all
-//! is. Otherwise the page is left as it is from there on.
+//! lol_html, which sees only tags, can parse three kinds of regions differently from browsers. Where SVG and
+//! MathML end depends on all open elements (HTML, section 13.2.6.5). The contents of `noscript` are text for
+//! browsers with scripts and elements for those without. And if the last attribute of a start tag has an
+//! equals sign without a value (`<title x=>`), lol_html does not take what follows for raw text. So such
+//! regions must be so well formed that all parsers read them alike, which nearly all are. Otherwise the rest
+//! of the page gets no ids.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::markup::{self, Flaw, Markup};
-use super::well_formed::{Kind, TEXTS};
+use super::well_formed::{Region, TEXT_ONLY};
 
-/// How long a tag or comment within may be: that much is held until its end comes.
-const LONGEST: usize = 16 * 1024;
+/// The maximum length in bytes of a tag or comment in a region, which is held back until its end is read.
+const MAX_TAG_LEN: usize = 16 * 1024;
 
-/// How many elements may be open in each other.
-const DEEPEST: usize = 64;
+/// The maximum nesting of elements in a region.
+const MAX_DEPTH: usize = 64;
 
-/// A page's stretches, as the parser finds them and the bytes come.
+/// The regions of a page to check.
 #[derive(Debug, Default)]
-pub(super) struct Stretches {
-    /// Their start tags, counted from the page's start.
-    begins: VecDeque<(Range<usize>, Option<Kind>)>,
-    current: Option<ForeignContent>,
+pub(super) struct CheckedRegions {
+    /// The start tags of regions that the parser has found, counted from the page's start.
+    begins: VecDeque<(Range<usize>, Option<Region>)>,
+    current: Option<OpenRegion>,
 }
 
-impl Stretches {
-    /// One begins with this start tag; without a `kind` it is no longer than that.
-    pub(super) fn begin(&mut self, tag: Range<usize>, kind: Option<Kind>) {
-        self.begins.push_back((tag, kind));
+impl CheckedRegions {
+    /// Begins a region with this start tag. Without a `region`, only the tag is checked.
+    pub(super) fn begin(&mut self, tag: Range<usize>, region: Option<Region>) {
+        self.begins.push_back((tag, region));
     }
 
-    /// Checks the bytes that come next, from `start` on, and returns how many can go on: those left
-    /// are the begin of a tag.
+    /// Checks the next bytes, which begin at `start`. Returns how many of them can be sent on; the rest is
+    /// the beginning of a tag.
     ///
     /// # Errors
-    /// The number of bytes in front of what is not plain.
+    /// The number of bytes in front of the first one that is not well formed.
     pub(super) fn check(&mut self, start: usize, bytes: &[u8]) -> Result<usize, usize> {
         let mut at = 0;
         loop {
-            let Some(stretch) = &mut self.current else {
-                let Some((tag, kind)) = self.begins.pop_front() else { return Ok(bytes.len()) };
+            let Some(region) = &mut self.current else {
+                let Some((tag, region)) = self.begins.pop_front() else { return Ok(bytes.len()) };
                 if tag.start < start + at {
                     continue; // it is within one that was read
                 }
@@ -52,79 +53,79 @@ impl Stretches {
                     return Err(at);
                 }
                 at = end;
-                self.current = kind.map(|kind| ForeignContent { kind, open: Vec::new() });
+                self.current = region.map(|region| OpenRegion { region, open: Vec::new() });
                 continue;
             };
-            match stretch.read(&bytes[at..]) {
-                Read::End(length) => {
+            match region.scan(&bytes[at..]) {
+                Scan::Ended(length) => {
                     at += length;
                     self.current = None;
                 }
-                Read::Begun(length) => return Ok(at + length),
-                Read::Unsafe(length) => return Err(at + length),
+                Scan::Incomplete(length) => return Ok(at + length),
+                Scan::Unsafe(length) => return Err(at + length),
             }
         }
     }
 }
 
-/// Whether a start tag's last attribute has an equals sign and no value.
+/// Returns whether a start tag's last attribute has an equals sign and no value.
 fn lacks_value(tag: &[u8]) -> bool {
     tag.strip_suffix(b">").is_some_and(|tag| tag.trim_ascii_end().ends_with(b"="))
 }
 
-/// A stretch that is being read.
+/// A region that is being read.
 #[derive(Debug)]
-struct ForeignContent {
-    kind: Kind,
-    /// The elements that are open, for drawings and formulas, or the last one that contains text.
+struct OpenRegion {
+    region: Region,
+    /// The open elements of SVG or MathML; for `noscript`, the open element that may contain only text.
     open: Vec<&'static str>,
 }
 
-/// How far a stretch was read.
-enum Read {
+/// How far a region was read.
+enum Scan {
     /// To its end.
-    End(usize),
-    /// To the last tag, whose end is not there yet; or through all.
-    Begun(usize),
-    /// To what is not plain.
+    Ended(usize),
+    /// To the last tag, whose end is not read yet, or to the end of the bytes.
+    Incomplete(usize),
+    /// To bytes that are not well formed.
     Unsafe(usize),
 }
 
-impl ForeignContent {
-    fn read(&mut self, bytes: &[u8]) -> Read {
+impl OpenRegion {
+    fn scan(&mut self, bytes: &[u8]) -> Scan {
         let mut at = 0;
         while let Some(next) = memchr::memchr(b'<', &bytes[at..]) {
             at += next;
             let rest = &bytes[at..];
             match markup::read(rest) {
                 Ok((Markup::End(name), length)) if self.is_end(name) => {
-                    return Read::End(at + length);
+                    return Scan::Ended(at + length);
                 }
-                Ok((markup, length)) if self.admits(&markup) => at += length,
-                Err(Flaw::Cut) if rest.len() < LONGEST => return Read::Begun(at),
-                _ => return Read::Unsafe(at),
+                Ok((markup, length)) if self.allows(&markup) => at += length,
+                Err(Flaw::Incomplete) if rest.len() < MAX_TAG_LEN => return Scan::Incomplete(at),
+                _ => return Scan::Unsafe(at),
             }
         }
-        Read::Begun(bytes.len())
+        Scan::Incomplete(bytes.len())
     }
 
     fn is_end(&self, name: &[u8]) -> bool {
-        self.open.is_empty() && name.eq_ignore_ascii_case(self.kind.name().as_bytes())
+        self.open.is_empty() && name.eq_ignore_ascii_case(self.region.name().as_bytes())
     }
 
-    fn admits(&mut self, markup: &Markup<'_>) -> bool {
+    fn allows(&mut self, markup: &Markup<'_>) -> bool {
         let last = self.open.last().copied();
-        let in_text = last.is_some_and(|name| TEXTS.contains(&name));
+        let in_text = last.is_some_and(|name| TEXT_ONLY.contains(&name));
         match *markup {
             Markup::Comment => !in_text,
             Markup::Start { name, closed } => {
                 let Some(name) = self.allowed(name) else { return false };
-                let is_text = TEXTS.contains(&name);
-                let nests = self.kind != Kind::Unscripted && !closed;
+                let is_text = TEXT_ONLY.contains(&name);
+                let nests = self.region != Region::NoScript && !closed;
                 if is_text || nests {
                     self.open.push(name);
                 }
-                !in_text && self.open.len() <= DEEPEST
+                !in_text && self.open.len() <= MAX_DEPTH
             }
             Markup::End(name) => {
                 let name = self.allowed(name);
@@ -132,14 +133,14 @@ impl ForeignContent {
                     self.open.pop();
                     return true;
                 }
-                // Browsers end what is open in front of it as they like; no text depends on it.
-                name.is_some() && self.kind == Kind::Unscripted && !in_text
+                // Browsers may close different elements for this end tag, but none that contains only text.
+                name.is_some() && self.region == Region::NoScript && !in_text
             }
         }
     }
 
     fn allowed(&self, name: &[u8]) -> Option<&'static str> {
-        let mut names = self.kind.allowed().iter();
+        let mut names = self.region.allowed().iter();
         names.find(|allowed| name.eq_ignore_ascii_case(allowed.as_bytes())).copied()
     }
 }
@@ -148,15 +149,15 @@ impl ForeignContent {
 mod tests {
     use super::*;
 
-    /// What is left of a page with one stretch from its begin on, in pieces of this size: nothing,
-    /// or what begins with the part that is not plain.
-    fn left(kind: Kind, page: &str, piece: usize) -> &str {
-        let mut stretches = Stretches::default();
-        stretches.begin(0..0, Some(kind));
+    /// Returns what is left of a page, which is one region from its start, in pieces of this size: nothing,
+    /// or the part from the first byte on that is not well formed.
+    fn left(region: Region, page: &str, piece: usize) -> &str {
+        let mut regions = CheckedRegions::default();
+        regions.begin(0..0, Some(region));
         let (mut passed, mut seen) = (0, 0);
         while seen < page.len() {
             seen = page.len().min(seen + piece);
-            match stretches.check(passed, &page.as_bytes()[passed..seen]) {
+            match regions.check(passed, &page.as_bytes()[passed..seen]) {
                 Ok(length) => passed += length,
                 Err(length) => return &page[passed + length..],
             }
@@ -165,9 +166,9 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(kind: Kind, page: &str, wanted: &str) {
+    fn check(region: Region, page: &str, wanted: &str) {
         for piece in [1, 2, 5, page.len()] {
-            assert_eq!(left(kind, page, piece), wanted, "{page} in pieces of {piece}");
+            assert_eq!(left(region, page, piece), wanted, "{page} in pieces of {piece}");
         }
     }
 
@@ -179,10 +180,10 @@ mod tests {
             "\n<!-- Generator: x --><title>An icon</title><defs><style>.a{fill:#fff}</style></defs>\
              <linearGradient id=\"a\"><stop offset=0 /></linearGradient><use xlink:href=\"#a\"/></svg>",
         ] {
-            check(Kind::Drawing, page, "");
+            check(Region::Svg, page, "");
         }
         let formula = "<mrow><mi>x</mi><mo>=</mo><mfrac><mn>1</mn><mn>2</mn></mfrac></mrow></math>";
-        check(Kind::Formula, formula, "");
+        check(Region::MathMl, formula, "");
     }
 
     #[test]
@@ -219,12 +220,12 @@ mod tests {
             "<path\0>",
         ] {
             let inner = odd.strip_prefix("<style>").or(odd.strip_prefix("<title>")).unwrap_or(odd);
-            check(Kind::Drawing, &format!("<path/>{odd} x></svg>"), &format!("{inner} x></svg>"));
+            check(Region::Svg, &format!("<path/>{odd} x></svg>"), &format!("{inner} x></svg>"));
         }
-        check(Kind::Drawing, "<g></svg>", "</svg>");
-        check(Kind::Formula, "<mi>x</math>", "</math>");
+        check(Region::Svg, "<g></svg>", "</svg>");
+        check(Region::MathMl, "<mi>x</math>", "</math>");
         check(
-            Kind::Formula,
+            Region::MathMl,
             "<annotation-xml encoding=text/html>",
             "<annotation-xml encoding=text/html>",
         );
@@ -237,7 +238,7 @@ mod tests {
             "<p class=x>Please <b>enable</b><br> scripts: <a href=/help>how</a></noscript>",
             "<iframe src=x style='display:none'></iframe><style>p { x: y }</style></div></noscript>",
         ] {
-            check(Kind::Unscripted, page, "");
+            check(Region::NoScript, page, "");
         }
         for odd in [
             "<base href=x>",
@@ -251,9 +252,9 @@ mod tests {
             "<img src='</noscript>",
             "<!--</noscript>",
         ] {
-            check(Kind::Unscripted, &format!("<p>{odd}<a>"), &format!("{odd}<a>"));
+            check(Region::NoScript, &format!("<p>{odd}<a>"), &format!("{odd}<a>"));
         }
-        check(Kind::Unscripted, "<style></noscript>", "</noscript>");
+        check(Region::NoScript, "<style></noscript>", "</noscript>");
     }
 
     #[test]
@@ -265,26 +266,26 @@ mod tests {
             ("<title x=>y", Err(2)),
             ("<title x= \n>y", Err(2)),
         ] {
-            let mut stretches = Stretches::default();
-            stretches.begin(7..7 + page.rfind('>').unwrap() + 1, None);
-            let checked = stretches.check(5, format!("ab{page}").as_bytes());
+            let mut regions = CheckedRegions::default();
+            regions.begin(7..7 + page.rfind('>').unwrap() + 1, None);
+            let checked = regions.check(5, format!("ab{page}").as_bytes());
             assert_eq!(checked, wanted.map(|length| length + 2), "{page}");
         }
     }
 
     #[test]
     fn tags_are_held_up_to_a_limit() {
-        let page = format!("<path d='{}'/>", "x".repeat(2 * LONGEST));
+        let page = format!("<path d='{}'/>", "x".repeat(2 * MAX_TAG_LEN));
         check_long(&page);
-        check_long(&format!("<!--{}-->", "x".repeat(2 * LONGEST)));
-        assert_eq!(left(Kind::Drawing, &"<g>".repeat(DEEPEST + 1), 99), "<g>");
+        check_long(&format!("<!--{}-->", "x".repeat(2 * MAX_TAG_LEN)));
+        assert_eq!(left(Region::Svg, &"<g>".repeat(MAX_DEPTH + 1), 99), "<g>");
     }
 
     #[track_caller]
     fn check_long(page: &str) {
-        let mut stretches = Stretches::default();
-        stretches.begin(0..0, Some(Kind::Drawing));
-        assert_eq!(stretches.check(0, &page.as_bytes()[..LONGEST - 1]), Ok(0));
-        assert_eq!(stretches.check(0, &page.as_bytes()[..LONGEST]), Err(0));
+        let mut regions = CheckedRegions::default();
+        regions.begin(0..0, Some(Region::Svg));
+        assert_eq!(regions.check(0, &page.as_bytes()[..MAX_TAG_LEN - 1]), Ok(0));
+        assert_eq!(regions.check(0, &page.as_bytes()[..MAX_TAG_LEN]), Err(0));
     }
 }

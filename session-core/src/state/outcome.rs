@@ -1,24 +1,25 @@
-//! The outcomes of steps.
+//! Applies the outcomes of steps: adopts saved changes, and decides after a conflict, a lost race or a lost
+//! answer whether to retry, recheck the record, or fail.
 
 use tracing::debug;
 
-use super::{Goal, InDoubt, Outcome, Progress, Recheck, Standing, State, Step, Why};
+use super::{Goal, InDoubt, MuteReason, Outcome, Progress, Recheck, State, Status, Step};
 use crate::events::{Ending, Event, Refusal};
 use crate::manager::Shared;
 use crate::provider::{Changes, Login, Record, Token, Touch, Values};
 use crate::session_settings::Settings;
 use crate::{Error, Limits, SessionId, SessionKey, Timestamp};
 
-/// Attempts to create a session with a fresh id. A collision of 96-bit keys does not happen by chance;
-/// this guards against a broken source of ids.
+/// Attempts to create a session with a fresh id. A collision of 96-bit keys does not happen by chance; the
+/// limit guards against a broken source of ids.
 const CREATE_ATTEMPTS: u32 = 5;
 
 impl State {
-    /// Takes over what the store said to a step, which it was told at `now`. Returns the next step, or `None`
-    /// if the goal is reached.
+    /// Applies the outcome of a step that was executed at `now`. Returns the next step, or `None` if the goal
+    /// is reached.
     ///
     /// # Errors
-    /// If the goal can't be reached.
+    /// Returns an error if the goal can't be reached.
     pub(crate) fn apply_outcome(
         &mut self,
         goal: Goal<'_>,
@@ -52,7 +53,7 @@ impl State {
                     return Ok(Progress::Reached);
                 }
             }
-            (Step::Touch(token, touch) | Step::Rewrite(token, touch, ..), outcome) => {
+            (Step::Touch(token, touch) | Step::TouchBySave(token, touch, ..), outcome) => {
                 self.on_touched(token, *touch, outcome, now);
             }
             (Step::Create(id, record), outcome) => {
@@ -64,12 +65,13 @@ impl State {
             (_, Outcome::Rechecked(record)) => {
                 return self.on_rechecked(goal, record, shared, now);
             }
-            (Step::End(key, _), outcome) => {
-                return self.on_ended(goal, *key, outcome, shared, now);
+            (Step::Destroy(key, _), outcome) => {
+                return self.on_destroyed(goal, *key, outcome, shared, now);
             }
-            // The response in place of a failed one has no better to tell then.
-            (Step::Recheck(_), _) if self.recheck == Some(Recheck::RolledBack) => {
-                (self.rolled_back, self.recheck) = (None, None);
+            // The recheck failed, so it stays unknown whether the rolled-back secret is stored. The response
+            // keeps the old id.
+            (Step::Recheck(_), _) if self.recheck == Some(Recheck::RolledBackSecret) => {
+                (self.rolled_back_secret, self.recheck) = (None, None);
             }
             (_, Outcome::Failed(error)) => return Err(error),
             (step, _) => unreachable!("the store was asked for {step:?}"),
@@ -78,7 +80,7 @@ impl State {
     }
 
     fn on_touched(&mut self, token: &Token, touch: Touch, outcome: Outcome, now: Timestamp) {
-        self.due = None;
+        self.due_touch = None;
         match outcome {
             Outcome::Touched(renewed) => {
                 self.token = Some(renewed.unwrap_or_else(|| token.clone()));
@@ -87,13 +89,14 @@ impl State {
             }
             Outcome::Failed(Error::Gone) => {
                 debug!(session = %token.key(), "session ended while it was loaded");
-                // What was set in a session that is loaded again may be made of its values.
+                // A session that is loaded again may have pending changes that were computed from its values.
                 match self.has_changes() {
-                    true => self.become_mute(Why::Moved, now),
+                    true => self.become_mute(MuteReason::Gone, now),
                     false => self.become_new(now),
                 }
             }
-            // It is not worth failing a request that reads. Whoever needs the store next will hear of it.
+            // A failed touch does not fail a request that only reads. The next operation reports the store's
+            // failure.
             _ => {}
         }
     }
@@ -111,16 +114,16 @@ impl State {
                 let token = token.unwrap_or_else(|| shared.provider.issue(*id));
                 let is_renewed = self.unstored_id.is_none_or(|fresh| fresh.key() != id.key());
                 self.on_new_record(token, record.clone(), shared, now)?;
-                // A new id was asked for while this one was on its way.
+                // The handler asked for a new id while the create was running.
                 if is_renewed { self.regenerate(shared, now) } else { Ok(()) }
             }
-            // Of a try before whose outcome is unknown, or of somebody else.
-            Outcome::Failed(Error::Exists) if self.in_doubt.fresh => {
-                self.recheck = Some(Recheck::Taken);
+            // The record may come from an earlier create of this request whose outcome is unknown.
+            Outcome::Failed(Error::Exists) if self.in_doubt.new_session => {
+                self.recheck = Some(Recheck::IdTaken);
                 Ok(())
             }
             Outcome::Failed(Error::Exists) => self.on_collision(),
-            Outcome::Failed(error) => self.repeat_once(error),
+            Outcome::Failed(error) => self.retry_once(error),
             _ => unreachable!("a session was to be created"),
         }
     }
@@ -131,11 +134,11 @@ impl State {
         if self.collisions < CREATE_ATTEMPTS { Ok(()) } else { Err(Error::Exists) }
     }
 
-    /// Whether to go on after a write that failed: one whose outcome is unknown, and which may be repeated
-    /// without harm, is repeated once.
-    fn repeat_once(&mut self, error: Error) -> Result<(), Error> {
-        let repeat = matches!(error, Error::InDoubt { .. }) && !self.repeated;
-        self.repeated = repeat;
+    /// Decides whether to retry a failed write: a write in doubt that can be repeated without harm is retried
+    /// once.
+    fn retry_once(&mut self, error: Error) -> Result<(), Error> {
+        let repeat = matches!(error, Error::InDoubt { .. }) && !self.retried;
+        self.retried = repeat;
         if repeat { Ok(()) } else { Err(error) }
     }
 
@@ -150,13 +153,13 @@ impl State {
         let owner = record.owner().map(|owner| shared.rules.shown_owner(owner));
         let forked_from = self.forked_from.take().filter(|_| owner.is_some());
         shared.events.emit(&Event::Created { session, owner, forked_from });
-        self.note_login(owner, shared);
+        self.note_stored_login(owner, shared);
         self.token = Some(token);
         self.adopt_stored(record, shared, now)
     }
 
-    /// Takes a record as the store has it by now, under the current token. What differs from it is still to
-    /// be written.
+    /// Adopts the record that is now stored under the current token. Changes that differ from it stay
+    /// pending.
     pub(super) fn adopt_stored(
         &mut self,
         record: Record,
@@ -165,8 +168,8 @@ impl State {
     ) -> Result<(), Error> {
         self.discard_unstored_id();
         self.collisions = 0;
-        self.standing = Standing::Live;
-        self.verified = now;
+        self.status = Status::Live;
+        self.verified_at = now;
         self.unchanged_sets.clear();
         self.changes.secret = None;
         self.in_doubt = InDoubt::default();
@@ -174,19 +177,20 @@ impl State {
         if self.changes.login.as_ref() == Some(&self.record.login) {
             self.changes.login = None;
         }
-        self.changes.replace = self.is_another_owners();
+        self.changes.replace = self.changes_owner();
         if !self.changes.replace {
             self.changes.forget_stored(&self.record.values);
         }
         let login = self.changes.login.as_ref().and_then(Option::as_deref);
         let stored = self.record.login.as_deref();
-        // Somebody logged in while the record was on its way: again under a secret of its own.
+        // The handler logged an owner in while the record was being stored, so the login needs another new
+        // secret.
         if let Some(login) = login
             && stored.is_none_or(|stored| (&stored.owner, stored.at) != (&login.owner, login.at))
         {
             self.regenerate(shared, now)?;
         }
-        self.measure();
+        self.recompute_totals();
         Ok(())
     }
 
@@ -199,7 +203,8 @@ impl State {
         now: Timestamp,
     ) -> Result<Progress, Error> {
         let error = match outcome {
-            // The client would have to be told of it, as its token holds the session: nothing is stored.
+            // The save resulted in a new token (a sealed session is its own token), but the response's head
+            // was sent, so the client can't get it: nothing is stored.
             Outcome::Saved(Some(new))
                 if self.head_sent
                     && !self.token.as_ref().is_some_and(|held| held.has_text_of(&new)) =>
@@ -211,7 +216,8 @@ impl State {
                     self.on_saved(token, changes, shared, now)?;
                     return Ok(Progress::Continue);
                 };
-                // Unless another task of the request changed it meanwhile.
+                // The update has stored the pending change of its key, unless another task changed the key
+                // meanwhile.
                 if self.changes.edit(&edit.key) == edit.pending.as_ref() {
                     self.changes.forget(&edit.key);
                 }
@@ -223,68 +229,67 @@ impl State {
         };
         match error {
             Error::Gone if changes.login.is_some() && changes.secret.is_some() => {
-                self.recheck = Some(Recheck::LostLogin);
+                self.recheck = Some(Recheck::LoginConflict);
             }
             Error::Gone => {
-                self.tell_gone(shared);
-                self.become_mute(Why::Moved, now);
+                self.emit_gone(shared);
+                self.become_mute(MuteReason::Gone, now);
             }
-            // To tell the client again is not worth failing a request.
-            _ if is_announcement(changes) => self.may_resend_token = false,
-            // The first try may have been the one that changed the value.
-            Error::Conflict if self.repeated => self.recheck = Some(Recheck::Repeated),
-            // Unless it was rolled back meanwhile: there is nothing to repeat then.
-            error if self.is_pending(changes) => self.repeat_once(error)?,
+            // Failing to send the cookie again does not fail the request.
+            _ if is_fingerprint_only(changes) => self.may_resend_token = false,
+            // The first attempt may have been the one that changed the value.
+            Error::Conflict if self.retried => self.recheck = Some(Recheck::RetriedUpdate),
+            // Retried only if the new secret is still pending; after a roll-back there is nothing to retry.
+            error if self.is_secret_pending(changes) => self.retry_once(error)?,
             error => return Err(error),
         }
         Ok(Progress::Continue)
     }
 
-    /// Tells that the session got a new id, by this login if it is not the stored one.
-    fn tell_new_id(&mut self, session: SessionKey, login: Option<&Login>, shared: &Shared) {
+    /// Emits the event that the session got a new id; with the owner, if `login` is new.
+    fn emit_new_id(&mut self, session: SessionKey, login: Option<&Login>, shared: &Shared) {
         let stored = self.record.login.as_deref().map(|login| (&login.owner, login.at));
         let login = login.filter(|login| stored != Some((&login.owner, login.at)));
         let owner = login.map(|login| shared.rules.shown_owner(&login.owner));
         shared.events.emit(&Event::NewId { session, owner });
-        self.note_login(owner, shared);
+        self.note_stored_login(owner, shared);
     }
 
-    /// Returns the token that a write has stored whose outcome was unknown until now: that of the pending secret,
-    /// or of one that was rolled back.
+    /// Returns the pending or rolled-back token, if the record shows that a write in doubt has stored it.
     pub(super) fn token_stored_in_doubt(
         &mut self,
         record: &Record,
         shared: &Shared,
     ) -> Option<Token> {
-        let mut secrets = self.changes.secret.iter().chain(&self.rolled_back);
+        let mut secrets = self.changes.secret.iter().chain(&self.rolled_back_secret);
         let token = secrets.find(|secret| secret.holder == record.holder)?.token.clone();
-        self.rolled_back = None;
-        self.tell_new_id(token.key(), record.login.as_deref(), shared);
+        self.rolled_back_secret = None;
+        self.emit_new_id(token.key(), record.login.as_deref(), shared);
         Some(token)
     }
 
-    /// Takes note of a login that was stored, if the owner's sessions are limited.
-    fn note_login(&mut self, owner: Option<&str>, shared: &Shared) {
+    /// Records the owner of a stored login, if the number of sessions per owner is limited.
+    fn note_stored_login(&mut self, owner: Option<&str>, shared: &Shared) {
         if owner.is_some() && shared.rules.sessions_per_owner.is_some() {
             self.stored_login = owner.map(Into::into);
         }
     }
 
-    /// Tells that the session ended or got a new id while the request ran.
-    pub(super) fn tell_gone(&self, shared: &Shared) {
+    /// Emits the event that the session ended or got a new id while the request ran.
+    pub(super) fn emit_gone(&self, shared: &Shared) {
         let session = self.token.as_ref().map(Token::key);
         shared.events.emit(&Event::Refused { session, why: Refusal::Gone });
     }
 
-    /// Whether the pending login is another owner's than the stored one.
-    fn is_another_owners(&self) -> bool {
+    /// Returns whether the pending login belongs to another owner than the stored one.
+    fn changes_owner(&self) -> bool {
         let pending = self.changes.login.as_ref().and_then(Option::as_deref);
         let stored = self.record.owner();
         pending.zip(stored).is_some_and(|(login, owner)| *login.owner != *owner)
     }
 
-    /// Whether the new secret of a save is still to be stored.
-    fn is_pending(&self, sent: &Changes) -> bool {
+    /// Returns whether the new secret of a save is still pending.
+    fn is_secret_pending(&self, sent: &Changes) -> bool {
         sent.secret.as_ref().is_some_and(|secret| self.changes.secret_is(&secret.holder))
     }
 
@@ -295,20 +300,21 @@ impl State {
         shared: &Shared,
         now: Timestamp,
     ) -> Result<(), Error> {
-        self.repeated = false;
+        self.retried = false;
         self.in_doubt.keys.retain(|key| saved.get(key).is_none());
         self.unchanged_sets.retain(|(key, _)| saved.get(key).is_none());
         if let Some(secret) = &saved.secret {
             let login = saved.login.as_ref().and_then(Option::as_deref);
-            self.tell_new_id(secret.token.key(), login, shared);
+            self.emit_new_id(secret.token.key(), login, shared);
             self.record.holder = secret.holder;
             self.record.renewed = secret.at;
-            self.verified = now;
+            self.verified_at = now;
             self.token = Some(token.unwrap_or_else(|| secret.token.clone()));
-            if self.rolled_back.as_ref().is_some_and(|rolled| rolled.holder == secret.holder) {
-                self.rolled_back = None;
+            if self.rolled_back_secret.as_ref().is_some_and(|rolled| rolled.holder == secret.holder)
+            {
+                self.rolled_back_secret = None;
             }
-            // Unless another login is pending by now.
+            // Unless the handler has made another secret pending meanwhile.
             if self.changes.secret_is(&secret.holder) {
                 self.changes.secret = None;
                 self.in_doubt.secret = false;
@@ -328,17 +334,17 @@ impl State {
                 self.changes.login = None;
             }
         }
-        self.changes.replace = self.is_another_owners();
-        // What is pending for another owner is not stored for that one.
+        self.changes.replace = self.changes_owner();
+        // Changes that are pending for another owner were not stored for that owner.
         if !self.changes.replace {
             self.changes.forget_saved(saved);
         }
         if saved.secret.is_some() {
             self.unchanged_sets.clear();
         }
-        // The store may hold more by now than this snapshot, and has looked at its own limits.
+        // The store checks its own limits, and this record may lag behind what is stored.
         self.record.values.apply(saved, &Limits::UNLIMITED)?;
-        self.measure();
+        self.recompute_totals();
         Ok(())
     }
 
@@ -352,10 +358,10 @@ impl State {
         let question = self.recheck.take();
         match (goal, question) {
             (Goal::Destroy, _) => {
-                self.took_holder(record, shared, now);
+                self.on_destroy_rechecked(record, shared, now);
                 return Ok(Progress::Continue);
             }
-            (_, Some(Recheck::Taken)) => {
+            (_, Some(Recheck::IdTaken)) => {
                 let token = shared.provider.issue(self.unstored_id(shared)?);
                 match record.filter(|record| record.holder == shared.verifier(&token)) {
                     Some(record) => self.on_new_record(token, *record, shared, now)?,
@@ -363,10 +369,10 @@ impl State {
                 }
                 return Ok(Progress::Continue);
             }
-            (_, Some(Recheck::RolledBack)) => {
+            (_, Some(Recheck::RolledBackSecret)) => {
                 let stored =
                     record.as_ref().and_then(|record| self.token_stored_in_doubt(record, shared));
-                self.rolled_back = None;
+                self.rolled_back_secret = None;
                 if let Some((token, record)) = stored.zip(record) {
                     self.token = Some(token);
                     self.adopt_stored(*record, shared, now)?;
@@ -375,7 +381,7 @@ impl State {
             }
             _ => {}
         }
-        // The client's next secret is pending, or was.
+        // The record shows whether a write in doubt stored the new secret.
         let stored = record.as_ref().and_then(|record| self.token_stored_in_doubt(record, shared));
         let is_ours = stored.is_some();
         match (record, goal) {
@@ -383,38 +389,44 @@ impl State {
                 self.token = stored;
                 self.adopt_stored(*record, shared, now)?;
                 match goal {
-                    Goal::Update(edit) if question == Some(Recheck::Repeated) => {
+                    Goal::Update(edit) if question == Some(Recheck::RetriedUpdate) => {
                         self.changes.forget(&edit.key);
-                        self.measure();
+                        self.recompute_totals();
                         return Ok(Progress::Reached);
                     }
-                    // To be computed anew, from what is stored.
+                    // The update is computed again from the stored value.
                     Goal::Update(_) => return Err(Error::Conflict),
                     _ => {}
                 }
             }
-            // Nothing was carried out.
+            // The write in doubt was not carried out.
             (Some(record), Goal::Update(_)) if record.holder == self.record.holder => {
                 self.in_doubt.secret = false;
-                // But for a question in advance, the update was refused: another request changed the value.
-                if question != Some(Recheck::Doubted) {
+                // After a retried update, the stored value is another request's change. A recheck before the
+                // first attempt only had to learn the stored secret.
+                if question != Some(Recheck::SecretInDoubt) {
                     return Err(Error::Conflict);
                 }
             }
             (record, _) if self.changes.login.is_some() => {
                 self.fork(record.as_deref(), now);
-                // The update has to be computed anew, from what the new session starts with.
+                // The update is computed again from the values of the new session.
                 if let Goal::Update(_) = goal {
                     return Err(Error::Conflict);
                 }
             }
-            _ => self.become_mute(Why::Moved, now),
+            _ => self.become_mute(MuteReason::Gone, now),
         }
         Ok(Progress::Continue)
     }
 
-    /// Takes note of who holds the session that the handler wants to end.
-    fn took_holder(&mut self, record: Option<Box<Record>>, shared: &Shared, now: Timestamp) {
+    /// Checks before a logout whether this request still holds the session that the handler wants to destroy.
+    fn on_destroy_rechecked(
+        &mut self,
+        record: Option<Box<Record>>,
+        shared: &Shared,
+        now: Timestamp,
+    ) {
         let held = self.token.as_ref().map(|token| shared.verifier(token));
         let is_held =
             |record: &Record| Some(record.holder) == held || self.changes.secret_is(&record.holder);
@@ -429,12 +441,12 @@ impl State {
                 self.changes = Changes::new();
                 self.become_loaded(*record, Settings::default(), now);
             }
-            Some(_) => self.become_mute(Why::Superseded, now),
+            Some(_) => self.become_mute(MuteReason::Superseded, now),
         }
     }
 
-    /// Goes on in a session of its own, with the login that lost its race. The values that this request
-    /// had loaded go along, unless the session has ended or belongs to somebody else by now.
+    /// Makes a new session for a login that lost a race. The loaded values are copied to it, unless the
+    /// session has ended or belongs to another owner.
     fn fork(&mut self, now_stored: Option<&Record>, now: Timestamp) {
         let owner = self.login().map(|login| login.owner.clone());
         let is_shared = now_stored.is_some_and(|record| {
@@ -451,10 +463,10 @@ impl State {
         self.become_new(now);
         self.replaced_by_another_request = now_stored.is_some();
         self.record.values = values;
-        self.measure();
+        self.recompute_totals();
     }
 
-    fn on_ended(
+    fn on_destroyed(
         &mut self,
         goal: Goal<'_>,
         key: SessionKey,
@@ -463,19 +475,20 @@ impl State {
         now: Timestamp,
     ) -> Result<Progress, Error> {
         match outcome {
-            Outcome::Ended => {
+            Outcome::Destroyed => {
                 let is_own = matches!(goal, Goal::Destroy) && self.live_key() == Some(key);
                 let why = if is_own { Ending::Logout } else { Ending::Several };
                 shared.events.emit(&Event::Ended { session: key, why });
             }
             Outcome::Failed(error) if matches!(goal, Goal::Destroy) => return Err(error),
-            // The store's failure was logged. The new session is worth more than the end of the others.
+            // The event of the store's failure is logged. Storing the new session matters more than
+            // destroying the other ones.
             _ => {}
         }
         self.other_sessions.retain(|(other, _)| *other != key);
         if matches!(goal, Goal::Destroy) && self.live_key() == Some(key) {
-            self.end(now);
-            // The client's own session goes on under another request's id.
+            self.become_destroyed(now);
+            // The client's session lives on under the id that another request gave it.
             return if self.replaced_by_another_request {
                 Err(Error::Gone)
             } else {
@@ -486,8 +499,8 @@ impl State {
     }
 }
 
-/// Whether a save does nothing but to take note of what the client is told.
-fn is_announcement(changes: &Changes) -> bool {
+/// Returns whether a save only stores the fingerprint of the cookie.
+fn is_fingerprint_only(changes: &Changes) -> bool {
     let Changes { login, secret, expected, cookie, .. } = changes;
     let is_empty = changes.is_empty() && login.is_none() && secret.is_none() && expected.is_empty();
     is_empty && cookie.is_some()

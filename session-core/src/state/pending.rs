@@ -1,23 +1,25 @@
-//! What handlers change. None of it is at the store before a [`Goal`](super::Goal) says so.
+//! The changes that handlers make: values, settings such as "remember me", new ids, logins, labels and
+//! roll-backs. They stay pending until a [`Goal`](super::Goal) saves them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{InDoubt, Standing, State, Why, blank};
+use super::{InDoubt, MuteReason, State, Status, empty_record};
 use crate::manager::Shared;
 use crate::provider::{Changes, Login, NewSecret, Record, Values};
 use crate::session_settings::{LifetimeOverride, Settings};
 use crate::{Error, Lifetime, Limits, Timestamp, session_settings, value};
 
-/// The longest owner and label in bytes: names and addresses are shorter, and databases index owners.
+/// The longest owner and label, in bytes. Names and e-mail addresses are shorter, and databases index owners.
 const NAME_LIMIT: usize = 1024;
 
 impl State {
-    /// Sets or deletes a stored key, unless it is so already.
+    /// Sets or deletes a stored key. Setting the value that the key already has is not a change.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if the session grows over a limit by it; [`Error::HeadSent`] if it is the
-    /// first value of a session that the client can't be told of any more; [`Error::Finished`].
+    /// [`Error::TooLarge`] if the change would make the session exceed a limit; [`Error::HeadSent`] for the
+    /// first value of a new session after the response's head was sent; [`Error::Gone`] in a mute request
+    /// after that; [`Error::Finished`] after the request was finished.
     pub(crate) fn put(
         &mut self,
         key: &str,
@@ -27,23 +29,23 @@ impl State {
         self.check_open()?;
         let stored = self.record.values.get(key).filter(|_| !self.changes.replace);
         let old = self.changes.get(key).unwrap_or(stored);
-        let is_sure = !self.may_differ(key);
-        if old == value.as_deref() && (is_sure || self.changes.get(key).is_some()) {
+        let is_certain = !self.is_in_doubt(key);
+        if old == value.as_deref() && (is_certain || self.changes.get(key).is_some()) {
             if self.changes.get(key).is_none() {
                 self.note_unchanged_set(key, value);
             }
             return Ok(());
         }
         if self.head_sent {
-            match self.standing {
-                Standing::New => return Err(Error::HeadSent),
-                Standing::Mute(_) => return Err(Error::Gone),
-                Standing::Live => {}
+            match self.status {
+                Status::New => return Err(Error::HeadSent),
+                Status::Mute(_) => return Err(Error::Gone),
+                Status::Live => {}
             }
         }
-        let room = self.room(key, old, value.as_deref(), &shared.rules.limits)?;
-        let is_stored = stored == value.as_deref() && is_sure;
-        (self.keys, self.bytes) = room;
+        let size = self.check_size_change(key, old, value.as_deref(), &shared.rules.limits)?;
+        let is_stored = stored == value.as_deref() && is_certain;
+        (self.key_count, self.byte_count) = size;
         match value {
             _ if is_stored => {
                 self.changes.forget(key);
@@ -55,26 +57,27 @@ impl State {
         Ok(())
     }
 
-    /// Whether the stored value may be another than the snapshot's, by a write of this request that is on
-    /// its way or whose outcome is unknown.
-    fn may_differ(&self, key: &str) -> bool {
-        self.doubts().flat_map(|doubt| &doubt.keys).any(|other| **other == *key)
+    /// Returns whether the stored value of a key may differ from the record's, because a write of this
+    /// request is running or in doubt.
+    fn is_in_doubt(&self, key: &str) -> bool {
+        self.unconfirmed_writes().flat_map(|doubt| &doubt.keys).any(|other| **other == *key)
     }
 
-    /// Returns what may be stored already, or by the time that the store answers.
-    fn doubts(&self) -> impl Iterator<Item = &InDoubt> {
+    /// Returns the write that is running and the writes in doubt.
+    fn unconfirmed_writes(&self) -> impl Iterator<Item = &InDoubt> {
         self.in_flight.iter().chain([&self.in_doubt])
     }
 
-    /// Takes note that the handler wants a key to be as it is stored.
+    /// Records that the handler set a key to the stored value.
     fn note_unchanged_set(&mut self, key: &str, value: Option<Arc<[u8]>>) {
         self.unchanged_sets.retain(|(other, _)| **other != *key);
-        if self.standing == Standing::Live {
+        if self.status == Status::Live {
             self.unchanged_sets.extend(value.map(|value| (key.into(), value)));
         }
     }
 
-    /// Leaves the stored values behind, but for those that the handler set itself.
+    /// Makes the values that the handler set to the stored ones pending, before a login of another owner
+    /// deletes the stored values.
     pub(super) fn promote_unchanged_sets(&mut self) {
         for (key, value) in std::mem::take(&mut self.unchanged_sets) {
             if self.changes.get(&key).is_none() {
@@ -83,20 +86,20 @@ impl State {
         }
     }
 
-    /// Returns the keys and bytes that the session has once a stored key is set or deleted.
+    /// Returns the number of keys and bytes that the session would have after a stored key is set or deleted.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if the session grows over a limit by it.
-    pub(crate) fn room_for(
+    /// [`Error::TooLarge`] if the change would make the session exceed a limit.
+    pub(crate) fn check_size(
         &self,
         key: &str,
         value: Option<&[u8]>,
         limits: &Limits,
     ) -> Result<(usize, usize), Error> {
-        self.room(key, self.value(key), value, limits)
+        self.check_size_change(key, self.value(key), value, limits)
     }
 
-    fn room(
+    fn check_size_change(
         &self,
         key: &str,
         old: Option<&[u8]>,
@@ -104,12 +107,12 @@ impl State {
         limits: &Limits,
     ) -> Result<(usize, usize), Error> {
         let entry = |value: &[u8]| key.len() + value.len();
-        let keys = self.keys + usize::from(value.is_some()) - usize::from(old.is_some());
-        let bytes = self.bytes + value.map_or(0, entry) - old.map_or(0, entry);
-        if bytes > limits.bytes && bytes > self.bytes {
+        let keys = self.key_count + usize::from(value.is_some()) - usize::from(old.is_some());
+        let bytes = self.byte_count + value.map_or(0, entry) - old.map_or(0, entry);
+        if bytes > limits.bytes && bytes > self.byte_count {
             return Err(Error::TooLarge { what: "session bytes", limit: limits.bytes });
         }
-        if keys > limits.keys && keys > self.keys {
+        if keys > limits.keys && keys > self.key_count {
             return Err(Error::TooLarge { what: "session keys", limit: limits.keys });
         }
         Ok((keys, bytes))
@@ -138,7 +141,7 @@ impl State {
         self.change_settings(Settings { persistent, ..self.settings }, shared)
     }
 
-    /// Remembers the visitor, whatever lifetime and persistence were set before, or undoes that.
+    /// Turns "remember me" on, which replaces the lifetime and persistence that were set before, or off.
     pub(crate) fn remember(&mut self, on: bool, shared: &Shared) -> Result<(), Error> {
         self.check_open()?;
         let lifetime = match on {
@@ -155,30 +158,32 @@ impl State {
             .persistent
             .map(|on| value::encode(session_settings::PERSISTENT_KEY, &on, limits))
             .transpose()?;
-        // The lifetime first: where it is set there may be no room, while the other is deleted then.
+        // The lifetime comes first, because setting it may fail for lack of room; if it is set, the other key
+        // is deleted.
         self.put(session_settings::LIFETIME_KEY, new.lifetime.encode(limits)?, shared)?;
         self.put(session_settings::PERSISTENT_KEY, persistent, shared)?;
         self.settings = new;
         Ok(())
     }
 
-    /// Gives the session a new id with the next save. A second call before that changes nothing.
+    /// Gives the session a new id with the next save. A second call before that save changes nothing.
     pub(crate) fn regenerate(&mut self, shared: &Shared, now: Timestamp) -> Result<(), Error> {
         self.check_open()?;
-        match (self.standing, &self.token) {
+        match (self.status, &self.token) {
             _ if self.head_sent => Err(Error::HeadSent),
-            (Standing::Live, Some(token)) => {
+            (Status::Live, Some(token)) => {
                 if self.changes.secret.is_none() {
                     let token = shared.provider.issue(shared.provider.renewed_id(token.id())?);
                     let holder = shared.verifier(&token);
-                    // Later than the creation: a session that never had a new id was never replaced.
+                    // Later than the creation, because `renewed == created` means that the session never got
+                    // a new id.
                     let at = now.max(self.record.created.saturating_add(Duration::from_millis(1)));
                     self.changes.secret = Some(Box::new(NewSecret { token, holder, at }));
                     self.in_doubt.secret = false;
                 }
                 Ok(())
             }
-            (Standing::New, _) => {
+            (Status::New, _) => {
                 self.discard_unstored_id();
                 Ok(())
             }
@@ -186,8 +191,8 @@ impl State {
         }
     }
 
-    /// Logs an owner in: a new id, a login that starts now, and where another owner was logged in before,
-    /// none of that owner's values.
+    /// Logs an owner in with the next save: the session gets a new id and a login of now. If another owner
+    /// was logged in, the session loses that owner's values.
     pub(crate) fn log_in(
         &mut self,
         owner: &str,
@@ -213,7 +218,7 @@ impl State {
             self.drop_previous_owners_writes();
             self.promote_unchanged_sets();
             self.changes.replace = true;
-            self.measure();
+            self.recompute_totals();
         }
         self.regenerate(shared, now)?;
         let login = Login { owner: owner.into(), at: now, label: "".into() };
@@ -221,8 +226,9 @@ impl State {
         Ok(())
     }
 
-    /// Before another owner logs in: what is on its way to the store, or may be there already, stays with the
-    /// owner before. Under the same secret, the other one would take it over.
+    /// Drops the pending changes that a running write or a write in doubt has sent: they belong to the
+    /// previous owner. A secret that was sent is dropped, too, because it may already open the previous
+    /// owner's session.
     fn drop_previous_owners_writes(&mut self) {
         for sent in self.in_flight.iter().chain([&self.in_doubt]) {
             sent.keys.iter().for_each(|key| self.changes.forget(key));
@@ -244,97 +250,99 @@ impl State {
         Ok(())
     }
 
-    /// Turns a mute request into one of a new visitor, with what it set so far; but for what it set in a
-    /// session that ended or moved on meanwhile, which may be made of that session's values.
+    /// Turns a mute request into one of a new visitor. Its pending changes stay, unless its session ended or
+    /// got a new id meanwhile, because they may be computed from that session's values.
     pub(crate) fn start_anew(&mut self, now: Timestamp) -> Result<(), Error> {
         self.check_open()?;
-        if let Standing::Mute(why) = self.standing {
+        if let Status::Mute(why) = self.status {
             if self.head_sent {
                 return Err(Error::Gone);
             }
-            if why == Why::Moved {
+            if why == MuteReason::Gone {
                 self.changes = Changes::new();
             }
             self.become_new(now);
-            self.replaced_by_another_request = why != Why::Several;
+            self.replaced_by_another_request = why != MuteReason::Several;
         }
         Ok(())
     }
 
-    /// Drops what is not stored yet: the handler failed. A new secret that may be stored is kept in mind, as the
-    /// client has to be told of it then.
+    /// Drops the pending changes, because the handler failed. A new secret that may already be stored is kept
+    /// in `rolled_back_secret`: if it is stored, the client must get the new id.
     pub(crate) fn roll_back(&mut self) {
-        if self.doubts().any(|sent| sent.secret) && self.changes.secret.is_some() {
-            self.rolled_back = self.changes.secret.take();
+        if self.unconfirmed_writes().any(|sent| sent.secret) && self.changes.secret.is_some() {
+            self.rolled_back_secret = self.changes.secret.take();
         }
         self.in_doubt.secret = false;
         self.forked_from = None;
         self.changes = Changes::new();
         self.unchanged_sets.clear();
-        if self.standing == Standing::New {
+        if self.status == Status::New {
             self.record.values = Values::new();
         }
-        self.measure();
+        self.recompute_totals();
     }
 
-    /// Counts keys and bytes, and reads the settings, anew.
-    pub(super) fn measure(&mut self) {
+    /// Recomputes the number of keys and bytes, and the settings.
+    pub(super) fn recompute_totals(&mut self) {
         self.settings = Settings::read(|key| self.value(key));
         let stored = |values: &Values| (values.len(), values.size());
-        (self.keys, self.bytes) =
+        (self.key_count, self.byte_count) =
             if self.changes.replace { (0, 0) } else { stored(&self.record.values) };
         for (key, value) in self.changes.iter() {
             let old = self.record.values.get(key).filter(|_| !self.changes.replace);
-            self.keys = self.keys + usize::from(value.is_some()) - usize::from(old.is_some());
-            self.bytes = self.bytes + value.map_or(0, |v| key.len() + v.len())
+            self.key_count =
+                self.key_count + usize::from(value.is_some()) - usize::from(old.is_some());
+            self.byte_count = self.byte_count + value.map_or(0, |v| key.len() + v.len())
                 - old.map_or(0, |old| key.len() + old.len());
         }
     }
 
-    /// Becomes a visitor without a session. Pending changes stay.
+    /// Becomes a visitor without a session. Pending changes stay, except for a new secret.
     pub(super) fn become_new(&mut self, now: Timestamp) {
-        self.standing = Standing::New;
+        self.status = Status::New;
         self.unchanged_sets.clear();
         self.token = None;
-        self.due = None;
-        self.record = blank(now);
+        self.due_touch = None;
+        self.record = empty_record(now);
         self.changes.secret = None;
         self.changes.replace = false;
         self.in_doubt = InDoubt::default();
         self.discard_unstored_id();
-        self.measure();
+        self.recompute_totals();
     }
 
-    /// Takes another id for the session that is not stored yet.
+    /// Discards the id of a session that is not stored yet; the next use makes another one.
     pub(super) fn discard_unstored_id(&mut self) {
         self.unstored_id = None;
-        self.in_doubt.fresh = false;
-        self.repeated = false;
+        self.in_doubt.new_session = false;
+        self.retried = false;
     }
 
-    /// Takes a record that this client holds. Pending changes stay on top of it.
+    /// Adopts the loaded record of a live session. Pending changes stay pending.
     pub(super) fn become_loaded(&mut self, record: Record, settings: Settings, now: Timestamp) {
-        self.standing = Standing::Live;
-        self.verified = now;
+        self.status = Status::Live;
+        self.verified_at = now;
         self.record = record;
         if self.has_changes() {
-            self.measure();
+            self.recompute_totals();
         } else {
             self.settings = settings;
-            (self.keys, self.bytes) = (self.record.values.len(), self.record.values.size());
+            (self.key_count, self.byte_count) =
+                (self.record.values.len(), self.record.values.size());
         }
     }
 
-    /// Becomes a request that stores nothing. One that had loaded the session and is not told goes on with
-    /// what it loaded and computed, so that its page is of one piece.
-    pub(super) fn become_mute(&mut self, why: Why, now: Timestamp) {
-        self.standing = Standing::Mute(why);
+    /// Becomes mute. A safe request that had loaded the session keeps the loaded values and its changes until
+    /// its end, so that its page is consistent.
+    pub(super) fn become_mute(&mut self, why: MuteReason, now: Timestamp) {
+        self.status = Status::Mute(why);
         self.unchanged_sets.clear();
         self.changes.secret = None;
-        if why != Why::Moved || !self.drops_silently() {
-            self.record = blank(now);
+        if why != MuteReason::Gone || !self.drops_silently() {
+            self.record = empty_record(now);
             self.changes.replace = false;
         }
-        self.measure();
+        self.recompute_totals();
     }
 }

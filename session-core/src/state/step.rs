@@ -1,27 +1,27 @@
-//! The steps towards a goal.
+//! Chooses the next store operation towards a goal, and builds the records and changes to store.
 
 use smallvec::SmallVec;
 
-use super::{Goal, InDoubt, Phase, Recheck, Standing, State, Step, Why};
+use super::{Goal, InDoubt, MuteReason, Phase, Recheck, State, Status, Step};
 use crate::manager::Shared;
 use crate::provider::{Changes, ExpiryChange, Record, Token, Touch};
 use crate::session_settings::Settings;
 use crate::{Error, Timestamp, lifetime, session_settings, value};
 
 impl State {
-    /// Returns the first step towards a goal, or `None` if it is reached. Of an earlier goal that was given
-    /// up on its way, nothing is left but doubt.
+    /// Returns the first step towards a goal, or `None` if the goal is reached. If an earlier goal was
+    /// abandoned, its running write is in doubt from now on.
     ///
     /// # Errors
-    /// If the goal can't be reached.
+    /// Returns an error if the goal can't be reached.
     pub(crate) fn begin(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<Option<Step>, Error> {
         self.mark_in_flight_in_doubt();
-        (self.repeated, self.recheck) = (false, None);
+        (self.retried, self.recheck) = (false, None);
         self.is_finishing = matches!(goal, Goal::Finish);
         self.next(goal, shared)
     }
 
-    /// Takes note that the outcome of the write that was on its way is unknown.
+    /// Records that the outcome of the running write is unknown.
     pub(super) fn mark_in_flight_in_doubt(&mut self) {
         if let Some(sent) = self.in_flight.take() {
             self.in_doubt.add(sent);
@@ -38,7 +38,7 @@ impl State {
                 self.leave_urls(shared)?;
                 let step = self.next_write(goal, shared)?;
                 if step.is_none() {
-                    self.close();
+                    self.mark_finished();
                     self.unchanged_sets.clear();
                 }
                 Ok(step)
@@ -49,13 +49,11 @@ impl State {
     fn next_load(&mut self, shared: &Shared) -> Result<Option<Step>, Error> {
         let tokens: SmallVec<_> = match self.phase {
             Phase::Loaded => {
-                let due = self.due.zip(self.token.clone());
+                let due = self.due_touch.zip(self.token.clone());
                 return Ok(due.map(|(touch, token)| self.touch(token, touch, shared)));
             }
             Phase::Unloaded => self.credentials.tokens(shared),
-            Phase::Finished if self.standing == Standing::Live => {
-                self.token.iter().cloned().collect()
-            }
+            Phase::Finished if self.status == Status::Live => self.token.iter().cloned().collect(),
             Phase::Finished => SmallVec::new(),
         };
         if !tokens.is_empty() {
@@ -76,16 +74,16 @@ impl State {
         let mut changes = Changes::new().with_expiry(ExpiryChange::Extend(touch));
         changes.limits = shared.rules.limits;
         changes.seen.clone_from(&self.record.note);
-        Step::Rewrite(token, touch, self.record.holder, Box::new(changes))
+        Step::TouchBySave(token, touch, self.record.holder, Box::new(changes))
     }
 
     fn next_reload(&mut self, goal: Goal<'_>) -> Result<Option<Step>, Error> {
-        match (self.standing, &self.token) {
-            (Standing::Live, Some(token)) => {
+        match (self.status, &self.token) {
+            (Status::Live, Some(token)) => {
                 Ok(Some(Step::Load(SmallVec::from_elem(token.clone(), 1))))
             }
-            (Standing::Mute(_), _) => Err(Error::Gone),
-            (Standing::New | Standing::Live, _) => {
+            (Status::Mute(_), _) => Err(Error::Gone),
+            (Status::New | Status::Live, _) => {
                 if matches!(goal, Goal::Reload) {
                     self.phase = Phase::Loaded;
                 }
@@ -96,50 +94,52 @@ impl State {
 
     fn next_destroy(&mut self, shared: &Shared) -> Result<Option<Step>, Error> {
         let now = shared.clock.now();
-        match (self.standing, &self.token) {
-            (Standing::Mute(Why::Superseded), _) => Err(Error::Gone),
-            (Standing::New, _) if self.replaced_by_another_request => {
+        match (self.status, &self.token) {
+            (Status::Mute(MuteReason::Superseded), _) => Err(Error::Gone),
+            (Status::New, _) if self.replaced_by_another_request => {
                 self.changes = Changes::new();
-                self.measure();
+                self.recompute_totals();
                 Err(Error::Gone)
             }
-            _ if !self.other_sessions.is_empty() => Ok(self.end_of_another()),
-            // Later than this, the session may have a new id that the client was not told of.
-            (Standing::Mute(Why::Moved), Some(token)) => Ok(Some(Step::Recheck(token.clone()))),
-            (Standing::Live, Some(token))
-                if now.since(self.verified) > shared.rules.superseded_for =>
+            _ if !self.other_sessions.is_empty() => Ok(self.next_destroy_other()),
+            // The last confirmation of the secret is older than `superseded_for`, so the session may have got
+            // a new id that the client does not know. Recheck the secret.
+            (Status::Mute(MuteReason::Gone), Some(token)) => Ok(Some(Step::Recheck(token.clone()))),
+            (Status::Live, Some(token))
+                if now.since(self.verified_at) > shared.rules.superseded_for =>
             {
                 Ok(Some(Step::Recheck(token.clone())))
             }
-            (Standing::Live, Some(token)) => {
-                Ok(Some(Step::End(token.key(), shared.last_instant(&self.record))))
+            (Status::Live, Some(token)) => {
+                Ok(Some(Step::Destroy(token.key(), shared.last_instant(&self.record))))
             }
             _ => {
-                self.end(now);
+                self.become_destroyed(now);
                 Ok(None)
             }
         }
     }
 
-    /// Returns the step that ends one of several live sessions that the client presented.
-    fn end_of_another(&self) -> Option<Step> {
-        self.other_sessions.last().map(|(key, until)| Step::End(*key, *until))
+    /// Returns the step that destroys one of the other live sessions that the client presented.
+    fn next_destroy_other(&self) -> Option<Step> {
+        self.other_sessions.last().map(|(key, until)| Step::Destroy(*key, *until))
     }
 
-    /// Takes note of the handler's end of the session.
-    pub(super) fn end(&mut self, now: Timestamp) {
+    /// Becomes a visitor without a session, because the handler destroyed it. Pending changes are dropped.
+    pub(super) fn become_destroyed(&mut self, now: Timestamp) {
         self.changes = Changes::new();
         self.resend_token = false;
-        self.ended = true;
+        self.destroyed = true;
         self.become_new(now);
     }
 
-    /// Makes the move from the URL to the cookie part of what is written.
+    /// Adds the move from the URL to the cookie to the pending changes: a new id, which is not accepted in
+    /// URLs.
     fn leave_urls(&mut self, shared: &Shared) -> Result<(), Error> {
         let leaving = std::mem::take(&mut self.leaving_urls) && self.phase == Phase::Loaded;
         if leaving
             && !self.head_sent
-            && self.standing == Standing::Live
+            && self.status == Status::Live
             && self.value(session_settings::IN_URLS_KEY).is_some()
         {
             self.regenerate(shared, shared.clock.now())?;
@@ -149,28 +149,28 @@ impl State {
     }
 
     fn next_write(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<Option<Step>, Error> {
-        match self.standing {
-            Standing::Mute(_) => self.drop_changes(goal, shared).map(|()| None),
-            Standing::New if self.recheck.is_some() => {
+        match self.status {
+            Status::Mute(_) => self.drop_changes(goal, shared).map(|()| None),
+            Status::New if self.recheck.is_some() => {
                 let id = self.unstored_id(shared)?;
                 Ok(Some(Step::Recheck(shared.provider.issue(id))))
             }
-            Standing::New => self.next_create(shared),
-            // Not before there is a session in their place.
-            Standing::Live if self.client_token.is_none() && !self.other_sessions.is_empty() => {
-                Ok(self.end_of_another())
+            Status::New => self.next_create(shared),
+            // The other sessions are destroyed after the new session is stored, not before.
+            Status::Live if self.client_token.is_none() && !self.other_sessions.is_empty() => {
+                Ok(self.next_destroy_other())
             }
-            Standing::Live => {
+            Status::Live => {
                 match goal {
-                    Goal::Finish if self.rolled_back.is_some() => {
-                        self.recheck = Some(Recheck::RolledBack);
+                    Goal::Finish if self.rolled_back_secret.is_some() => {
+                        self.recheck = Some(Recheck::RolledBackSecret);
                     }
-                    // Another task logged another owner in since the update was computed.
+                    // Another task logged another owner in after the update was computed.
                     Goal::Update(edit) if edit.replaces != self.changes.replace => {
                         return Err(Error::Conflict);
                     }
-                    Goal::Update(_) if self.in_doubt.secret && !self.repeated => {
-                        self.recheck = Some(Recheck::Doubted);
+                    Goal::Update(_) if self.in_doubt.secret && !self.retried => {
+                        self.recheck = Some(Recheck::SecretInDoubt);
                     }
                     _ => {}
                 }
@@ -192,20 +192,20 @@ impl State {
         }
     }
 
-    /// Drops what a mute request wanted to store. One that is not told sees it until its end.
+    /// Drops the changes of a mute request. A request that drops them silently sees them until its end.
     fn drop_changes(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<(), Error> {
         let is_end = matches!(goal, Goal::Finish);
         if self.drops_silently() && !is_end {
             return Err(Error::Gone);
         }
-        // To leave the URLs is no wish of the handler's.
+        // The move out of the URLs is not a change of the handler.
         let is_value = |(key, _): (&str, Option<&[u8]>)| key != session_settings::IN_URLS_KEY;
         let is_lost = self.changes.iter().any(is_value) || self.changes.login.is_some();
         if is_lost {
             shared.events.counters.dropped.add(1);
         }
         self.changes = Changes::new();
-        self.measure();
+        self.recompute_totals();
         if is_end && (self.drops_silently() || !is_lost) { Ok(()) } else { Err(Error::Gone) }
     }
 
@@ -238,14 +238,15 @@ impl State {
         Ok(Some(Step::Create(id, record)))
     }
 
-    /// Returns what a save has to write.
+    /// Returns the changes to send with a save.
     fn changes_to_send(&self, goal: Goal<'_>, shared: &Shared) -> Box<Changes> {
-        // An update goes alone, so that it doesn't carry what the request may still take back; unless a new
-        // secret is pending, which must not come after a value that it is to protect.
+        // An update is saved without the other pending changes, because the handler may still fail and roll
+        // them back. The exception is a pending new secret: it must be stored together with the value that it
+        // protects.
         let is_alone = matches!(goal, Goal::Update(_)) && self.changes.secret.is_none();
         let mut changes = if is_alone { Changes::new() } else { self.changes.clone() };
         if let Goal::Update(edit) = goal {
-            changes.exchange(&edit.key, edit.seen.clone(), edit.value.clone());
+            changes.exchange(&edit.key, edit.expected.clone(), edit.value.clone());
         }
         let is_told = [session_settings::LIFETIME_KEY, session_settings::PERSISTENT_KEY]
             .iter()

@@ -1,4 +1,5 @@
-//! A cookie where the client returns one, the URL until then.
+//! [`AutoTransport`]: ids in a cookie and in URLs, until the client returns the cookie. Then the session
+//! moves to the cookie and gets a new id.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::Error;
 
-/// Sends a cookie and puts the id into URLs as well, until the client returns the cookie.
+/// Sends a cookie, and puts the id into URLs as well until the client returns the cookie.
 #[derive(Debug)]
 pub struct AutoTransport {
     cookie: CookieTransport,
@@ -18,7 +19,7 @@ pub struct AutoTransport {
 }
 
 impl AutoTransport {
-    /// A transport of these two.
+    /// Returns a transport that combines these two.
     pub fn new(cookie: CookieTransport, url: UrlTransport) -> Self {
         Self { cookie, url }
     }
@@ -29,7 +30,7 @@ impl Transport for AutoTransport {
         self.cookie.name()
     }
 
-    /// The cookie has the last word: a client that returns one needs no URL.
+    /// The cookie takes precedence: a client that returns it needs no id in URLs.
     fn extract<'r>(&self, request: RequestHead<'r>) -> Extracted<'r> {
         let found = self.cookie.extract(request);
         if found.source().is_some() { found } else { self.url.extract(request) }

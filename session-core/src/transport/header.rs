@@ -1,4 +1,4 @@
-//! Ids in a header of their own, for API clients.
+//! [`HeaderTransport`]: ids in a request and response header, for API clients.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::{Deserialize, Serialize};
@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 use super::{Directive, Extracted, RequestHead, TokenSource, Transport};
 use crate::Error;
 
-/// The header's name, as configured.
+/// The options of the header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct HeaderOptions {
-    /// The name, in requests and responses. Defaults to `x-session-id`.
+    /// The header's name, in requests and responses. Defaults to `x-session-id`.
     pub name: String,
 }
 
@@ -21,7 +21,7 @@ impl Default for HeaderOptions {
     }
 }
 
-/// Headers that mean something else to clients, servers and caches.
+/// Headers that have another meaning in HTTP.
 const MEANINGFUL: [HeaderName; 27] = [
     header::ACCEPT,
     header::AGE,
@@ -52,17 +52,17 @@ const MEANINGFUL: [HeaderName; 27] = [
     header::WWW_AUTHENTICATE,
 ];
 
-/// Carries the token in a request and response header; an empty one in a response tells the client
-/// to forget its token.
+/// Transports the token in a request and response header. An empty header in a response tells the client to
+/// delete its token.
 #[derive(Debug)]
 pub struct HeaderTransport(HeaderName);
 
 impl HeaderTransport {
-    /// A transport by these options.
+    /// Returns a transport with these options.
     ///
     /// # Errors
-    /// [`Error::Config`] if the name can't be a header's (RFC 9110, section 5.1), or is one that
-    /// HTTP itself gives a meaning.
+    /// [`Error::Config`] if the name is not a header name (RFC 9110, section 5.1), or is one to which HTTP
+    /// gives another meaning.
     pub fn new(options: &HeaderOptions) -> Result<Self, Error> {
         let name: HeaderName = options.name.parse().map_err(|_| {
             Error::config("header name must be letters, digits or any of !#$%&'*+-.^_`|~")

@@ -1,4 +1,5 @@
-//! How ids travel between client and server.
+//! [`Transport`]: how clients send and receive ids. `cookie` writes the `Set-Cookie` header and its
+//! attributes, `url` puts ids into URLs, `auto` does both, and `header` uses a header of its own.
 
 mod auto;
 mod cookie;
@@ -12,8 +13,8 @@ pub use cookie::{CookieOptions, CookieTransport, SameSite};
 pub use header::{HeaderOptions, HeaderTransport};
 pub use url::UrlOptions;
 
-// The manager makes them of its configuration, and does the half of their work. Public for the tests of this
-// workspace.
+// Public only for the tests of this workspace: the manager creates these transports from its configuration,
+// and does a part of their work.
 #[doc(hidden)]
 pub use auto::AutoTransport;
 #[doc(hidden)]
@@ -30,18 +31,19 @@ use smallvec::SmallVec;
 
 use crate::Error;
 
-/// Which of the built-in transports carries ids.
+/// The built-in transports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TransportKind {
-    /// A cookie. The default.
+    /// Ids are in a cookie. The default.
     #[default]
     Cookie,
-    /// An argument of the URL's query, in the application's own links and redirects.
+    /// Ids are in a query argument, in the application's own links and redirects.
     Url,
-    /// Both, until the client returns the cookie; the cookie alone from then on.
+    /// Ids are in a cookie and in URLs until the client returns the cookie, and in the cookie alone from then
+    /// on.
     Auto,
-    /// A header of its own, for programs.
+    /// Ids are in a header of their own, for programs.
     Header,
 }
 
@@ -57,8 +59,8 @@ pub struct RequestHead<'r> {
 }
 
 impl RequestHead<'_> {
-    /// Whether the method is safe (RFC 9110, section 9.2.1) and asks for no upgrade. A WebSocket, which begins
-    /// with a GET, may do anything later.
+    /// Returns whether the method is safe (RFC 9110, section 9.2.1) and the request asks for no upgrade. A
+    /// WebSocket begins with a GET, and its messages may change anything.
     pub(crate) fn is_safe(&self) -> bool {
         self.method.is_safe() && !self.headers.contains_key(UPGRADE)
     }
@@ -76,14 +78,14 @@ impl<'r> From<&'r http::request::Parts> for RequestHead<'r> {
     }
 }
 
-// Method, target and headers may all carry an id.
+// `Debug` is redacted, because the target and the headers may contain an id.
 impl fmt::Debug for RequestHead<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RequestHead(redacted)")
     }
 }
 
-/// The part of a request that carried an id.
+/// The part of a request that an id was in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenSource {
@@ -91,41 +93,43 @@ pub enum TokenSource {
     Cookie,
     /// The URL.
     Url,
-    /// A header of its own, or whatever else a custom transport reads.
+    /// A header of its own, or anything else that a custom transport reads.
     Header,
 }
 
-/// What a transport finds in a request: the different texts under its name, in order.
+/// The texts that a transport extracted from a request: the different values under its name, in order.
 ///
-/// Of more than four it keeps the last four, as browsers send cookies of longer paths first (RFC 6265,
-/// section 5.4): ours is among the last. A text that comes again counts at its last place.
+/// If there are more than four different texts, the last four are kept, because browsers send the cookies
+/// with longer paths first (RFC 6265, section 5.4), so the transport's cookie is among the last. A text that
+/// occurs several times counts at its last position.
 ///
-/// Whether a text is well formed, the provider tells. A request whose texts can't be read, because they
-/// are doubled where nobody doubles them by accident or lie beyond a limit, has a source and no texts.
+/// The provider parses the texts. If texts are present but can't be read, because a query argument is
+/// duplicated or a header exceeds a limit, `Extracted` has a source and no texts.
 #[derive(Clone, Default)]
 pub struct Extracted<'r> {
     source: Option<TokenSource>,
-    /// First those that came only under old names.
+    /// The texts that came only under old names are first.
     texts: SmallVec<[Cow<'r, [u8]>; 1]>,
     old_texts: usize,
     old_names: OldNames,
-    /// Whether texts were left out, of too many.
+    /// Whether there were more texts than are kept.
     skipped: bool,
 }
 
-/// How many different texts are kept and looked up, of those that a client sent. However many there are,
-/// each is compared with these only.
+/// The number of different texts that are kept and looked up. However many texts a client sends, each is
+/// compared with these only.
 const MAX_TOKENS: usize = 4;
 
-/// Which of the configured old names a client sent something under.
+/// The set of the configured old names under which a client sent a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OldNames(u8);
 
 impl OldNames {
-    /// How many old names there can be.
+    /// The maximum number of old names.
     pub(crate) const MAX_NAMES: usize = 8;
 
-    /// Whether it sent something under the one of this number, in the order of the configuration.
+    /// Returns whether the client sent a text under the old name with this index, in the order of the
+    /// configuration.
     pub fn has(self, number: usize) -> bool {
         number < Self::MAX_NAMES && self.0 & (1 << number) != 0
     }
@@ -137,17 +141,17 @@ impl OldNames {
 }
 
 impl<'r> Extracted<'r> {
-    /// Nothing under the transport's name.
+    /// Returns the result for a request without a text under the transport's name.
     pub fn nothing() -> Self {
         Self::default()
     }
 
-    /// Something under the transport's name that can't be read.
+    /// Returns the result for a request whose text under the transport's name can't be read.
     pub fn unreadable(source: TokenSource) -> Self {
         Self { source: Some(source), ..Self::default() }
     }
 
-    /// Adds a text, in the bytes that came.
+    /// Adds a text, as the bytes in the request.
     #[must_use]
     pub fn with(mut self, text: impl Into<Cow<'r, [u8]>>, source: TokenSource) -> Self {
         self.add(text, source);
@@ -166,8 +170,8 @@ impl<'r> Extracted<'r> {
         self.texts.push(text);
     }
 
-    /// Adds a text under an old name, once all under the name itself were added: in front of these, and only
-    /// where they leave room.
+    /// Adds a text under an old name. Called after all texts under the current name were added: it is
+    /// inserted in front of these, and only if there is room.
     fn add_old(&mut self, text: &'r [u8], number: usize, source: TokenSource) {
         self.source = Some(source);
         self.old_names.add(number);
@@ -192,27 +196,27 @@ impl<'r> Extracted<'r> {
         self.old_texts += 1;
     }
 
-    /// Whether texts were left out, of too many.
+    /// Returns whether there were more texts than are kept.
     pub(crate) fn has_skipped(&self) -> bool {
         self.skipped
     }
 
-    /// How many texts, from the first one on, came only under old names.
+    /// Returns the number of texts, counted from the first, that came only under old names.
     pub(crate) fn old_texts(&self) -> usize {
         self.old_texts
     }
 
-    /// The old names that something came under.
+    /// Returns the old names under which the client sent a text.
     pub fn old_names(&self) -> OldNames {
         self.old_names
     }
 
-    /// The different texts, in order; four at most.
+    /// Returns the different texts, in order; at most four.
     pub fn texts(&self) -> &[Cow<'r, [u8]>] {
         &self.texts
     }
 
-    /// What carried them; `None` if there was nothing.
+    /// Returns where the texts were; `None` if there were none.
     pub fn source(&self) -> Option<TokenSource> {
         self.source
     }
@@ -226,32 +230,32 @@ impl fmt::Debug for Extracted<'_> {
 
 #[cfg(test)]
 impl Extracted<'_> {
-    /// The texts as a test compares them; `None` for nothing.
+    /// Returns the texts for comparison in tests; `None` if there were none.
     pub(crate) fn shown(&self) -> Option<Vec<String>> {
         self.source?;
         Some(self.texts.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect())
     }
 }
 
-/// The longest that browsers keep a cookie (rfc6265bis, section 5.5): 400 days.
+/// The longest time for which browsers keep a cookie: 400 days (rfc6265bis, section 5.5).
 pub(crate) const MAX_AGE_LIMIT: Duration = Duration::from_secs(400 * 86_400);
 
-/// Adds bytes to a fingerprint: FNV-1a, which is the same in every process and version.
+/// Adds bytes to a fingerprint. FNV-1a gives the same result in every process and version.
 pub(crate) fn fingerprint(so_far: u32, bytes: &[u8]) -> u32 {
     bytes.iter().fold(so_far, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
-/// What a response tells the client about its session.
+/// What a response does to the client's copy of the token.
 #[derive(Clone, Copy)]
 pub enum Directive<'a> {
-    /// Carry this text from now on.
+    /// The client stores this text.
     Set {
-        /// The token's text: a secret.
+        /// The token's text, which is secret.
         text: &'a str,
-        /// Keep it this long, or until the browser ends.
+        /// How long the client keeps the text; `None` until the browser ends.
         max_age: Option<Duration>,
     },
-    /// Carry nothing from now on.
+    /// The client deletes the text that it has.
     Clear,
 }
 
@@ -264,11 +268,11 @@ impl fmt::Debug for Directive<'_> {
     }
 }
 
-/// A way for ids to travel.
+/// A transport of ids between client and server.
 ///
-/// Implement it to carry tokens elsewhere than in cookies, URLs and plain headers, and hand it to
-/// [`ManagerBuilder::with_transport`](crate::ManagerBuilder::with_transport). A transport does no I/O and judges
-/// no token; it moves text.
+/// Implement it to transport tokens otherwise than in cookies, URLs and plain headers, and pass it to
+/// [`ManagerBuilder::with_transport`](crate::ManagerBuilder::with_transport). A transport does no I/O and
+/// does not verify tokens; it only moves text.
 ///
 /// ```
 /// use http::{HeaderMap, HeaderValue};
@@ -305,99 +309,101 @@ impl fmt::Debug for Directive<'_> {
 /// }
 /// ```
 pub trait Transport: Send + Sync + fmt::Debug + 'static {
-    /// The name that the client knows the session by: the cookie's, the query argument's...
+    /// Returns the name under which clients send the text: the name of the cookie, query argument or header.
     ///
-    /// Two managers that serve one request must differ in it, and in all [`names`](Self::names).
+    /// Two managers that serve one request must have different names, also among all their
+    /// [`names`](Self::names).
     fn name(&self) -> &str;
 
-    /// Finds the text that the client sent.
+    /// Extracts the texts that the client sent.
     fn extract<'r>(&self, request: RequestHead<'r>) -> Extracted<'r>;
 
-    /// Writes a directive into a response's headers, replacing an earlier one.
+    /// Writes a directive to a response's headers, and replaces an earlier one.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if the text does not fit the source. Nothing is written then.
+    /// [`Error::TooLarge`] if the text is too long for the cookie or header. Nothing is written then.
     fn write_response(
         &self,
         directive: Directive<'_>,
         headers: &mut HeaderMap,
     ) -> Result<(), Error>;
 
-    /// The names that the client knew the session by before, under which [`extract`](Self::extract) looks as well.
-    /// Defaults to none.
+    /// Returns the old names, under which [`extract`](Self::extract) looks for texts as well. Defaults to
+    /// none.
     fn also(&self) -> &[String] {
         &[]
     }
 
-    /// All names that the transport reads, each with what carries it. Defaults to the name and the
-    /// [old names](Self::also), in any source.
+    /// Returns all names that the transport reads, each with its source. Defaults to the [name](Self::name)
+    /// and the [old names](Self::also), in every source.
     fn names(&self) -> Vec<(TokenSource, &str)> {
         let names = std::iter::once(self.name()).chain(self.also().iter().map(String::as_str));
         let sources = [TokenSource::Cookie, TokenSource::Url, TokenSource::Header];
         names.flat_map(|name| sources.map(|source| (source, name))).collect()
     }
 
-    /// The request header that the token is read from, which goes into the `Vary` of responses. Defaults to
-    /// none, for tokens that are part of the URL.
+    /// Returns the request header that the token is read from, for the `Vary` header of responses. Defaults
+    /// to none, for tokens in the URL.
     fn varies_by(&self) -> Option<HeaderName> {
         None
     }
 
-    /// Whether a browser can be made to send a token by another site's page. Defaults to true; a transport
-    /// whose tokens only scripts of the application itself can send needs no check for
-    /// [cross-site requests](crate::CrossSiteOptions).
+    /// Returns whether another site's page can make a browser send the token. Defaults to true. A transport
+    /// whose tokens are sent only by scripts of the application itself needs no check for [cross-site
+    /// requests](crate::CrossSiteOptions).
     fn is_ambient(&self) -> bool {
         true
     }
 
-    /// Removes from the client what it sent under old names. Called after [`write_response`](Self::write_response),
-    /// whichever it is. Does nothing by default.
+    /// Removes the client's texts under old names. Called after [`write_response`](Self::write_response),
+    /// whatever the directive. Does nothing by default.
     fn remove_old(&self, _names: OldNames, _headers: &mut HeaderMap) {}
 
-    /// The configured lifetime of a persistent token at the client; `None` for the session's own.
+    /// Returns the configured `Max-Age` of a persistent token; `None` for the session's lifetime. Defaults to
+    /// `None`.
     fn max_age(&self) -> Option<Duration> {
         None
     }
 
-    /// A fingerprint of what is configured about a directive beside the text and its lifetime, such as
-    /// a cookie's attributes. When it is another than a session was announced with, the session is announced
-    /// once more. The same in all processes of one configuration. Defaults to 0, for nothing.
+    /// Returns a fingerprint of the configuration that applies to every directive, such as a cookie's
+    /// attributes. If it differs from the fingerprint that was stored when the token was last sent, the token
+    /// is sent again. It must be the same in all processes with one configuration. Defaults to 0.
     fn fingerprint(&self) -> u32 {
         0
     }
 
-    /// Whether sessions are persistent at the client unless they say otherwise.
+    /// Returns whether tokens are persistent unless the session's settings differ. Defaults to false.
     fn persistent(&self) -> bool {
         false
     }
 
-    // Ids in URLs take more than this trait has: redirects, pages, and the way out of the URLs. So only the
-    // built-in transports put them there, and what the manager asks these is no part of the public API.
+    // Ids in URLs need more than this trait: rewriting redirects and pages, and moving from URLs to the
+    // cookie. So only the built-in transports support them, and the methods below are not public API.
 
-    /// Whether responses to a request whose token came by `source` put ids into URLs.
+    /// Returns whether responses to a request whose token came from `source` put ids into URLs.
     #[doc(hidden)]
-    fn uses_url(&self, _carrier: Option<TokenSource>) -> bool {
+    fn uses_url(&self, _source: Option<TokenSource>) -> bool {
         false
     }
 
-    /// The URL with the token's text in it; `None` where it may not go there.
+    /// Returns the URL with the token's text in it; `None` if the URL must not carry it.
     ///
-    /// A reference is resolved as on a page of the path and query `page`.
+    /// A relative reference is resolved against `page`, the path and query of the page.
     #[doc(hidden)]
     fn encode_url(&self, _url: &str, _page: &str, _text: &str) -> Option<String> {
         None
     }
 
-    /// The transport that puts tokens into URLs, alone or among others.
+    /// Returns the transport that puts tokens into URLs, if this transport is or contains one.
     #[doc(hidden)]
     fn urls(&self) -> Option<&UrlTransport> {
         None
     }
 
-    /// Whether a session that began in URLs leaves them when its token comes by `source`: it gets
-    /// a new id then, which URLs don't carry any more.
+    /// Returns whether a session whose ids were in URLs moves to the cookie when its token comes from
+    /// `source`: it gets a new id then, which is not accepted in URLs.
     #[doc(hidden)]
-    fn leaves_urls(&self, _carrier: Option<TokenSource>) -> bool {
+    fn leaves_urls(&self, _source: Option<TokenSource>) -> bool {
         false
     }
 }

@@ -1,8 +1,8 @@
-//! No secret of an id, cookie, value, owner or password appears in `Debug` output, error texts, or logs, at
-//! any level; the key of an id may.
+//! No secret of an id, and no cookie, value, owner or password appears in `Debug` output, error texts or
+//! logs at any level. The key of an id may appear.
 //!
-//! Every visitor of this suite checks at its end that none of its secrets was logged. Here are the
-//! journeys that log most, and everything that can be printed.
+//! Every visitor of this suite checks when it is dropped that none of its secrets was logged. These
+//! tests have the requests that log most, and everything that can be printed.
 
 use std::fmt::{Debug, Write as _};
 
@@ -22,7 +22,7 @@ const VALUE: &str = "value-that-nobody-may-see";
 const OWNER: &str = "owner-that-nobody-may-see";
 const PASSWORD: &str = "hunter2-hunter2";
 
-/// All the ways in which an id's secret could be recognized.
+/// Returns all forms in which an id's secret could be recognized.
 fn traces(id: &SessionId) -> Vec<String> {
     let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     let secret = id.secret().as_bytes();

@@ -1,4 +1,4 @@
-//! What may cross threads: every public type, and the futures of every public operation.
+//! Every public type, and the futures of all public operations, can cross threads.
 
 use std::sync::Arc;
 

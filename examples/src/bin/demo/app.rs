@@ -1,4 +1,4 @@
-//! The service within the sessions: finds the handler of a request.
+//! The demo's service: dispatches requests to handlers.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use crate::{account, devices, input, messages, page, reply, values, visit};
 #[derive(Clone, Debug)]
 pub(crate) struct App {
     manager: Manager,
-    /// Where it listens, for the page's examples.
+    /// The address that the server listens on, for the examples on the page.
     address: SocketAddr,
 }
 
@@ -35,7 +35,7 @@ impl App {
         Self { manager, address }
     }
 
-    /// The same handlers as an application of axum, with the sessions around them.
+    /// Returns the same handlers as an axum application, wrapped with sessions.
     pub(crate) fn router(self) -> Router {
         let sessions = SessionLayer::new(self.manager.clone());
         let answer = move |request: axum::extract::Request| {
@@ -45,8 +45,8 @@ impl App {
         Router::new().fallback(answer).layer(sessions)
     }
 
-    /// A session that fails is left to the wrapper, which knows each failure's status, and sends
-    /// no cookie then.
+    /// Runs the handler and turns its refusals into responses. Errors of the session are left to the
+    /// wrapper, which knows their statuses.
     async fn answer<B>(self, request: Request<B>) -> Result<Reply, Error>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
@@ -61,7 +61,7 @@ impl App {
     async fn handle(&self, request: Request<input::Body>) -> Outcome {
         let (parts, body) = request.into_parts();
         let found = Route::of(parts.uri.path());
-        // Nothing else of the request is logged: targets and headers may hold ids.
+        // Nothing else of the request is logged, because targets and headers may contain ids.
         debug!(method = %parts.method, route = found.map_or("unknown", Route::name), "request");
         let route = found.ok_or(Failure::not_found())?;
         if !route.allows(&parts.method) {
@@ -118,7 +118,8 @@ impl App {
                     Route::EndOthers => devices::end_others(handle, &self.manager).await,
                     _ => Err(Failure::not_found()),
                 }?;
-                // A form of the page returns to the page, whose links then have the id of now.
+                // After a form of the page, the browser is redirected to the page, whose links then have
+                // the current id.
                 let from_page = form.is_some() && done.status().is_success();
                 Ok(if from_page { reply::see_other("/") } else { done })
             }

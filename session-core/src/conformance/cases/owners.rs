@@ -336,10 +336,10 @@ pub fn an_index_of_owners_does_not_grow(harness: &dyn Harness) {
             let record = Record { login: labelled("ada", now), ..empty(now, HOUR) };
             store.create(&store.new_id(), &record, now).expect("a record of a new id is stored");
         }
-        assert_eq!(store.list("ada", ALL, now).len(), many);
+        assert_eq!(store.list("ada", ALL, now).len(), many, "sessions listed");
         let later = now.saturating_add(4 * HOUR);
         if store.can.purges {
-            assert_eq!(store.drain(later, 1000), many);
+            assert_eq!(store.drain(later, 1000), many, "sessions collected");
         }
         assert_eq!(store.list("ada", ALL, later), []);
         entries(0, "all have expired");
