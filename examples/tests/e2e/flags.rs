@@ -24,6 +24,7 @@ fn bad_flags_are_refused_with_one_line() {
         (&["--listen", "127.0.0.1:65536"], "--listen"),
         (&["--transport", "pigeon"], "`header`"),
         (&["--transport", ""], "--transport"),
+        (&["--server", "inn"], "hyper or axum"),
         (&["--provider", "mango"], "memory"),
         (&["--provider", "line\nbreak"], "named"),
         (&["--source", "max_session=1"], "max_session"),

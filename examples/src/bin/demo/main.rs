@@ -20,12 +20,13 @@ mod visit;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use hyper_util::service::TowerToHyperService;
 use session_core::{Manager, SessionService};
 use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::app::App;
-use crate::options::{Options, Wanted};
+use crate::options::{Options, Server, Wanted};
 
 fn main() -> ExitCode {
     logs::init();
@@ -93,9 +94,14 @@ async fn run(options: &Options, manager: Manager) -> Result<(), String> {
     let stop =
         server::stop_signal().map_err(|error| format!("cannot wait for signals: {error}"))?;
     print_line(&format!("listening on http://{address}"));
-    info!(provider = manager.provider_name(), "ready");
-    let service = SessionService::new(manager.clone(), App::new(manager, address));
-    server::serve(listener, service, stop).await;
+    info!(provider = manager.provider_name(), server = ?options.server, "ready");
+    let app = App::new(manager.clone(), address);
+    match options.server {
+        Server::Hyper => server::serve(listener, SessionService::new(manager, app), stop).await,
+        Server::Axum => {
+            server::serve(listener, TowerToHyperService::new(app.router()), stop).await;
+        }
+    }
     Ok(())
 }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use hyper::body::Incoming;
 use serde_json::{Map, Value};
 use session_core::SessionHandle;
 
@@ -28,7 +27,11 @@ pub(crate) async fn read(handle: &SessionHandle<'static>, key: &str) -> Outcome 
 }
 
 /// `PUT /values/{key}`.
-pub(crate) async fn write(handle: &SessionHandle<'static>, key: &str, body: Incoming) -> Outcome {
+pub(crate) async fn write(
+    handle: &SessionHandle<'static>,
+    key: &str,
+    body: input::Body,
+) -> Outcome {
     let value = input::json(&input::bytes(body).await?)?;
     handle.load().await?.set(key, &value)?;
     Ok(reply::no_content())
@@ -58,7 +61,7 @@ pub(crate) async fn slow(
     key: &str,
     query: &str,
     form: Option<&str>,
-    body: Incoming,
+    body: input::Body,
 ) -> Outcome {
     let wait = input::milliseconds(query)?.unwrap_or(Duration::from_millis(200));
     let value = input::json(input::text(body, form).await?.as_bytes())?;
