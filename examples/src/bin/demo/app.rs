@@ -85,18 +85,28 @@ impl App {
                 Route::Hello => account::hello(handle).await,
                 Route::Private => account::private(handle).await,
                 Route::Values => values::list(handle).await,
-                Route::Value(key) => values::read(handle, &route::key(key)?).await,
+                Route::Value(key) => {
+                    let key = route::key(key)?;
+                    values::read(&handle.load().await?, &key)
+                }
                 Route::Flash => messages::list(handle, audience).await,
                 Route::Sessions => devices::list(handle, &self.manager).await,
                 Route::Stats => visit::stats(&self.manager).await,
                 _ => Err(Failure::not_found()),
             },
             Method::PUT => match route {
-                Route::Value(key) => values::write(handle, &route::key(key)?, body).await,
+                Route::Value(key) => {
+                    let key = route::key(key)?;
+                    let value = input::json(&input::bytes(body).await?)?;
+                    values::write(&handle.load().await?, &key, &value)
+                }
                 _ => Err(Failure::not_found()),
             },
             Method::DELETE => match route {
-                Route::Value(key) => values::delete(handle, &route::key(key)?).await,
+                Route::Value(key) => {
+                    let key = route::key(key)?;
+                    values::delete(&handle.load().await?, &key)
+                }
                 _ => Err(Failure::not_found()),
             },
             _ => {
