@@ -13,15 +13,17 @@ use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 
+#[cfg(feature = "rewrite")]
+use crate::Sessions;
 use crate::error::BoxError;
 use crate::respond::{self, Unfinished};
 use crate::transport::RequestHead;
-use crate::{Failure, Managers, SessionBody, Sessions};
+use crate::{Failure, Managers, SessionBody};
 
 /// What every wrapper around a service does: [`SessionService`](crate::SessionService) around hyper's services, and the
 /// layer of `session-tower` around tower's. For the trait of another framework, call [`call`](Self::call) in it.
 ///
-/// It puts the request's [`Sessions`] into its extensions and finishes them when the inner service
+/// It puts the request's [`Sessions`](crate::Sessions) into its extensions and finishes them when the inner service
 /// has responded: everything is saved before the response's head is sent. Bodies pass through
 /// untouched, streaming or not.
 ///
