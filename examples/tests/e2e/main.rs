@@ -26,9 +26,15 @@ mod mongo;
 #[cfg(unix)]
 mod nginx;
 mod parallel;
+#[cfg(all(feature = "postgres", unix))]
+mod postgres;
 mod proxy;
 mod sealed;
+#[cfg(all(any(feature = "mongo", feature = "postgres", feature = "sqlite"), unix))]
+mod several;
 mod site;
+#[cfg(all(feature = "sqlite", unix))]
+mod sqlite;
 mod statuses;
 #[cfg(unix)]
 mod stop;

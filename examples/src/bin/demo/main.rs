@@ -68,19 +68,30 @@ fn init_providers() {
     session_memory::init();
     #[cfg(feature = "mongo")]
     session_mongo::init();
-    #[cfg(not(feature = "mongo"))]
-    without_mongo();
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    session_sql::init();
+    for (name, is_built) in OPTIONAL {
+        if !is_built {
+            register_missing(name);
+        }
+    }
 }
 
-/// Registers an error under the name `mongo` that says how to build the demo with that provider. It is
-/// left out by default because its driver is large.
-#[cfg(not(feature = "mongo"))]
-fn without_mongo() {
-    let refused = session_core::provider::register("mongo", |_| {
-        Err(session_core::Error::config(
-            "this demo was built without the mongo provider; build it with \
-             `cargo run --release -p examples --features mongo --bin demo`",
-        ))
+/// The providers that are left out by default, because their drivers take long to build, and whether this demo was
+/// built with them. The features have the same names.
+const OPTIONAL: [(&str, bool); 3] = [
+    ("mongo", cfg!(feature = "mongo")),
+    ("postgres", cfg!(feature = "postgres")),
+    ("sqlite", cfg!(feature = "sqlite")),
+];
+
+/// Registers an error under a provider's name that says how to build the demo with that provider.
+fn register_missing(name: &'static str) {
+    let refused = session_core::provider::register(name, move |_| {
+        Err(session_core::Error::config(format_args!(
+            "this demo was built without the {name} provider; build it with \
+             `cargo run --release -p examples --features {name} --bin demo`",
+        )))
     });
     refused.expect("the name is registered here only");
 }

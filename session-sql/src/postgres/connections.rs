@@ -1,0 +1,120 @@
+//! Connections to the primary, of the provider's own or of a pool that was handed over.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, Postgres};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+
+use crate::pool::{Connect, Lent, Pool};
+
+/// Where connections come from.
+pub(crate) enum Connections {
+    Own(Pool<Hosts>),
+    Applications(PgPool),
+}
+
+impl Connections {
+    pub(crate) async fn lend(&self) -> Result<Connection<'_>, sqlx::Error> {
+        match self {
+            Self::Own(pool) => Ok(Connection::Own(pool.lend().await?)),
+            Self::Applications(pool) => Ok(Connection::Applications(pool.acquire().await?)),
+        }
+    }
+
+    /// A connection failed: others may have, too.
+    pub(crate) fn distrust(&self) {
+        if let Self::Own(pool) = self {
+            pool.distrust();
+        }
+    }
+}
+
+/// A connection on loan. Where it is dropped with a statement under way, it is closed.
+pub(crate) enum Connection<'p> {
+    Own(Lent<'p, Hosts>),
+    Applications(PoolConnection<Postgres>),
+}
+
+impl Connection<'_> {
+    pub(crate) fn get(&mut self) -> &mut PgConnection {
+        match self {
+            Self::Own(lent) => lent.connection(),
+            Self::Applications(lent) => lent,
+        }
+    }
+
+    /// Keeps the connection for others: nothing is under way on it.
+    pub(crate) fn give_back(self) {
+        match self {
+            Self::Own(lent) => lent.give_back(),
+            Self::Applications(lent) => drop(lent),
+        }
+    }
+
+    /// Closes the connection.
+    pub(crate) fn close(self) {
+        if let Self::Applications(mut lent) = self {
+            lent.close_on_drop();
+        }
+    }
+}
+
+/// The servers that the URI names. Where it names several, one of them takes writes.
+pub(crate) struct Hosts {
+    hosts: Vec<PgConnectOptions>,
+    /// The one that took writes last.
+    last: AtomicUsize,
+    /// How long one may take.
+    limit: Duration,
+}
+
+impl Hosts {
+    pub(crate) fn new(hosts: Vec<PgConnectOptions>, operation_timeout: Duration) -> Self {
+        // So that there is time for another one, and for the operation.
+        let attempts = u32::try_from(hosts.len()).unwrap_or(u32::MAX).saturating_add(1);
+        Self { hosts, last: AtomicUsize::new(0), limit: operation_timeout / attempts }
+    }
+
+    async fn connect_to(&self, host: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+        let mut connection = host.connect().await?;
+        if self.hosts.len() > 1 {
+            let asked = sqlx::raw_sql("SELECT pg_is_in_recovery()").fetch_one(&mut connection);
+            if asked.await?.try_get(0)? {
+                return Err(failed("the server is a standby"));
+            }
+        }
+        Ok(connection)
+    }
+}
+
+impl Connect for Hosts {
+    type Connection = PgConnection;
+
+    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        let first = self.last.load(Ordering::Relaxed);
+        let mut result = Err(failed("the URI names no server"));
+        for attempt in 0..self.hosts.len() {
+            let at = (first + attempt) % self.hosts.len();
+            let connect = tokio::time::timeout(self.limit, self.connect_to(&self.hosts[at]));
+            match connect.await.unwrap_or_else(|_| Err(failed("the server doesn't answer"))) {
+                Ok(connection) => {
+                    self.last.store(at, Ordering::Relaxed);
+                    return Ok(connection);
+                }
+                Err(error) => result = Err(error),
+            }
+        }
+        result
+    }
+
+    async fn is_usable(&self, connection: &mut PgConnection) -> bool {
+        let ping = tokio::time::timeout(self.limit / 2, connection.ping());
+        ping.await.is_ok_and(|answer| answer.is_ok())
+    }
+}
+
+fn failed(text: &'static str) -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::other(text))
+}

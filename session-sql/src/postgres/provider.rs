@@ -1,0 +1,274 @@
+//! The provider over the table.
+
+use std::fmt;
+use std::sync::Arc;
+
+use session_core::provider::{
+    Answer, Changes, Listed, Page, Provider, ProviderFuture, Purged, Record, Token, Touch, Verifier,
+};
+use session_core::{Error, SessionId, SessionKey, Timestamp};
+use sqlx::Row as _;
+use sqlx::postgres::{PgPool, PgRow};
+use tokio::runtime::Handle;
+
+use super::connections::{Connections, Hosts};
+use super::statement::{self, MAX_BYTES, Statement, verdict};
+use super::store::{Access, Store};
+use super::{PostgresConfig, row};
+use crate::TableName;
+use crate::failure::{Cause, in_doubt};
+use crate::pool::Pool;
+use crate::worker::{Doubt, Worker};
+
+/// How many rows are deleted at once, whatever the caller allows.
+const DELETED_AT_ONCE: usize = 1000;
+
+/// Keeps sessions in a table of PostgreSQL, for any number of servers.
+///
+/// Each operation is one statement on one row, found by its key; so PostgreSQL makes it atomic.
+pub struct PostgresProvider {
+    store: Arc<Store>,
+    worker: Worker,
+}
+
+impl PostgresProvider {
+    /// Makes a provider that connects when it is first used: a server that is down now may be up then.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the configuration names no server; [`Error::Unavailable`] if the operating system
+    /// has no threads left.
+    pub fn new(config: PostgresConfig) -> Result<Self, Error> {
+        if config.hosts.is_empty() {
+            return Err(Error::config("the configuration names no PostgreSQL server"));
+        }
+        let hosts = Hosts::new(config.hosts.clone(), config.operation_timeout);
+        let pool = Pool::new(hosts, config.max_connections);
+        let worker = Worker::new("session-postgres", config.operation_timeout)?;
+        Ok(Self { store: Arc::new(Store::new(config, Connections::Own(pool))), worker })
+    }
+
+    /// Makes a provider on a pool that the application has already, whose connections it shares. Operations
+    /// run on the tokio runtime of the caller, which has to be the one that the pool is used on.
+    ///
+    /// The pool's own options decide how many connections there are, how they are made and whether they are
+    /// tested. By default, the driver tests each before each use, which is one round trip more. The
+    /// configuration's table, time limit and `pooler` count; see [`PostgresConfig::of_table`].
+    ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    /// use session_core::Manager;
+    /// use session_sql::postgres::{PostgresConfig, PostgresProvider};
+    /// use session_sql::sqlx::PgPool;
+    ///
+    /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = PgPool::connect("postgres://app:secret@db/shop").await?;
+    /// let config = PostgresConfig::of_table("sessions".parse()?);
+    /// let provider = PostgresProvider::with_pool(pool.clone(), config)?;
+    /// let manager = Manager::builder().with_provider(Arc::new(provider)).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it is called outside of a tokio runtime.
+    pub fn with_pool(pool: PgPool, config: PostgresConfig) -> Result<Self, Error> {
+        let handle = Handle::try_current().map_err(|_| {
+            Error::config("a pool must be handed over within the tokio runtime that it is used on")
+        })?;
+        let worker = Worker::on(handle, config.operation_timeout);
+        Ok(Self { store: Arc::new(Store::new(config, Connections::Applications(pool))), worker })
+    }
+
+    /// The configuration that the provider was made with.
+    pub fn config(&self) -> &PostgresConfig {
+        &self.store.config
+    }
+
+    /// Runs one statement.
+    async fn run(
+        &self,
+        access: Access,
+        statement: impl Fn(&TableName, bool) -> Statement + Send + Sync + 'static,
+    ) -> Result<Vec<PgRow>, Error> {
+        let store = Arc::clone(&self.store);
+        let operation = |doubt: Doubt| async move {
+            let statement = |again| statement(&store.config.table, again);
+            store.run(access, &doubt, statement).await
+        };
+        self.worker.perform(operation).await
+    }
+
+    async fn insert(&self, key: SessionKey, record: Record, now: Timestamp) -> Result<(), Error> {
+        statement::check_size(record.values.size())?;
+        let create =
+            move |table: &TableName, again| statement::create(table, &key, &record, now, again);
+        let rows = self.run(Access::Repeatable, create).await?;
+        if rows.is_empty() { Err(Error::Exists) } else { Ok(()) }
+    }
+
+    async fn merge(
+        &self,
+        key: SessionKey,
+        holder: &Verifier,
+        changes: &Changes,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let set = changes.iter().filter_map(|(key, value)| Some(key.len() + value?.len()));
+        statement::check_size(set.sum())?;
+        let (store, holder, changes) = (Arc::clone(&self.store), *holder, changes.clone());
+        let operation =
+            |doubt: Doubt| async move { save(&store, &doubt, key, holder, &changes, now).await };
+        self.worker.perform(operation).await
+    }
+
+    async fn page(&self, owner: &str, page: Page, now: Timestamp) -> Result<Listed, Error> {
+        let owner = owner.to_owned();
+        let list = move |table: &TableName, _| statement::list(table, &owner, page);
+        let mut rows = self.run(Access::Read, list).await?;
+        let next = page.cut(&mut rows, row::key);
+        let summaries = rows.iter().filter_map(|row| row::summary(row, now));
+        Ok(Listed { sessions: summaries.collect(), next })
+    }
+}
+
+/// Saves under the holder that the request loaded; where that is the one which the save sets already, by an
+/// earlier attempt, under that one.
+///
+/// They are two statements, so that one which arrives late can't undo what was saved since: nobody is the
+/// old holder any more.
+async fn save(
+    store: &Store,
+    doubt: &Doubt,
+    key: SessionKey,
+    old: Verifier,
+    changes: &Changes,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let table = &store.config.table;
+    let mut holder = old;
+    loop {
+        let access = match &changes.secret {
+            Some(new) if new.holder != holder => Access::Repeatable,
+            _ => Access::Once,
+        };
+        // An earlier attempt of this very save has met its conditions, and has changed them. Nobody can have
+        // saved anything since: no client has the new secret yet.
+        let expectations = holder == old || !doubt.get();
+        let save = |_| statement::save(table, &key, &holder, changes, now, expectations);
+        let rows = store.run(access, doubt, save).await?;
+        let large = |what, limit| Err(Error::TooLarge { what, limit });
+        match (number(&rows).and_then(|verdict| i32::try_from(verdict).ok()), &changes.secret) {
+            (Some(verdict::SAVED), _) => return Ok(()),
+            (Some(verdict::GONE), _) => return Err(Error::Gone),
+            (Some(verdict::CONFLICT), _) => return Err(Error::Conflict),
+            (Some(verdict::TOO_MANY_BYTES), _) => {
+                return large("session bytes", changes.limits.bytes.min(MAX_BYTES));
+            }
+            (Some(verdict::TOO_MANY_KEYS), _) => return large("session keys", changes.limits.keys),
+            (Some(verdict::OVERTAKEN), _) => {}
+            (Some(verdict::RENEWED), Some(new)) => holder = new.holder,
+            _ => return Err(in_doubt(Cause::new("the database's answer makes no sense"))),
+        }
+    }
+}
+
+/// The number that a statement returned.
+fn number(rows: &[PgRow]) -> Option<i64> {
+    let row = rows.first()?;
+    row.try_get::<i64, _>(0).ok().or_else(|| row.try_get::<i32, _>(0).ok().map(Into::into))
+}
+
+impl Provider for PostgresProvider {
+    fn create<'a>(
+        &'a self,
+        id: &'a SessionId,
+        record: Record,
+        now: Timestamp,
+    ) -> Answer<'a, Option<Token>> {
+        ProviderFuture::boxed(async move {
+            self.insert(id.key(), record, now).await?;
+            Ok(None)
+        })
+    }
+
+    fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>> {
+        let key = token.key();
+        ProviderFuture::boxed(async move {
+            let load = move |table: &TableName, _| statement::load(table, &key, now);
+            let rows = self.run(Access::Read, load).await?;
+            // Outside of the driver's runtime: the caller's time, not that of other operations.
+            rows.first().map(row::record).transpose()
+        })
+    }
+
+    fn save<'a>(
+        &'a self,
+        token: &'a Token,
+        holder: &'a Verifier,
+        changes: &'a Changes,
+        now: Timestamp,
+    ) -> Answer<'a, Option<Token>> {
+        ProviderFuture::boxed(async move {
+            self.merge(token.key(), holder, changes, now).await?;
+            Ok(None)
+        })
+    }
+
+    fn touch<'a>(
+        &'a self,
+        token: &'a Token,
+        touch: Touch,
+        now: Timestamp,
+    ) -> Answer<'a, Option<Token>> {
+        let key = token.key();
+        ProviderFuture::boxed(async move {
+            let touch = move |table: &TableName, _| statement::touch(table, &key, touch, now);
+            let rows = self.run(Access::Repeatable, touch).await?;
+            if rows.is_empty() { Err(Error::Gone) } else { Ok(None) }
+        })
+    }
+
+    fn destroy<'a>(
+        &'a self,
+        key: &'a SessionKey,
+        _until: Timestamp,
+        _now: Timestamp,
+    ) -> Answer<'a, ()> {
+        let key = *key;
+        ProviderFuture::boxed(async move {
+            let destroy = move |table: &TableName, _| statement::destroy(table, &key);
+            self.run(Access::Repeatable, destroy).await?;
+            Ok(())
+        })
+    }
+
+    fn lists(&self) -> bool {
+        true
+    }
+
+    fn list<'a>(&'a self, owner: &'a str, page: Page, now: Timestamp) -> Answer<'a, Listed> {
+        ProviderFuture::boxed(self.page(owner, page, now))
+    }
+
+    fn count(&self, now: Timestamp) -> Answer<'_, u64> {
+        ProviderFuture::boxed(async move {
+            let count = move |table: &TableName, _| statement::count(table, now);
+            let rows = self.run(Access::Read, count).await?;
+            Ok(number(&rows).and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
+        })
+    }
+
+    fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error> {
+        let limit = limit.clamp(1, DELETED_AT_ONCE);
+        let purge = move |table: &TableName, _| statement::purge(table, now, limit);
+        let rows = futures_lite::future::block_on(self.run(Access::Repeatable, purge))?;
+        let removed = number(&rows).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+        Ok(Purged { removed, more: removed >= limit })
+    }
+}
+
+impl fmt::Debug for PostgresProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresProvider").field("config", self.config()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,127 @@
+//! The table and its indexes.
+
+use session_core::Error;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+use tracing::info;
+
+use super::failure;
+use crate::TableName;
+
+/// Each takes the schema from one version to the next; the first from nothing to 1. One that was released is
+/// never changed.
+const MIGRATIONS: [fn(&TableName) -> String; 1] = [first];
+
+/// The lock that whoever changes the schema has to have; a number of no meaning.
+const LOCK: i64 = 0x7365_7373_696f_6e73;
+
+fn first(table: &TableName) -> String {
+    format!(
+        "CREATE TABLE {table} (
+    key bytea PRIMARY KEY,
+    holder bytea NOT NULL,
+    created bigint NOT NULL,
+    renewed bigint NOT NULL,
+    used bigint NOT NULL,
+    expires bigint NOT NULL,
+    due bigint NOT NULL,
+    owner bytea,
+    authenticated bigint,
+    label bytea,
+    cookie bigint NOT NULL,
+    size integer NOT NULL,
+    names bytea[] NOT NULL,
+    data bytea[] NOT NULL
+) WITH (fillfactor = 80);
+ALTER TABLE {table} ALTER COLUMN names SET STORAGE EXTERNAL, ALTER COLUMN data SET STORAGE EXTERNAL;
+CREATE INDEX {owner} ON {table} (owner, key) WHERE owner IS NOT NULL;
+CREATE INDEX {due} ON {table} (due);
+CREATE TABLE {version} (version integer NOT NULL);
+INSERT INTO {version} VALUES (1);
+",
+        owner = table.index("owner"),
+        due = table.index("due"),
+        version = table.version(),
+    )
+}
+
+/// What takes the schema from this version to the newest, in a transaction.
+fn migration(table: &TableName, from: usize) -> String {
+    MIGRATIONS[from..].iter().map(|step| step(table)).collect()
+}
+
+/// The statements that make the table, for those who apply them by hand: the provider's user then needs
+/// nothing but the right to select, insert, update and delete in the table, and to select in the one of the
+/// version.
+#[must_use]
+pub fn schema(table: &TableName) -> String {
+    format!("BEGIN;\n{}COMMIT;\n", migration(table, 0))
+}
+
+/// Makes the table if it is not there, or brings it to the newest version.
+///
+/// # Errors
+/// [`Error::Config`] where that is impossible; [`Error::Unavailable`] where it may work later.
+pub(crate) async fn prepare(connection: &mut PgConnection, table: &TableName) -> Result<(), Error> {
+    let from = version(connection, table).await?;
+    if from == MIGRATIONS.len() {
+        return Ok(());
+    }
+    let Err(error) = migrate(connection, table, from).await else {
+        info!(%table, from, to = MIGRATIONS.len(), "the sessions' table was made, or brought up to date");
+        return Ok(());
+    };
+    // Another process may have been first.
+    if version(connection, table).await? == MIGRATIONS.len() {
+        return Ok(());
+    }
+    Err(match failure::code(&error).as_deref() {
+        Some("42501") => Error::config(format_args!(
+            "the database user may not make the table {table}; make it by the statements that \
+             session_sql::postgres::schema() returns"
+        )),
+        Some(code) if code.starts_with("42") || code.starts_with("3F") => {
+            Error::config(format_args!(
+                "the table {table} can't be made (the database answered code {code}); if there is \
+                 another one of this name, name ours by the option `table`"
+            ))
+        }
+        _ => failure::unavailable(&error),
+    })
+}
+
+/// Takes the schema from this version to the newest, in one transaction.
+async fn migrate(
+    connection: &mut PgConnection,
+    table: &TableName,
+    from: usize,
+) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    let lock = format!("SELECT pg_advisory_xact_lock({LOCK})");
+    sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *transaction).await?;
+    let steps = AssertSqlSafe(migration(table, from));
+    sqlx::raw_sql(steps).execute(&mut *transaction).await?;
+    transaction.commit().await
+}
+
+/// The schema's version; 0 if there is none.
+async fn version(connection: &mut PgConnection, table: &TableName) -> Result<usize, Error> {
+    // By the simple protocol: between the two messages of a prepared statement, a pooler may exchange the
+    // connection. Names of tables are identifiers, so that they have no quote.
+    let exists = format!("SELECT to_regclass('{}') IS NOT NULL", table.version());
+    let found = sqlx::raw_sql(AssertSqlSafe(exists)).fetch_one(&mut *connection).await;
+    if !found.and_then(|row| row.try_get::<bool, _>(0)).map_err(|e| failure::unavailable(&e))? {
+        return Ok(0);
+    }
+    let read = format!("SELECT max(version) FROM {}", table.version());
+    let found = sqlx::raw_sql(AssertSqlSafe(read)).fetch_one(connection).await;
+    let version = found.and_then(|row| row.try_get::<Option<i32>, _>(0));
+    let version = version.map_err(|error| failure::unavailable(&error))?;
+    match version.and_then(|version| usize::try_from(version).ok()) {
+        Some(version @ 1..) if version <= MIGRATIONS.len() => Ok(version),
+        _ => Err(Error::config(format_args!(
+            "the table {table} is of a version that this one of session-sql doesn't know; use a newer one, or \
+             another table by the option `table`"
+        ))),
+    }
+}

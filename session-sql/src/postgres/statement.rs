@@ -1,0 +1,415 @@
+//! What is sent to the server.
+
+use std::fmt::Write as _;
+
+use session_core::provider::{Changes, ExpiryChange, Page, Record, Touch, Verifier};
+use session_core::{Error, SessionKey, Timestamp};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
+use sqlx::{Arguments as _, AssertSqlSafe, Connection as _, Encode, Type};
+
+use crate::TableName;
+use crate::time::to_column;
+
+/// How many bytes of keys and values a session may have: 64 MiB. PostgreSQL has room for more, which would
+/// take seconds to read.
+pub(crate) const MAX_BYTES: usize = 64 << 20;
+
+/// Whether the row is small enough to be read: twice [`MAX_BYTES`], as PostgreSQL adds some bytes to each element.
+/// The server knows without reading it.
+macro_rules! fits {
+    () => {
+        "pg_column_size(s.names)::bigint + pg_column_size(s.data) <= 134217728"
+    };
+}
+const _: () = assert!(2 * MAX_BYTES == 134_217_728, "as `fits` has it");
+
+/// What a row must be to be changed; a damaged one is as good as gone. `CASE` keeps what can't look into an
+/// array of another form from looking.
+///
+/// Whether texts are UTF-8, and whether a name is there twice, is left to [`load`]: PostgreSQL has no test of
+/// the first that isn't an error, and each save would look at every name for the second.
+const SOUND: &str = concat!(
+    "octet_length(s.holder) = 32 AND s.cookie BETWEEN 0 AND 4294967295 \
+     AND (s.owner IS NULL) = (s.authenticated IS NULL) AND (s.owner IS NULL) = (s.label IS NULL) \
+     AND CASE WHEN NOT (",
+    fits!(),
+    ") OR cardinality(s.names) <> cardinality(s.data) THEN false \
+         WHEN cardinality(s.names) = 0 THEN true \
+         WHEN array_ndims(s.names) <> 1 OR array_lower(s.names, 1) <> 1 \
+           OR array_ndims(s.data) <> 1 OR array_lower(s.data, 1) <> 1 THEN false \
+         ELSE array_position(s.names, NULL) IS NULL AND array_position(s.data, NULL) IS NULL END"
+);
+
+/// What became of a save, as its statement returns it.
+pub(crate) mod verdict {
+    pub(crate) const SAVED: i32 = 0;
+    pub(crate) const GONE: i32 = 1;
+    pub(crate) const CONFLICT: i32 = 2;
+    pub(crate) const TOO_MANY_BYTES: i32 = 3;
+    pub(crate) const TOO_MANY_KEYS: i32 = 4;
+    /// It could have been saved when the statement began, and was changed meanwhile.
+    pub(crate) const OVERTAKEN: i32 = 5;
+    /// The holder is not the expected one, but the one that the save sets.
+    pub(crate) const RENEWED: i32 = 6;
+}
+
+/// A statement with its arguments. No text from outside is in it but the table's name, which is an identifier.
+#[derive(Clone)]
+pub(crate) struct Statement {
+    text: String,
+    arguments: PgArguments,
+}
+
+impl Statement {
+    fn new() -> Self {
+        Self { text: String::new(), arguments: PgArguments::default() }
+    }
+
+    /// Adds an argument; returns what stands for it.
+    fn bind<'q, T: Encode<'q, Postgres> + Type<Postgres>>(&mut self, value: T) -> String {
+        self.arguments.add(value).expect("bytes and numbers can be encoded");
+        format!("${}", self.arguments.len())
+    }
+
+    fn bind_time(&mut self, time: Timestamp) -> String {
+        self.bind(to_column(time))
+    }
+
+    /// Runs it, and returns what it returns.
+    ///
+    /// Through a pooler, it is a transaction: between the messages of a statement, a pooler may exchange the
+    /// connection.
+    pub(crate) async fn run(
+        &self,
+        connection: &mut PgConnection,
+        pooler: bool,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        let query = || {
+            let text = AssertSqlSafe(self.text.clone());
+            sqlx::query_with::<Postgres, _>(text, self.arguments.clone()).persistent(!pooler)
+        };
+        if !pooler {
+            return query().fetch_all(connection).await;
+        }
+        let mut transaction = connection.begin().await?;
+        let rows = query().fetch_all(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(rows)
+    }
+}
+
+/// The columns of a record, in the order in which [`row`](super::row) reads them.
+const RECORD: &str = "holder, created, renewed, used, expires, owner, authenticated, label, cookie";
+
+/// Inserts a record, or puts it in the place of one that expired; returns a row if it did.
+///
+/// Where `again` says that an earlier attempt may have stored it, it may be there already.
+pub(crate) fn create(
+    table: &TableName,
+    key: &SessionKey,
+    record: &Record,
+    now: Timestamp,
+    again: bool,
+) -> Statement {
+    let mut s = Statement::new();
+    let login = record.login.as_deref();
+    let (names, data): (Vec<&[u8]>, Vec<&[u8]>) =
+        record.values.iter().map(|(name, value)| (name.as_bytes(), value)).unzip();
+    let columns = [
+        ("key", s.bind(key.as_bytes())),
+        ("holder", s.bind(record.holder.as_bytes())),
+        ("created", s.bind_time(record.created)),
+        ("renewed", s.bind_time(record.renewed)),
+        ("used", s.bind_time(record.used)),
+        ("expires", s.bind_time(record.expires)),
+        ("due", s.bind_time(record.expires)),
+        ("owner", s.bind(login.map(|login| login.owner.as_bytes()))),
+        ("authenticated", s.bind(login.map(|login| to_column(login.at)))),
+        ("label", s.bind(login.map(|login| login.label.as_bytes()))),
+        ("cookie", s.bind(i64::from(record.cookie))),
+        ("size", s.bind(length(record.values.size()))),
+        ("names", s.bind(names)),
+        ("data", s.bind(data)),
+    ];
+    let joined = |item: fn(&(&str, String)) -> String| {
+        columns.iter().map(item).collect::<Vec<_>>().join(", ")
+    };
+    let now = s.bind_time(now);
+    let own = if again { " OR s.holder = excluded.holder" } else { "" };
+    s.text = format!(
+        "INSERT INTO {table} AS s ({}) VALUES ({}) ON CONFLICT (key) DO UPDATE SET {} \
+         WHERE s.expires <= {now}{own} RETURNING 1",
+        joined(|(name, _)| (*name).to_owned()),
+        joined(|(_, value)| value.clone()),
+        joined(|(name, _)| format!("{name} = excluded.{name}")),
+    );
+    s
+}
+
+/// Returns the record, if it is live.
+pub(crate) fn load(table: &TableName, key: &SessionKey, now: Timestamp) -> Statement {
+    let mut s = Statement::new();
+    let (key, now) = (s.bind(key.as_bytes()), s.bind_time(now));
+    let fits = fits!();
+    s.text = format!(
+        "SELECT {RECORD}, CASE WHEN {fits} THEN names END, CASE WHEN {fits} THEN data END \
+         FROM {table} AS s WHERE key = {key} AND expires > {now}",
+    );
+    s
+}
+
+/// Merges changes into the record that `holder` has; returns a [`verdict`].
+///
+/// The changed values alone are sent, and nothing of the stored ones comes back. A row that another statement is
+/// changing is waited for, and then judged and merged as that one left it. Where nothing was written, the
+/// verdict is of the row as it was when the statement began.
+pub(crate) fn save(
+    table: &TableName,
+    key: &SessionKey,
+    holder: &Verifier,
+    changes: &Changes,
+    now: Timestamp,
+    expectations: bool,
+) -> Statement {
+    let mut s = Statement::new();
+    let (key, now) = (s.bind(key.as_bytes()), s.bind_time(now));
+    let by = s.bind(holder.as_bytes());
+    let held = format!("s.expires > {now} AND s.holder = {by} AND {SOUND}");
+    // What must hold beside it, in the order in which it is judged.
+    let mut conditions: Vec<(String, i32)> = Vec::new();
+    if expectations && let Some(expected) = expected(&mut s, changes) {
+        conditions.push((expected, verdict::CONFLICT));
+    }
+    let mut set = merge(&mut s, changes, &mut conditions);
+    set.extend(times(&mut s, changes.expiry, &now));
+    if let Some(login) = &changes.login {
+        let login = login.as_deref();
+        let owner = s.bind(login.map(|login| login.owner.as_bytes()));
+        let at = s.bind(login.map(|login| to_column(login.at)));
+        let label = s.bind(login.map(|login| login.label.as_bytes()));
+        set.push(format!("owner = {owner}, authenticated = {at}, label = {label}"));
+    }
+    let mut renewed = String::new();
+    if let Some(secret) = &changes.secret {
+        let new = s.bind(secret.holder.as_bytes());
+        set.push(format!("holder = {new}, renewed = {}", s.bind_time(secret.at)));
+        if secret.holder != *holder {
+            renewed =
+                format!("WHEN s.expires > {now} AND s.holder = {new} THEN {} ", verdict::RENEWED);
+        }
+    }
+    if let Some(cookie) = changes.cookie {
+        set.push(format!("cookie = {}", s.bind(i64::from(cookie))));
+    }
+    if set.is_empty() {
+        // There has to be something.
+        set.push("cookie = s.cookie".to_owned());
+    }
+    let mut judged = format!("WHEN ({held}) IS NOT TRUE THEN {} ", verdict::GONE);
+    for (condition, otherwise) in &conditions {
+        _ = write!(judged, "WHEN ({condition}) IS NOT TRUE THEN {otherwise} ");
+    }
+    // `CASE`, as the conditions look into arrays, and the planner may ask them in any order otherwise.
+    let allowed = match &conditions[..] {
+        [] => held,
+        conditions => {
+            let all: Vec<_> =
+                conditions.iter().map(|(condition, _)| format!("({condition})")).collect();
+            format!("CASE WHEN {held} THEN {} ELSE false END", all.join(" AND "))
+        }
+    };
+    s.text = format!(
+        "WITH done AS (UPDATE {table} AS s SET {} WHERE s.key = {key} AND {allowed} RETURNING 1) \
+         SELECT CASE WHEN EXISTS (SELECT FROM done) THEN {} ELSE coalesce((\
+         SELECT CASE {renewed}{judged}ELSE {} END FROM {table} AS s WHERE s.key = {key}), {}) END",
+        set.join(", "),
+        verdict::SAVED,
+        verdict::OVERTAKEN,
+        verdict::GONE,
+    );
+    s
+}
+
+/// The condition that stored values are the expected ones, if any are expected.
+fn expected(s: &mut Statement, changes: &Changes) -> Option<String> {
+    match &changes.expected[..] {
+        [] => None,
+        [only] => {
+            let name = s.bind(only.key.as_bytes());
+            let value = s.bind(only.value.as_deref());
+            Some(format!("s.data[array_position(s.names, {name})] IS NOT DISTINCT FROM {value}"))
+        }
+        several => {
+            let names: Vec<&[u8]> =
+                several.iter().map(|expected| expected.key.as_bytes()).collect();
+            let values: Vec<Option<&[u8]>> =
+                several.iter().map(|expected| expected.value.as_deref()).collect();
+            let (names, values) = (s.bind(names), s.bind(values));
+            Some(format!(
+                "NOT EXISTS (SELECT FROM unnest({names}, {values}) AS e (name, value) \
+                 WHERE s.data[array_position(s.names, e.name)] IS DISTINCT FROM e.value)"
+            ))
+        }
+    }
+}
+
+/// What a save sets the values to, with the conditions that keep them within the limits.
+fn merge(s: &mut Statement, changes: &Changes, conditions: &mut Vec<(String, i32)>) -> Vec<String> {
+    let set: Vec<(&[u8], &[u8])> =
+        changes.iter().filter_map(|(key, value)| Some((key.as_bytes(), value?))).collect();
+    let (names, data): (Vec<&[u8]>, Vec<&[u8]>) = set.iter().copied().unzip();
+    let added: usize = set.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let bytes = length(changes.limits.bytes.min(MAX_BYTES));
+    let keys = length(changes.limits.keys);
+    // A result that is smaller than before is within the limits always.
+    let mut within = |bytes_after: &str, keys_after: &str| {
+        conditions.push((
+            format!("{bytes_after} <= {bytes} OR {bytes_after} <= s.size"),
+            verdict::TOO_MANY_BYTES,
+        ));
+        conditions.push((
+            format!("{keys_after} <= {keys} OR {keys_after} <= cardinality(s.names)"),
+            verdict::TOO_MANY_KEYS,
+        ));
+    };
+    if changes.is_empty() {
+        return Vec::new();
+    }
+    if changes.replace {
+        let (size, count) = (s.bind(length(added)), s.bind(length(set.len())));
+        within(&size, &count);
+        let (names, data) = (s.bind(names), s.bind(data));
+        return vec![format!("names = {names}, data = {data}, size = {size}")];
+    }
+    if let ([(name, value)], 1) = (&set[..], changes.iter().len()) {
+        // In its place, or behind the others; no other value is looked at.
+        let (added, alone) = (s.bind(length(added)), s.bind(length(name.len())));
+        let (name, value) = (s.bind(*name), s.bind(*value));
+        let stored = format!("array_position(s.names, {name})");
+        let at = format!("coalesce({stored}, cardinality(s.names) + 1)");
+        let size =
+            format!("s.size + {added} - coalesce({alone} + octet_length(s.data[{stored}]), 0)");
+        within(
+            &size,
+            &format!("CASE WHEN {stored} IS NULL THEN cardinality(s.names) + 1 ELSE 0 END"),
+        );
+        return vec![format!("names[{at}] = {name}, data[{at}] = {value}, size = {size}")];
+    }
+    let all: Vec<&[u8]> = changes.iter().map(|(name, _)| name.as_bytes()).collect();
+    let (all, names, data) = (s.bind(all), s.bind(names), s.bind(data));
+    let merged = format!(
+        "(SELECT o.name, o.value FROM unnest(s.names, s.data) AS o (name, value) WHERE o.name <> ALL ({all}) \
+         UNION ALL SELECT c.name, c.value FROM unnest({names}, {data}) AS c (name, value)) AS m"
+    );
+    if !set.is_empty() {
+        let sum = "coalesce(sum(octet_length(m.name) + octet_length(m.value)), 0)";
+        within(
+            &format!("(SELECT {sum} FROM {merged})"),
+            &format!("(SELECT count(*) FROM {merged})"),
+        );
+    }
+    vec![format!(
+        "(names, data, size) = (SELECT coalesce(array_agg(m.name), '{{}}'), \
+         coalesce(array_agg(m.value), '{{}}'), \
+         coalesce(sum(octet_length(m.name) + octet_length(m.value)), 0)::integer FROM {merged})"
+    )]
+}
+
+/// What a save or a touch sets the times to.
+fn times(s: &mut Statement, expiry: ExpiryChange, now: &str) -> Option<String> {
+    let (touch, extends) = match expiry {
+        ExpiryChange::Keep => return None,
+        ExpiryChange::Extend(touch) => (touch, true),
+        ExpiryChange::Set(touch) => (touch, false),
+    };
+    let (used, expires) = (s.bind_time(touch.used), s.bind_time(touch.expires));
+    let expires = match extends {
+        true => format!("greatest(s.expires, {expires})"),
+        false => expires,
+    };
+    // The index is on `due` alone, which moves once in an eighth of the session's life; whatever moves no
+    // indexed column stays in its page, and in the index.
+    Some(format!(
+        "used = greatest(s.used, {used}), expires = {expires}, \
+         due = CASE WHEN s.due BETWEEN {now} AND {expires} \
+         AND s.due - {now} >= ({expires} - {now}) / 8 * 7 THEN s.due ELSE {expires} END"
+    ))
+}
+
+/// Moves the times of a live record forward; returns a row if it is there.
+pub(crate) fn touch(
+    table: &TableName,
+    key: &SessionKey,
+    touch: Touch,
+    now: Timestamp,
+) -> Statement {
+    let mut s = Statement::new();
+    let (key, now) = (s.bind(key.as_bytes()), s.bind_time(now));
+    let times = times(&mut s, ExpiryChange::Extend(touch), &now).expect("it moves the times");
+    s.text = format!(
+        "UPDATE {table} AS s SET {times} WHERE s.key = {key} AND s.expires > {now} AND {SOUND} RETURNING 1"
+    );
+    s
+}
+
+/// Deletes a record, in whatever state.
+pub(crate) fn destroy(table: &TableName, key: &SessionKey) -> Statement {
+    let mut s = Statement::new();
+    let key = s.bind(key.as_bytes());
+    s.text = format!("DELETE FROM {table} WHERE key = {key}");
+    s
+}
+
+/// Returns what a list needs of the owner's sessions, in whatever state: a condition on `expires` would let
+/// pages pass over what has expired.
+pub(crate) fn list(table: &TableName, owner: &str, page: Page) -> Statement {
+    let mut s = Statement::new();
+    let owner = s.bind(owner.as_bytes());
+    // No key is shorter, and so none is before this.
+    let after = page.after.as_ref().map_or(&[][..], |key| key.as_bytes());
+    let after = s.bind(after);
+    // One more, to know whether others follow.
+    let limit = s.bind(i64::try_from(page.size() + 1).unwrap_or(i64::MAX));
+    s.text = format!(
+        "SELECT {RECORD}, key FROM {table} WHERE owner = {owner} AND key > {after} AND octet_length(key) = 12 \
+         ORDER BY key LIMIT {limit}"
+    );
+    s
+}
+
+/// Returns the number of live sessions.
+pub(crate) fn count(table: &TableName, now: Timestamp) -> Statement {
+    let mut s = Statement::new();
+    let now = s.bind_time(now);
+    s.text = format!("SELECT count(*) FROM {table} WHERE expires > {now}");
+    s
+}
+
+/// Deletes records that expired, but no more than this, and none that something else is changing; returns
+/// their number.
+pub(crate) fn purge(table: &TableName, now: Timestamp, limit: usize) -> Statement {
+    let mut s = Statement::new();
+    let (now, limit) = (s.bind_time(now), s.bind(i64::try_from(limit).unwrap_or(i64::MAX)));
+    s.text = format!(
+        "WITH done AS (DELETE FROM {table} WHERE key = ANY (ARRAY(\
+         SELECT key FROM {table} WHERE due <= {now} AND expires <= {now} ORDER BY due LIMIT {limit} \
+         FOR UPDATE SKIP LOCKED)) RETURNING 1) SELECT count(*) FROM done"
+    );
+    s
+}
+
+/// A number of bytes or keys as an `integer`.
+fn length(length: usize) -> i32 {
+    i32::try_from(length).unwrap_or(i32::MAX)
+}
+
+/// Refuses what no merge could bring below the limit.
+///
+/// # Errors
+/// [`Error::TooLarge`]
+pub(crate) fn check_size(size: usize) -> Result<(), Error> {
+    match size {
+        0..=MAX_BYTES => Ok(()),
+        _ => Err(Error::TooLarge { what: "session bytes", limit: MAX_BYTES }),
+    }
+}

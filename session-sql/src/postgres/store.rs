@@ -1,0 +1,127 @@
+//! Statements, and what to do when one fails.
+
+use std::time::{Duration, Instant};
+
+use session_core::Error;
+use sqlx::postgres::PgRow;
+use tokio::sync::OnceCell;
+
+use super::connections::Connections;
+use super::failure::Fate;
+use super::statement::Statement;
+use super::{PostgresConfig, failure, schema};
+use crate::failure::{Cause, in_doubt};
+use crate::worker::Doubt;
+
+/// The pause before the first repetition; doubled with each one.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_millis(160);
+
+/// What a statement does, and whether it can be sent again when its answer was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    /// Applied twice, it leaves what once would have left, whatever others did in between.
+    Repeatable,
+    /// In between, another request may have changed what a repetition would overwrite.
+    Once,
+}
+
+/// The table, and the way to it.
+pub(crate) struct Store {
+    pub(crate) config: PostgresConfig,
+    pub(crate) connections: Connections,
+    /// Set when the table is there.
+    ready: OnceCell<()>,
+}
+
+impl Store {
+    pub(crate) fn new(config: PostgresConfig, connections: Connections) -> Self {
+        Self { config, connections, ready: OnceCell::new() }
+    }
+
+    /// Runs a statement, and again if it was certainly not applied, or if it may have been and repeating it
+    /// does no harm, as long as the time limit allows. `statement` makes it; it is told whether an earlier
+    /// attempt may have been applied.
+    pub(crate) async fn run(
+        &self,
+        access: Access,
+        doubt: &Doubt,
+        statement: impl Fn(bool) -> Statement,
+    ) -> Result<Vec<PgRow>, Error> {
+        // A little before the time limit, which knows no cause.
+        let end = Instant::now() + self.config.operation_timeout.mul_f64(0.9);
+        let mut pause = PAUSE;
+        loop {
+            let before = doubt.get();
+            let (error, fate) = match self.attempt(access, doubt, &statement(before)).await {
+                Ok(rows) => {
+                    doubt.set(before);
+                    return Ok(rows);
+                }
+                Err(Failure::Told(error)) => return Err(error),
+                Err(Failure::Driver(error, fate)) => (error, fate),
+            };
+            let again = match fate {
+                Fate::Unsent => true,
+                Fate::Unknown => access != Access::Once,
+                Fate::Refused => false,
+            };
+            let is_in_doubt = access != Access::Read && (before || fate == Fate::Unknown);
+            doubt.set(is_in_doubt);
+            if !again || Instant::now() + pause > end {
+                return Err(match is_in_doubt {
+                    true => in_doubt(Cause::of(&error)),
+                    false => failure::unavailable(&error),
+                });
+            }
+            tokio::time::sleep(pause).await;
+            pause = LONGEST_PAUSE.min(pause * 2);
+        }
+    }
+
+    async fn attempt(
+        &self,
+        access: Access,
+        doubt: &Doubt,
+        statement: &Statement,
+    ) -> Result<Vec<PgRow>, Failure> {
+        let unsent = |error| match failure::fate(&error) {
+            Fate::Unknown => Failure::Driver(error, Fate::Unsent),
+            fate => Failure::Driver(error, fate),
+        };
+        let mut connection = self.connections.lend().await.map_err(unsent)?;
+        let ready = self
+            .ready
+            .get_or_try_init(async || schema::prepare(connection.get(), &self.config.table).await);
+        ready.await.map_err(Failure::Told)?;
+        if access != Access::Read {
+            doubt.set(true);
+        }
+        match statement.run(connection.get(), self.config.pooler).await {
+            Ok(rows) => {
+                connection.give_back();
+                Ok(rows)
+            }
+            Err(error) => {
+                let fate = failure::fate(&error);
+                if failure::is_of_the_statement(&error) {
+                    connection.give_back();
+                } else {
+                    connection.close();
+                    self.connections.distrust();
+                }
+                Err(Failure::Driver(error, fate))
+            }
+        }
+    }
+}
+
+/// Why an attempt failed.
+enum Failure {
+    Driver(sqlx::Error, Fate),
+    /// As the caller is to be told.
+    Told(Error),
+}

@@ -1,0 +1,138 @@
+//! What the source string says.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use session_core::Error;
+use session_core::provider::Source;
+
+use crate::TableName;
+use crate::time::take_timeout;
+
+/// Whether a change is on the disk when it is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// It is: what was acknowledged survives a power cut. `sync=full`, SQLite's `synchronous=FULL`.
+    #[default]
+    Full,
+    /// The operating system writes it later: what was acknowledged survives the process, but a power cut may
+    /// take the last changes of all. It takes them from the last one backwards, and leaves the file
+    /// whole. `sync=none`, SQLite's `synchronous=NORMAL`.
+    None,
+}
+
+/// Where and how sessions are stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SqliteConfig {
+    /// The database's file: an absolute path, whose directory is there.
+    pub path: PathBuf,
+    /// The table. Defaults to `sessions`.
+    pub table: TableName,
+    /// Whether changes are on the disk when they are acknowledged. Defaults to [`Durability::Full`].
+    pub sync: Durability,
+    /// How long an operation may take, waiting for other processes included. Defaults to 3 seconds; 1 ms to
+    /// 1 hour.
+    pub operation_timeout: Duration,
+}
+
+impl SqliteConfig {
+    /// This file, and otherwise the defaults.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            table: TableName::default(),
+            sync: Durability::default(),
+            operation_timeout: Duration::from_secs(3),
+        }
+    }
+
+    /// This configuration with another table.
+    #[must_use]
+    pub fn with_table(mut self, table: TableName) -> Self {
+        self.table = table;
+        self
+    }
+
+    /// This configuration with another durability.
+    #[must_use]
+    pub fn with_sync(mut self, sync: Durability) -> Self {
+        self.sync = sync;
+        self
+    }
+
+    /// This configuration with another time limit.
+    #[must_use]
+    pub fn with_operation_timeout(mut self, limit: Duration) -> Self {
+        self.operation_timeout = limit;
+        self
+    }
+
+    /// Reads a source string.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a missing or relative path, an unknown option, or a value that is out of range.
+    pub fn parse(source: &str) -> Result<Self, Error> {
+        let mut source = Source::parse(source)?;
+        let path = source.take("path")?.map(PathBuf::from).filter(|path| path.is_absolute());
+        let path = path.ok_or_else(|| {
+            Error::config("the source string names no file; write path=/absolute/path")
+        })?;
+        let mut config = Self::new(path);
+        if let Some(table) = source.take("table")? {
+            config.table = table.parse()?;
+        }
+        config.sync = match source.take("sync")?.as_deref() {
+            None | Some("full") => Durability::Full,
+            Some("none") => Durability::None,
+            Some(_) => {
+                return Err(Error::config(
+                    "option \"sync\" of the source string must be full or none",
+                ));
+            }
+        };
+        config.operation_timeout = take_timeout(&mut source)?;
+        source.finish()?;
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read() {
+        let config = SqliteConfig::parse("path=/var/lib/my%20app/s.db").unwrap();
+        assert_eq!(config, SqliteConfig::new("/var/lib/my app/s.db"));
+        let options = "sync=none&operation_timeout=1m&path=/s&table=web_sessions";
+        let config = SqliteConfig::parse(options).unwrap();
+        assert_eq!(config.sync, Durability::None);
+        assert_eq!(config.operation_timeout, Duration::from_secs(60));
+        assert_eq!(config.table, "web_sessions".parse().unwrap());
+    }
+
+    #[test]
+    fn bad_options_are_configuration_errors() {
+        for source in [
+            "",
+            "path",
+            "path=",
+            "path=s.db",
+            "path=:memory:",
+            "sync=none",
+            "path=/s&path=/t",
+            "path=/s&sync=",
+            "path=/s&sync=off",
+            "path=/s&table=a;b",
+            "path=/s&table=",
+            "path=/s&operation_timeout=0s",
+            "path=/s&operation_timeout=9",
+            "path=/s&mode=ro",
+        ] {
+            let error = SqliteConfig::parse(source).unwrap_err();
+            assert!(matches!(error, Error::Config(_)), "{source}: {error:?}");
+        }
+    }
+}

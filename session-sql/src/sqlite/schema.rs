@@ -1,0 +1,94 @@
+//! The table and its indexes.
+
+use session_core::Error;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+
+use super::failure;
+use crate::TableName;
+
+/// Each takes the schema from one version to the next; the first from nothing to 1. One that was released is
+/// never changed.
+const MIGRATIONS: [fn(&TableName) -> String; 1] = [first];
+
+fn first(table: &TableName) -> String {
+    format!(
+        "CREATE TABLE {table} (
+    key BLOB PRIMARY KEY NOT NULL,
+    holder BLOB NOT NULL,
+    created INTEGER NOT NULL,
+    renewed INTEGER NOT NULL,
+    used INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    owner BLOB,
+    authenticated INTEGER,
+    label BLOB,
+    cookie INTEGER NOT NULL,
+    data BLOB NOT NULL
+) STRICT;
+CREATE INDEX {owner} ON {unqualified} (owner, key) WHERE owner IS NOT NULL;
+CREATE INDEX {due} ON {unqualified} (due);
+CREATE TABLE {version} (version INTEGER NOT NULL) STRICT;
+INSERT INTO {version} VALUES (1);
+",
+        owner = table.qualified_index("owner"),
+        due = table.qualified_index("due"),
+        unqualified = table.unqualified(),
+        version = table.version(),
+    )
+}
+
+/// The statements that make the table, for those who apply them by hand.
+#[must_use]
+pub fn schema(table: &TableName) -> String {
+    let steps: String = MIGRATIONS.iter().map(|step| step(table)).collect();
+    format!("BEGIN;\n{steps}COMMIT;\n")
+}
+
+/// Makes the table if it is not there, or brings it to the newest version.
+///
+/// # Errors
+/// [`Error::Config`] where that is impossible; [`Error::Unavailable`] where it may work later.
+pub(crate) async fn prepare(
+    connection: &mut SqliteConnection,
+    table: &TableName,
+) -> Result<(), Error> {
+    // At once for writing, so that a file that can't be written is noticed now.
+    let begun = connection.begin_with("BEGIN IMMEDIATE").await;
+    let mut transaction = begun.map_err(|error| failure::at_open(&error))?;
+    let from = version(&mut transaction, table).await?;
+    let steps: String = MIGRATIONS[from..].iter().map(|step| step(table)).collect();
+    let made = sqlx::raw_sql(AssertSqlSafe(steps)).execute(&mut *transaction).await;
+    made.map_err(|error| match failure::code(&error) {
+        // An error of the statement: another table has the name, as a rule.
+        Some(1) => Error::config(format_args!(
+            "the table {table} can't be made; if there is another one of this name, name ours by the option `table`"
+        )),
+        _ => failure::at_open(&error),
+    })?;
+    transaction.commit().await.map_err(|error| failure::at_open(&error))
+}
+
+/// The schema's version; 0 if there is none.
+async fn version(connection: &mut SqliteConnection, table: &TableName) -> Result<usize, Error> {
+    let name = table.version().unqualified().to_string();
+    let exists =
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = $1 COLLATE NOCASE";
+    let exists = sqlx::query(exists).bind(name.trim_matches('"').to_owned());
+    let found = exists.fetch_one(&mut *connection).await.and_then(|row| row.try_get::<i64, _>(0));
+    if found.map_err(|error| failure::at_open(&error))? == 0 {
+        return Ok(0);
+    }
+    let read = format!("SELECT max(version) FROM {}", table.version());
+    let found = sqlx::query(AssertSqlSafe(read)).fetch_one(connection).await;
+    let version = found.and_then(|row| row.try_get::<Option<i64>, _>(0));
+    let version = version.map_err(|error| failure::at_open(&error))?;
+    match version.and_then(|version| usize::try_from(version).ok()) {
+        Some(version @ 1..) if version <= MIGRATIONS.len() => Ok(version),
+        _ => Err(Error::config(format_args!(
+            "the table {table} is of a version that this one of session-sql doesn't know; use a newer one, or \
+             another table by the option `table`"
+        ))),
+    }
+}

@@ -1,0 +1,465 @@
+//! The file, and the statements on it.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::Duration;
+
+use session_core::provider::{Changes, ExpiryChange, Listed, Page, Record, Touch, Verifier};
+use session_core::{Error, SessionKey, Timestamp};
+use sqlx::sqlite::{
+    Sqlite, SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{
+    Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _, Encode, Row as _, Type,
+};
+
+use super::row::{self, MAX_BYTES, RECORD};
+use super::{Durability, SqliteConfig, failure, schema};
+use crate::TableName;
+use crate::pool::{Connect, Pool};
+use crate::time::to_column;
+use crate::worker::Doubt;
+
+/// How many connections read at a time.
+const READERS: usize = 4;
+
+/// The database: SQLite lets one connection write at a time, and others read meanwhile.
+pub(crate) struct Store {
+    pub(crate) config: SqliteConfig,
+    /// One connection, so that the process's own writes queue in order.
+    writer: Pool<File>,
+    readers: Pool<File>,
+}
+
+/// The database's file.
+struct File(SqliteConnectOptions);
+
+impl Connect for File {
+    type Connection = SqliteConnection;
+
+    async fn connect(&self) -> Result<SqliteConnection, sqlx::Error> {
+        self.0.connect().await
+    }
+
+    async fn is_usable(&self, _: &mut SqliteConnection) -> bool {
+        true
+    }
+}
+
+/// What changes the table, as one transaction.
+pub(crate) enum Change {
+    Create { key: SessionKey, record: Record, now: Timestamp },
+    Save { key: SessionKey, holder: Verifier, changes: Changes, now: Timestamp },
+    Touch { key: SessionKey, touch: Touch, now: Timestamp },
+    Destroy { key: SessionKey },
+    Purge { now: Timestamp, limit: usize },
+}
+
+impl Store {
+    pub(crate) fn new(config: SqliteConfig) -> Self {
+        let synchronous = match config.sync {
+            Durability::Full => SqliteSynchronous::Full,
+            Durability::None => SqliteSynchronous::Normal,
+        };
+        let options = SqliteConnectOptions::new()
+            .filename(&config.path)
+            .synchronous(synchronous)
+            .busy_timeout(config.operation_timeout)
+            .disable_statement_logging();
+        let pool = |most| Pool::new(File(options.clone()), most);
+        Self { writer: pool(1), readers: pool(READERS), config }
+    }
+
+    /// Makes the file and the table, if they are not there.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the file or the table can't be used; [`Error::Unavailable`] where a later try
+    /// may pass.
+    pub(crate) async fn open(&self) -> Result<(), Error> {
+        make_file(&self.config.path)?;
+        let mut writer = self.writer.lend().await.map_err(|error| failure::at_open(&error))?;
+        set_wal(writer.connection()).await?;
+        schema::prepare(writer.connection(), &self.config.table).await?;
+        writer.give_back();
+        Ok(())
+    }
+
+    /// Makes a change; returns how many rows it changed.
+    ///
+    /// Where it is left half-way, the connection is closed, and SQLite takes back what it had done.
+    pub(crate) async fn change(&self, change: &Change, doubt: &Doubt) -> Result<u64, Error> {
+        let mut writer = self.writer.lend().await.map_err(|error| failure::unavailable(&error))?;
+        // At once for writing: a transaction that reads first may find that it can't write any more.
+        let begun = writer.connection().begin_with("BEGIN IMMEDIATE").await;
+        let mut transaction = begun.map_err(|error| failure::unavailable(&error))?;
+        let made = change.make(&mut transaction, &self.config.table).await;
+        match made {
+            Ok(_) => {
+                doubt.set(true);
+                let committed = transaction.commit().await;
+                doubt.set(false);
+                committed.map_err(|error| failure::of_commit(&error))?;
+            }
+            Err(Error::Gone | Error::Conflict | Error::TooLarge { .. }) => {
+                let undone = transaction.rollback().await;
+                undone.map_err(|error| failure::unavailable(&error))?;
+            }
+            Err(error) => return Err(error),
+        }
+        writer.give_back();
+        made
+    }
+
+    /// Reads the record, if it is live.
+    pub(crate) async fn load(
+        &self,
+        key: SessionKey,
+        now: Timestamp,
+    ) -> Result<Option<Record>, Error> {
+        let mut rows = self.read(select(&self.config.table, &key, now)).await?;
+        rows.pop().map(|row| row::record(&row)).transpose()
+    }
+
+    /// Reads a page of an owner's sessions.
+    pub(crate) async fn list(
+        &self,
+        owner: String,
+        page: Page,
+        now: Timestamp,
+    ) -> Result<Listed, Error> {
+        let mut list = Statement::new();
+        let owner = list.bind(owner.into_bytes());
+        // No key is shorter, and so none is before this.
+        let after = page.after.as_ref().map_or(&[][..], |key| key.as_bytes());
+        let after = list.bind(after.to_vec());
+        // One more, to know whether others follow.
+        let limit = list.bind(i64::try_from(page.size() + 1).unwrap_or(i64::MAX));
+        list.text = format!(
+            "SELECT {RECORD}, key FROM {} WHERE owner = {owner} AND key > {after} AND length(key) = 12 \
+             ORDER BY key LIMIT {limit}",
+            self.config.table
+        );
+        let mut rows = self.read(list).await?;
+        let next = page.cut(&mut rows, row::key);
+        let summaries = rows.iter().filter_map(|row| row::summary(row, now));
+        Ok(Listed { sessions: summaries.collect(), next })
+    }
+
+    /// Counts the live sessions.
+    pub(crate) async fn count(&self, now: Timestamp) -> Result<u64, Error> {
+        let mut count = Statement::new();
+        let now = count.bind(to_column(now));
+        count.text = format!("SELECT count(*) FROM {} WHERE expires > {now}", self.config.table);
+        let rows = self.read(count).await?;
+        let number = rows.first().and_then(|row| row.try_get::<i64, _>(0).ok());
+        Ok(number.and_then(|number| u64::try_from(number).ok()).unwrap_or(0))
+    }
+
+    async fn read(&self, statement: Statement) -> Result<Vec<SqliteRow>, Error> {
+        let mut reader = self.readers.lend().await.map_err(|error| failure::unavailable(&error))?;
+        let rows = statement.rows(reader.connection()).await?;
+        reader.give_back();
+        Ok(rows)
+    }
+}
+
+impl Change {
+    /// Makes the change within a transaction; returns how many rows it changed.
+    async fn make(
+        &self,
+        transaction: &mut SqliteConnection,
+        table: &TableName,
+    ) -> Result<u64, Error> {
+        match self {
+            Self::Create { key, record, now } => {
+                insert(table, key, record, *now)?.execute(transaction).await
+            }
+            Self::Save { key, holder, changes, now } => {
+                let mut stored = Stored::read(transaction, table, key, *now).await?;
+                stored.record.apply(holder, changes, *now)?;
+                check_size(stored.record.values.size())?;
+                stored.write(table, key, changes, *now).execute(transaction).await
+            }
+            Self::Touch { key, touch, now } => {
+                let mut stored = Stored::read(transaction, table, key, *now).await?;
+                stored.record.touch(*touch, *now)?;
+                let changes = Changes::new().with_expiry(ExpiryChange::Extend(*touch));
+                stored.write(table, key, &changes, *now).execute(transaction).await
+            }
+            Self::Destroy { key } => {
+                let mut delete = Statement::new();
+                let key = delete.bind(key.as_bytes().to_vec());
+                delete.text = format!("DELETE FROM {table} WHERE key = {key}");
+                delete.execute(transaction).await
+            }
+            Self::Purge { now, limit } => {
+                let mut delete = Statement::new();
+                let now = delete.bind(to_column(*now));
+                let limit = delete.bind(i64::try_from(*limit).unwrap_or(i64::MAX));
+                delete.text = format!(
+                    "DELETE FROM {table} WHERE key IN (SELECT key FROM {table} \
+                     WHERE due <= {now} AND expires <= {now} ORDER BY due LIMIT {limit})"
+                );
+                delete.execute(transaction).await
+            }
+        }
+    }
+}
+
+/// A live record as a change finds it.
+struct Stored {
+    record: Record,
+    /// The column that the index of expiry is on.
+    due: i64,
+}
+
+impl Stored {
+    /// Reads it. One that can't be read is as good as gone.
+    async fn read(
+        transaction: &mut SqliteConnection,
+        table: &TableName,
+        key: &SessionKey,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        let rows = select(table, key, now).rows(transaction).await?;
+        let row = rows.first().ok_or(Error::Gone)?;
+        let record = row::record(row).map_err(|_| Error::Gone)?;
+        let due = row.try_get(10).map_err(|_| Error::Gone)?;
+        Ok(Self { record, due })
+    }
+
+    /// Writes back what these changes have changed.
+    fn write(
+        &self,
+        table: &TableName,
+        key: &SessionKey,
+        changes: &Changes,
+        now: Timestamp,
+    ) -> Statement {
+        let record = &self.record;
+        let expires = to_column(record.expires);
+        let mut update = Statement::new();
+        let mut set = vec![
+            format!("used = {}", update.bind(to_column(record.used))),
+            format!("expires = {}", update.bind(expires)),
+        ];
+        // The index is on `due` alone, which moves once in an eighth of the session's life.
+        let (now, left) = (to_column(now), expires.saturating_sub(to_column(now)));
+        let is_near = self.due <= expires && self.due.saturating_sub(now) >= left / 8 * 7;
+        if !is_near {
+            set.push(format!("due = {}", update.bind(expires)));
+        }
+        if !changes.is_empty() {
+            set.push(format!("data = {}", update.bind(row::encode(&record.values))));
+        }
+        if changes.login.is_some() {
+            let login = Columns::of(record);
+            set.push(format!("owner = {}", update.bind(login.owner)));
+            set.push(format!("authenticated = {}", update.bind(login.at)));
+            set.push(format!("label = {}", update.bind(login.label)));
+        }
+        if changes.secret.is_some() {
+            set.push(format!("holder = {}", update.bind(record.holder.as_bytes().to_vec())));
+            set.push(format!("renewed = {}", update.bind(to_column(record.renewed))));
+        }
+        if changes.cookie.is_some() {
+            set.push(format!("cookie = {}", update.bind(i64::from(record.cookie))));
+        }
+        let key = update.bind(key.as_bytes().to_vec());
+        update.text = format!("UPDATE {table} SET {} WHERE key = {key}", set.join(", "));
+        update
+    }
+}
+
+/// A login's columns.
+#[derive(Default)]
+struct Columns {
+    owner: Option<Vec<u8>>,
+    at: Option<i64>,
+    label: Option<Vec<u8>>,
+}
+
+impl Columns {
+    fn of(record: &Record) -> Self {
+        record.login.as_deref().map_or_else(Self::default, |login| Self {
+            owner: Some(login.owner.as_bytes().to_vec()),
+            at: Some(to_column(login.at)),
+            label: Some(login.label.as_bytes().to_vec()),
+        })
+    }
+}
+
+/// Inserts a record, or puts it in the place of one that expired; changes no row where a live one is.
+fn insert(
+    table: &TableName,
+    key: &SessionKey,
+    record: &Record,
+    now: Timestamp,
+) -> Result<Statement, Error> {
+    check_size(record.values.size())?;
+    let mut s = Statement::new();
+    let login = Columns::of(record);
+    let columns = [
+        ("key", s.bind(key.as_bytes().to_vec())),
+        ("holder", s.bind(record.holder.as_bytes().to_vec())),
+        ("created", s.bind(to_column(record.created))),
+        ("renewed", s.bind(to_column(record.renewed))),
+        ("used", s.bind(to_column(record.used))),
+        ("expires", s.bind(to_column(record.expires))),
+        ("due", s.bind(to_column(record.expires))),
+        ("owner", s.bind(login.owner)),
+        ("authenticated", s.bind(login.at)),
+        ("label", s.bind(login.label)),
+        ("cookie", s.bind(i64::from(record.cookie))),
+        ("data", s.bind(row::encode(&record.values))),
+    ];
+    let joined = |item: fn(&(&str, String)) -> String| {
+        columns.iter().map(item).collect::<Vec<_>>().join(", ")
+    };
+    let now = s.bind(to_column(now));
+    s.text = format!(
+        "INSERT INTO {table} ({}) VALUES ({}) ON CONFLICT (key) DO UPDATE SET {} WHERE expires <= {now}",
+        joined(|(name, _)| (*name).to_owned()),
+        joined(|(_, value)| value.clone()),
+        joined(|(name, _)| format!("{name} = excluded.{name}")),
+    );
+    Ok(s)
+}
+
+/// Returns the record of a live session, and `due`.
+fn select(table: &TableName, key: &SessionKey, now: Timestamp) -> Statement {
+    let mut s = Statement::new();
+    let (key, now) = (s.bind(key.as_bytes().to_vec()), s.bind(to_column(now)));
+    let most = 2 * MAX_BYTES;
+    s.text = format!(
+        "SELECT {RECORD}, CASE WHEN length(data) <= {most} THEN data END, due \
+         FROM {table} WHERE key = {key} AND expires > {now}"
+    );
+    s
+}
+
+fn check_size(size: usize) -> Result<(), Error> {
+    match size {
+        0..=MAX_BYTES => Ok(()),
+        _ => Err(Error::TooLarge { what: "session bytes", limit: MAX_BYTES }),
+    }
+}
+
+/// A statement with its arguments. No text from outside is in it but the table's name, which is an identifier.
+struct Statement {
+    text: String,
+    arguments: SqliteArguments,
+}
+
+impl Statement {
+    fn new() -> Self {
+        Self { text: String::new(), arguments: SqliteArguments::default() }
+    }
+
+    /// Adds an argument; returns what stands for it.
+    fn bind<'q, T: Encode<'q, Sqlite> + Type<Sqlite>>(&mut self, value: T) -> String {
+        self.arguments.add(value).expect("bytes and numbers can be encoded");
+        format!("?{}", self.arguments.len())
+    }
+
+    /// Runs it; returns how many rows it changed.
+    async fn execute(self, connection: &mut SqliteConnection) -> Result<u64, Error> {
+        let query = sqlx::query_with(AssertSqlSafe(self.text), self.arguments);
+        let done = query.execute(connection).await;
+        done.map(|done| done.rows_affected()).map_err(|error| failure::unavailable(&error))
+    }
+
+    /// Runs it; returns the rows that it returns.
+    async fn rows(self, connection: &mut SqliteConnection) -> Result<Vec<SqliteRow>, Error> {
+        let query = sqlx::query_with(AssertSqlSafe(self.text), self.arguments);
+        query.fetch_all(connection).await.map_err(|error| failure::unavailable(&error))
+    }
+}
+
+/// Makes the file, for nobody but its user, if it is not there. SQLite gives the files that it makes beside
+/// it the same permissions.
+fn make_file(path: &Path) -> Result<(), Error> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == ErrorKind::StorageFull => {
+            Err(Error::Full { what: "space on the disk" })
+        }
+        Err(error) => Err(Error::config(format_args!(
+            "the file that path names can't be made: {error}; its directory must be there"
+        ))),
+    }
+}
+
+/// Has SQLite write to a log first, which readers don't wait for. The file keeps the mode.
+async fn set_wal(connection: &mut SqliteConnection) -> Result<(), Error> {
+    loop {
+        let set = sqlx::query("PRAGMA journal_mode = wal").fetch_one(&mut *connection).await;
+        match set.and_then(|row| row.try_get::<String, _>(0)) {
+            Ok(mode) if mode == "wal" => return Ok(()),
+            Ok(_) => {
+                return Err(Error::config(
+                    "SQLite can't keep a write-ahead log for the file that path names; is it on a file \
+                     system of this machine?",
+                ));
+            }
+            // SQLite does not wait for others here. The time limit ends this.
+            Err(error) if failure::code(&error) == Some(failure::BUSY) => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Err(error) => return Err(failure::at_open(&error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use session_core::SessionId;
+
+    use super::*;
+
+    /// A connection's limit on pages is to SQLite what a full disk is.
+    #[test]
+    fn without_space_nothing_is_written_and_reading_works() {
+        let folder =
+            std::env::temp_dir().join(format!("session-sqlite-full-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let store = Store::new(SqliteConfig::new(folder.join("sessions.db")));
+            store.open().await.unwrap();
+            let (doubt, id) = (Doubt::default(), SessionId::generate().unwrap());
+            let [now, expires] = [1, 2].map(Timestamp::from_millis);
+            let holder = Verifier::digest(&id, "");
+            let record = Record::new(holder, now, expires);
+            store.change(&Change::Create { key: id.key(), record, now }, &doubt).await.unwrap();
+            let limit = async |pages: u32| {
+                let mut writer = store.writer.lend().await.unwrap();
+                let limit = format!("PRAGMA max_page_count = {pages}");
+                sqlx::raw_sql(AssertSqlSafe(limit)).execute(writer.connection()).await.unwrap();
+                writer.give_back();
+            };
+            let save = |value: usize| {
+                let mut changes = Changes::new();
+                changes.set("a", vec![7; value]);
+                Change::Save { key: id.key(), holder, changes, now }
+            };
+            // As many as there are.
+            limit(1).await;
+            let saved = store.change(&save(60_000), &doubt).await;
+            assert!(matches!(saved, Err(Error::Full { .. })), "{saved:?}");
+            assert!(!doubt.get(), "nothing was written");
+            let loaded = store.load(id.key(), now).await.unwrap().expect("it is there");
+            assert_eq!(loaded.values.len(), 0);
+            // The connection that failed was closed, and with it the limit.
+            store.change(&save(60_000), &doubt).await.unwrap();
+            limit(1).await;
+            store.change(&save(10), &doubt).await.expect("what takes no more space is saved");
+        });
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

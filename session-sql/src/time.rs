@@ -1,0 +1,51 @@
+//! Instants and durations as they are in columns and options.
+
+use std::time::Duration;
+
+use session_core::provider::Source;
+use session_core::{Error, Timestamp};
+
+/// An instant as a signed number of milliseconds, which has one bit less: the last instants of all are one.
+pub(crate) fn to_column(time: Timestamp) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The instant of a column. Those before 1970 are 1970; the last one is the last one.
+pub(crate) fn from_column(millis: i64) -> Timestamp {
+    match millis {
+        i64::MAX => Timestamp::MAX,
+        millis => Timestamp::from_millis(u64::try_from(millis).unwrap_or(0)),
+    }
+}
+
+/// Takes the option `operation_timeout`, 3 seconds if it is not given.
+///
+/// # Errors
+/// [`Error::Config`] if it is no duration, or out of range.
+pub(crate) fn take_timeout(options: &mut Source) -> Result<Duration, Error> {
+    let Some(text) = options.take("operation_timeout")? else {
+        return Ok(Duration::from_secs(3));
+    };
+    let limit = humantime::parse_duration(&text).ok();
+    let in_range = Duration::from_millis(1)..=Duration::from_secs(3600);
+    limit.filter(|limit| in_range.contains(limit)).ok_or_else(|| {
+        Error::config("operation_timeout must be a duration of 1ms to 1h, such as 3s")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_instant_has_a_column_and_every_column_an_instant() {
+        for millis in [0, 1, 1_800_000_000_123, i64::MAX as u64 - 1] {
+            let time = Timestamp::from_millis(millis);
+            assert_eq!(from_column(to_column(time)), time);
+        }
+        for late in [i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX] {
+            assert_eq!(from_column(to_column(Timestamp::from_millis(late))), Timestamp::MAX);
+        }
+        assert_eq!(from_column(i64::MIN), Timestamp::from_millis(0));
+    }
+}

@@ -1,0 +1,210 @@
+//! What a session's operations say when the server, or the way to it, fails.
+
+use std::error::Error as _;
+use std::time::{Duration, Instant};
+
+use session_core::provider::{Provider as _, Touch};
+use session_core::{Error, SessionId};
+use session_sql::postgres::{PostgresConfig, PostgresProvider};
+
+use crate::proxy::Way;
+use crate::sample::{EXPIRES, NOW, Stored, record, set, with_secret};
+use crate::server::Server;
+
+const TOUCH: Touch = Touch { used: NOW, expires: EXPIRES };
+
+/// A server that is not there, that does not answer, and one that closes connections at once.
+#[test]
+#[ignore = "needs a PostgreSQL server: run scripts/test"]
+fn a_dead_server_is_unavailable_within_the_limit_and_found_again() {
+    let server = Server::new();
+    let proxy = server.proxy();
+    let provider = server.provider_through(proxy.address, "operation_timeout=500ms");
+    let stored = server.block_on(Stored::new(&*provider, 1));
+    for way in [Way::Closed, Way::Frozen] {
+        proxy.set(way);
+        proxy.cut();
+        let begun = Instant::now();
+        let loaded = server.block_on(stored.load(&*provider));
+        assert!(matches!(loaded, Err(Error::Unavailable { .. })), "{way:?}: {loaded:?}");
+        // There is no connection for a save either, so that nothing is sent.
+        let saved = server.block_on(stored.save(&*provider, &set("a", &[1])));
+        assert!(matches!(saved, Err(Error::Unavailable { .. })), "{way:?}: {saved:?}");
+        let purged = provider.purge(NOW, 10);
+        assert!(matches!(purged, Err(Error::Unavailable { .. })), "{way:?}: {purged:?}");
+        assert!(begun.elapsed() < Duration::from_secs(3), "{way:?}: {:?}", begun.elapsed());
+        proxy.set(Way::Open);
+        server.block_on(stored.load(&*provider)).expect("it is up again").expect("and has it");
+    }
+}
+
+/// A write whose answer doesn't come, on a connection that is up.
+#[test]
+#[ignore = "needs a PostgreSQL server: run scripts/test"]
+fn an_answer_that_does_not_come_leaves_a_doubt() {
+    let server = Server::new();
+    let proxy = server.proxy();
+    let provider = server.provider_through(proxy.address, "operation_timeout=500ms");
+    server.block_on(async {
+        let stored = Stored::new(&*provider, 1).await;
+        stored.save(&*provider, &set("a", &[0])).await.unwrap();
+        proxy.set(Way::Frozen);
+        let begun = Instant::now();
+        let saved = stored.save(&*provider, &set("a", &[1])).await;
+        assert!(matches!(saved, Err(Error::InDoubt { .. })), "{saved:?}");
+        assert!(begun.elapsed() < Duration::from_secs(2));
+        proxy.set(Way::Open);
+        let loaded = stored.load(&*provider).await.unwrap().unwrap();
+        assert_eq!(loaded.values.get("a"), Some(&[1][..]), "it had arrived");
+    });
+}
+
+/// What does no harm twice is sent again: everything but a save that changes values alone.
+#[test]
+#[ignore = "needs a PostgreSQL server: run scripts/test"]
+fn a_lost_answer_is_asked_for_again_where_that_does_no_harm() {
+    let server = Server::new();
+    let proxy = server.proxy();
+    let provider = server.provider_through(proxy.address, "");
+    let provider = &*provider;
+    server.block_on(async {
+        let stored = Stored::new(provider, 1).await;
+        let lose = || proxy.set(Way::LosesOneAnswer);
+
+        lose();
+        stored.load(provider).await.unwrap().unwrap();
+        lose();
+        provider.touch(&stored.token, TOUCH, NOW).await.unwrap();
+
+        let id = SessionId::generate().unwrap();
+        lose();
+        provider.create(&id, record(stored.holder, 1), NOW).await.unwrap();
+        let again = provider.create(&id, record(stored.holder, 1), NOW).await;
+        assert!(matches!(again, Err(Error::Exists)), "{again:?}");
+        lose();
+        provider.destroy(&id.key(), EXPIRES, NOW).await.unwrap();
+        assert_eq!(provider.count(NOW).await.unwrap(), 1);
+
+        lose();
+        let saved = stored.save(provider, &set("a", &[1])).await;
+        assert!(matches!(saved, Err(Error::InDoubt { .. })), "{saved:?}");
+        assert_eq!(stored.load(provider).await.unwrap().unwrap().values.get("a"), Some(&[1][..]));
+
+        // The conditions of a save hold no more once it is applied.
+        let (changes, holder) = with_secret(set("a", &[2]).expecting("a", Some(&[1])), stored.id);
+        lose();
+        stored.save(provider, &changes).await.unwrap();
+        let loaded = stored.load(provider).await.unwrap().unwrap();
+        assert_eq!((loaded.holder, loaded.values.get("a")), (holder, Some(&[2][..])));
+    });
+}
+
+/// Connections that broke are replaced, one and all.
+#[test]
+#[ignore = "needs a PostgreSQL server: run scripts/test"]
+fn the_pool_heals() {
+    let server = Server::new();
+    let proxy = server.proxy();
+    let provider = server.provider_through(proxy.address, "max_connections=4");
+    let stored = server.block_on(Stored::new(&*provider, 1));
+    let crowd = || {
+        std::thread::scope(|scope| {
+            let load = || futures_lite::future::block_on(stored.load(&*provider));
+            let loads: Vec<_> = (0..8).map(|_| scope.spawn(load)).collect();
+            for load in loads {
+                load.join().unwrap().expect("loading works").expect("and finds it");
+            }
+        });
+    };
+    for _ in 0..5 {
+        crowd();
+        proxy.cut();
+    }
+    crowd();
+    server.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'session-sql'");
+    crowd();
+    assert!(proxy.traffic().connections >= 6);
+}
+
+/// Whatever the server's default isolation is: what was taken back is sent again.
+#[test]
+#[ignore = "needs a PostgreSQL server: run scripts/test"]
+fn serialization_failures_are_nobodys_concern() {
+    let server = Server::new();
+    let options = "operation_timeout=30s&set=default_transaction_isolation:serializable";
+    let provider = server.provider(options);
+    let stored = server.block_on(Stored::new(&*provider, 1));
+    std::thread::scope(|scope| {
+        for thread in 0..6 {
+            let (stored, provider) = (&stored, &*provider);
+            scope.spawn(move || {
+                for number in 0..10 {
+                    let changes = set(&format!("{thread}.{number}"), &[1]);
+                    futures_lite::future::block_on(stored.save(provider, &changes)).unwrap();
+                }
+            });
+        }
+    });
+    let loaded = server.block_on(stored.load(&*provider)).unwrap().unwrap();
+    assert_eq!(loaded.values.len(), 61);
+}
+
+/// What a request began is completed without it, on the connection that it began on.
+#[test]
+#[ignore = "needs a PostgreSQL server: run scripts/test"]
+fn a_dropped_request_costs_no_connection() {
+    let server = Server::new();
+    let proxy = server.proxy();
+    let provider = server.provider_through(proxy.address, "max_connections=1");
+    let stored = server.block_on(Stored::new(&*provider, 1));
+    for number in 0..60_u8 {
+        let changes = set("a", &[number]);
+        let save = stored.save(&*provider, &changes);
+        let begun = futures_lite::future::block_on(futures_lite::future::poll_once(save));
+        assert!(begun.is_none_or(|saved| saved.is_ok()));
+        // It is in the queue for the only connection behind the save.
+        let loaded = server.block_on(stored.load(&*provider)).unwrap().unwrap();
+        let arrived = loaded.values.get("a") == Some(&[number])
+            || (0..1000).any(|_| {
+                let loaded = server.block_on(stored.load(&*provider)).unwrap().unwrap();
+                loaded.values.get("a") == Some(&[number])
+            });
+        assert!(arrived, "save {number}");
+    }
+    assert_eq!(proxy.traffic().connections, 1);
+}
+
+/// No error shows a password, what is stored, or the statement.
+#[test]
+#[ignore = "needs a PostgreSQL server: run scripts/test"]
+fn no_error_shows_a_secret() {
+    let shown = |error: &Error| {
+        let source = error.source().map(|source| format!("{source} {source:?}"));
+        format!("{error} {error:?} {source:?}")
+    };
+    let server = Server::new();
+    let dead = "postgres://ada:hunter2@127.0.0.1:1/shop?operation_timeout=300ms";
+    let dead = PostgresProvider::new(PostgresConfig::parse(dead).unwrap()).unwrap();
+    let id = SessionId::generate().unwrap();
+    let error = server.block_on(dead.load(&id.into(), NOW)).unwrap_err();
+    let text = shown(&error);
+    assert!(matches!(error, Error::Unavailable { .. }), "{text}");
+    let text = format!("{dead:?} {text}");
+    assert!(!text.contains("hunter2") && !text.contains("ada"), "{text}");
+
+    let provider = server.provider("");
+    let stored = server.block_on(Stored::new(&*provider, 1));
+    // The server's message quotes the row.
+    server.query(
+        "CREATE FUNCTION @_refuse() RETURNS trigger LANGUAGE plpgsql AS \
+         'BEGIN RAISE EXCEPTION ''no to %'', NEW; END'",
+    );
+    server.query("CREATE TRIGGER refuse BEFORE UPDATE ON @ EXECUTE FUNCTION @_refuse()");
+    let changes = set("hunter2", b"hunter2");
+    let error = server.block_on(stored.save(&*provider, &changes)).unwrap_err();
+    let text = shown(&error);
+    assert!(matches!(error, Error::Unavailable { .. }), "{text}");
+    assert!(text.contains("P0001") && !text.contains("hunter2"), "{text}");
+    server.query("DROP FUNCTION @_refuse() CASCADE");
+    server.block_on(stored.save(&*provider, &changes)).unwrap();
+}
