@@ -82,8 +82,19 @@ fn a_bad_configuration_says_where_and_what() {
 #[cfg(not(feature = "mongo"))]
 #[test]
 fn mongo_says_how_to_get_it() {
-    let line = refused(&["--provider", "mongo", "--source", "mongodb://user:hunter2@host/"]);
-    assert!(line.contains("--features mongo"), "{line}");
+    says_how_to_get_it("mongo", "mongodb://user:hunter2@host/");
+}
+
+#[cfg(not(feature = "redis"))]
+#[test]
+fn redis_says_how_to_get_it() {
+    says_how_to_get_it("redis", "redis://user:hunter2@host/");
+}
+
+#[cfg(not(all(feature = "mongo", feature = "redis")))]
+fn says_how_to_get_it(provider: &str, source: &str) {
+    let line = refused(&["--provider", provider, "--source", source]);
+    assert!(line.contains(&format!("--features {provider}")), "{line}");
     assert!(!line.contains("hunter2"), "{line}");
 }
 

@@ -16,7 +16,7 @@ mod flags;
 mod foreign;
 mod hostile;
 mod late;
-#[cfg(unix)] // Stops the demo by a signal, as `mongo` and `stop` do.
+#[cfg(unix)] // Stops the demo by a signal, as `mongo`, `redis` and `stop` do.
 mod leaks;
 #[cfg(unix)] // Uses the file provider.
 mod limit;
@@ -27,6 +27,8 @@ mod mongo;
 mod nginx;
 mod parallel;
 mod proxy;
+#[cfg(all(feature = "redis", unix))]
+mod redis;
 mod sealed;
 mod site;
 mod statuses;

@@ -69,18 +69,22 @@ fn init_providers() {
     #[cfg(feature = "mongo")]
     session_mongo::init();
     #[cfg(not(feature = "mongo"))]
-    without_mongo();
+    without("mongo");
+    #[cfg(feature = "redis")]
+    session_redis::init();
+    #[cfg(not(feature = "redis"))]
+    without("redis");
 }
 
-/// Registers an error under the name `mongo` that says how to build the demo with that provider. It is
-/// left out by default because its driver is large.
-#[cfg(not(feature = "mongo"))]
-fn without_mongo() {
-    let refused = session_core::provider::register("mongo", |_| {
-        Err(session_core::Error::config(
-            "this demo was built without the mongo provider; build it with \
-             `cargo run --release -p examples --features mongo --bin demo`",
-        ))
+/// Registers an error under the name of a provider that says how to build the demo with it. It is left out
+/// by default because its driver is large.
+#[cfg(not(all(feature = "mongo", feature = "redis")))]
+fn without(name: &'static str) {
+    let refused = session_core::provider::register(name, move |_| {
+        Err(session_core::Error::config(format_args!(
+            "this demo was built without the {name} provider; build it with \
+             `cargo run --release -p examples --features {name} --bin demo`",
+        )))
     });
     refused.expect("the name is registered here only");
 }
