@@ -85,6 +85,7 @@ fn a_provider_that_is_not_built_in_says_how_to_get_it() {
     for (name, is_built, source) in [
         ("mongo", cfg!(feature = "mongo"), "mongodb://user:hunter2@host/"),
         ("postgres", cfg!(feature = "postgres"), "postgres://user:hunter2@host/"),
+        ("redis", cfg!(feature = "redis"), "redis://user:hunter2@host/"),
         ("sqlite", cfg!(feature = "sqlite"), "path=/hunter2/sessions.db"),
     ] {
         if is_built {

@@ -70,6 +70,8 @@ fn init_providers() {
     session_mongo::init();
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     session_sql::init();
+    #[cfg(feature = "redis")]
+    session_redis::init();
     for (name, is_built) in OPTIONAL {
         if !is_built {
             register_missing(name);
@@ -79,9 +81,10 @@ fn init_providers() {
 
 /// The providers that are left out by default, because their drivers take long to build, and whether this demo was
 /// built with them. The features have the same names.
-const OPTIONAL: [(&str, bool); 3] = [
+const OPTIONAL: [(&str, bool); 4] = [
     ("mongo", cfg!(feature = "mongo")),
     ("postgres", cfg!(feature = "postgres")),
+    ("redis", cfg!(feature = "redis")),
     ("sqlite", cfg!(feature = "sqlite")),
 ];
 
