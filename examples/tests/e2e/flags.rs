@@ -24,6 +24,7 @@ fn bad_flags_are_refused_with_one_line() {
         (&["--listen", "127.0.0.1:65536"], "--listen"),
         (&["--transport", "pigeon"], "`header`"),
         (&["--transport", ""], "--transport"),
+        (&["--server", "inn"], "hyper or axum"),
         (&["--provider", "mango"], "memory"),
         (&["--provider", "line\nbreak"], "named"),
         (&["--source", "max_session=1"], "max_session"),
@@ -84,6 +85,7 @@ fn a_provider_that_is_not_built_in_says_how_to_get_it() {
     for (name, is_built, source) in [
         ("mongo", cfg!(feature = "mongo"), "mongodb://user:hunter2@host/"),
         ("postgres", cfg!(feature = "postgres"), "postgres://user:hunter2@host/"),
+        ("redis", cfg!(feature = "redis"), "redis://user:hunter2@host/"),
         ("sqlite", cfg!(feature = "sqlite"), "path=/hunter2/sessions.db"),
     ] {
         if is_built {
