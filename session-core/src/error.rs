@@ -161,7 +161,7 @@ pub enum Error {
     Config(String),
 
     /// No provider is registered under this name.
-    #[error("no session provider is named {name:?} (registered: {}); call the provider crate's init() first", list(.known))]
+    #[error("no session provider is named {name:?} (registered: {}); check the spelling, or call the provider crate's init() first", list(.known))]
     UnknownProvider {
         /// The unknown name.
         name: Box<str>,
@@ -334,7 +334,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "no session provider is named \"mango\" (registered: file, memory); \
-             call the provider crate's init() first"
+             check the spelling, or call the provider crate's init() first"
         );
     }
 

@@ -29,10 +29,12 @@
 //!
 //! // for each request:
 //! let handle = manager.start(&request);
-//! let session = handle.load().await?;
-//! let visits = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
-//! let mut response = http::Response::new(format!("visit {visits}"));
-//! handle.finish(&mut response).await?;
+//! let count = async {
+//!     let session = handle.load().await?;
+//!     let visits = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
+//!     Ok::<_, session_core::Error>(http::Response::new(format!("visit {visits}")))
+//! };
+//! let response = handle.respond(count, session_core::Failure::response).await;
 //! # Ok(())
 //! # }
 //! ```

@@ -47,11 +47,13 @@ const REPORTED_CLOCK_SKEW: Duration = Duration::from_secs(5);
 /// use session_core::Manager;
 ///
 /// let manager = Manager::open("memory", "")?;
-/// let mut response = http::Response::new(String::new());
 /// let handle = manager.start(&request);
-/// let session = handle.load().await?;
-/// let count = session.update("count", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
-/// handle.finish(&mut response).await?;
+/// let count = async {
+///     let session = handle.load().await?;
+///     let count = session.update("count", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
+///     Ok::<_, session_core::Error>(http::Response::new(count.to_string()))
+/// };
+/// let response = handle.respond(count, session_core::Failure::response).await;
 /// # Ok(())
 /// # }
 /// ```

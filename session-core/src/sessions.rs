@@ -51,8 +51,8 @@ impl Managers {
             for other in &managers[..at] {
                 if let Some(name) = common_name(one, other) {
                     return Err(Error::config(format_args!(
-                        "two managers are named {name:?} at the client: give one another cookie.name, \
-                         url.param or header.name"
+                        "two managers are named {name:?} at the client: set another \
+                         cookie.name, url.param or header.name for one of them"
                     )));
                 }
             }

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{HeaderValue, LOCATION};
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Uri};
 use http_body::Body;
 
 #[cfg(feature = "rewrite")]
 use crate::Sessions;
 use crate::error::BoxError;
 use crate::respond::{self, Unfinished};
+use crate::response_headers::forbid_caching;
 use crate::transport::RequestHead;
 use crate::{Failure, Managers, SessionBody};
 
@@ -109,6 +110,22 @@ impl ServiceWrapper {
     /// not ready.
     pub fn call<B, F, R, E>(
         &self,
+        request: Request<B>,
+        call: impl FnOnce(Request<B>) -> Result<F, BoxError>,
+    ) -> ServiceFuture<R>
+    where
+        F: Future<Output = Result<Response<R>, E>> + Send + 'static,
+        R: Body<Data = Bytes> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.call_at(None, request, call)
+    }
+
+    /// Like [`call`](Self::call), for a router that hands requests on with a part of their path cut off: `target` is
+    /// the target as the client sent it. Trusted paths, ids in URLs and the error page go by it.
+    pub fn call_at<B, F, R, E>(
+        &self,
+        target: Option<Uri>,
         mut request: Request<B>,
         call: impl FnOnce(Request<B>) -> Result<F, BoxError>,
     ) -> ServiceFuture<R>
@@ -117,10 +134,15 @@ impl ServiceWrapper {
         R: Body<Data = Bytes> + Send + 'static,
         E: Into<BoxError>,
     {
-        let error_page = self.error_page.clone().map(|page| Box::new((page, head(&request))));
+        let mut seen = RequestHead::from(&request);
+        if let Some(target) = &target {
+            seen.uri = target;
+        }
+        let error_page = self.error_page.clone().map(|page| Box::new((page, head(seen))));
         // A transport of the application's own may panic as well.
-        let Ok(sessions) = catch_unwind(AssertUnwindSafe(|| self.managers.start(&request))) else {
-            let response = page(&Failure::panic(), error_page);
+        let Ok(sessions) = catch_unwind(AssertUnwindSafe(|| self.managers.start(seen))) else {
+            let mut response = page(&Failure::panic(), error_page);
+            forbid_caching(response.headers_mut());
             return Box::pin(std::future::ready(Ok(response)));
         };
         // Already here, as the future may be dropped before it is polled.
@@ -164,11 +186,11 @@ impl fmt::Debug for ServiceWrapper {
 }
 
 /// The head of a request, for an error page.
-fn head<B>(request: &Request<B>) -> Parts {
+fn head(request: RequestHead<'_>) -> Parts {
     let (mut parts, ()) = Request::new(()).into_parts();
-    parts.method = request.method().clone();
-    parts.uri = request.uri().clone();
-    parts.headers = request.headers().clone();
+    parts.method = request.method.clone();
+    parts.uri = request.uri.clone();
+    parts.headers = request.headers.clone();
     parts
 }
 

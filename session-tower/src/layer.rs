@@ -40,7 +40,11 @@ use tower_service::Service;
 /// - CORS belongs outside: a preflight then asks for no session, and a script may read why its request was refused.
 ///   The origins that it allows must also be named in `cross_site.trusted`.
 /// - One layer serves several [`Managers`]. If two layers are around each other, the handler has the sessions of the
-///   inner one only.
+///   inner one only, and if the outer one can't save, its error response has no cookie of the inner one.
+/// - A middleware between this layer and the handlers that replaces responses carries their extensions over: see
+///   [`Failed`](crate::axum::Failed). It is simpler to style errors by an [error page](Self::with_error_page).
+/// - In a nested router of axum, paths are those that browsers send (with the feature `axum`). Other routers that cut
+///   off a part of the path belong inside of this layer.
 #[derive(Clone, Debug)]
 pub struct SessionLayer {
     wrapper: ServiceWrapper,
@@ -135,7 +139,13 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let not_ready = self.not_ready.take();
         let inner = &mut self.inner;
-        self.wrapper.call(request, |request| match not_ready {
+        // In a nested router of axum, the request's own target is only the rest.
+        #[cfg(feature = "axum")]
+        let target =
+            request.extensions().get::<::axum::extract::OriginalUri>().map(|uri| uri.0.clone());
+        #[cfg(not(feature = "axum"))]
+        let target = None;
+        self.wrapper.call_at(target, request, |request| match not_ready {
             None => Ok(inner.call(request)),
             Some(error) => Err(error),
         })

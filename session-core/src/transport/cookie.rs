@@ -312,7 +312,8 @@ fn validate(options: &CookieOptions) -> Result<(), Error> {
     let has_prefix = |prefix| has_prefix(name, prefix);
     if has_prefix("__Host-") && (!secure || path != "/" || domain.is_some()) {
         return refuse(
-            "name with the prefix __Host- needs secure = true, path = \"/\" and no domain",
+            "name with the prefix __Host- needs secure = true, path = \"/\" and no domain; to develop over \
+             plain HTTP, give the cookie another name, too",
         );
     }
     let is_http = has_prefix("__Http-") || has_prefix("__Host-Http-");

@@ -22,6 +22,10 @@ use session_core::provider::BoxError;
 ///     Ok(format!("{quantity} it is\n"))
 /// }
 /// ```
+///
+/// A middleware between the layer and the handler that makes a new response in place of this one must carry its
+/// extensions over. Otherwise the layer takes the new response for a success, and saves what the handler changed,
+/// unless the status is 5xx or 408. To style such pages, use the error page.
 pub struct Failed(Failure);
 
 impl Failed {

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use axum::extract::{FromRequestParts, OriginalUri};
 use axum::response::{IntoResponse, Redirect, Response};
+use http::header::UPGRADE;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderName, Method};
@@ -50,11 +51,15 @@ pub struct LoginPage(ReturnTo);
 const ARGUMENT: &str = "next";
 
 impl LoginPage {
-    /// The login page at this path of the site, which may have a query.
+    /// The login page at this path of the site, which may have a query without an argument `next`.
     ///
     /// # Errors
     /// [`Error::Config`] if it is none: see [`ReturnTo`].
     pub fn new(path: &str) -> Result<Self, Error> {
+        let query = path.split_once('?').map_or("", |(_, query)| query);
+        if query.split('&').any(|argument| argument.split('=').next() == Some(ARGUMENT)) {
+            return Err(Error::config("the login page's query must have no argument `next`"));
+        }
         let page = ReturnTo::parse(path).ok_or_else(|| {
             Error::config(format_args!(
                 "the login page {path:?} must be a path that starts with one `/`, in ASCII"
@@ -67,11 +72,19 @@ impl LoginPage {
     pub(super) fn url_for<N: SessionName>(&self, parts: &Parts) -> Option<String> {
         static MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
         let is_get = matches!(parts.method, Method::GET | Method::HEAD);
-        if !is_get || parts.headers.get(&MODE).is_some_and(|mode| mode != "navigate") {
+        // A WebSocket's handshake is a GET, too, and doesn't say that it is no navigation.
+        if !is_get
+            || parts.headers.contains_key(UPGRADE)
+            || parts.headers.get(&MODE).is_some_and(|mode| mode != "navigate")
+        {
             return None;
         }
         // Of a nested router, `uri` is only the rest.
         let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |uri| &uri.0);
+        // The login page is guarded itself: to send the browser there would never end.
+        if self.0.as_str().split('?').next() == Some(uri.path()) {
+            return None;
+        }
         let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
         // The login ends the id that may be in the URL.
         let handle = parts.sessions().and_then(|sessions| match N::NAME {

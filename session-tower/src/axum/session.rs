@@ -7,6 +7,7 @@ use std::ops::Deref;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::request::Parts;
 use session_core::{Error, LoadedSession, RequestSession as _};
+use tracing::error;
 
 use super::Failed;
 
@@ -48,7 +49,8 @@ impl SessionName for Only {
 
 /// The visitor's session, loaded: a [`LoadedSession`], which it dereferences to.
 ///
-/// As `Option<Session>` it is `None` for a visitor without a stored session. One who presents none costs the store
+/// As `Option<Session>` it is `None` for a visitor without a stored session, unless a middleware put something into
+/// the new one. One who presents none costs the store
 /// nothing, and where nothing is set, nobody gets a cookie.
 ///
 /// # Rejections
@@ -65,6 +67,11 @@ impl<N: SessionName> Session<N> {
             Some(name) => parts.session_named(name).await,
             None => parts.session().await,
         };
+        if parts.sessions().is_none() {
+            error!(
+                "no SessionLayer is around this handler: add it after the routes, by Router::layer"
+            );
+        }
         Ok(Self { session: session?, name: PhantomData })
     }
 
@@ -109,6 +116,8 @@ impl<S: Sync, N: SessionName> OptionalFromRequestParts<S> for Session<N> {
         // To load what nobody presented asks no store. It is done all the same, so that caches are told that the
         // page depends on the cookie.
         let session = Self::load(parts).await?;
-        Ok(Some(session).filter(|session| !session.is_new()))
+        let is_something =
+            !session.is_new() || session.owner().is_some() || !session.keys().is_empty();
+        Ok(is_something.then_some(session))
     }
 }

@@ -4,6 +4,7 @@ mod connections;
 mod extractors;
 mod layer;
 mod login_page;
+mod nesting;
 mod order;
 mod store;
 mod support;
