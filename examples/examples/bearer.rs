@@ -1,23 +1,24 @@
-//! A transport of one's own: bearer tokens (RFC 6750) for API clients, with any provider.
+//! A custom transport: bearer tokens (RFC 6750) for API clients, with any provider.
 //!
-//! A client gets its token in a response's `Session-Token` header, and sends it with each request as
-//! `Authorization: Bearer TOKEN`. That header is for requests only (RFC 9110, section 11.6.2), and
-//! how a client comes by its token is left open by RFC 6750, hence a header of our own.
+//! The server issues a token in the response header `Session-Token`, and the client sends it with each
+//! request as `Authorization: Bearer TOKEN`. `Authorization` is a request header only (RFC 9110, section
+//! 11.6.2), and RFC 6750 doesn't define how a client gets its token, so this example has its own
+//! response header.
 //!
 //!     cargo run -p examples --example bearer
 
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response};
-use session_core::transport::{Announcement, Carrier, Found, RequestHead, Transport};
+use session_core::transport::{Directive, Extracted, RequestHead, TokenSource, Transport};
 use session_core::{Error, Manager};
 
-/// Takes tokens as `Authorization: Bearer TOKEN`, and issues them as `Session-Token: TOKEN`.
+/// Extracts tokens from `Authorization: Bearer TOKEN`, and issues them as `Session-Token: TOKEN`.
 #[derive(Debug)]
 struct BearerTransport;
 
 const SCHEME: &str = "Bearer ";
 
-/// The response's header. An empty one says that the token is of no more use.
+/// The response header. An empty one means that the token is no longer valid.
 const SESSION_TOKEN: &str = "session-token";
 
 impl Transport for BearerTransport {
@@ -25,43 +26,45 @@ impl Transport for BearerTransport {
         "bearer"
     }
 
-    fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
+    fn extract<'r>(&self, request: RequestHead<'r>) -> Extracted<'r> {
         let mut values = request.headers.get_all(AUTHORIZATION).iter();
-        let (Some(value), other) = (values.next(), values.next()) else { return Found::nothing() };
+        let (Some(value), other) = (values.next(), values.next()) else {
+            return Extracted::nothing();
+        };
         let token = value.to_str().ok().and_then(|text| {
-            // The scheme's name has no case (RFC 9110, section 11.1).
+            // The scheme's name is case-insensitive (RFC 9110, section 11.1).
             let (scheme, token) = text.split_at_checked(SCHEME.len())?;
             scheme.eq_ignore_ascii_case(SCHEME).then_some(token)
         });
         match (token, other) {
-            (Some(token), None) => Found::nothing().with(token.as_bytes(), Carrier::Header),
-            _ => Found::unreadable(Carrier::Header),
+            (Some(token), None) => Extracted::nothing().with(token.as_bytes(), TokenSource::Header),
+            _ => Extracted::unreadable(TokenSource::Header),
         }
     }
 
-    fn announce(
+    fn write_response(
         &self,
-        announcement: Announcement<'_>,
+        directive: Directive<'_>,
         headers: &mut HeaderMap,
     ) -> Result<(), Error> {
-        let text = match announcement {
-            Announcement::Issue { text, .. } => text,
-            Announcement::Remove => "",
+        let text = match directive {
+            Directive::Set { text, .. } => text,
+            Directive::Clear => "",
         };
         let mut value = HeaderValue::try_from(text)
-            .map_err(|_| Error::config("the token's text does not fit a header"))?;
+            .map_err(|_| Error::config("the token has characters that a header can't have"))?;
         value.set_sensitive(true);
         headers.insert(SESSION_TOKEN, value);
         Ok(())
     }
 
-    /// For caches: responses to other tokens are other responses.
+    /// Caches must not use the response to one token for another token.
     fn varies_by(&self) -> Option<HeaderName> {
         Some(AUTHORIZATION)
     }
 
-    /// Another site's page can't make a browser send the header, so its requests need no check.
-    fn is_sent_by_itself(&self) -> bool {
+    /// Another site's page can't make a browser send this header, so requests need no cross-site check.
+    fn is_ambient(&self) -> bool {
         false
     }
 }
@@ -91,7 +94,7 @@ async fn run(provider: &str, source: &str) -> Result<(), Error> {
             request.headers_mut().insert(AUTHORIZATION, credentials);
         }
         let response = count(&manager, &request).await?;
-        // A sealed session has a new token with each change, an id stays.
+        // A sealed session gets a new token with each change; an id stays the same.
         if let Some(issued) = response.headers().get(SESSION_TOKEN) {
             token = Some(issued.to_str().expect("a token is plain text").to_owned());
         }
@@ -126,9 +129,9 @@ mod tests {
             for value in values {
                 request.headers_mut().append(AUTHORIZATION, value.parse().unwrap());
             }
-            let found = BearerTransport.find((&request).into());
+            let found = BearerTransport.extract((&request).into());
             let text = found.texts().first().map(|text| String::from_utf8_lossy(text).into_owned());
-            found.carrier().map(|_| text.unwrap_or("malformed".into()))
+            found.source().map(|_| text.unwrap_or("malformed".into()))
         };
         assert_eq!(found(&[]), None);
         assert_eq!(found(&["Bearer abc"]).as_deref(), Some("abc"));

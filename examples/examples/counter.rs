@@ -24,7 +24,7 @@ async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<String>, Infallible> {
     let handle = manager.start(&request); // no I/O
-    // Saves and sets the cookie, and responds to errors, too: 503 where the store is down.
+    // Saves the session and sets the cookie. Responds to errors as well, with 503 if the store is down.
     Ok(handle.respond(count(&handle), Failure::response).await)
 }
 

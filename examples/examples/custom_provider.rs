@@ -1,5 +1,5 @@
-//! A provider of one's own: a map behind a lock, found by name like any other, with the suite that
-//! says whether it is one.
+//! A custom provider: a map behind a lock. It is registered under a name like any other provider, and
+//! passes the conformance suite. The guide to larger ones is the documentation of `session_core::provider`.
 //!
 //!     cargo run -p examples --example custom_provider
 //!     curl -b jar -c jar http://127.0.0.1:8080/
@@ -24,11 +24,11 @@ use session_core::{
 };
 use tokio::net::TcpListener;
 
-/// Keeps records in a map, by the sessions' keys. What a record has of its client's secret is a digest,
-/// so a store that leaks opens no session.
+/// Keeps records in a map by the sessions' keys. A record has only a digest of the client's secret, so a
+/// leaked store gives access to no session.
 ///
-/// Each operation holds the lock from beginning to end, so it is atomic; and nothing waits, so the
-/// outcomes are ready at once. A store that waits returns `ProviderFuture::boxed(async move { ... })`.
+/// Each operation holds the lock from beginning to end, so it is atomic. Nothing waits, so the results
+/// are ready at once. A store that waits returns `ProviderFuture::boxed(async move { ... })`.
 #[derive(Default)]
 struct ShelfProvider {
     records: Mutex<BTreeMap<SessionKey, Record>>,
@@ -71,7 +71,8 @@ impl Provider for ShelfProvider {
     ) -> Answer<'a, Option<Token>> {
         let mut records = self.records();
         let saved = match records.get_mut(&token.key()) {
-            // All or nothing: whether it is live, who holds it, expected values, limits, the changes.
+            // All or nothing: checks that the record is live, its holder, the expected values and the
+            // limits, and applies the changes.
             Some(record) => record.apply(holder, changes, now),
             None => Err(Error::Gone),
         };
@@ -104,8 +105,8 @@ impl Provider for ShelfProvider {
         ProviderFuture::ready(Ok(live as u64))
     }
 
-    /// Looks at every record, which a store of many would not: its cost should grow with what has
-    /// expired.
+    /// This looks at every record. A large store should find expired records by an index, so that the
+    /// cost grows with the number of expired records.
     fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error> {
         let mut records = self.records();
         let expired = |(_, record): &(&SessionKey, &Record)| !record.is_live(now);
@@ -118,23 +119,23 @@ impl Provider for ShelfProvider {
     }
 }
 
-/// Shows no digest, no value and no owner.
+/// Prints no digest, value or owner.
 impl fmt::Debug for ShelfProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ShelfProvider").finish_non_exhaustive()
     }
 }
 
-/// What a provider crate's `init()` does.
+/// Registers the provider, as a provider crate's `init()` does.
 fn init() -> Result<(), Error> {
     register("shelf", |source| {
-        // It has no options: any is an error that names it.
+        // The provider has no options. `finish` refuses any, with an error that names it.
         Source::parse(source)?.finish()?;
         Ok(Arc::new(ShelfProvider::default()))
     })
 }
 
-/// An error becomes a response of its status, by the wrapper.
+/// The wrapper turns an error into a response with the error's status.
 async fn count(request: Request<Incoming>) -> Result<Response<String>, Error> {
     let session = request.session().await?;
     let visits = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await?;

@@ -1,4 +1,4 @@
-//! A user sees the sessions of all browsers, and ends the others.
+//! A user sees their sessions in all browsers, and ends the others.
 //!
 //!     cargo run -p examples --example devices
 //!     curl -c phone  -d '' -A Phone  http://127.0.0.1:8080/login
@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use session_core::{Error, LoadedSession, Manager, RequestSession, SessionService};
 use tokio::net::TcpListener;
 
-/// The list on a user's page: name, last use, and whether it is this browser.
+/// Lists a user's sessions: label, last use, and whether it is this browser's.
 async fn devices(manager: &Manager, session: &LoadedSession) -> Result<Response<String>, Error> {
     let mut list = String::new();
     for other in manager.sessions_beside(session).await? {
@@ -26,13 +26,13 @@ async fn devices(manager: &Manager, session: &LoadedSession) -> Result<Response<
     Ok(Response::new(list))
 }
 
-/// After a change of password: everywhere else, log in again.
+/// Ends all other sessions of the user, as after a change of password.
 async fn end_others(manager: &Manager, session: &LoadedSession) -> Result<Response<String>, Error> {
     let ended = manager.end_others(session).await?;
     Ok(Response::new(format!("ended {ended}\n")))
 }
 
-/// Call this once the password was right. A browser's name for itself is what the list calls it.
+/// Call this only after the password was verified. The session's label is the browser's `User-Agent`.
 fn log_in(session: &LoadedSession, headers: &HeaderMap) -> Result<Response<String>, Error> {
     let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     session.log_in("ada")?;

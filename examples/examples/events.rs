@@ -1,4 +1,4 @@
-//! Server-sent events for whoever is logged in, which end with the session.
+//! Server-sent events for logged-in users, which end with the session.
 //!
 //!     cargo run -p examples --example events
 //!     curl -b jar -c jar -X POST http://127.0.0.1:8080/login
@@ -21,13 +21,14 @@ use tokio::net::TcpListener;
 
 type Body = Either<String, Channel<Bytes, Error>>;
 
-/// Sends the time until the client goes away or the session ends. Nothing is written at the end.
+/// Sends the remaining time of the session each second, until the client disconnects or the session
+/// ends. Nothing is saved at the end.
 async fn send_events(session: LoadedSession, mut events: Sender<Bytes, Error>) {
     let mut every = tokio::time::interval(Duration::from_secs(1));
     loop {
         every.tick().await;
-        // Is it still this visitor's? Nothing is sent to whoever logged out, and a visitor who only looks on
-        // does not keep the session alive.
+        // Checks that the session is still live, so that nothing is sent after a logout. `reload` is not
+        // a use: the stream does not keep the session alive.
         let event = match session.reload().await {
             Ok(()) => format!("data: {} s left\n\n", session.remaining().as_secs()),
             Err(Error::Gone) => "event: end\ndata: the session has ended\n\n".to_owned(),

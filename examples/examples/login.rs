@@ -1,4 +1,4 @@
-//! Logs visitors in and out, with the wrapper that loads and finishes sessions around a service.
+//! Logs visitors in and out, with the wrapper that starts and finishes sessions around a service.
 //!
 //!     cargo run -p examples --example login
 //!
@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use session_core::{Error, LoadedSession, Manager, RequestSession, SessionService};
 use tokio::net::TcpListener;
 
-/// An error becomes a response of its status, by the wrapper: 503 where the store is down.
+/// The wrapper turns an error into a response with the error's status: 503 if the store is down.
 async fn handle(request: Request<Incoming>) -> Result<Response<String>, Error> {
     let (parts, body) = request.into_parts();
     let session = parts.session().await?;
@@ -28,7 +28,7 @@ async fn handle(request: Request<Incoming>) -> Result<Response<String>, Error> {
     }
 }
 
-/// Call this once the password was right.
+/// Call this only after the password was verified.
 fn log_in(session: &LoadedSession, user: &str) -> Result<Response<String>, Error> {
     session.log_in(user)?; // gives the session a new id, in the save at the end of the request
     Ok(to_home())
@@ -39,7 +39,7 @@ async fn log_out(session: &LoadedSession) -> Result<Response<String>, Error> {
     Ok(to_home())
 }
 
-/// The name in a login form, unless there is none, or the form is far too long.
+/// Returns the name in a login form. Returns `None` if there is none, or if the form is too long.
 async fn name(body: Incoming) -> Option<String> {
     let form = Limited::new(body, 1024).collect().await.ok()?.to_bytes();
     let name = str::from_utf8(&form).ok()?.strip_prefix("name=")?.replace('+', " ");
@@ -69,7 +69,7 @@ fn to_home() -> Response<String> {
 }
 
 fn bad_request() -> Response<String> {
-    let mut response = Response::new("a name is wanted\n".to_owned());
+    let mut response = Response::new("enter a name\n".to_owned());
     *response.status_mut() = StatusCode::BAD_REQUEST;
     response
 }

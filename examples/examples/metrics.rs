@@ -1,4 +1,4 @@
-//! Counts visits, and shows Prometheus what happens to the sessions.
+//! Counts visits, and serves metrics about sessions to Prometheus.
 //!
 //!     cargo run -p examples --example metrics
 //!     curl -b jar -c jar http://127.0.0.1:8080/
@@ -10,10 +10,12 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use session_core::{Error, Manager, MetricsObserver, RequestSession, SessionService};
+use session_core::events::MetricsObserver;
+use session_core::{Error, Manager, RequestSession, SessionService};
 use tokio::net::TcpListener;
 
-/// The bounds of the histogram's buckets: from a store in memory to one that is about to time out.
+/// The bounds of the histogram's buckets in seconds: from a store in memory to one that is about to time
+/// out.
 const SECONDS: [f64; 7] = [0.000_01, 0.000_1, 0.001, 0.01, 0.1, 1.0, 10.0];
 
 async fn handle(
@@ -22,7 +24,7 @@ async fn handle(
     metrics: PrometheusHandle,
 ) -> Result<Response<String>, Error> {
     if request.uri().path() == "/metrics" {
-        // Counted when it is asked for, as that costs some stores a look at every session.
+        // The live sessions are counted on demand, because some stores have to look at every session.
         MetricsObserver::record_live(&manager).await?;
         return Ok(Response::new(metrics.render()));
     }
@@ -34,7 +36,7 @@ async fn handle(
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     session_memory::init();
-    // Without buckets, the histogram would be a summary, which can't be added up over servers.
+    // Without buckets, the exporter would make a summary, which can't be aggregated over servers.
     let metrics = PrometheusBuilder::new().set_buckets(&SECONDS)?.install_recorder()?;
     let manager = Manager::builder().with_observer(MetricsObserver).build()?;
     let inner = {

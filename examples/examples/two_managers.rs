@@ -1,5 +1,5 @@
-//! Two sessions in a request: a visitor's, which lasts, and the staff's, which is strict. Each has
-//! a cookie, a lifetime and a store of its own; one call finishes both, on every way out.
+//! Two sessions in one request: a long-lived one for visitors, and a strict one for staff. Each has its
+//! own cookie, lifetime and store. One call finishes both, whatever the handler returns.
 //!
 //!     cargo run -p examples --example two_managers
 //!     curl -b jar -c jar http://127.0.0.1:8080/
@@ -18,7 +18,7 @@ use session_core::{Config, Error, Failure, Manager, Managers, Sessions};
 use tokio::net::TcpListener;
 
 async fn visits(sessions: &Sessions, name: &str) -> Result<u64, Error> {
-    let session = sessions.get(name).expect("one of the managers'").load().await?;
+    let session = sessions.get(name).expect("a manager has this name").load().await?;
     session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await
 }
 

@@ -1,4 +1,5 @@
-//! What the README shows is taken from the examples, which compile. What the other documents name exists.
+//! Checks that the README's code is in the examples, which compile, and that what the other documents
+//! name exists.
 
 use std::path::Path;
 
@@ -31,7 +32,7 @@ fn the_readmes_configurations_are_valid() {
     for block in blocks("toml").filter(|block| !block.starts_with("[dependencies]")) {
         let mut config: session_core::Config =
             toml::from_str(block).unwrap_or_else(|error| panic!("{error}\n{block}"));
-        // A provider that is handed over has none.
+        // A provider that a program passes in has no `revocations` table.
         config.revocations = None;
         session_core::Manager::builder()
             .with_config(config)
@@ -46,7 +47,7 @@ fn the_readmes_configurations_are_valid() {
 fn the_requirements_name_tests_that_exist() {
     let codes = |line: &'static str| line.split('`').skip(1).step_by(2);
     let lines = || include_str!("../../docs/REQUIREMENTS.md").lines();
-    // The table of what the paths' beginnings stand for.
+    // The table of the paths' prefixes.
     let beginnings: Vec<_> = lines()
         .filter_map(|line| Some((codes(line).next()?, codes(line).nth(1)?)))
         .filter(|(short, whole)| short.ends_with('/') && whole.ends_with('/'))

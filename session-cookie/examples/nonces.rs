@@ -1,5 +1,5 @@
-//! Seals one session ten million times and shows that no nonce came twice: run it with `--release`.
-//! It needs 300 MB of memory.
+//! Seals one session ten million times and checks that no nonce repeats. Run it with `--release`; it
+//! needs 300 MB of memory.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -24,21 +24,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     seen.reserve(SEALS);
     for _ in 0..SEALS {
         let sealed = block_on(provider.create(&id, record.clone(), now))?;
-        let sealed = sealed.ok_or("a sealed session has a token of its own")?;
-        let text = sealed.own_text().ok_or("a sealed session has a text of its own")?;
-        // Format and key are 2 bytes; the nonce's 12 follow.
+        let sealed = sealed.ok_or("a sealed session has a new token")?;
+        let text = sealed.own_text().ok_or("a sealed session's token has its own text")?;
+        // The head, format and key, is 2 bytes; the nonce's 12 bytes follow.
         let mut head = [0; 15];
         BASE64_URL_SAFE_NO_PAD.decode_slice(&text[..20], &mut head)?;
         let nonce = *head[2..].first_chunk().ok_or("a seal has a nonce")?;
         if !seen.insert(nonce) {
-            return Err(format!("a nonce came twice, after {} seals", seen.len()).into());
+            return Err(format!("a nonce repeated after {} seals", seen.len()).into());
         }
     }
     println!("{SEALS} seals of one session, {} different nonces", seen.len());
     Ok(())
 }
 
-/// Nonces are random already: the first eight bytes are hash enough.
+/// A hasher that takes the first eight bytes, because nonces are random already.
 #[derive(Default)]
 struct Random(u64);
 

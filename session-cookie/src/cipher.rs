@@ -4,8 +4,8 @@ use aes_gcm_siv::aead::AeadInOut as _;
 use aes_gcm_siv::{Aes256GcmSiv, KeyInit as _, Nonce, Tag};
 use rand::Rng as _;
 
-/// AES-256-GCM-SIV (RFC 8452) under one key. A sealed message is the nonce, the ciphertext of the
-/// message's length, and the tag. The key is wiped from memory when it is dropped.
+/// AES-256-GCM-SIV (RFC 8452) under one key. A sealed message is the nonce, the ciphertext, which is as
+/// long as the message, and the tag. The key is wiped from memory when the cipher is dropped.
 pub(crate) struct Cipher(Aes256GcmSiv);
 
 pub(crate) const NONCE: usize = 12;
@@ -16,20 +16,21 @@ impl Cipher {
         Self(Aes256GcmSiv::new(key.into()))
     }
 
-    /// Encrypts a message that has room for a nonce in front, and returns the tag to be put behind;
-    /// the context is authenticated with it.
+    /// Encrypts a message in place. The first bytes of `message` are room for the nonce. Returns the
+    /// tag, which the caller appends. `context` is authenticated as well.
     pub(crate) fn seal(&self, context: &[u8], message: &mut [u8]) -> [u8; TAG] {
         let (nonce, message) = message.split_first_chunk_mut().expect("there is room for a nonce");
-        // The thread's generator, seeded by the system's, which takes longer than all the sealing.
-        // Were its state inherited by a forked process, two messages could have one nonce: under
-        // GCM-SIV that tells whether they and their contexts are equal, and no more.
+        // The nonce comes from the thread's generator, which the system's generator seeds: asking the
+        // system each time would take longer than the whole sealing. If a forked process inherited the
+        // generator's state, two messages could have the same nonce. Under GCM-SIV that only reveals
+        // whether the two messages and their contexts are equal.
         rand::rng().fill_bytes(nonce);
         let tag = self.0.encrypt_inout_detached(&Nonce::from(*nonce), context, message.into());
         tag.expect("a message is shorter than 64 GiB").into()
     }
 
-    /// The message, decrypted in its place; `None` for anything that was not sealed under this key
-    /// with this context.
+    /// Decrypts a message in place and returns it. Returns `None` for anything that was not sealed under
+    /// this key with this context.
     pub(crate) fn open<'a>(&self, context: &[u8], sealed: &'a mut [u8]) -> Option<&'a [u8]> {
         let (nonce, rest) = sealed.split_first_chunk_mut::<NONCE>()?;
         let (message, tag) = rest.split_last_chunk_mut::<TAG>()?;

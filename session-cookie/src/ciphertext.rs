@@ -1,4 +1,4 @@
-//! One part of a stored record under encryption.
+//! The encryption of one part of a stored record.
 
 use session_core::{Error, SessionKey};
 
@@ -6,8 +6,8 @@ use crate::KeyRing;
 use crate::cipher::{NONCE, TAG};
 use crate::key::Key;
 
-/// Which part of a session a ciphertext is. It is authenticated with it, so that the ciphertext can't
-/// be read as any other part, or as a part of another session.
+/// Which part of a session a ciphertext holds. The part is authenticated with the ciphertext, so the
+/// ciphertext can't be read as another part, or as a part of another session.
 ///
 /// A ciphertext is:
 ///
@@ -19,13 +19,13 @@ use crate::key::Key;
 /// | ciphertext | | AES-256-GCM-SIV (RFC 8452) |
 /// | tag | 16 | |
 ///
-/// Authenticated with it are the version, the ring key's id, the part (one byte: `v`, `s` or `l`), the
-/// session's key (12 bytes), and for a value its own key.
+/// The associated data are the version, the ring key's id, the part (one byte: `v`, `s` or `l`), the
+/// session's key (12 bytes), and for a value its key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Part<'a> {
-    /// The value of this key.
+    /// The value with this key.
     Value(&'a str),
-    /// Who holds the session and who is logged in.
+    /// The session's holder, and who is logged in since when.
     Seal,
     /// The label of the login.
     Label,
@@ -36,10 +36,10 @@ const VERSION: u8 = 1;
 /// Version, key id and nonce.
 const HEAD: usize = 1 + 4 + NONCE;
 
-/// What encryption adds to a value, at the most: a length, too, which takes five bytes.
+/// The most bytes that encryption adds to a value, with up to five bytes for a length.
 pub(crate) const ADDED_TO_VALUE: usize = 5 + HEAD + TAG;
 
-/// Why a stored record can't be read, as [`Error::Unreadable`] says it.
+/// Why a stored record can't be read: the reason in [`Error::Unreadable`].
 pub(crate) type Reason = &'static str;
 
 pub(crate) const DAMAGED: Reason =
@@ -92,12 +92,12 @@ impl Part<'_> {
     }
 }
 
-/// Whether the ring's first key made a ciphertext.
+/// Returns whether a ciphertext was made under the ring's first key.
 pub(crate) fn is_by_first(ring: &KeyRing, bytes: &[u8]) -> bool {
     bytes.get(1..5) == Some(&ring.first().id)
 }
 
-/// Writes bytes as a MessagePack value, as stores may expect of a value: bin 8, 16 or 32.
+/// Encodes bytes as a MessagePack value (bin 8, 16 or 32), because a store may expect one.
 pub(crate) fn to_value(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let too_large = || Error::TooLarge { what: "value bytes", limit: u32::MAX as usize };
     let length = u32::try_from(bytes.len()).map_err(|_| too_large())?;
@@ -107,7 +107,7 @@ pub(crate) fn to_value(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     Ok(value)
 }
 
-/// Reads what [`to_value`] wrote.
+/// Decodes a value that [`to_value`] encoded.
 pub(crate) fn from_value(mut value: &[u8]) -> Result<&[u8], Reason> {
     let length = rmp::decode::read_bin_len(&mut value).map_err(|_| DAMAGED)?;
     if value.len() == length as usize { Ok(value) } else { Err(DAMAGED) }

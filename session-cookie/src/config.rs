@@ -1,4 +1,4 @@
-//! What the source string says.
+//! The provider's configuration, and its source string.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,29 +8,29 @@ use session_core::provider::{Provider, Source};
 
 use crate::{KeyRing, Mode};
 
-/// How sessions are sealed, and what remembers their new ids and their ends.
+/// How sessions are sealed, and the store that records their new ids and their ends.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct CookieConfig {
     /// The keys.
     pub keys: KeyRing,
-    /// Encrypted or signed. Defaults to encrypted.
+    /// Whether sessions are encrypted or signed. Defaults to [`Mode::Encrypted`].
     pub mode: Mode,
     /// The store of new ids and of ended sessions. Defaults to none.
     pub revocations: Option<Arc<dyn Provider>>,
 }
 
 impl CookieConfig {
-    /// Encrypted under these keys, without a store of revocations.
+    /// Makes a configuration that encrypts under these keys, without a store of revocations.
     pub fn new(keys: KeyRing) -> Self {
         Self { keys, mode: Mode::Encrypted, revocations: None }
     }
 
-    /// Reads a source string, and opens the store of revocations that it names.
+    /// Parses a source string, and opens the store of revocations that it names.
     ///
     /// # Errors
-    /// [`Error::Config`] for an unknown option, for keys as [`KeyRing::take`] says, and what the
-    /// named provider finds wrong with its own source.
+    /// [`Error::Config`] for an unknown option, and for keys that [`KeyRing::take`] refuses. Errors of
+    /// the store of revocations are returned as they are.
     pub fn parse(source: &str) -> Result<Self, Error> {
         let mut source = Source::parse(source)?;
         let keys = KeyRing::take(&mut source)?;
@@ -57,7 +57,7 @@ impl CookieConfig {
     }
 }
 
-/// Whether a provider of this name, wrapped or not, keeps sessions at the client.
+/// Returns whether a provider of this name, wrapped or not, keeps sessions at the client.
 pub(crate) fn is_at_the_client(name: &str) -> bool {
     name.rsplit('+').next() == Some(crate::NAME)
 }

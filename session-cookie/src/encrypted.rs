@@ -11,44 +11,45 @@ use session_core::provider::{
 use session_core::{Error, SessionId, SessionKey, Timestamp};
 
 use crate::KeyRing;
-use crate::vault::{Seen, Vault};
+use crate::record_cipher::{RecordCipher, Snapshot};
 
-/// Encrypts what another provider stores: values, owners and labels; not the names of values, and not
-/// times.
+/// Encrypts the values, owners and labels that another provider stores. The keys of values and the times
+/// are not encrypted.
 ///
 /// Each operation is one operation of the store, because a save builds on the record that the request
-/// has loaded; but a page of an owner's sessions asks for the digest under each key of the ring, where there
-/// are several. What an old key encrypted is encrypted anew by the session's next save or touch.
+/// has loaded. There is one exception: while the ring has several keys, a page of an owner's sessions
+/// asks the store once for the owner's digest under each key, and again under all but the last. What an
+/// old key encrypted is encrypted anew by the session's next save or touch.
 ///
-/// [Limits](session_core::Limits) are approximate: they are exact for the record that the request has
-/// loaded, and several requests at once may store more together.
+/// [Limits](session_core::Limits) are checked against the record that the request has loaded: concurrent
+/// requests may exceed them together.
 #[derive(Debug)]
 pub struct EncryptedProvider<P> {
     inner: P,
-    vault: Vault,
+    cipher: RecordCipher,
 }
 
-/// What a loaded record has as its note. Saves write down what they made of the record, as the next
-/// one of the same request builds on it.
-type SharedSeen = Mutex<Seen>;
+/// The note of a loaded record. Each save replaces it by the record as saved, because the request's next
+/// save builds on that.
+type SharedSnapshot = Mutex<Snapshot>;
 
-/// Attempts of a save whose record changes meanwhile, where only encryption minds.
+/// Attempts of a save while other requests change the record in a way that only the encryption forbids.
 const ATTEMPTS: usize = 32;
 
 impl<P: Provider> EncryptedProvider<P> {
     /// Encrypts this provider's records.
     pub fn new(inner: P, keys: KeyRing) -> Self {
-        Self { inner, vault: Vault { ring: keys } }
+        Self { inner, cipher: RecordCipher { ring: keys } }
     }
 
-    /// Reads a record to build a save on it.
+    /// Loads the record that a save builds on.
     async fn read(
         &self,
         token: &Token,
         holder: &Verifier,
         changes: &Changes,
         now: Timestamp,
-    ) -> Result<Seen, Error> {
+    ) -> Result<Snapshot, Error> {
         let stored = match self.inner.load(token, now).await {
             Err(Error::Unreadable { .. }) => None,
             loaded => loaded?,
@@ -56,8 +57,8 @@ impl<P: Provider> EncryptedProvider<P> {
         let is_held =
             |stored: &Record| stored.holder == *holder || changes.secret_is(&stored.holder);
         let stored = stored.filter(is_held).ok_or(Error::Gone)?;
-        let (_, seen) = self.vault.unlock(&token.key(), stored).map_err(|_| Error::Gone)?;
-        Ok(seen)
+        let (_, snapshot) = self.cipher.decrypt(&token.key(), stored).map_err(|_| Error::Gone)?;
+        Ok(snapshot)
     }
 
     async fn merge(
@@ -67,21 +68,22 @@ impl<P: Provider> EncryptedProvider<P> {
         changes: &Changes,
         now: Timestamp,
     ) -> Result<Option<Token>, Error> {
-        let shared = seen(&changes.seen);
-        let mut seen = match shared {
+        let shared = snapshot(&changes.seen);
+        let mut snapshot = match shared {
             Some(shared) => shared.lock().clone(),
-            // The session was created in this request.
+            // The session was created in this request, so it was not loaded.
             None => self.read(token, holder, changes, now).await?,
         };
         for _ in 0..ATTEMPTS {
-            let locked = self.vault.lock_changes(&token.key(), holder, changes, &seen)?;
-            match self.inner.save(token, holder, &locked.changes, now).await {
-                Err(Error::Conflict) if locked.is_stricter => {
-                    seen = self.read(token, holder, changes, now).await?;
+            let encrypted =
+                self.cipher.encrypt_changes(&token.key(), holder, changes, &snapshot)?;
+            match self.inner.save(token, holder, &encrypted.changes, now).await {
+                Err(Error::Conflict) if encrypted.adds_preconditions => {
+                    snapshot = self.read(token, holder, changes, now).await?;
                 }
                 saved => {
                     if let (Ok(_), Some(shared)) = (&saved, shared) {
-                        *shared.lock() = locked.after;
+                        *shared.lock() = encrypted.after;
                     }
                     return saved;
                 }
@@ -92,9 +94,9 @@ impl<P: Provider> EncryptedProvider<P> {
 
     async fn page(&self, owner: &str, page: Page, now: Timestamp) -> Result<Listed, Error> {
         let mut found = BTreeMap::new();
-        // Up to this key, each of the store's lists has told all that it has.
+        // Up to this key, each of the store's lists is complete.
         let mut end: Option<SessionKey> = None;
-        for owner in self.vault.stored_owners(owner) {
+        for owner in self.cipher.stored_owners(owner) {
             let Listed { sessions, next } = self.inner.list(&owner, page, now).await?;
             found.extend(sessions.into_iter().map(|stored| (stored.key, stored)));
             end = end.into_iter().chain(next).min();
@@ -106,14 +108,14 @@ impl<P: Provider> EncryptedProvider<P> {
             end = stored.last().map(|last| last.key);
         }
         let readable = |mut summary: Summary| {
-            summary.label = self.vault.label(&summary.key, &summary.label)?;
+            summary.label = self.cipher.label(&summary.key, &summary.label)?;
             Some(summary)
         };
         Ok(Listed { sessions: stored.into_iter().filter_map(readable).collect(), next: end })
     }
 }
 
-fn seen(note: &Note) -> Option<&SharedSeen> {
+fn snapshot(note: &Note) -> Option<&SharedSnapshot> {
     note.as_deref().and_then(|note| note.downcast_ref())
 }
 
@@ -139,7 +141,7 @@ impl<P: Provider> Provider for EncryptedProvider<P> {
     }
 
     fn is_outdated(&self, note: &Note) -> bool {
-        seen(note).is_some_and(|seen| seen.lock().is_outdated)
+        snapshot(note).is_some_and(|snapshot| snapshot.lock().is_outdated)
     }
 
     fn configure(&self, context: &ProviderContext<'_>) -> Result<(), Error> {
@@ -152,8 +154,8 @@ impl<P: Provider> Provider for EncryptedProvider<P> {
         record: Record,
         now: Timestamp,
     ) -> Answer<'a, Option<Token>> {
-        match self.vault.lock(&id.key(), record) {
-            Ok(locked) => self.inner.create(id, locked, now),
+        match self.cipher.encrypt(&id.key(), record) {
+            Ok(encrypted) => self.inner.create(id, encrypted, now),
             Err(error) => ProviderFuture::ready(Err(error)),
         }
     }
@@ -161,9 +163,9 @@ impl<P: Provider> Provider for EncryptedProvider<P> {
     fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>> {
         ProviderFuture::boxed(async move {
             let Some(stored) = self.inner.load(token, now).await? else { return Ok(None) };
-            let unlocked = self.vault.unlock(&token.key(), stored);
-            let (record, seen) = unlocked.map_err(|reason| Error::Unreadable { reason })?;
-            Ok(Some(Record { note: Some(Arc::new(SharedSeen::new(seen))), ..record }))
+            let decrypted = self.cipher.decrypt(&token.key(), stored);
+            let (record, snapshot) = decrypted.map_err(|reason| Error::Unreadable { reason })?;
+            Ok(Some(Record { note: Some(Arc::new(SharedSnapshot::new(snapshot))), ..record }))
         })
     }
 

@@ -1,19 +1,20 @@
-//! What is under the seal.
+//! The serialization of a session inside the seal.
 
 use serde::{Deserialize, Serialize};
+use session_core::provider::Secret;
 use session_core::provider::{Login, Record, Verifier};
-use session_core::{Secret, SessionId, SessionKey, Timestamp};
+use session_core::{SessionId, SessionKey, Timestamp};
 
-/// A session as its cookie holds it, in version 1.
+/// A session as it is serialized in its cookie, version 1.
 ///
-/// It is written by `postcard`, whose format is fixed: fields in order, without names; numbers in
-/// LEB128 (seven bits a byte, the lowest first); texts and bytes after their length; an option after
-/// a byte that says whether it is there. Times are milliseconds. All but the first are relative to an
-/// earlier one, modulo 2⁶⁴, because that is short.
+/// `postcard` serializes it in its fixed format: fields in order, without names; numbers in LEB128
+/// (seven bits a byte, the lowest first); texts and bytes after their length; an option after a byte
+/// that says whether it is present. Times are milliseconds. All times but the first are relative to an
+/// earlier one, modulo 2⁶⁴, because that is shorter.
 #[derive(Serialize, Deserialize)]
 struct Content<'a> {
     key: [u8; SessionKey::BYTES],
-    /// Without the zeros that it ends with.
+    /// Without trailing zeros.
     secret: &'a [u8],
     /// Since the Unix epoch.
     created: u64,
@@ -38,7 +39,7 @@ struct ContentLogin<'a> {
     label: &'a str,
 }
 
-/// Writes a session.
+/// Serializes a session.
 pub(crate) fn encode(id: &SessionId, record: &Record) -> Vec<u8> {
     let created = record.created;
     let secret = id.secret().as_bytes();
@@ -61,7 +62,7 @@ pub(crate) fn encode(id: &SessionId, record: &Record) -> Vec<u8> {
     postcard::to_allocvec(&content).expect("a session has nothing that can't be written")
 }
 
-/// Reads what [`encode`] wrote. Returns `None` for anything else.
+/// Deserializes a session that [`encode`] wrote. Returns `None` for anything else.
 pub(crate) fn decode(bytes: &[u8]) -> Option<(SessionId, Record)> {
     let (content, rest) = postcard::take_from_bytes::<Content<'_>>(bytes).ok()?;
     let mut secret = [0; Secret::BYTES];
@@ -86,8 +87,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<(SessionId, Record)> {
     rest.is_empty().then_some((id, record))
 }
 
-/// Returns the verifier of a sealed session's id. What opens the session is the seal; the secret only
-/// tells a session's ids apart, so it is kept as it is.
+/// Returns the verifier of a sealed session's id. The seal authenticates the session, and the secret
+/// only tells a session's ids apart, so the verifier is the secret itself.
 pub(crate) fn holder(id: &SessionId) -> Verifier {
     Verifier::plain(id, "")
 }
@@ -141,7 +142,7 @@ pub(crate) mod tests {
         assert!(decode(&wanted).is_none(), "something follows");
     }
 
-    /// Any session that can be, with its id.
+    /// Generates any possible session with its id.
     pub(crate) fn session() -> impl Strategy<Value = (SessionId, Record)> {
         let values = prop::collection::btree_map(".{0,20}", any::<Vec<u8>>(), 0..6);
         let login = prop::option::of((".{0,20}", any::<u64>(), ".{0,20}"));

@@ -13,14 +13,14 @@ use zeroize::Zeroizing;
 
 use crate::cipher::Cipher;
 
-/// HMAC-SHA-256 with its key, ready to be cloned and fed.
+/// HMAC-SHA-256 under one key. It is cloned for each message.
 pub(crate) type Authenticator = Hmac<Sha256>;
 
-/// A secret of 32 bytes, wiped from memory when dropped; its text is 43 characters of unpadded
-/// base64url (RFC 4648, section 5).
+/// A secret of 32 bytes, which is wiped from memory when it is dropped. Its text form is 43 characters
+/// of unpadded base64url (RFC 4648, section 5).
 ///
-/// It encrypts nothing itself: each use has a key of its own, which is HMAC-SHA-256 of the use's
-/// name under the secret. So one ring of keys serves all uses.
+/// The secret itself encrypts nothing. The key for each purpose is derived from it: HMAC-SHA-256 of the
+/// purpose's name under the secret. So one key ring serves all purposes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretKey(Zeroizing<[u8; Self::BYTES]>);
 
@@ -30,7 +30,7 @@ impl SecretKey {
     /// The length of a key's text in characters.
     pub const TEXT_LEN: usize = 43;
 
-    /// A new key from the operating system's generator.
+    /// Makes a new key with the operating system's generator.
     ///
     /// # Errors
     /// [`Error::Random`] if the generator fails.
@@ -40,14 +40,15 @@ impl SecretKey {
         Ok(Self(bytes))
     }
 
-    /// The key of these bytes; `None` for zeros, which are a forgotten key.
+    /// Makes a key of these bytes. Returns `None` if all are zero, which a forgotten initialization
+    /// would leave.
     pub fn from_bytes(bytes: [u8; Self::BYTES]) -> Option<Self> {
         let bytes = Zeroizing::new(bytes);
         (*bytes != [0; Self::BYTES]).then_some(Self(bytes))
     }
 
-    /// Reads a key's text; `None` unless it is exactly what [`text`](Self::text) writes for a key
-    /// that is not all zeros.
+    /// Parses a key's text. Returns `None` unless it is exactly what [`text`](Self::text) writes for a
+    /// key that is not all zeros.
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() != Self::TEXT_LEN {
             return None;
@@ -57,12 +58,12 @@ impl SecretKey {
         Self::from_bytes(*bytes)
     }
 
-    /// The key's text, for a configuration file: the secret itself.
+    /// Returns the key's text for a configuration file. The text is the secret itself.
     pub fn text(&self) -> Zeroizing<String> {
         Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(*self.0))
     }
 
-    /// The key of a use.
+    /// Returns the key that is derived for a purpose.
     fn derived(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
         let derived = authenticator(&self.0).chain_update(purpose).finalize();
         Zeroizing::new(derived.into_bytes().into())
@@ -87,9 +88,10 @@ impl fmt::Debug for SecretKey {
     }
 }
 
-/// What is derived from one secret. The uses' names are part of the format and never change.
+/// The keys that are derived from one secret. The purposes' names are part of the format and never
+/// change.
 pub(crate) struct Key {
-    /// Says which key was used, to whoever has it; says nothing of it to others.
+    /// Identifies the key in sealed texts. It reveals nothing about the key.
     pub(crate) id: [u8; 4],
     pub(crate) cookie_cipher: Cipher,
     pub(crate) cookie_mac: Authenticator,
@@ -112,7 +114,7 @@ impl Key {
     }
 }
 
-/// Fills with bytes of the operating system's generator.
+/// Fills a buffer with bytes of the operating system's generator.
 pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), Error> {
     SysRng.try_fill_bytes(bytes).map_err(|source| Error::Random { source: source.into() })
 }

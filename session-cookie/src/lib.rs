@@ -1,13 +1,13 @@
-//! Sealed sessions in the client's cookie: the [`session_core`] provider named `"cookie"`; and, for
-//! providers that store at the server, signed ids (`signed+NAME`) and encryption at rest
+//! Sealed sessions in the client's cookie: the [`session_core`] provider named `"cookie"`. For providers
+//! that store at the server, the crate has signed ids (`signed+NAME`) and encryption at rest
 //! (`encrypted+NAME`).
 //!
 //! # `cookie`: the session travels with its client
-//! The whole session is in the cookie, encrypted and authenticated by AES-256-GCM-SIV (RFC 8452)
-//! with a random nonce, or authenticated only. There is nothing to store at the server, and every
-//! server that has the keys serves every session. The seal covers the format, the name of the cookie,
-//! the session's id, its times, its login and its values. A text that doesn't open makes an anonymous
-//! visitor; nothing is read that was not sealed.
+//! The whole session is in the cookie, encrypted and authenticated by AES-256-GCM-SIV (RFC 8452) with a
+//! random nonce, or only authenticated. The server stores nothing, and every server that has the keys
+//! serves every session. The seal covers the format, the cookie's name, and the session's id, times,
+//! login and values. A cookie that doesn't open is ignored: its visitor is anonymous. Nothing that was
+//! not sealed is parsed.
 //!
 //! ```
 //! session_cookie::init();
@@ -18,80 +18,87 @@
 //!
 //! | option | default | meaning |
 //! |---|---|---|
-//! | `key`, `key_file`, `key_env`, `ephemeral` | one is needed | the keys: [`KeyRing::take`] |
-//! | `mode` | `encrypted` | or `signed`: HMAC-SHA-256, and the client can read the values |
-//! | `revocations` | none | a registered provider that remembers new ids and ended sessions |
-//! | `revocations_source` | empty | its source string, percent-encoded |
+//! | `key`, `key_file`, `key_env`, `ephemeral` | one is required | the keys: see [`KeyRing::take`] |
+//! | `mode` | `encrypted` | `encrypted`; or `signed`: HMAC-SHA-256 only, and the client can read the values |
+//! | `revocations` | none | the name of the provider that stores new ids and ended sessions |
+//! | `revocations_source` | empty | that provider's source string, percent-encoded |
 //!
-//! In a configuration file, the table `revocations` ([`session_core::Config::revocations`]) says the
-//! last two.
+//! In a configuration file, the table `revocations` ([`session_core::Config::revocations`]) sets the
+//! last two options.
 //!
-//! ## What it can't do without `revocations`
-//! A copy of a cookie works until it expires: after the idle time without use, and at the absolute
-//! lifetime in any case. So, unlike with a store at the server,
-//! - a logout clears the cookie of one browser, and ends no copy of it;
+//! ## Limitations without `revocations`
+//! A copy of a cookie works until it expires: after the idle time, at the latest at the absolute
+//! lifetime. So, unlike with a store at the server,
+//! - a logout clears the cookie in one browser, but does not invalidate copies of it;
 //! - the cookie from before a login, a `regenerate` or a logout still opens the session as it was then,
 //!   and can be logged in again;
-//! - requests that are slower than a login are not recognised: they go on with the session that they
-//!   carry, and their response may replace the cookie of the login;
-//! - of several logins at once from one cookie each goes on by itself; simultaneous new ids both win;
-//! - of several cookies with live sessions, a login or a logout ends none.
+//! - requests that are slower than a login are not detected: they continue with the session in their
+//!   cookie, and their response may replace the cookie of the login;
+//! - concurrent logins from one cookie all succeed and continue separately, and so do concurrent new
+//!   ids;
+//! - if a request brings several cookies with live sessions, a login or a logout ends none of the
+//!   others.
 //!
 //! ## With `revocations`
-//! The store has an entry for each session that got a new id or ended, under the session's key: an empty
-//! record, with the current id as its holder. A new id is a compare-and-set of the entry, so of several at
-//! once one wins; the end of a session wins against all of them. Every load, save and touch asks for the
-//! entry. An entry lives at least as long as every cookie of its session, and the end of a session is
-//! final. A session whose entry was lost is not believed, unless it never got a new id. All servers must
-//! share the store; `memory` serves one process. Where the store is down, so are the sessions.
+//! The store has an entry under the session's key for each session that got a new id or ended: an empty
+//! record whose holder is the current id. A new id is a compare-and-set of the entry, so one of several
+//! concurrent ones wins; the end of a session wins against all of them. Every load, save and touch reads
+//! the entry. An entry lives at least as long as every cookie of its session, and the end of a session
+//! is final. If an entry was lost, the session's cookies are refused, unless the session never got a new
+//! id. All servers must share the store; `memory` serves one process. While the store is down, so are
+//! the sessions.
 //!
-//! Switching `revocations` on ends the sessions that got a new id before.
+//! Switching `revocations` on ends the sessions that got a new id before that.
 //!
-//! ## What it can't do in any case
-//! - **Merge.** Two requests at once each respond with the session as they changed it: the browser
-//!   keeps the response that arrives last, and the other's changes are lost. `update` is atomic
-//!   among the tasks of one request only. Counters and carts that must not lose anything want a
-//!   provider at the server.
-//! - **Hold much.** Name and value of a cookie have 4,096 bytes together, which leaves about 2,900
-//!   for keys, encoded values, owner and label. A session beyond is
+//! ## Limitations in any case
+//! - **No merging.** Each of two concurrent requests responds with the session as it changed it: the
+//!   browser keeps the response that arrives last, and the other request's changes are lost. `update` is
+//!   atomic only among the tasks of one request. Counters and carts that must not lose changes need a
+//!   provider that stores at the server.
+//! - **Little room.** The name and value of a cookie may take 4,096 bytes together, which leaves about
+//!   2,900 bytes for keys, encoded values, owner and label. A larger session fails with
 //!   [`TooLarge`](session_core::Error::TooLarge), before anything is sent.
-//! - **Be saved without a response.** [`save`](session_core::LoadedSession::save) and `update` after the
-//!   response's head are [`HeadSent`](session_core::Error::HeadSent). A task that streams knows the session as
-//!   its own request brought it: for `reload` it ends the idle time after that, whatever other requests do.
-//! - **Know a session of which it was not sent the cookie.** A request that loses its session to
-//!   another one's new id knows the values and the owner of its own cookie, not of the new one.
-//! - **List the sessions of an owner, count them, collect them, or travel in URLs.** A transport with URLs
-//!   is a configuration error; the others are [`Unsupported`](session_core::Error::Unsupported).
+//! - **No saving without a response.** [`save`](session_core::LoadedSession::save) and `update` after
+//!   the response's head fail with [`HeadSent`](session_core::Error::HeadSent). A task that streams sees
+//!   the session as its own request brought it: for `reload`, the session ends the idle time after that,
+//!   whatever other requests do.
+//! - **No session without its cookie.** A request that loses its session because another request gave
+//!   the session a new id knows the values and the owner in its own cookie, not those of the new one.
+//! - **No lists of an owner's sessions, no counting, no collection, no URLs.** A transport with URLs is
+//!   a configuration error; the other operations fail with
+//!   [`Unsupported`](session_core::Error::Unsupported).
 //!
-//! Each seal is made for one manager's name. In a program with several managers each opens a
-//! provider of its own; a cookie that is moved to another name doesn't open, unless `cookie.also` has the
-//! name that it was sealed for. The namespace of the configuration has no effect.
+//! Each seal is made for one manager's name. In a program with several managers, each one opens its own
+//! provider. A cookie that is moved to another name doesn't open, unless `cookie.also` has the name that
+//! the cookie was sealed for. The configuration's namespace has no effect.
 //!
-//! # `signed+NAME`: no made-up ids
-//! The keys sign each id for the name of the cookie, header or argument, so that an id that this
-//! site did not make is refused before the store is asked. See [`SignedProvider`].
+//! # `signed+NAME`: invented ids are refused
+//! The first key signs each id for the name of the cookie, header or query argument. So an id that this
+//! site did not issue is refused before the store is asked. See [`SignedProvider`].
 //!
 //! # `encrypted+NAME`: nothing readable in the store
-//! Values, owners and labels are encrypted under the keys; the names of values, times and sizes stay
-//! readable. See [`EncryptedProvider`].
+//! Values, owners and labels are encrypted under the keys. The keys of values, the times and the sizes
+//! stay readable. See [`EncryptedProvider`].
 //!
-//! Somebody who can write in the store, but has no key, can end sessions, remove values, and put back
-//! older parts of a session, its holder and its login included: the stored parts are bound to the
-//! session and to their places in it, not to each other. He can also move the times `created`, `renewed`,
-//! `used` and `expires`, which are not sealed, and so keep a session alive beyond its lifetimes. The time of
-//! the login is sealed: where somebody is logged in, the absolute lifetime still ends the session. Nothing
-//! that he makes himself or brings from another session can be read, so no id of his own opens a session of
-//! somebody else. Such a record, a damaged one, and one under a key that was taken out of the ring are
-//! unreadable: reported once, and the visitor is anonymous. They can still be destroyed by their key. A list
-//! of an owner's sessions decrypts labels and nothing else: such a record may be on it or missing, and the
-//! times that it shows, the login's too, are those that the store has in the clear.
+//! An attacker who can write to the store but has no key can end sessions, remove values, and restore
+//! older parts of a session, including its holder and its login: each stored part is bound to the
+//! session and to its place in it, but not to the other parts. The attacker can also change the times
+//! `created`, `renewed`, `used` and `expires`, which are not sealed, and so keep a session alive beyond
+//! its lifetimes. The time of the login is sealed, so the absolute lifetime still ends a session with a
+//! login. A part that the attacker makes up or copies from another session can't be read, so an id of
+//! the attacker's never opens another visitor's session.
 //!
-//! Equal owners have equal digests in the store, under the ring's first key. So a rotation of keys changes
-//! the digests of owners. An owner's sessions are listed where the store can list them, and while the ring has
-//! several keys, a page asks the store once for each key, and once more for all but the last one.
+//! Such a record, a damaged one, and one under a key that was taken out of the ring are unreadable: this
+//! is reported once, and the visitor is anonymous. Unreadable records can still be destroyed by their
+//! key. A list of an owner's sessions decrypts labels only: an unreadable record may be in it or
+//! missing, and the times in it, including the time of the login, are the unencrypted ones in the store.
 //!
-//! Both wrappers take `key`, `key_file`, `key_env` and `ephemeral` out of the source string, which
-//! in a URI stand behind its `?`, and hand the rest to what they are around:
+//! Equal owners have equal digests in the store, made under the ring's first key. So a rotation of keys
+//! changes the owners' digests. An owner's sessions can be listed if the store can list them. While the
+//! ring has several keys, a page asks the store once for each key, and again for all but the last.
+//!
+//! Both wrappers take `key`, `key_file`, `key_env` and `ephemeral` out of the source string (in a URI,
+//! out of its query) and pass the rest to the wrapped provider:
 //!
 //! ```
 //! session_cookie::init();
@@ -105,12 +112,12 @@
 //! ```
 //!
 //! # Keys
-//! A key is 32 random bytes as 43 characters of base64url: see [`SecretKey`] and [`KeyRing`], which
-//! says how to rotate them. What an old key sealed or signed is made anew under the first key with the
-//! next response, and what it encrypted in a store with the session's next save or touch, without
-//! anybody being logged out. A key that leaked is taken out of the ring at once, which ends the sessions
-//! that it sealed. Files of keys that others can read or write are refused. Keys, derived ones too, are
-//! wiped from memory when they are dropped, and never printed.
+//! A key is 32 random bytes, written as 43 characters of base64url: see [`SecretKey`], and [`KeyRing`]
+//! for how to rotate keys. What an old key sealed or signed is made anew under the first key with the
+//! next response. What an old key encrypted in a store is encrypted anew by the session's next save or
+//! touch. Nobody is logged out by that. Take a leaked key out of the ring at once, which ends the
+//! sessions that it sealed. Key files that other users can read or write are refused. Keys, including
+//! derived ones, are wiped from memory when they are dropped, and are never printed.
 
 mod cipher;
 mod ciphertext;
@@ -120,11 +127,11 @@ mod format;
 mod key;
 mod names;
 mod provider;
+mod record_cipher;
 mod revocation;
 mod ring;
 mod seal;
 mod signed;
-mod vault;
 
 use std::sync::Arc;
 
@@ -149,8 +156,8 @@ const ENCRYPTED: &str = "encrypted";
 /// does nothing.
 ///
 /// # Panics
-/// If something else was registered under one of the names before: the program would not get the
-/// store it asks for.
+/// If another provider or wrapper is registered under one of the names: the program would not get the
+/// store that it asks for.
 pub fn init() {
     static REGISTERED: OnceCell<()> = OnceCell::new();
     REGISTERED.get_or_init(|| {
@@ -174,8 +181,8 @@ fn register() -> Result<(), Error> {
     })
 }
 
-/// The keys in a wrapper's source string, and what it is around, opened with the rest. Another one
-/// of these wrappers gets the keys, too.
+/// Takes the keys out of a wrapper's source string, and opens the wrapped provider with the rest. If the
+/// wrapped provider is another wrapper of this crate, it gets the keys as well.
 fn open(inner: WrappedProvider<'_>, source: &str) -> Result<(KeyRing, Arc<dyn Provider>), Error> {
     if config::is_at_the_client(inner.name()) {
         return Err(Error::config(format_args!(

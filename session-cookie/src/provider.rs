@@ -1,98 +1,102 @@
-//! The provider over sealed texts.
+//! The provider `cookie`: sessions in sealed tokens.
 
 use std::time::Duration;
 
 use once_cell::sync::OnceCell;
+use session_core::provider::Secret;
 use session_core::provider::{
     Answer, Changes, Provider, ProviderContext, ProviderFuture, Purged, Record, Token, Touch,
     Verifier,
 };
-use session_core::{Error, Secret, SessionId, SessionKey, Timestamp};
+use session_core::{Error, SessionId, SessionKey, Timestamp};
 use tracing::info;
 
 use crate::key::fill_random;
 use crate::names::Names;
 use crate::revocation::Revocations;
-use crate::seal::{LONGEST_NAME, SPARE, Sealer};
+use crate::seal::{HEADROOM, MAX_NAME_LEN, Sealer};
 use crate::{CookieConfig, Mode, format};
 
-/// Keeps each session in its own token, sealed.
+/// Keeps each session sealed in the client's token.
 ///
-/// What it promises and what it can't is said in the [crate's documentation](crate). It serves one
+/// The [crate's documentation](crate) describes the guarantees and limitations. A provider serves one
 /// manager, whose name it seals with each session.
 #[derive(Debug)]
 pub struct CookieProvider {
     sealer: Sealer,
     revocations: Option<Revocations>,
-    bound: OnceCell<Bound>,
+    configured: OnceCell<Configured>,
 }
 
-/// What the manager said of itself.
+/// What the provider needs of the [`ProviderContext`].
 #[derive(Debug)]
-struct Bound {
+struct Configured {
     names: Names,
     absolute: Duration,
 }
 
-/// What a token of this provider has as its note: the session that its text holds.
+/// The note of this provider's tokens: the session in the sealed text.
 struct Sealed {
     record: Record,
-    /// Whether it was sealed as it would be now: by the ring's first key, for the current name.
+    /// Whether the session was sealed by the ring's first key and for the current name.
     is_current: bool,
 }
 
-/// The random bytes of a new secret. It opens nothing, as the seal does that: it tells the ids that one
-/// session has had apart. A first id's secret is zeros, which take no room in a cookie.
-const SECRET: usize = 8;
+/// The number of random bytes in a new secret. The secret authenticates nothing, as the seal does that;
+/// it tells a session's ids apart. The secret of a session's first id is zeros, which take no room in a
+/// cookie.
+const SECRET_BYTES: usize = 8;
 
 impl CookieProvider {
-    /// A provider by this configuration.
+    /// Makes a provider with this configuration.
     pub fn new(config: CookieConfig) -> Self {
         let CookieConfig { keys, mode, revocations } = config;
         Self {
             sealer: Sealer { ring: keys, mode },
             revocations: revocations.map(Revocations::new),
-            bound: OnceCell::new(),
+            configured: OnceCell::new(),
         }
     }
 
-    /// How it seals.
+    /// Returns how the provider seals sessions.
     pub fn mode(&self) -> Mode {
         self.sealer.mode
     }
 
     fn names(&self) -> Option<&Names> {
-        self.bound.get().map(|bound| &bound.names)
+        self.configured.get().map(|configured| &configured.names)
     }
 
-    fn seal(&self, id: &SessionId, record: Record, spare: usize) -> Result<Token, Error> {
-        let text = self.sealer.seal(Names::current(self.names()), id, &record, spare)?;
+    fn seal(&self, id: &SessionId, record: Record, headroom: usize) -> Result<Token, Error> {
+        let text = self.sealer.seal(Names::current(self.names()), id, &record, headroom)?;
         Ok(Token::with_note(*id, text, Sealed { record, is_current: true }))
     }
 
-    /// Seals what became of a token's session. Returns `None` if it is as it was.
+    /// Seals a changed session. Returns `None` if neither the record nor the way of sealing differs from
+    /// the token's.
     fn reseal(
         &self,
         sealed: &Sealed,
         id: &SessionId,
         record: &Record,
-        spare: usize,
+        headroom: usize,
     ) -> Result<Option<Token>, Error> {
         if *record == sealed.record && sealed.is_current {
             return Ok(None);
         }
-        self.seal(id, record.clone(), spare).map(Some)
+        self.seal(id, record.clone(), headroom).map(Some)
     }
 
-    /// Returns until when an entry of a session's new id is needed.
-    fn until(&self, before: &Record, after: &Record) -> Timestamp {
+    /// Returns how long the entry of a session's new id must live.
+    fn entry_expiry(&self, before: &Record, after: &Record) -> Timestamp {
         let start = after.login.as_deref().map_or(after.created, |login| login.at);
-        let absolute = self.bound.get().map_or(Duration::ZERO, |bound| bound.absolute);
+        let absolute =
+            self.configured.get().map_or(Duration::ZERO, |configured| configured.absolute);
         start.saturating_add(absolute).max(before.expires).max(after.expires)
     }
 }
 
-/// Returns what is in a token's text, if that is a live session.
+/// Returns the session in a token if it is live.
 fn live(token: &Token, now: Timestamp) -> Option<&Sealed> {
     token.note::<Sealed>().filter(|sealed| sealed.record.is_live(now))
 }
@@ -101,12 +105,12 @@ impl Provider for CookieProvider {
     fn token(&self, text: &[u8]) -> Option<Token> {
         let (opened, is_current) = Names::each(self.names()).find_map(|(name, is_current)| {
             let opened = self.sealer.open(name, text)?;
-            let is_current = is_current && opened.by_first;
+            let is_current = is_current && opened.by_first_key;
             Some((opened, is_current))
         })?;
         let sealed = Sealed { record: opened.record, is_current };
         let token = Token::with_note(opened.id, str::from_utf8(text).ok()?, sealed);
-        Some(if is_current { token } else { token.to_be_renewed() })
+        Some(if is_current { token } else { token.to_be_rewritten() })
     }
 
     fn new_id(&self) -> Result<SessionId, Error> {
@@ -117,11 +121,11 @@ impl Provider for CookieProvider {
 
     fn renewed_id(&self, id: &SessionId) -> Result<SessionId, Error> {
         let mut secret = [0; Secret::BYTES];
-        fill_random(&mut secret[..SECRET])?;
+        fill_random(&mut secret[..SECRET_BYTES])?;
         Ok(SessionId::new(id.key(), Secret::from_bytes(secret)))
     }
 
-    /// The name that is sealed with a session tells applications apart, not the namespace.
+    /// The namespace has no effect: the name that is sealed with a session separates applications.
     fn verifier(&self, token: &Token, _namespace: &str) -> Verifier {
         format::holder(token.id())
     }
@@ -134,23 +138,23 @@ impl Provider for CookieProvider {
         }
         let mut names =
             std::iter::once(context.name).chain(context.also.iter().map(String::as_str));
-        if names.any(|name| name.len() > LONGEST_NAME) {
+        if names.any(|name| name.len() > MAX_NAME_LEN) {
             return Err(Error::config(format_args!(
-                "the session's name is longer than {LONGEST_NAME} bytes"
+                "the session's name is longer than {MAX_NAME_LEN} bytes"
             )));
         }
-        let bound = self.bound.get_or_init(|| {
+        let configured = self.configured.get_or_init(|| {
             if self.revocations.is_none() {
                 info!(
                     "sealed sessions without revocations: a copied cookie works until it expires"
                 );
             }
-            Bound { names: Names::of(context), absolute: context.lifetime.absolute }
+            Configured { names: Names::of(context), absolute: context.lifetime.absolute }
         });
-        if bound.names != Names::of(context) {
+        if configured.names != Names::of(context) {
             return Err(Error::config(format_args!(
                 "this provider seals sessions for the name {:?} already; open another one for {:?}",
-                bound.names.current, context.name
+                configured.names.current, context.name
             )));
         }
         Ok(())
@@ -162,7 +166,7 @@ impl Provider for CookieProvider {
         record: Record,
         _now: Timestamp,
     ) -> Answer<'a, Option<Token>> {
-        ProviderFuture::ready(self.seal(id, record, SPARE).map(Some))
+        ProviderFuture::ready(self.seal(id, record, HEADROOM).map(Some))
     }
 
     fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>> {
@@ -187,16 +191,16 @@ impl Provider for CookieProvider {
         let secret = changes.secret.as_deref();
         let id = secret.map_or(token.id(), |secret| secret.token.id());
         let is_growing = !changes.is_empty() || changes.login.is_some();
-        // What can fail without the store comes before the store, where a new id is committed.
+        // Whatever can fail without the store is done first, because the store commits a new id.
         let renewed = record
             .apply(holder, changes, now)
-            .and_then(|()| self.reseal(sealed, id, &record, if is_growing { SPARE } else { 0 }));
+            .and_then(|()| self.reseal(sealed, id, &record, if is_growing { HEADROOM } else { 0 }));
         match (&self.revocations, renewed) {
             (Some(revocations), Ok(renewed)) => ProviderFuture::boxed(async move {
                 let (key, before) = (token.key(), &sealed.record);
                 match secret {
                     Some(secret) => {
-                        let until = self.until(before, &record);
+                        let until = self.entry_expiry(before, &record);
                         revocations.renew(key, before, secret, until, now).await?;
                     }
                     None => revocations.check(key, before, &record, now).await?,

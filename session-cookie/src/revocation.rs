@@ -1,26 +1,27 @@
-//! Which id of a sealed session is the current one, and which sessions ended before their cookies.
+//! The store of sealed sessions' current ids, and of sessions that ended.
 
 use std::sync::Arc;
 
+use session_core::provider::Secret;
 use session_core::provider::{
     Changes, ExpiryChange, NewSecret, Provider, Purged, Record, Token, Touch, Verifier,
 };
-use session_core::{Error, Secret, SessionId, SessionKey, Timestamp};
+use session_core::{Error, SessionId, SessionKey, Timestamp};
 
 use crate::format::holder;
 
-/// Remembers sealed sessions that got a new id or ended.
+/// Records which sealed sessions got a new id or ended.
 ///
-/// A session's entry is an empty record of another provider under the session's key. Its holder is
-/// the verifier of the session's current id, or [`Verifier::NOBODY`] if it has ended. A session without an entry never got a new
-/// id and has not ended.
+/// A session's entry is an empty record in another provider, under the session's key. The entry's holder
+/// is the verifier of the session's current id, or [`Verifier::NOBODY`] if the session has ended. A
+/// session without an entry never got a new id and has not ended.
 ///
-/// An entry lives at least as long as every cookie of its session that could be presented, so that no
-/// old cookie works again when the entry has expired.
+/// An entry lives at least as long as every usable cookie of its session, so no old cookie works again
+/// after the entry has expired.
 #[derive(Clone, Debug)]
 pub(crate) struct Revocations(Arc<dyn Provider>);
 
-/// Attempts to write an entry while others change it. Each attempt that fails means that another
+/// Attempts to write an entry while other requests change it. Each failed attempt means that another
 /// request of the same session succeeded.
 const ATTEMPTS: usize = 100;
 
@@ -29,8 +30,7 @@ impl Revocations {
         Self(store)
     }
 
-    /// Completes what a cookie says of its session by what has become of the session since. Returns
-    /// `None` if it has ended.
+    /// Updates the record from a cookie by the session's entry. Returns `None` if the session has ended.
     pub(crate) async fn complete(
         &self,
         key: SessionKey,
@@ -48,10 +48,10 @@ impl Revocations {
         }
     }
 
-    /// Makes a new id the current one, in place of the cookie's. Of several at once one succeeds.
+    /// Replaces the cookie's id by a new current id. Of several concurrent calls, one succeeds.
     ///
     /// # Errors
-    /// [`Error::Gone`] if another id is the current one, or the session has ended.
+    /// [`Error::Gone`] if the cookie's id is not the current one, or the session has ended.
     pub(crate) async fn renew(
         &self,
         key: SessionKey,
@@ -69,11 +69,11 @@ impl Revocations {
         self.replace(key, &before.holder, secret.clone(), until, now).await
     }
 
-    /// Checks that the cookie's id is the current one, before the cookie is replaced by one with
-    /// `after` in it; sees to it that the entry outlives both cookies.
+    /// Checks that the cookie's id is the current one, before the cookie is replaced by one that holds
+    /// `after`. Makes sure that the entry outlives both cookies.
     ///
     /// # Errors
-    /// [`Error::Gone`] if it is not, or the session has ended.
+    /// [`Error::Gone`] if the cookie's id is not the current one, or the session has ended.
     pub(crate) async fn check(
         &self,
         key: SessionKey,
@@ -89,7 +89,8 @@ impl Revocations {
                 if after.expires >= before.expires {
                     return Ok(());
                 }
-                // A session's end is remembered for as long as its last cookie lives; this one lives longer.
+                // The end of a session will be stored only until its newest cookie expires. The cookie
+                // that is being replaced lives longer, so an entry must exist until then.
                 let Record { holder, renewed, expires, .. } = before;
                 match self.create(key, *holder, *renewed, *expires, now).await {
                     Err(Error::Exists) => continue,
@@ -108,7 +109,7 @@ impl Revocations {
         Err(Error::Conflict)
     }
 
-    /// Ends the session, whichever its current id is, and remembers that at least until then.
+    /// Ends the session, whatever its current id is, and records that at least until `until`.
     pub(crate) async fn end(
         &self,
         key: SessionKey,
@@ -129,7 +130,7 @@ impl Revocations {
                 Err(error) => return Err(error),
             };
             match ended {
-                // The session got a new id at the same time: that one ends as well.
+                // The session got a new id at the same time. The next attempt ends it as well.
                 Err(Error::Exists | Error::Gone) => {}
                 ended => return ended,
             }
@@ -172,18 +173,18 @@ impl Revocations {
     }
 }
 
-/// Whether the session never got a new id: its first one has a secret of zeros, unless the program makes
-/// its ids itself.
+/// Returns whether the session never got a new id. The secret of its first id is zeros, unless the
+/// program makes the ids itself.
 ///
-/// With such ids this is wrong where the session got a new one within the millisecond of its creation. It
-/// costs a request to the store at the next new id, and where the store has lost the entry, the session's
-/// cookies are believed.
+/// With ids of the program's own, the result is wrong if the session got a new id within the millisecond
+/// of its creation. The effect is one more request to the store at the next new id, and if the store has
+/// lost the entry, the session's cookies are accepted.
 fn is_first(record: &Record) -> bool {
     record.holder == holder(&id(SessionKey::from_bytes([0; SessionKey::BYTES])))
         || record.renewed == record.created
 }
 
-/// The id under which an entry is created. The secret opens nothing.
+/// Returns the id under which an entry is created. Its secret is not used.
 fn id(key: SessionKey) -> SessionId {
     SessionId::new(key, Secret::from_bytes([0; Secret::BYTES]))
 }

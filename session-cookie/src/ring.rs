@@ -1,4 +1,4 @@
-//! The keys of a site.
+//! The key ring.
 
 use std::fmt;
 use std::io::Read as _;
@@ -12,30 +12,31 @@ use zeroize::Zeroizing;
 use crate::SecretKey;
 use crate::key::Key;
 
-/// Keys in order: the first seals, all open. Cheap to clone; wiped from memory with the last
-/// clone.
+/// An ordered list of keys: the first one seals, and all of them open. Cloning is cheap. The keys are
+/// wiped from memory with the last clone.
 ///
-/// To rotate, put a new key before the others, on all servers; what the old ones sealed is sealed
-/// anew when it comes by. Once the old key's sessions have reached their absolute end, take it out.
-/// Where several servers are updated one after the other, add the new key behind the old one first,
-/// so that all can open what it seals, and then move it to the front.
+/// To rotate, put a new key before the others on all servers. What the old keys sealed is sealed anew
+/// when a client presents it. Take the old key out once its sessions have reached their absolute
+/// lifetime. If servers are updated one after the other, first append the new key behind the old one on
+/// all servers, so that all can open what it seals, and then move it to the front.
 #[derive(Clone)]
 pub struct KeyRing(Arc<[Key]>);
 
-/// More than any rotation needs: each forged cookie may be tried with all keys of one id.
-const MOST_KEYS: usize = 16;
+/// More keys than any rotation needs. The number is limited because a forged cookie may be tried with
+/// every key that has the cookie's key id.
+const MAX_KEYS: usize = 16;
 
-/// The largest file of keys that is read.
-const LARGEST_FILE: u64 = 64 * 1024;
+/// The largest key file that is read, in bytes.
+const MAX_FILE_BYTES: u64 = 64 * 1024;
 
 impl KeyRing {
-    /// The options of a source string that [`take`](Self::take) takes.
+    /// The options of a source string that [`take`](Self::take) reads.
     pub const OPTIONS: [&str; 4] = ["key", "key_file", "key_env", "ephemeral"];
 
-    /// A ring of these keys.
+    /// Makes a ring of these keys.
     ///
     /// # Errors
-    /// [`Error::Config`] for no key, for more than 16, and for one that is there twice.
+    /// [`Error::Config`] if there is no key, if there are more than 16, or if one is there twice.
     pub fn new(keys: &[SecretKey]) -> Result<Self, Error> {
         if keys.is_empty() {
             return Err(Error::config(
@@ -43,9 +44,9 @@ impl KeyRing {
                  ephemeral=true for a key that ends with the process",
             ));
         }
-        if keys.len() > MOST_KEYS {
+        if keys.len() > MAX_KEYS {
             return Err(Error::config(format_args!(
-                "there are {} keys; {MOST_KEYS} at most are allowed",
+                "there are {} keys; {MAX_KEYS} at most are allowed",
                 keys.len()
             )));
         }
@@ -57,7 +58,7 @@ impl KeyRing {
         Ok(Self(keys.iter().map(Key::of).collect()))
     }
 
-    /// A ring of one new key, which nobody else knows: what it seals ends with the process.
+    /// Makes a ring of one new random key. What it seals can't be opened after the process has ended.
     ///
     /// # Errors
     /// [`Error::Random`] if the operating system's generator fails.
@@ -65,15 +66,17 @@ impl KeyRing {
         Self::new(&[SecretKey::generate()?])
     }
 
-    /// Takes the keys out of a source string: those of `key`, then those of `key_file` (a key a
-    /// line; empty lines and lines that begin with `#` are skipped; others must not be able to read or
-    /// write the file), then those of the environment
-    /// variable named by `key_env` (separated by blanks or commas); or a new one for
-    /// `ephemeral=true`.
+    /// Takes the keys out of a source string, in this order:
+    /// - the values of `key`;
+    /// - the keys in the files that `key_file` names, one key a line. Empty lines and lines that begin
+    ///   with `#` are skipped. Other users must not be able to read or write the file;
+    /// - the keys in the environment variables that `key_env` names, separated by whitespace or commas;
+    /// - for `ephemeral=true`, one new random key instead.
     ///
     /// # Errors
-    /// [`Error::Config`] if there is no key, or one that is not 32 bytes as 43 characters of
-    /// base64url, all zeros, or there twice; or `ephemeral=true` beside a key.
+    /// [`Error::Config`] if there is no key; if a key is not 32 bytes as 43 characters of base64url, is
+    /// all zeros, or is there twice; if a file or variable can't be read; or if there is a key beside
+    /// `ephemeral=true`.
     pub fn take(source: &mut Source) -> Result<Self, Error> {
         let mut keys = Vec::new();
         for text in source.take_all("key").into_iter().map(Zeroizing::new) {
@@ -88,7 +91,9 @@ impl KeyRing {
         }
         for name in source.take_all("key_env") {
             let text = std::env::var(&name).map(Zeroizing::new).map_err(|_| {
-                Error::config(format_args!("the environment has no text variable {name:?}"))
+                Error::config(format_args!(
+                    "the environment variable {name:?} is not set, or is not UTF-8"
+                ))
             })?;
             let words = text.split(|c: char| c == ',' || c.is_whitespace());
             for word in words.filter(|word| !word.is_empty()) {
@@ -98,27 +103,29 @@ impl KeyRing {
         let ephemeral = source.take_parsed("ephemeral", "true or false")?.unwrap_or(false);
         match (ephemeral, keys.is_empty()) {
             (true, true) => Self::ephemeral(),
-            (true, false) => Err(Error::config("ephemeral=true needs no other key: drop one")),
+            (true, false) => {
+                Err(Error::config("ephemeral=true excludes other keys; remove it or the keys"))
+            }
             (false, _) => Self::new(&keys),
         }
     }
 
-    /// The key that seals.
+    /// Returns the key that seals.
     pub(crate) fn first(&self) -> &Key {
         &self.0[0]
     }
 
-    /// All keys, the first one first.
+    /// Returns all keys in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Key> {
         self.0.iter()
     }
 
-    /// The keys that may have this id.
+    /// Returns the keys whose id begins with this byte.
     pub(crate) fn with_short_id(&self, id: u8) -> impl Iterator<Item = &Key> {
         self.0.iter().filter(move |key| key.id[0] == id)
     }
 
-    /// The key of this id.
+    /// Returns the key with this id.
     pub(crate) fn with_id(&self, id: [u8; 4]) -> Option<&Key> {
         self.0.iter().find(|key| key.id == id)
     }
@@ -136,16 +143,16 @@ fn parsed(text: &str, option: &str, number: usize) -> Result<SecretKey, Error> {
 fn read(path: &Path) -> Result<Zeroizing<String>, Error> {
     let shown = path.display();
     let cannot = |error: std::io::Error| {
-        Error::config(format_args!("cannot read the keys in {shown}: {}", error.kind()))
+        Error::config(format_args!("cannot read the key file {shown}: {}", error.kind()))
     };
     let file = std::fs::File::open(path).map_err(cannot)?;
     if is_open_to_others(&file.metadata().map_err(cannot)?) {
         return Err(Error::config(format_args!(
-            "the keys in {shown} can be read or written by others; make the file your own with chmod 600"
+            "the key file {shown} can be read or written by other users; run chmod 600 on it"
         )));
     }
     let mut text = Zeroizing::new(String::new());
-    file.take(LARGEST_FILE).read_to_string(&mut text).map_err(cannot)?;
+    file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(cannot)?;
     Ok(text)
 }
 

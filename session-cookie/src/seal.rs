@@ -1,4 +1,4 @@
-//! The seal around a session.
+//! Sealed texts: sessions encrypted or signed for the client.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -13,67 +13,69 @@ use crate::{KeyRing, format};
 /// How sessions are sealed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Encrypted and authenticated by AES-256-GCM-SIV (RFC 8452): nobody else can read or change
+    /// Encrypted and authenticated by AES-256-GCM-SIV (RFC 8452): the client can neither read nor change
     /// the session. The default.
     #[default]
     Encrypted,
-    /// Authenticated by HMAC-SHA-256 (RFC 2104), of which half travels: nobody else can change the
-    /// session, but the client can read it.
+    /// Authenticated by HMAC-SHA-256 (RFC 2104), truncated to 16 bytes: the client can read the session,
+    /// but not change it.
     Signed,
 }
 
-/// Makes and opens sealed texts.
+/// Seals sessions and opens sealed texts.
 ///
-/// The text is unpadded base64url of these bytes:
+/// A sealed text is the unpadded base64url of these bytes:
 ///
 /// | part | bytes | |
 /// |---|---|---|
 /// | format | 1 | version and mode: `0x01` encrypted, `0x11` signed |
 /// | key | 1 | the first byte of the key's id |
 /// | nonce | 12 or 0 | random; none if signed |
-/// | content | | the [session](format), encrypted or readable |
+/// | content | | the [session](mod@format), encrypted or readable |
 /// | tag | 16 | of AES-256-GCM-SIV, or the first half of HMAC-SHA-256 |
 ///
-/// The tag authenticates everything before it, and in front of that the name that clients know the
-/// session by, with its length in one byte.
+/// The tag authenticates everything before it, preceded by the name that the text is sealed for, with
+/// the name's length in one byte.
 #[derive(Clone, Debug)]
 pub(crate) struct Sealer {
     pub(crate) ring: KeyRing,
     pub(crate) mode: Mode,
 }
 
-/// Format and key.
+/// The length of format and key.
 const HEAD: usize = 2;
 
-/// The longest name and value of a cookie that browsers store (rfc6265bis, section 5.6).
-pub(crate) const LONGEST: usize = 4096;
+/// The maximum length of a cookie's name and value together that browsers store (rfc6265bis, section
+/// 5.6).
+pub(crate) const MAX_COOKIE_LEN: usize = 4096;
 
-/// The characters that are left free when values are stored: times take more bytes as the session gets
-/// older, and a new id takes some, and neither a read nor a new id may make a session too large.
-pub(crate) const SPARE: usize = 48;
+/// Characters that are kept free when values are saved. Times take more bytes as the session gets older,
+/// and a new id takes some; without this headroom a touch or a new id could make a session too large.
+pub(crate) const HEADROOM: usize = 48;
 
-/// The longest name of a session.
-pub(crate) const LONGEST_NAME: usize = 255;
+/// The maximum length of the name, in bytes.
+pub(crate) const MAX_NAME_LEN: usize = 255;
 
-/// A session that was under a seal.
+/// A session out of a sealed text.
 pub(crate) struct Opened {
     pub(crate) id: SessionId,
     pub(crate) record: Record,
-    /// Whether the first key of the ring sealed it.
-    pub(crate) by_first: bool,
+    /// Whether the ring's first key sealed the text.
+    pub(crate) by_first_key: bool,
 }
 
 impl Sealer {
     /// Seals a session under the first key.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if a cookie of this name can't hold it and so many characters more.
+    /// [`Error::TooLarge`] if a cookie of this name can't hold the session and `headroom` more
+    /// characters.
     pub(crate) fn seal(
         &self,
         name: &str,
         id: &SessionId,
         record: &Record,
-        spare: usize,
+        headroom: usize,
     ) -> Result<String, Error> {
         let key = self.ring.first();
         let mut named = named(name);
@@ -96,16 +98,16 @@ impl Sealer {
             }
         }
         let text = BASE64_URL_SAFE_NO_PAD.encode(&named[start..]);
-        if name.len() + text.len() + spare > LONGEST {
-            return Err(Error::TooLarge { what: "cookie bytes", limit: LONGEST });
+        if name.len() + text.len() + headroom > MAX_COOKIE_LEN {
+            return Err(Error::TooLarge { what: "cookie bytes", limit: MAX_COOKIE_LEN });
         }
         Ok(text)
     }
 
-    /// Opens a text. Returns `None` for anything that no key of the ring sealed for this name and in
+    /// Opens a sealed text. Returns `None` for anything that no key of the ring sealed for this name in
     /// this mode.
     pub(crate) fn open(&self, name: &str, text: &[u8]) -> Option<Opened> {
-        if text.len() > LONGEST {
+        if text.len() > MAX_COOKIE_LEN {
             return None;
         }
         let mut named = named(name);
@@ -117,7 +119,7 @@ impl Sealer {
         }
         self.ring.with_short_id(key_id).find_map(|key| {
             let (id, record) = self.content(key, &named, start + HEAD)?;
-            Some(Opened { id, record, by_first: key.id == self.ring.first().id })
+            Some(Opened { id, record, by_first_key: key.id == self.ring.first().id })
         })
     }
 
@@ -130,7 +132,7 @@ impl Sealer {
             }
             Mode::Signed => {
                 let (signed, tag) = named.split_last_chunk::<TAG>()?;
-                // In constant time.
+                // The comparison takes constant time.
                 key.cookie_mac.clone().chain_update(signed).verify_truncated_left(tag).ok()?;
                 format::decode(signed.get(head..)?)
             }
@@ -145,7 +147,8 @@ impl Sealer {
     }
 }
 
-/// The beginning of what is authenticated, with room for most seals.
+/// Returns the beginning of the authenticated bytes: the name with its length. The buffer has room for
+/// most sealed texts.
 fn named(name: &str) -> Vec<u8> {
     let mut named = Vec::with_capacity(512);
     named.push(u8::try_from(name.len()).expect("checked when the name was bound"));
@@ -158,7 +161,8 @@ mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
-    use session_core::{Secret, SessionKey, Timestamp};
+    use session_core::provider::Secret;
+    use session_core::{SessionKey, Timestamp};
 
     use super::*;
     use crate::SecretKey;
@@ -189,8 +193,8 @@ mod tests {
         record
     }
 
-    // Fixed vectors: such texts are in clients' cookie jars and must open for ever. They were made
-    // by the documented format with Python's cryptography and hmac.
+    // Fixed vectors: such texts are in clients' cookie jars and must open for ever. They were made by
+    // the documented format with Python's cryptography and hmac.
     const ENCRYPTED: &str = "Ae1qdXN0IGEgbm9uY2W2ZmrHZPUVNQ0L-3twEGPqTsfSR-osHzZ7RVYUIHzbztI0\
         DdFb2k6vktKfitNB-Jxs4wcPFbk5SsPMMnt5";
     const SIGNED: &str = "Ee10d2VsdmUgYnl0ZXMA-6DxwrE0AADA7m0AAAIFY291bnQBBwRuYW1lBKNhZGEX0zSB\
@@ -203,10 +207,10 @@ mod tests {
             let opened = sealer.open("__Host-id", text.as_bytes()).expect("opens");
             assert_eq!(*opened.id.text(), *id().text());
             assert_eq!(opened.record, record());
-            assert!(opened.by_first);
+            assert!(opened.by_first_key);
             assert!(sealer.open("__Host-ie", text.as_bytes()).is_none(), "another name");
         }
-        // There is nothing random in a signature.
+        // Signing is deterministic.
         let again = sealer(Mode::Signed).seal("__Host-id", &id(), &record(), 0).unwrap();
         assert_eq!(again, SIGNED);
     }
@@ -248,12 +252,12 @@ mod tests {
                 record.values = [("v", value)].into_iter().collect();
                 match sealer.seal("__Host-id", &id(), &record, 0) {
                     Ok(text) => {
-                        assert!("__Host-id".len() + text.len() <= LONGEST);
+                        assert!("__Host-id".len() + text.len() <= MAX_COOKIE_LEN);
                         let opened = sealer.open("__Host-id", text.as_bytes()).expect("opens");
                         assert_eq!(opened.record, record);
                         longest = length;
                     }
-                    Err(Error::TooLarge { what: "cookie bytes", limit: LONGEST }) => {}
+                    Err(Error::TooLarge { what: "cookie bytes", limit: MAX_COOKIE_LEN }) => {}
                     Err(error) => panic!("{error:?}"),
                 }
             }
@@ -269,7 +273,7 @@ mod tests {
             name in "[a-zA-Z_-]{1,40}",
         ) {
             let sealer = sealer(if signed { Mode::Signed } else { Mode::Encrypted });
-            let text = sealer.seal(&name, &id, &record, SPARE).unwrap();
+            let text = sealer.seal(&name, &id, &record, HEADROOM).unwrap();
             let opened = sealer.open(&name, text.as_bytes()).unwrap();
             prop_assert_eq!(&*opened.id.text(), &*id.text());
             prop_assert_eq!(opened.record, record);

@@ -6,23 +6,24 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::Mac as _;
 use once_cell::sync::OnceCell;
+use session_core::provider::Secret;
 use session_core::provider::{
     Answer, Changes, Listed, Note, Page, Provider, ProviderContext, ProviderFuture, Purged, Record,
     Token, Touch, Verifier,
 };
-use session_core::{Error, Secret, SessionId, SessionKey, Timestamp};
+use session_core::{Error, SessionId, SessionKey, Timestamp};
 
 use crate::KeyRing;
 use crate::key::{Authenticator, Key};
 use crate::names::Names;
 
-/// Signs the ids of a provider that stores at the server: a made-up id is refused without asking
-/// the store.
+/// Signs the ids of a provider that stores at the server, so that an invented id is refused without
+/// asking the store.
 ///
-/// The text that clients carry is 67 characters of unpadded base64url of 50 bytes: the version
-/// (`0x01`), the first byte of the signing key's id, the session's key (12) and secret (20), and the
-/// first 16 bytes of HMAC-SHA-256 over the version, the signing key's whole id (4 bytes), the name that
-/// clients know the session by, the session's key and the secret.
+/// The client's token is 67 characters of unpadded base64url of 50 bytes: the version (`0x01`), the
+/// first byte of the signing key's id, the session's key (12) and secret (20), and the first 16 bytes of
+/// HMAC-SHA-256 over the version, the signing key's whole id (4 bytes), the name that the token is
+/// signed for, the session's key and the secret.
 pub struct SignedProvider<P> {
     inner: P,
     ring: KeyRing,
@@ -35,7 +36,7 @@ const TAG: usize = 16;
 const TEXT: usize = 67;
 
 impl<P: Provider> SignedProvider<P> {
-    /// Signs this provider's ids.
+    /// Signs this provider's ids with these keys.
     pub fn new(inner: P, keys: KeyRing) -> Self {
         Self { inner, ring: keys, names: OnceCell::new() }
     }
@@ -59,10 +60,10 @@ impl<P: Provider> SignedProvider<P> {
         Token::with_text(*id, BASE64_URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    /// Returns what the client is to carry after an operation without a new secret: a new signature of
-    /// the same id where the one that it carries was made by an old key, or for an old name.
+    /// Returns a new token for the client after an operation that keeps the secret, if the current token
+    /// was signed by an old key or for an old name.
     fn renewed(&self, carried: &Token) -> Option<Token> {
-        carried.is_to_be_renewed().then(|| self.sign(carried.id()))
+        carried.needs_rewrite().then(|| self.sign(carried.id()))
     }
 }
 
@@ -73,7 +74,7 @@ impl<P: Provider> Provider for SignedProvider<P> {
         let (&[version, key_id], rest) = bytes.split_first_chunk()?;
         let (id, tag) = rest.split_first_chunk::<ID>()?;
         let id = SessionId::from_bytes(*id);
-        // In constant time.
+        // The comparison takes constant time.
         let signs = |key: &Key, name: &str| {
             Self::signature(key, name, &id).verify_truncated_left(tag).is_ok()
         };
@@ -83,7 +84,7 @@ impl<P: Provider> Provider for SignedProvider<P> {
             Some(is_current && key.id == self.ring.first().id)
         })?;
         let token = Token::with_text(id, str::from_utf8(text).ok()?);
-        Some(if is_current { token } else { token.to_be_renewed() })
+        Some(if is_current { token } else { token.to_be_rewritten() })
     }
 
     fn new_id(&self) -> Result<SessionId, Error> {
@@ -223,7 +224,7 @@ mod tests {
         assert_eq!(provider.issue(id).own_text(), Some(TEXT_OF_BYTES));
         let token = provider.token(TEXT_OF_BYTES.as_bytes()).expect("is signed");
         assert_eq!(*token.id().text(), *id.text());
-        assert!(!token.is_to_be_renewed());
+        assert!(!token.needs_rewrite());
     }
 
     #[test]

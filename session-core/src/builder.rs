@@ -1,4 +1,4 @@
-//! Building a manager.
+//! [`ManagerBuilder`]: checks the configuration, opens the provider, and starts the timer thread.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,24 +7,40 @@ use std::sync::atomic::AtomicBool;
 use parking_lot::Mutex;
 use tracing::warn;
 
+use crate::clock::{Clock, SystemClock};
 use crate::collector::Collector;
-use crate::cross_site::CrossSite;
+use crate::cross_site::CrossSitePolicy;
 use crate::events::{Events, Observer};
 use crate::manager::{IdSource, Rules, Shared};
 use crate::provider::{self, Provider, ProviderContext};
-use crate::queue::Queues;
+use crate::transport::TransportKind;
 use crate::transport::{
-    AutoTransport, Carrier, CookieTransport, HeaderTransport, Transport, UrlTransport,
+    AutoTransport, CookieTransport, HeaderTransport, TokenSource, Transport, UrlTransport,
 };
-use crate::{Clock, Config, Error, Manager, SessionId, SystemClock, TransportKind};
+use crate::update_queue::UpdateQueues;
+use crate::{Config, Error, Manager, SessionId};
 
-/// Builds a [`Manager`].
+/// Builds a [`Manager`] from a configuration and parts that no configuration file can name.
+///
+/// ```
+/// use session_core::{Config, Manager};
+/// use session_memory::MemoryProvider;
+///
+/// let mut config = Config::default();
+/// config.sessions_per_owner = std::num::NonZeroU32::new(5);
+/// let manager = Manager::builder()
+///     .with_config(config)
+///     .with_provider(MemoryProvider::new(Default::default()))
+///     .build()?;
+/// assert_eq!(manager.provider_name(), "custom");
+/// # Ok::<_, session_core::Error>(())
+/// ```
 pub struct ManagerBuilder {
     config: Config,
     provider: Option<Arc<dyn Provider>>,
     transport: Option<Arc<dyn Transport>>,
     clock: Arc<dyn Clock>,
-    ids: Option<IdSource>,
+    id_source: Option<IdSource>,
     observer: Option<Arc<dyn Observer>>,
 }
 
@@ -35,63 +51,64 @@ impl ManagerBuilder {
             provider: None,
             transport: None,
             clock: Arc::new(SystemClock),
-            ids: None,
+            id_source: None,
             observer: None,
         }
     }
 
-    /// Sets everything that a file can configure. Defaults to [`Config::default`].
+    /// Sets the configuration. Defaults to [`Config::default`].
     #[must_use]
     pub fn with_config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }
 
-    /// Uses this provider rather than a registered one. Defaults to the configured name's.
+    /// Sets the provider. Defaults to the provider that is registered under the configured name.
     #[must_use]
     pub fn with_provider(mut self, provider: impl Provider) -> Self {
         self.provider = Some(Arc::new(provider));
         self
     }
 
-    /// Uses this transport. Defaults to the configured one.
+    /// Sets the transport. Defaults to the configured built-in transport.
     #[must_use]
     pub fn with_transport(mut self, transport: impl Transport) -> Self {
         self.transport = Some(Arc::new(transport));
         self
     }
 
-    /// Uses this clock. Defaults to the operating system's.
+    /// Sets the clock. Defaults to the operating system's clock.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Uses ids from here, for tests that force collisions or failures. Defaults to
-    /// [`Provider::new_id`]; anything else is a way into other people's sessions.
+    /// Sets the source of ids, for tests that force collisions or failures. Defaults to [`Provider::new_id`].
+    /// Any other source makes ids that may be guessed.
+    #[doc(hidden)]
     #[must_use]
     pub fn with_id_source<F>(mut self, ids: F) -> Self
     where
         F: Fn() -> Result<SessionId, Error> + Send + Sync + 'static,
     {
-        self.ids = Some(Arc::new(ids));
+        self.id_source = Some(Arc::new(ids));
         self
     }
 
-    /// Tells this observer what happens to sessions, and at the store. Defaults to nobody.
+    /// Sets the observer of events and store operations. Defaults to none.
     #[must_use]
     pub fn with_observer(mut self, observer: impl Observer) -> Self {
         self.observer = Some(Arc::new(observer));
         self
     }
 
-    /// Checks everything, opens the provider and starts the timer thread.
+    /// Checks the configuration, opens the provider and starts the timer thread.
     ///
     /// # Errors
     /// [`Error::Config`] says what is wrong; [`Error::UnknownProvider`] lists the registered names.
     pub fn build(self) -> Result<Manager, Error> {
-        let Self { config, provider, transport, clock, ids, observer } = self;
+        let Self { config, provider, transport, clock, id_source, observer } = self;
         config.validate_durations()?;
         let lifetime = config.lifetime();
         if config.remember < lifetime.absolute {
@@ -103,7 +120,7 @@ impl ManagerBuilder {
         config.limits.validate()?;
         let transport = match transport {
             Some(transport) => transport,
-            None => built_in(&config)?,
+            None => configured_transport(&config)?,
         };
         let (provider, provider_name) = match provider {
             Some(_) if config.revocations.is_some() => {
@@ -116,21 +133,22 @@ impl ManagerBuilder {
                 (provider::open(&config.provider, &config.whole_source()?)?, config.provider.into())
             }
         };
-        let carriers = [None, Some(Carrier::Cookie), Some(Carrier::Url), Some(Carrier::Header)];
-        let in_urls = carriers.into_iter().any(|carrier| transport.uses_url(carrier));
+        let sources =
+            [None, Some(TokenSource::Cookie), Some(TokenSource::Url), Some(TokenSource::Header)];
+        let uses_urls = sources.into_iter().any(|source| transport.uses_url(source));
         let context = ProviderContext::new(transport.name(), lifetime).with_also(transport.also());
-        provider.configure(&context.with_urls(in_urls))?;
+        provider.configure(&context.with_urls(uses_urls))?;
         if config.sessions_per_owner.is_some() && !provider.lists() {
             return Err(Error::config(
                 "sessions_per_owner needs a provider that lists an owner's sessions",
             ));
         }
-        let cross_site = CrossSite::new(&config.cross_site, config.url.origin.as_deref())?;
+        let cross_site = CrossSitePolicy::new(&config.cross_site, config.url.origin.as_deref())?;
         let rules = Rules {
             lifetime,
             remember: config.remember,
             touch_every: config.touch_every.unwrap_or(config.idle / 10),
-            window: config.superseded_for,
+            superseded_for: config.superseded_for,
             limits: config.limits,
             fingerprint: transport.fingerprint(),
             persistent: transport.persistent(),
@@ -151,22 +169,22 @@ impl ManagerBuilder {
             clock,
             rules,
             events,
-            queues: Queues::default(),
+            queues: UpdateQueues::default(),
             provider_name,
-            ids,
-            reported: Mutex::default(),
-            clocks_reported: AtomicBool::new(false),
+            id_source,
+            reported_unreadable: Mutex::default(),
+            clock_skew_reported: AtomicBool::new(false),
             skipped_reported: AtomicBool::new(false),
-            foreign_reported: AtomicBool::new(false),
-            in_urls,
+            cross_site_reported: AtomicBool::new(false),
+            uses_urls,
             collector,
         })))
     }
 }
 
-/// The configured transport. The others' options are checked as well: a mistake shows at the start,
-/// not on the day that someone changes the transport.
-fn built_in(config: &Config) -> Result<Arc<dyn Transport>, Error> {
+/// Returns the configured transport. The options of the other transports are checked, too, so that a mistake
+/// shows at the start and not when the transport is changed.
+fn configured_transport(config: &Config) -> Result<Arc<dyn Transport>, Error> {
     let cookie = CookieTransport::new(config.cookie.clone())?;
     let url = UrlTransport::new(config.url.clone())?;
     let header = HeaderTransport::new(&config.header)?;

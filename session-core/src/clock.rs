@@ -1,76 +1,18 @@
-//! Time, passed in.
+//! [`Clock`]: the source of time of a manager, [`SystemClock`] or the [`TestClock`] of a test.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-/// An instant of wall-clock time: milliseconds since the Unix epoch.
-///
-/// Arithmetic saturates, so that no stored or configured number makes it panic. Instants before
-/// 1970 are 1970.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Timestamp(u64);
+use crate::Timestamp;
 
-impl Timestamp {
-    /// The last instant there is.
-    pub const MAX: Self = Self(u64::MAX);
-
-    /// The instant this many milliseconds after the Unix epoch.
-    pub const fn from_millis(millis: u64) -> Self {
-        Self(millis)
-    }
-
-    /// Milliseconds since the Unix epoch.
-    pub const fn as_millis(self) -> u64 {
-        self.0
-    }
-
-    /// Whole seconds since the Unix epoch, rounded down.
-    pub const fn as_secs(self) -> u64 {
-        self.0 / 1000
-    }
-
-    /// This much later; the last instant there is at most.
-    #[must_use]
-    pub fn saturating_add(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(millis(duration)))
-    }
-
-    /// This much earlier; the epoch at the least.
-    #[must_use]
-    pub fn saturating_sub(self, duration: Duration) -> Self {
-        Self(self.0.saturating_sub(millis(duration)))
-    }
-
-    /// The time from `earlier` to here; zero if that lies ahead.
-    pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(earlier.0))
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    duration.as_secs().saturating_mul(1000).saturating_add(u64::from(duration.subsec_millis()))
-}
-
-impl From<SystemTime> for Timestamp {
-    fn from(time: SystemTime) -> Self {
-        Self(millis(time.duration_since(UNIX_EPOCH).unwrap_or_default()))
-    }
-}
-
-impl fmt::Debug for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:03}s", self.0 / 1000, self.0 % 1000)
-    }
-}
-
-/// Tells the time. A manager has one; providers get `now` with each call.
+/// A source of time. A manager has one clock, and passes `now` to each call of a provider.
 pub trait Clock: Send + Sync + fmt::Debug + 'static {
-    /// The time now.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 
-/// The operating system's wall clock: servers that share a store must agree on the time.
+/// The operating system's wall clock. The clocks of servers that share a store must be synchronized.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -84,7 +26,8 @@ impl Clock for SystemClock {
 ///
 /// ```
 /// use std::time::Duration;
-/// use session_core::{Clock, TestClock, Timestamp};
+/// use session_core::clock::{Clock, TestClock};
+/// use session_core::Timestamp;
 ///
 /// let clock = TestClock::at(Timestamp::from_millis(5_000));
 /// clock.advance(Duration::from_secs(1));
@@ -94,24 +37,24 @@ impl Clock for SystemClock {
 pub struct TestClock(AtomicU64);
 
 impl TestClock {
-    /// A clock that shows this instant.
+    /// Returns a clock that shows this instant.
     pub const fn at(now: Timestamp) -> Self {
-        Self(AtomicU64::new(now.0))
+        Self(AtomicU64::new(now.as_millis()))
     }
 
     /// Sets the clock, forward or back.
     pub fn set(&self, now: Timestamp) {
-        self.0.store(now.0, Ordering::SeqCst);
+        self.0.store(now.as_millis(), Ordering::SeqCst);
     }
 
-    /// Sets the clock forward.
+    /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
         self.set(self.now().saturating_add(by));
     }
 }
 
 impl Default for TestClock {
-    /// A clock at an instant of no importance, 11 days after the epoch.
+    /// Returns a clock at an arbitrary instant, 11 days after the epoch.
     fn default() -> Self {
         Self::at(Timestamp::from_millis(1_000_000_000))
     }
@@ -119,7 +62,7 @@ impl Default for TestClock {
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
     }
 }
 
@@ -132,13 +75,5 @@ mod tests {
         let (before, shown) = (SystemTime::now(), SystemClock.now());
         assert!(shown >= Timestamp::from(before));
         assert!(shown <= Timestamp::from(SystemTime::now()));
-    }
-
-    #[test]
-    fn arithmetic_saturates() {
-        assert_eq!(Timestamp::MAX.saturating_add(Duration::MAX), Timestamp::MAX);
-        assert_eq!(Timestamp::default().saturating_sub(Duration::MAX), Timestamp::default());
-        assert_eq!(Timestamp::default().since(Timestamp::MAX), Duration::ZERO);
-        assert_eq!(Timestamp::from(UNIX_EPOCH - Duration::from_secs(1)), Timestamp::default());
     }
 }

@@ -1,4 +1,4 @@
-//! The timer thread that removes expired sessions.
+//! [`Collector`]: the timer thread that removes expired sessions from the store (garbage collection).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,100 +10,102 @@ use parking_lot::{Condvar, Mutex};
 use rand::RngExt as _;
 use tracing::error;
 
+use crate::Error;
+use crate::clock::Clock;
 use crate::events::{Event, Events, Operation};
 use crate::provider::{Provider, Purged};
-use crate::{Clock, Error};
 
-/// How many records a provider is asked to remove at a time. Small, so that the thread sees its
-/// end coming.
-const SLICE: usize = 1000;
+/// The number of records that a provider is asked to remove at a time. It is small, so that the thread stops
+/// soon when it is asked to.
+const BATCH_SIZE: usize = 1000;
 
-/// How long one round may work before it sleeps as long again, so that a backlog doesn't take a
-/// processor for itself.
-const BUDGET: Duration = Duration::from_millis(50);
+/// How long the thread works before it sleeps for the same time, so that a backlog does not occupy a
+/// processor.
+const MAX_BUSY: Duration = Duration::from_millis(50);
 
-/// Collects expired sessions on a thread of its own.
+/// Removes expired sessions on a thread of its own.
 #[derive(Debug)]
 pub(crate) struct Collector {
-    work: Arc<Work>,
+    worker: Arc<Worker>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the thread holds: not the manager, which could not be dropped then.
+/// The state of the thread. It does not hold the manager, because a manager is dropped with its last clone.
 #[derive(Debug)]
-struct Work {
+struct Worker {
     provider: Arc<dyn Provider>,
     clock: Arc<dyn Clock>,
     events: Arc<Events>,
     stopping: AtomicBool,
-    /// Guards nothing but the sleep.
-    sleep: Mutex<()>,
+    /// Guards no data; [`wake`](Self::wake) needs a mutex.
+    sleep_lock: Mutex<()>,
     wake: Condvar,
 }
 
 impl Collector {
-    /// Starts the thread; none if `every` is zero.
+    /// Starts the thread, unless `every` is zero.
     pub(crate) fn start(
         provider: Arc<dyn Provider>,
         clock: Arc<dyn Clock>,
         events: Arc<Events>,
         every: Duration,
     ) -> Result<Self, Error> {
-        let work = Arc::new(Work {
+        let worker = Arc::new(Worker {
             provider,
             clock,
             events,
             stopping: AtomicBool::new(false),
-            sleep: Mutex::new(()),
+            sleep_lock: Mutex::new(()),
             wake: Condvar::new(),
         });
         let thread = if every.is_zero() {
             None
         } else {
-            let work = Arc::clone(&work);
+            let worker = Arc::clone(&worker);
             let thread =
-                thread::Builder::new().name("session-gc".into()).spawn(move || work.run(every));
+                thread::Builder::new().name("session-gc".into()).spawn(move || worker.run(every));
             Some(thread.map_err(Error::unavailable)?)
         };
-        Ok(Self { work, thread: Mutex::new(thread) })
+        Ok(Self { worker, thread: Mutex::new(thread) })
     }
 
-    /// One whole collection, on the caller's thread.
+    /// Removes all expired sessions, on the caller's thread.
     pub(crate) fn collect(&self) -> Result<Purged, Error> {
-        self.work.drain(|| false)
+        self.worker.purge_all(|| false)
     }
 
     pub(crate) fn stop(&self) {
-        self.work.stopping.store(true, Ordering::Release);
-        // Taken so that the thread is either asleep or has yet to look at the flag.
-        drop(self.work.sleep.lock());
-        self.work.wake.notify_all();
+        self.worker.stopping.store(true, Ordering::Release);
+        // Locked once, so that the thread either sleeps and is woken, or has yet to read the flag.
+        drop(self.worker.sleep_lock.lock());
+        self.worker.wake.notify_all();
     }
 
     pub(crate) fn join(&self) {
-        // Locked until the thread has ended, so that everyone who asks waits for it.
+        // Locked until the thread has ended, so that concurrent callers wait for it, too.
         let mut thread = self.thread.lock();
         if let Some(thread) = thread.take() {
-            // It catches its panics; there is nothing to hand on.
+            // The thread catches its panics, so there is nothing to propagate.
             let _ = thread.join();
         }
     }
 }
 
 impl Drop for Collector {
-    /// Asks the thread to end, without waiting: the last clone may be dropped on a runtime's worker.
+    /// Asks the thread to end without waiting for it, because the last clone may be dropped on a worker
+    /// thread of an async runtime.
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-impl Work {
+impl Worker {
     fn run(&self, every: Duration) {
-        while self.nap(jittered(every)) {
-            // A provider's panic is its own affair: the next round may do better.
-            match catch_unwind(AssertUnwindSafe(|| self.drain(|| self.stopped()))) {
+        while self.sleep(jittered(every)) {
+            // A panic in the provider does not end the thread; the next round may succeed.
+            match catch_unwind(AssertUnwindSafe(|| self.purge_all(|| self.stopped()))) {
                 Ok(Ok(_)) => {}
-                // It was told.
+                // The failure was reported as an event.
                 Ok(Err(_)) => {}
                 Err(_) => {
                     self.events.counters.purge_failures.add(1);
@@ -113,50 +115,50 @@ impl Work {
         }
     }
 
-    /// Purges slice by slice until nothing remains or `stop` says so.
-    fn drain(&self, stop: impl Fn() -> bool) -> Result<Purged, Error> {
+    /// Removes expired sessions batch by batch, until none remain or `stop` returns true.
+    fn purge_all(&self, stop: impl Fn() -> bool) -> Result<Purged, Error> {
         let mut total = Purged { removed: 0, more: true };
         let mut began = Instant::now();
         while total.more && !stop() {
-            let slice = self.purge()?;
-            total = Purged { removed: total.removed + slice.removed, more: slice.more };
-            if slice.more && began.elapsed() >= BUDGET {
-                self.nap(began.elapsed());
+            let batch = self.purge_batch()?;
+            total = Purged { removed: total.removed + batch.removed, more: batch.more };
+            if batch.more && began.elapsed() >= MAX_BUSY {
+                self.sleep(began.elapsed());
                 began = Instant::now();
             }
         }
         Ok(total)
     }
 
-    /// Purges a slice, and tells of it.
-    fn purge(&self) -> Result<Purged, Error> {
+    /// Removes one batch of expired sessions, and reports the result.
+    fn purge_batch(&self) -> Result<Purged, Error> {
         let (now, began) = (self.clock.now(), Instant::now());
-        let purged = self.provider.purge(now, SLICE);
+        let purged = self.provider.purge(now, BATCH_SIZE);
         let took = began.elapsed();
-        self.events.timed(Operation::Purge, took, purged.is_ok());
+        self.events.record_duration(Operation::Purge, took, purged.is_ok());
         match &purged {
             Ok(purged) if purged.removed > 0 => {
-                self.events.tell(&Event::Purged { count: purged.removed });
+                self.events.emit(&Event::Purged { count: purged.removed });
             }
             Ok(_) => {}
             Err(error) => {
                 let operation = Operation::Purge;
-                self.events.tell(&Event::StoreFailed { operation, error, took });
+                self.events.emit(&Event::StoreFailed { operation, error, took });
             }
         }
         purged
     }
 
-    /// Sleeps, or wakes early to end; tells whether to go on.
-    fn nap(&self, time: Duration) -> bool {
-        let mut sleep = self.sleep.lock();
-        // A time too far ahead to be represented is no time at all.
+    /// Sleeps for `time`, or until the thread is asked to stop. Returns whether to continue.
+    fn sleep(&self, time: Duration) -> bool {
+        let mut guard = self.sleep_lock.lock();
+        // An instant too far ahead to be represented means to sleep until the thread is asked to stop.
         let until = Instant::now().checked_add(time);
         while !self.stopped() {
             let timed_out = match until {
-                Some(until) => self.wake.wait_until(&mut sleep, until).timed_out(),
+                Some(until) => self.wake.wait_until(&mut guard, until).timed_out(),
                 None => {
-                    self.wake.wait(&mut sleep);
+                    self.wake.wait(&mut guard);
                     false
                 }
             };
@@ -172,7 +174,8 @@ impl Work {
     }
 }
 
-/// The time, give or take a tenth: servers started together don't collect together.
+/// Returns `every` plus or minus a random tenth, so that servers that were started together don't purge at
+/// the same time.
 fn jittered(every: Duration) -> Duration {
     let tenth = every / 10;
     (every - tenth).saturating_add(tenth.mul_f64(2.0 * rand::rng().random::<f64>()).min(2 * tenth))

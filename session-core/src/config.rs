@@ -1,4 +1,4 @@
-//! A manager's configuration, as files hold it.
+//! [`Config`]: every option of a manager, with its default, for configuration files.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -9,31 +9,17 @@ use serde::{Deserialize, Serialize};
 use crate::cross_site::CrossSiteOptions;
 use crate::lifetime::check_duration;
 use crate::provider::with_options;
-use crate::transport::{CookieOptions, HeaderOptions, UrlOptions};
+use crate::transport::{CookieOptions, HeaderOptions, TransportKind, UrlOptions};
 use crate::{Error, Lifetime, Limits};
 
-/// Which of the built-in transports carries ids.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TransportKind {
-    /// A cookie. The default.
-    #[default]
-    Cookie,
-    /// The URL's query.
-    Url,
-    /// A cookie where the client returns one, the URL until then.
-    Auto,
-    /// A header of its own.
-    Header,
-}
-
-/// A store beside the sessions' own: a provider by its name.
+/// The provider and the source string of a second store.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreConfig {
     /// The provider's registered name.
     pub provider: String,
-    /// The provider's own source string. Defaults to the empty one; `Debug` doesn't show it.
+    /// The provider's source string. Defaults to the empty string. `Debug` does not show it, because it may
+    /// contain a password.
     #[serde(default)]
     pub source: String,
 }
@@ -44,58 +30,79 @@ impl fmt::Debug for StoreConfig {
     }
 }
 
-/// Everything that can be configured, for serde: TOML, JSON, YAML or whatever a program uses.
+/// The configuration of a manager, for TOML, JSON, YAML or any other format of serde.
 ///
-/// Durations are written as people do (`"30m"`, `"12h"`, `"1day 6h"`). An unknown key is an error
-/// that names it.
+/// Durations are written like `"30m"`, `"12h"` or `"1day 6h"`. An unknown key is an error that names the key.
+///
+/// ```
+/// use session_core::{Config, Manager};
+///
+/// session_memory::init();
+/// let config: Config = toml::from_str(
+///     r#"
+///         provider = "memory"
+///         idle     = "15m"
+///         absolute = "8h"
+///
+///         [cookie]
+///         same_site = "strict"
+///     "#,
+/// )?;
+/// let manager = Manager::from_config(&config)?;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
     /// The provider's registered name. Defaults to `memory`.
     pub provider: String,
-    /// The provider's own source string. Defaults to the empty one. It may hold a password, so
-    /// `Debug` doesn't show it.
+    /// The provider's source string. Defaults to the empty string. `Debug` does not show it, because it may
+    /// contain a password.
     pub source: String,
-    /// Where a provider that keeps sessions at the client remembers those that ended. The same as
-    /// the options `revocations` and `revocations_source` of the source string. Defaults to nowhere.
+    /// The store of ended sessions, for a provider that keeps sessions at the client. The same as the options
+    /// `revocations` and `revocations_source` of the source string. Defaults to none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revocations: Option<StoreConfig>,
-    /// What tells this application's ids from those of others on the same store: with different
-    /// namespaces, none takes the other's. Defaults to the empty one. To change it ends all sessions.
+    /// The namespace, which separates this application's ids and owners from those of other applications on
+    /// the same store: an id of one namespace is not accepted in another. Must not contain NUL. Defaults to
+    /// the empty string. Changing it ends all sessions.
     pub namespace: String,
-    /// How ids travel. Defaults to `cookie`.
+    /// The transport: how clients send and receive ids. Defaults to `cookie`.
     pub transport: TransportKind,
-    /// How long a session lives without use; a second at least. Defaults to 30 minutes.
+    /// How long a session lives without use; at least a second. Defaults to 30 minutes.
     #[serde(with = "humantime_serde")]
     pub idle: Duration,
-    /// How long a session lives at all; a second at least. Defaults to 12 hours.
+    /// How long a session lives at most, counted from the login, or from the creation if nobody is logged in;
+    /// at least a second. Defaults to 12 hours.
     #[serde(with = "humantime_serde")]
     pub absolute: Duration,
-    /// How long a session lives whose visitor asked to be remembered
-    /// ([`LoadedSession::remember`](crate::LoadedSession::remember)), used or not, from the login, or from
-    /// the creation where nobody is logged in. A second at least, and longer than `absolute`, as a rule.
-    /// Defaults to 30 days.
+    /// How long the session of a remembered visitor
+    /// ([`LoadedSession::remember`](crate::LoadedSession::remember)) lives, used or not, counted from the
+    /// login, or from the creation if nobody is logged in. At least a second, and usually longer than
+    /// `absolute`. Defaults to 30 days.
     #[serde(with = "humantime_serde")]
     pub remember: Duration,
-    /// How often expired sessions are collected, give or take a tenth. Defaults to 1 minute; zero
-    /// leaves collection to others.
+    /// How often expired sessions are removed from the store, plus or minus a tenth; at least a millisecond,
+    /// or zero to start no timer thread. Defaults to 1 minute.
     #[serde(with = "humantime_serde")]
     pub gc_every: Duration,
-    /// How much idle time may pass before a mere read tells the store that the session is in use.
-    /// Defaults to a tenth of `idle`, and is a quarter of it at most.
+    /// How long after the last recorded use a request that only reads the session records its use in the
+    /// store; at least a millisecond, or zero to record each use. At most a quarter of `idle` applies.
+    /// Defaults to a tenth of `idle`.
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     pub touch_every: Option<Duration>,
-    /// For how long after a session got a new id a request with the old one is taken for a late one of
-    /// the same client: it sees and stores nothing, and gets no cookie, so that the client keeps the new
-    /// id. Later it is a stranger's. Servers' clocks must agree to well under it. A second at least, or zero
-    /// to recognise no late request. Defaults to 10 seconds.
+    /// How long after a session got a new id its old id counts as superseded: a request with it sees an empty
+    /// session, stores nothing, and gets no cookie, so that the client keeps the new id. Later the old id is
+    /// refused like an unknown one. The servers' clocks must agree to well within this time. At least a
+    /// second, or zero to treat no id as superseded. Defaults to 10 seconds.
     #[serde(with = "humantime_serde")]
     pub superseded_for: Duration,
-    /// How many live sessions an owner may have: after a login, the oldest logins beyond it end, by the clocks
-    /// of the servers at which they were made. It costs a list of the owner's sessions at each login. Where that
-    /// fails, and after a crash at that moment, a surplus stays until the owner's next login. A provider that
-    /// keeps no list, as `cookie`, makes it a configuration error. Defaults to no limit.
+    /// How many live sessions an owner may have. After a login, the sessions of the oldest logins beyond this
+    /// number are ended; the age of a login is by the clock of the server that handled it. Each login lists
+    /// the owner's sessions for this. If that fails, or the process crashes at that moment, the surplus stays
+    /// until the owner's next login. A provider that keeps no lists, such as `cookie`, makes this option a
+    /// configuration error. Defaults to no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sessions_per_owner: Option<NonZeroU32>,
     /// The cookie of the transports `cookie` and `auto`.
@@ -106,7 +113,7 @@ pub struct Config {
     pub header: HeaderOptions,
     /// Which unsafe requests from other sites are refused. Defaults to all.
     pub cross_site: CrossSiteOptions,
-    /// How much a session may hold.
+    /// The limits of a session's size.
     pub limits: Limits,
 }
 
@@ -135,7 +142,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The default lifetime of sessions.
+    /// Returns the configured lifetime of sessions.
     pub fn lifetime(&self) -> Lifetime {
         Lifetime { idle: self.idle, absolute: self.absolute }
     }
@@ -143,7 +150,7 @@ impl Config {
     /// Checks the durations.
     ///
     /// # Errors
-    /// [`Error::Config`] names the one that is too short.
+    /// [`Error::Config`] names the duration that is too short.
     pub(crate) fn validate_durations(&self) -> Result<(), Error> {
         self.lifetime().validate()?;
         check_duration("remember", self.remember, "30d")?;
@@ -154,14 +161,14 @@ impl Config {
         {
             if every.is_some_and(|every| !every.is_zero() && every < Duration::from_millis(1)) {
                 return Err(Error::config(format_args!(
-                    "{name} rounds to nothing: write a millisecond at least, or \"0s\""
+                    "{name} is less than a millisecond; write at least \"1ms\", or \"0s\""
                 )));
             }
         }
         Ok(())
     }
 
-    /// The source string with all that is for the provider.
+    /// Returns the source string with the options of [`revocations`](Self::revocations) added.
     pub(crate) fn whole_source(&self) -> Result<String, Error> {
         match &self.revocations {
             None => Ok(self.source.clone()),

@@ -1,4 +1,4 @@
-//! What can go wrong, as callers tell it apart.
+//! [`Error`]: what can fail, with the HTTP status and the text for visitors of each error.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -8,118 +8,132 @@ use http::StatusCode;
 
 use crate::FinishErrors;
 
-/// A boxed cause, as other libraries hand it over.
+/// A boxed error of another library.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 
 /// Why an operation on a session, a provider or a manager failed.
 ///
-/// A session that is not there is not an error: a provider's `load` returns `None`, and a key without a value
-/// is `Ok(None)`. No message contains an id, a value or a password.
+/// A missing session is not an error: a provider's `load` returns `None`, and so does `get` for a key without
+/// a value. No message contains an id, a value or a password.
+///
+/// ```
+/// use http::{Response, StatusCode};
+/// use session_core::Error;
+///
+/// let error = Error::Gone;
+/// let mut response = Response::new(error.visitor_text());
+/// *response.status_mut() = error.status();
+/// assert_eq!(response.status(), StatusCode::CONFLICT);
+/// assert_eq!(*response.body(), "This page is out of date. Please reload it and try again.");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The session ended, or got a new id, since the client sent its request. Nothing was written.
+    /// The session ended or got a new id after this request presented it. Nothing was written.
     #[error("the session ended or got a new id meanwhile")]
     Gone,
 
-    /// The value that the change builds on is no longer the stored one. Nothing was written.
+    /// The stored value is no longer the one that the change is based on. Nothing was written.
     #[error("the stored value changed meanwhile; read it again and retry")]
     Conflict,
 
-    /// A live record has this key already. Nothing was written.
+    /// The store already has a live record of this key. Nothing was written.
     #[error("a session of this key exists already; retry with a new id")]
     Exists,
 
-    /// The change would exceed a limit. Nothing was written.
+    /// The change would make the session exceed a limit. Nothing was written.
     #[error(
         "{what} would exceed the limit of {limit}; store less in the session, or raise the limit"
     )]
     TooLarge {
-        /// What is too large: `"session bytes"`, `"session keys"`, `"value depth"`...
+        /// What is too large: `"session bytes"`, `"session keys"` or `"value depth"`, for example.
         what: &'static str,
         /// The limit, in the unit that `what` names.
         limit: usize,
     },
 
-    /// The store holds as much as it may. Nothing was written.
+    /// The store has reached its configured capacity. Nothing was written.
     #[error("the store is full ({what}); raise its limit, or shorten the sessions' lifetime")]
     Full {
-        /// Which limit was met, as the provider's documentation calls it.
+        /// The option that limits the store, as named in the provider's documentation.
         what: &'static str,
     },
 
-    /// A value is there, but is not of the wanted type. The session stays usable.
+    /// The stored value is not of the requested type. The session stays usable.
     ///
-    /// The decoder's own message is left out, because it quotes the value.
+    /// The decoder's message is left out, because it quotes the value.
     #[error("the value of {key:?} is not of the type {wanted}")]
     Decode {
-        /// The key that was asked for.
+        /// The key.
         key: Box<str>,
-        /// The Rust type that was asked for.
+        /// The requested Rust type.
         wanted: &'static str,
     },
 
-    /// A value can't be represented in MessagePack. Nothing was changed.
+    /// The value can't be encoded as MessagePack. Nothing was changed.
     #[error("the value for {key:?} of the type {given} can't be encoded")]
     Encode {
-        /// The key that was to be set.
+        /// The key.
         key: Box<str>,
         /// The Rust type of the value.
         given: &'static str,
     },
 
-    /// An argument is not what the call takes. Nothing was changed.
+    /// An argument is invalid. Nothing was changed.
     #[error("{what} is invalid: {reason}")]
     Invalid {
-        /// Which argument: `"owner"`...
+        /// The argument, such as `"owner"`.
         what: &'static str,
-        /// What is wrong with it, and what the call takes.
+        /// What is wrong with the argument, and which ones are valid.
         reason: &'static str,
     },
 
-    /// The provider can't do this at all.
+    /// The provider does not support the operation.
     #[error("this provider does not support {what}")]
     Unsupported {
-        /// The operation asked for.
+        /// The operation.
         what: &'static str,
     },
 
-    /// The store can't be reached or does not answer; nothing was written as far as is known.
-    /// Trying later may succeed.
+    /// The store can't be reached or does not respond. Nothing was written, as far as is known. A later
+    /// attempt may succeed.
     #[error("the session store is unavailable; retry later")]
     Unavailable {
-        /// What the store, or the way to it, reported.
+        /// The error of the store or of the connection to it.
         #[source]
         source: BoxError,
     },
 
-    /// The store was told to write, and whether it did is not known: its answer was lost.
+    /// It is unknown whether a write happened: it was sent to the store, and the store's answer was lost.
     #[error("the outcome of the write is unknown; load the session again to see")]
     InDoubt {
-        /// What the store, or the way to it, reported.
+        /// The error of the store or of the connection to it.
         #[source]
         source: BoxError,
     },
 
-    /// A stored record can't be read: damaged, of an unknown version, or not a record at all.
-    /// The manager reports it once and treats the session as absent.
+    /// A stored record can't be read: it is damaged, of an unknown version, or not a record at all. The
+    /// manager logs this once and treats the session as absent.
     #[error("the stored record can't be read: {reason}")]
     Unreadable {
-        /// What is wrong with it.
+        /// What is wrong with the record.
         reason: &'static str,
     },
 
-    /// The response was finished, so nothing would store the change.
-    #[error("the response is finished; reload the session and save it to change it from a task")]
+    /// The response is finished, so nothing would store the change.
+    #[error(
+        "the response is finished; to change the session in a task, reload it before and save it afterwards"
+    )]
     Finished,
 
     /// The request is unsafe and comes from another site (see [`CrossSiteOptions`](crate::CrossSiteOptions)).
     #[error(
-        "the request comes from another site; if that may send it, name it in cross_site.trusted"
+        "the request comes from another site; if that site may send it, add it to cross_site.trusted"
     )]
     CrossSite,
 
-    /// The request has no such session: the wrapper is not around the handler, or its managers have other names.
+    /// The request has no session of this name: the handler is not wrapped in a `SessionService`, or the
+    /// wrapper's managers have other names.
     #[error(
         "the request has no such session (it has: {}); wrap the service in SessionService, and ask for one of \
          several sessions by its name", list(.names)
@@ -129,27 +143,27 @@ pub enum Error {
         names: Box<[String]>,
     },
 
-    /// The head of the response was written already, so the client can't be told of a new session, a new
-    /// id or a login.
+    /// The response's head was already sent, so the client can't be sent the id of a new session, a new id or
+    /// a login.
     #[error(
-        "the response's head was written already; start sessions, give new ids and log in before"
+        "the response's head was already sent; create the session, change its id or log in before that"
     )]
     HeadSent,
 
-    /// A configuration or source string is wrong.
+    /// The configuration or a source string is wrong.
     #[error("{0}")]
     Config(String),
 
     /// No provider is registered under this name.
     #[error("no session provider is named {name:?} (registered: {}); call the provider crate's init() first", list(.known))]
     UnknownProvider {
-        /// The name asked for.
+        /// The unknown name.
         name: Box<str>,
-        /// The names that are registered, sorted.
+        /// The registered names, sorted.
         known: Box<[String]>,
     },
 
-    /// A provider is registered under this name already.
+    /// Another provider is already registered under this name.
     #[error("a session provider named {name:?} is registered already; choose another name")]
     DuplicateProvider {
         /// The name.
@@ -159,7 +173,7 @@ pub enum Error {
     /// The operating system's random generator failed, so no id could be made.
     #[error("the operating system's random generator failed")]
     Random {
-        /// What it reported.
+        /// The generator's error.
         #[source]
         source: BoxError,
     },
@@ -169,7 +183,7 @@ fn list(names: &[String]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// An error and its causes.
+/// Returns an error and its chain of sources.
 fn causes<'e>(
     error: &'e (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
@@ -177,17 +191,17 @@ fn causes<'e>(
 }
 
 impl Error {
-    /// A configuration error with this message.
+    /// Returns a configuration error with this message.
     pub fn config(message: impl fmt::Display) -> Self {
         Self::Config(message.to_string())
     }
 
-    /// An unavailable store, with its own error as the cause.
+    /// Returns an [`Error::Unavailable`] with the store's error as its source.
     pub fn unavailable(source: impl Into<BoxError>) -> Self {
         Self::Unavailable { source: source.into() }
     }
 
-    /// Returns the session error that an application's error is, or has among its causes.
+    /// Returns the session error that an application's error is, or has among its sources.
     ///
     /// ```
     /// use session_core::Error;
@@ -205,15 +219,15 @@ impl Error {
     /// assert!(Error::find(&AppError::NotFound).is_none());
     /// ```
     ///
-    /// It goes by [`source`](StdError::source). An error that is only a shell around a session error and
-    /// passes on its source, as `anyhow::Error` and `#[error(transparent)]` do, hides it;
-    /// [`Failure::status`](crate::Failure::status) knows its status all the same.
+    /// It follows [`source`](StdError::source). Wrappers that pass on the session error's source instead of
+    /// the session error, such as `anyhow::Error` and `#[error(transparent)]`, hide the session error;
+    /// [`Failure::status`](crate::Failure::status) still returns its status.
     pub fn find<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e Self> {
         causes(error).find_map(Self::of)
     }
 
-    /// Returns the status of the session error that an application's error is, or has among its causes, also
-    /// of one that is hidden in a shell with its text.
+    /// Returns the status of the session error that an application's error is, has among its sources, or
+    /// hides in a transparent wrapper, which is recognized by its text.
     pub(crate) fn status_in(error: &(dyn StdError + 'static)) -> Option<StatusCode> {
         causes(error).find_map(|error| {
             let status = Self::of(error).map(Self::status);
@@ -221,7 +235,7 @@ impl Error {
         })
     }
 
-    /// Returns the status of the session error that says this, unless it is 500.
+    /// Returns the status of the session error with this text, unless it is 500.
     fn status_told_by(text: &str) -> Option<StatusCode> {
         let unknown = || BoxError::from("");
         let fixed = [
@@ -232,7 +246,7 @@ impl Error {
             Self::InDoubt { source: unknown() },
         ];
         let told = fixed.iter().find(|error| error.to_string() == text).map(Self::status);
-        // These say which limit was met.
+        // The texts of these errors contain the limit.
         let has = |start, end| text.starts_with(start) && text.ends_with(end);
         let is_full = has("the store is full (", "or shorten the sessions' lifetime");
         let is_too_large = text.contains(" would exceed the limit of ")
@@ -241,7 +255,7 @@ impl Error {
             .or(is_too_large.then_some(StatusCode::PAYLOAD_TOO_LARGE))
     }
 
-    /// The error itself as a session error, also in what is only a shell around one.
+    /// Returns the error itself as a session error, also if it is one in an `Arc`, a `Box` or an `io::Error`.
     fn of<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e Self> {
         let shared = || error.downcast_ref::<Arc<Self>>().map(|shared| &**shared);
         let boxed = || error.downcast_ref::<Box<Self>>().map(|boxed| &**boxed);
@@ -253,9 +267,9 @@ impl Error {
         error.downcast_ref().or_else(shared).or_else(boxed).or_else(finish).or_else(io)
     }
 
-    /// What to tell the visitor whose request failed with this error: a sentence or two that depend on the
-    /// [status](Self::status) alone, and name no limit, option, key, type or store. `Display` is for
-    /// developers and operators; it belongs in the log.
+    /// Returns the text for the visitor whose request failed with this error: one or two sentences that
+    /// depend only on the [status](Self::status), and contain no limit, option, key, type or store. `Display`
+    /// is for developers and operators, and belongs in the log.
     ///
     /// ```
     /// let error = session_core::Error::Gone;
@@ -281,10 +295,10 @@ impl Error {
         }
     }
 
-    /// The HTTP status that tells a client what happened (RFC 9110, section 15).
+    /// Returns the HTTP status of this error (RFC 9110, section 15).
     ///
-    /// `403` for another site's request, `409` where the request lost to another one, `413` over a limit, `503`
-    /// where the store is down, full or in doubt, `500` for the rest.
+    /// `403` for another site's request, `409` if the request lost a race with another one, `413` if a limit
+    /// would be exceeded, `503` if the store is down, full or in doubt, `500` for all other errors.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::CrossSite => StatusCode::FORBIDDEN,
@@ -322,7 +336,7 @@ mod tests {
         assert_eq!(error.source().expect("has a cause").to_string(), "connection refused");
     }
 
-    /// Every kind of error, with words in it that are no visitor's affair.
+    /// Returns every kind of error, with words that no visitor should read.
     fn all() -> Vec<Error> {
         let all = vec![
             Error::Gone,
@@ -346,7 +360,8 @@ mod tests {
             Error::DuplicateProvider { name: "memory".into() },
             Error::Random { source: "getrandom".into() },
         ];
-        // A new kind doesn't compile before it has its number, and fails before it is in the list.
+        // A new kind of error does not compile before it has a number here, and the test fails before it is
+        // in the list.
         let number = |error: &Error| match error {
             Error::Gone => 0,
             Error::Conflict => 1,
@@ -373,7 +388,7 @@ mod tests {
         all
     }
 
-    /// A session error in each of the shells that applications put around it.
+    /// A session error in each kind of wrapper that applications use.
     #[test]
     fn a_session_error_is_found_in_an_applications_own() {
         #[derive(Debug, thiserror::Error)]
@@ -408,7 +423,7 @@ mod tests {
         }
     }
 
-    /// Shells that can't be looked into show the text of what is in them.
+    /// Transparent wrappers show the text of the error in them.
     #[test]
     fn each_status_is_known_by_the_text() {
         for error in all() {
@@ -436,7 +451,7 @@ mod tests {
         }
     }
 
-    /// A result travels through every provider call by value.
+    /// Every provider call returns a result by value, so the error should be small.
     #[test]
     fn an_error_stays_small() {
         assert!(size_of::<Error>() <= 40, "{}", size_of::<Error>());

@@ -1,4 +1,5 @@
-//! What happens to sessions, as counters, the log and an observer are told of it.
+//! [`Event`] and [`Observer`]: what happens to sessions and at the store, for audit logs and metrics. Every
+//! event is counted, logged and passed to the observer here.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,56 +11,60 @@ use tracing::{debug, error, info, warn};
 use crate::stats::Counters;
 use crate::{Error, SessionKey};
 
-/// Something that happened to a session, or to the store.
+#[cfg(feature = "metrics")]
+pub use crate::metrics::MetricsObserver;
+
+/// Something that happened to a session or at the store.
 ///
-/// Sessions are named by their keys, which open nothing. `Debug` leaves owners out.
+/// Events contain the keys of sessions, which are not secret. `Debug` leaves owners out.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum Event<'a> {
     /// A session was stored for the first time.
     Created {
-        /// Its key.
+        /// The session's key.
         session: SessionKey,
-        /// Who logged in with it, if it begins with a login.
+        /// The owner, if the session began with a login.
         owner: Option<&'a str>,
-        /// The session that this login was made in, where it lost a race and went on in one of its own.
+        /// The session in which the login was made, if it lost a race there and got a session of its own.
         forked_from: Option<SessionKey>,
     },
     /// A session got a new id.
     NewId {
-        /// Its key, which stays.
+        /// The session's key, which stays the same.
         session: SessionKey,
-        /// Who logged in with it, if it was a login.
+        /// The owner, if the new id is due to a login.
         owner: Option<&'a str>,
     },
-    /// A session ended, and was removed from the store unless that removes the expired later. Of two that end
-    /// the same session at once, both may be told of. Sessions that a store lets go by itself, as a full one in
-    /// memory does, are in its own log only.
+    /// A session ended. Destroyed sessions are removed from the store; expired ones may be removed later. If
+    /// two requests end the same session at once, both may emit this event. Sessions that a store evicts,
+    /// such as a full store in memory, are only in that store's log.
     Ended {
-        /// Its key.
+        /// The session's key.
         session: SessionKey,
-        /// Why it ended.
+        /// Why the session ended.
         why: Ending,
     },
-    /// Collection removed expired sessions from the store.
+    /// The timer thread, or [`Manager::collect`](crate::Manager::collect), removed expired sessions from the
+    /// store.
     Purged {
-        /// How many.
+        /// The number of sessions.
         count: usize,
     },
-    /// A request was refused, or saw nothing of the session whose key it came with.
+    /// A request was refused, or its id did not open a session.
     Refused {
-        /// The key that it came with, where one is known.
+        /// The session's key, if it is known.
         session: Option<SessionKey>,
-        /// Why it was refused.
+        /// Why the request was refused.
         why: Refusal,
     },
-    /// An operation at the store failed, as that is down, full or in doubt.
+    /// A store operation failed because the store is down, full or in doubt.
     StoreFailed {
-        /// Which one.
+        /// The operation.
         operation: Operation,
-        /// How it failed.
+        /// The error.
         error: &'a Error,
-        /// How long it took.
+        /// How long the operation took.
         took: Duration,
     },
 }
@@ -68,19 +73,19 @@ pub enum Event<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Ending {
-    /// Its client logged out: the handler destroyed it.
+    /// A handler destroyed the session, usually for a logout.
     Logout,
-    /// Its client sent the ids of several live sessions, and a login or logout ended them.
+    /// The client sent the ids of several live sessions, and a login or logout ended them.
     Several,
-    /// It was ended by its owner, from another one, or by the application.
+    /// The owner ended the session from another one, or the application ended it.
     Other,
-    /// Its owner logged in more often than `sessions_per_owner` allows.
+    /// The owner has more sessions than `sessions_per_owner` allows.
     Limit,
-    /// It was not used for longer than `idle`. Told where its client comes back before the store has let it end,
-    /// at each such request; most idle sessions are only [purged](Event::Purged), or are gone already.
+    /// The session was not used for `idle`. Emitted only if a request presents the session before the store
+    /// has removed it, and then for each such request; most idle sessions are only [purged](Event::Purged).
     Idle,
-    /// It reached the end of its absolute lifetime. As of [`Idle`](Self::Idle), only what a request still meets
-    /// is told.
+    /// The session's absolute lifetime ended. Emitted only if a request presents the session, as for
+    /// [`Idle`](Self::Idle).
     Absolute,
 }
 
@@ -88,20 +93,20 @@ pub enum Ending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// Its id was replaced a moment ago.
+    /// The id was replaced less than `superseded_for` ago.
     Superseded,
-    /// The key of a live session came with a secret that is not its own.
+    /// The key is of a live session, and the secret is wrong.
     WrongSecret,
-    /// The id of a session that is kept in a cookie came in a URL.
+    /// The id was in a URL, but the session does not accept ids in URLs.
     IdInUrl,
-    /// It came with the ids of several live sessions.
+    /// The request has the ids of several live sessions.
     Several,
-    /// Its session ended or got a new id while it ran.
+    /// The session ended or got a new id while the request ran.
     Gone,
-    /// It was unsafe and came from another site.
+    /// The request is unsafe and comes from another site.
     CrossSite,
-    /// Its session has times that lie far in the future, so its age is not known: a clock was set back, or
-    /// another server's is fast. Told at each such request.
+    /// The session's times are far in the future, so its age is unknown: a clock was set back, or another
+    /// server's clock is fast. Emitted for each such request.
     Clock,
 }
 
@@ -128,7 +133,7 @@ pub enum Operation {
 }
 
 impl Ending {
-    /// The reason in a word, for logs and metrics.
+    /// Returns the reason as one word, for logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Logout => "logout",
@@ -142,7 +147,7 @@ impl Ending {
 }
 
 impl Refusal {
-    /// The reason in a word, for logs and metrics.
+    /// Returns the reason as one word, for logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Superseded => "superseded",
@@ -157,7 +162,7 @@ impl Refusal {
 }
 
 impl Operation {
-    /// All of them.
+    /// All operations.
     pub const ALL: [Self; 8] = [
         Self::Create,
         Self::Load,
@@ -169,12 +174,12 @@ impl Operation {
         Self::Purge,
     ];
 
-    /// Whether it changes what is stored.
+    /// Returns whether the operation changes what is stored.
     pub fn writes(self) -> bool {
         !matches!(self, Self::Load | Self::List | Self::Count)
     }
 
-    /// The operation's name, for logs and metrics.
+    /// Returns the operation's name, for logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Create => "create",
@@ -220,14 +225,14 @@ impl fmt::Debug for Event<'_> {
     }
 }
 
-/// Is told what happens to a manager's sessions: for an audit log, for metrics, for a message to a user whose
-/// account somebody logs in to.
+/// Receives the events of a manager: for an audit log, for metrics, or for a message to a user to whose
+/// account somebody logged in.
 ///
-/// It is called where the event happens, on the request's task or the timer thread, so it must not wait: hand
-/// what takes time to a channel. It must not use the session of the request. A panic is caught and logged.
+/// It is called on the request's task or the timer thread, so it must not block: send slow work to another
+/// thread. It must not use the request's session. A panic is caught and logged.
 ///
 /// ```
-/// use session_core::{Event, Observer};
+/// use session_core::events::{Event, Observer};
 ///
 /// /// Writes an audit log of logins.
 /// #[derive(Debug)]
@@ -238,23 +243,23 @@ impl fmt::Debug for Event<'_> {
 ///         if let Event::Created { session, owner: Some(owner), .. }
 ///         | Event::NewId { session, owner: Some(owner) } = event
 ///         {
-///             // Nobody may listen any more.
+///             // The receiver may be gone.
 ///             let _ = self.0.send(format!("{owner} logged in, session {session}"));
 ///         }
 ///     }
 /// }
 /// ```
 pub trait Observer: Send + Sync + fmt::Debug + 'static {
-    /// Takes note of an event.
+    /// Receives an event.
     fn event(&self, event: &Event<'_>);
 
-    /// Takes note of an operation at the store that succeeded, or failed for a reason that is daily life, such
-    /// as a lost race. One that failed otherwise is an [event](Event::StoreFailed), too. Does nothing by
-    /// default.
+    /// Receives the result of a store operation: whether it succeeded or failed, also for expected failures
+    /// such as a lost race. Failures of the store are also emitted as an [event](Event::StoreFailed). Does
+    /// nothing by default.
     fn operation(&self, _operation: Operation, _took: Duration, _succeeded: bool) {}
 }
 
-/// Who is told of what happens.
+/// The receivers of events: the counters and the observer.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     pub(crate) counters: Counters,
@@ -262,21 +267,21 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// Counts an event, logs it, and tells the observer.
-    pub(crate) fn tell(&self, event: &Event<'_>) {
+    /// Counts an event, logs it, and passes it to the observer.
+    pub(crate) fn emit(&self, event: &Event<'_>) {
         self.count(event);
         log(event);
         self.observe(|observer| observer.event(event));
     }
 
-    /// Tells the observer of an operation.
-    pub(crate) fn timed(&self, operation: Operation, took: Duration, succeeded: bool) {
+    /// Passes the result of a store operation to the observer.
+    pub(crate) fn record_duration(&self, operation: Operation, took: Duration, succeeded: bool) {
         self.observe(|observer| observer.operation(operation, took, succeeded));
     }
 
     fn observe(&self, tell: impl FnOnce(&dyn Observer)) {
         let Some(observer) = &self.observer else { return };
-        // What an observer does is no request's fault.
+        // A panic in the observer must not fail the request.
         if catch_unwind(AssertUnwindSafe(|| tell(&**observer))).is_err() {
             error!("the observer of session events panicked");
         }
@@ -328,13 +333,13 @@ fn log(event: &Event<'_>) {
             info!(%session, login = owner.is_some(), "session has a new id");
         }
         Event::Ended { session, why: why @ (Ending::Idle | Ending::Absolute) } => {
-            info!(%session, reason = why.as_str(), "session beyond its lifetime");
+            info!(%session, reason = why.as_str(), "session expired");
         }
         Event::Ended { session, why } => info!(%session, reason = why.as_str(), "session ended"),
         Event::Purged { count } => debug!(removed = count, "collected expired sessions"),
         Event::Refused { session: Some(session), why } => match why {
             Refusal::Superseded => {
-                debug!(%session, "request with an id that was replaced a moment ago");
+                debug!(%session, "request with a superseded id");
             }
             Refusal::Gone => debug!(%session, "session ended or got a new id meanwhile"),
             _ => info!(%session, reason = why.as_str(), "request refused"),

@@ -1,4 +1,5 @@
-//! Session ids: a key that names the session, and a secret that opens it.
+//! Session ids: [`SessionKey`] names the session, [`Secret`] opens it, and [`SessionId`] is both. The text
+//! form of ids is parsed and written here.
 
 use std::fmt;
 
@@ -9,10 +10,19 @@ use rand::rngs::SysRng;
 
 use crate::Error;
 
-/// The name of a session for as long as it lives: 12 random bytes.
+/// The key of a session, which stays the same for as long as the session lives: 12 random bytes.
 ///
-/// It is the first 16 characters of the session's id, and opens nothing: stores use it as their
-/// primary key, logs print it, and lists of a user's sessions show it.
+/// It is the first 16 characters of the session's id, and is not secret: stores use it as their primary key,
+/// logs contain it, and lists of a user's sessions show it.
+///
+/// ```
+/// use session_core::SessionId;
+///
+/// let key = SessionId::generate()?.key();
+/// assert_eq!(key.to_string().len(), 16);
+/// assert_eq!(session_core::SessionKey::parse(&key.to_string()), Some(key));
+/// # Ok::<_, session_core::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionKey([u8; SessionKey::BYTES]);
 
@@ -27,17 +37,17 @@ impl SessionKey {
     /// The last key in the order of keys.
     pub const MAX: Self = Self([0xff; Self::BYTES]);
 
-    /// The key of these bytes.
+    /// Returns the key with these bytes.
     pub const fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
         Self(bytes)
     }
 
-    /// The key's bytes.
+    /// Returns the key's bytes.
     pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
         &self.0
     }
 
-    /// Reads a key's text: exactly 16 characters of base64url. Returns `None` for anything else.
+    /// Parses a key's text: exactly 16 characters of base64url. Returns `None` for anything else.
     ///
     /// ```
     /// use session_core::SessionKey;
@@ -64,9 +74,9 @@ impl fmt::Debug for SessionKey {
     }
 }
 
-/// The part of a session's id that opens the session: 20 random bytes.
+/// The secret of a session's id, which opens the session: 20 random bytes.
 ///
-/// It never prints, and has no `==`: secrets are compared in constant time, as
+/// `Debug` does not show it, and it has no `==`: secrets are compared in constant time, as
 /// [`Verifier`](crate::provider::Verifier)s.
 #[derive(Clone, Copy)]
 pub struct Secret([u8; Secret::BYTES]);
@@ -75,12 +85,12 @@ impl Secret {
     /// The length of a secret in bytes.
     pub const BYTES: usize = 20;
 
-    /// The secret of these bytes; for tests, and for providers with ids of a form of their own.
+    /// Returns the secret with these bytes; for tests, and for providers with their own form of ids.
     pub const fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
         Self(bytes)
     }
 
-    /// The secret's bytes: never log them, and store them in the clear in memory at most.
+    /// Returns the secret's bytes. Never log them, and don't store them unhashed except in memory.
     pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
         &self.0
     }
@@ -92,12 +102,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A session's id: its [key](SessionKey), which names it for as long as it lives, and its current
-/// [secret](Secret), which opens it.
+/// A session's id: its [key](SessionKey), which stays the same for as long as the session lives, and its
+/// current [secret](Secret), which opens the session.
 ///
-/// At the client it is 43 characters of unpadded base64url (RFC 4648, section 5), of which the first
-/// 16 are the key. A *new id* of a session is a new secret under the same key. Whoever knows an id
-/// holds the session, so `Debug` shows the key alone, and there is no `Display`.
+/// Clients carry it as 43 characters of unpadded base64url (RFC 4648, section 5), of which the first 16 are
+/// the key. A *new id* of a session is a new secret with the same key. Whoever knows an id can use the
+/// session, so `Debug` shows only the key, and there is no `Display`.
 ///
 /// ```
 /// use session_core::SessionId;
@@ -119,12 +129,12 @@ impl SessionId {
     pub const TEXT_LEN: usize = 43;
     const BYTES: usize = SessionKey::BYTES + Secret::BYTES;
 
-    /// The id of a key and a secret.
+    /// Returns the id of a key and a secret.
     pub const fn new(key: SessionKey, secret: Secret) -> Self {
         Self { key, secret }
     }
 
-    /// An id of a new session, from the operating system's generator.
+    /// Returns a random id for a new session, from the operating system's generator.
     ///
     /// # Errors
     /// [`Error::Random`] if the generator fails. There is no fallback.
@@ -132,7 +142,7 @@ impl SessionId {
         random().map(Self::from_bytes)
     }
 
-    /// A new id of the same session: the same key with a new secret.
+    /// Returns a new id of the same session: the same key with a new random secret.
     ///
     /// # Errors
     /// [`Error::Random`] if the operating system's generator fails.
@@ -140,31 +150,31 @@ impl SessionId {
         Ok(Self { key: self.key, secret: Secret(random()?) })
     }
 
-    /// The id of these bytes, 12 of the key and 20 of the secret; for tests.
+    /// Returns the id with these bytes, 12 of the key and 20 of the secret; for tests.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         let (key, rest) = bytes.split_first_chunk::<{ SessionKey::BYTES }>().expect("32 bytes");
         let secret = rest.first_chunk::<{ Secret::BYTES }>().expect("20 bytes are left");
         Self { key: SessionKey(*key), secret: Secret(*secret) }
     }
 
-    /// Reads an id's text. Returns `None` unless it is exactly what [`text`](Self::text) writes:
-    /// padding, other alphabets and a last character with stray bits (RFC 4648, section 3.5) are
-    /// refused, so that one id has one text.
+    /// Parses an id's text. Returns `None` unless it is exactly what [`text`](Self::text) returns: padding,
+    /// other alphabets and a last character with stray bits (RFC 4648, section 3.5) are refused, so that each
+    /// id has one text only.
     pub fn parse(text: impl AsRef<[u8]>) -> Option<Self> {
         decode::<{ Self::TEXT_LEN }, { Self::BYTES }>(text.as_ref()).map(Self::from_bytes)
     }
 
-    /// What names the session; no secret.
+    /// Returns the session's key, which is not secret.
     pub const fn key(&self) -> SessionKey {
         self.key
     }
 
-    /// What opens the session.
+    /// Returns the secret.
     pub const fn secret(&self) -> &Secret {
         &self.secret
     }
 
-    /// The text that clients carry, on the stack. It contains the secret.
+    /// Returns the text that clients carry, on the stack. It contains the secret.
     pub fn text(&self) -> IdText {
         let mut bytes = [0; Self::BYTES];
         let (key, secret) = bytes.split_at_mut(SessionKey::BYTES);
@@ -182,7 +192,7 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// An id's text, which dereferences to `str` and doesn't print itself.
+/// An id's text. It dereferences to `str`; `Debug` does not show it.
 #[derive(Clone, Copy)]
 pub struct IdText([u8; SessionId::TEXT_LEN]);
 
@@ -243,7 +253,7 @@ mod tests {
         assert_eq!(counting.secret().as_bytes()[..3], [12, 13, 14]);
     }
 
-    /// One id has one text: length, alphabet, padding and stray bits are all looked at.
+    /// Each id has one text only: length, alphabet, padding and stray bits are checked.
     #[test]
     fn anything_else_than_one_canonical_id_is_refused() {
         let good = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
@@ -308,7 +318,7 @@ mod tests {
             prop_assert_eq!(SessionKey::parse(id.key().to_string()), Some(id.key()));
         }
 
-        /// Whatever parses is written back as it was read.
+        /// Every text that parses is what the parsed id writes.
         #[test]
         fn what_parses_is_canonical(
             text in "[A-Za-z0-9_-]{43}|[A-Za-z0-9_=+/ -]{43}",

@@ -1,11 +1,12 @@
 //! Server-side HTTP sessions, shaped like Go's `database/sql`.
 //!
-//! - A [`Provider`](provider::Provider) stores sessions; provider crates [register](provider::register)
-//!   themselves by name from an `init()` function.
-//! - A [`Manager`] opens a provider by the name found in a [`Config`], finds the session's id in
-//!   a cookie or elsewhere, expires sessions, and collects the dead ones on a timer thread.
-//! - [`Manager::start`] returns a [`SessionHandle`] for a request; [`SessionHandle::load`] the
-//!   [`LoadedSession`], with the operations of [`Session`]; [`SessionHandle::finish`] saves.
+//! - A [`Provider`](provider::Provider) stores sessions. A provider's crate [registers](provider::register)
+//!   it under a name with its `init()` function.
+//! - A [`Manager`] opens a provider by the name in a [`Config`], reads session ids from cookies (or headers,
+//!   or URLs), expires sessions, and removes expired ones from the store on a timer thread.
+//! - [`Manager::start`] returns a [`SessionHandle`] for a request. [`SessionHandle::load`] returns the
+//!   [`LoadedSession`], which has the operations of [`Session`]. [`SessionHandle::finish`] saves it and
+//!   writes the cookie.
 //!
 //! ```text
 //! start ───> load ───> get, set, log_in ───> finish ───> head of the response ───> body, tasks
@@ -14,10 +15,11 @@
 //!                      at the store at once
 //! ```
 //!
-//! Of concurrent requests of one session, changes of different keys all survive. Of two that
-//! [`set`](LoadedSession::set) the same key, the last one wins; [`update`](LoadedSession::update)
-//! loses none. A destroyed session never comes back. The [conformance suite](conformance) defines
-//! what a provider does for that; one that keeps sessions at the client says what it can't.
+//! When concurrent requests of one session change different keys, all changes survive. When two
+//! [`set`](LoadedSession::set) the same key, the last one wins; [`update`](LoadedSession::update) loses no
+//! change. A destroyed session never comes back. The [conformance suite](conformance) defines what a provider
+//! must do for that. The documentation of a provider that keeps sessions at the client lists what it can't
+//! do.
 //!
 //! ```no_run
 //! # async fn handle(request: http::Request<()>) -> Result<(), session_core::Error> {
@@ -38,57 +40,53 @@
 #![cfg_attr(not(feature = "conformance"), allow(rustdoc::broken_intra_doc_links))]
 
 mod builder;
-mod caching;
-mod clock;
+pub mod clock;
 mod collector;
 mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod credentials;
 mod cross_site;
 mod error;
-mod events;
-mod executor;
+pub mod events;
 mod handle;
 mod id;
-mod key;
 mod lifetime;
 mod limits;
-mod loaded;
+mod loaded_session;
 mod manager;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod operations;
 mod owners;
-mod presented;
 pub mod provider;
-mod queue;
 mod respond;
+mod response_headers;
 #[cfg(feature = "rewrite")]
 mod rewrite;
 #[cfg(feature = "hyper")]
 mod service;
 mod session;
+mod session_settings;
 mod sessions;
-mod settings;
 mod state;
 mod stats;
+mod timestamp;
 pub mod transport;
+mod update_queue;
+mod url_context;
 pub mod value;
-mod visit;
 
 pub use builder::ManagerBuilder;
-pub use clock::{Clock, SystemClock, TestClock, Timestamp};
-pub use config::{Config, StoreConfig, TransportKind};
+pub use config::{Config, StoreConfig};
 pub use cross_site::CrossSiteOptions;
-pub use error::{BoxError, Error};
-pub use events::{Ending, Event, Observer, Operation, Refusal};
+pub use error::Error;
 pub use handle::SessionHandle;
-pub use id::{IdText, Secret, SessionId, SessionKey};
+pub use id::{SessionId, SessionKey};
 pub use lifetime::Lifetime;
 pub use limits::Limits;
-pub use loaded::LoadedSession;
+pub use loaded_session::LoadedSession;
 pub use manager::Manager;
-#[cfg(feature = "metrics")]
-pub use metrics::MetricsObserver;
 pub use owners::OwnedSession;
 pub use respond::Failure;
 #[cfg(feature = "hyper")]
@@ -96,3 +94,4 @@ pub use service::{SessionBody, SessionService};
 pub use session::Session;
 pub use sessions::{FinishErrors, Managers, RequestSession, Sessions};
 pub use stats::Stats;
+pub use timestamp::Timestamp;

@@ -1,4 +1,4 @@
-//! How long a session lives.
+//! [`Lifetime`]: idle and absolute expiry, when a session is over, and when a read is due to touch it.
 
 use std::time::Duration;
 
@@ -8,26 +8,35 @@ use crate::events::Ending;
 use crate::provider::{Record, Touch};
 use crate::{Error, Timestamp};
 
-/// The two clocks of a session: it ends when it was not used for `idle`, and `absolute` after its
-/// login, or after its creation where nobody is logged in, however busy it is.
+/// The two durations that limit a session: it ends after `idle` without use, and `absolute` after its login
+/// (or after its creation, if nobody is logged in), however often it is used.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_core::Lifetime;
+///
+/// let lifetime = Lifetime { idle: Duration::from_secs(30 * 60), absolute: Duration::from_secs(8 * 3_600) };
+/// assert!(lifetime.validate().is_ok());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lifetime {
-    /// How long a session lives without use; every use counts anew.
+    /// How long a session lives without use. Every use restarts it. Defaults to 30 minutes.
     pub idle: Duration,
-    /// How long a session lives at all. A login starts this time anew (NIST SP 800-63B-4, section 5.2).
+    /// How long a session lives at most, whether it is used or not. A login restarts it (NIST SP 800-63B-4,
+    /// section 5.2). Defaults to 12 hours.
     pub absolute: Duration,
 }
 
-/// How far ahead of ours another server's clock may be. A record that claims to be younger than
-/// this comes from before a jump of the clock; its age is unknown, so it counts as expired.
+/// How far another server's clock may be ahead of this one's. A record from further in the future was stored
+/// before the clock was set back; its age is unknown, so it counts as expired.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 impl Lifetime {
-    /// Checks that both are at least a second. There is no upper limit: what lies beyond the last instant
-    /// that a store can name never comes.
+    /// Checks that both durations are at least a second. There is no upper limit: a duration that reaches
+    /// beyond [`Timestamp::MAX`] never ends.
     ///
     /// # Errors
-    /// [`Error::Config`] names the one that is shorter.
+    /// [`Error::Config`] names the duration that is shorter.
     pub fn validate(&self) -> Result<(), Error> {
         check_duration("idle", self.idle, "30m")?;
         check_duration("absolute", self.absolute, "12h")
@@ -38,24 +47,26 @@ impl Lifetime {
         start.saturating_add(self.absolute)
     }
 
-    /// Returns the times of a session that is used now, whose absolute lifetime began at `start`.
+    /// Returns the last use and the expiry of a session that is used now and whose absolute lifetime began at
+    /// `start`.
     pub(crate) fn touch(&self, start: Timestamp, now: Timestamp) -> Touch {
         Touch { used: now, expires: now.saturating_add(self.idle).min(self.deadline(start)) }
     }
 
-    /// Returns the instant at which a record ends unless it is used again, whatever lifetime it was
-    /// stored by: a lifetime that became shorter meanwhile applies.
+    /// Returns the instant at which a record expires unless it is used again. This lifetime applies even if
+    /// the record was stored with a longer one.
     pub(crate) fn end(&self, record: &Record) -> Timestamp {
         let idle = record.used.saturating_add(self.idle);
         record.expires.min(idle).min(self.deadline(start(record)))
     }
 
-    /// Whether a record that the store takes for live is over by this lifetime, or of an unknown age.
+    /// Returns whether a record is expired by this lifetime, or its age is unknown.
     pub(crate) fn is_over(&self, record: &Record, now: Timestamp) -> bool {
         now >= self.end(record) || start(record) > now.saturating_add(CLOCK_SKEW)
     }
 
-    /// Returns why a record that is over ended; `None` if it may live on, but is of an unknown age.
+    /// Returns why a record that [is over](Self::is_over) ended; `None` if only its age is unknown, so that
+    /// it may live on.
     pub(crate) fn ending(&self, record: &Record, now: Timestamp) -> Option<Ending> {
         if now >= self.deadline(start(record)) {
             Some(Ending::Absolute)
@@ -64,12 +75,13 @@ impl Lifetime {
         }
     }
 
-    /// Returns the touch to tell the store about, if a read should: it moves the last use that the store
-    /// knows of, or the expiry, by at least `every` or a quarter of the idle time.
+    /// Returns the touch that is due after a read: one that moves the stored last use or the stored expiry by
+    /// at least `every`, or by a quarter of the idle time if that is shorter. Returns `None` if no touch is
+    /// due.
     ///
-    /// Both, because the last use may be moved by others: a store that keeps it in a file's time of access
-    /// takes a backup for a use. Going by it alone, a session whose file is read often would never be
-    /// touched, and would end while it is used.
+    /// Both are compared, because something else than a touch may move the last use: a store that keeps it in
+    /// a file's access time takes a backup for a use. If only the last use counted, a session whose file is
+    /// read often would never be touched, and would expire while it is used.
     pub(crate) fn touch_due(
         &self,
         record: &Record,
@@ -82,11 +94,11 @@ impl Lifetime {
     }
 }
 
-/// Checks that a configured duration is at least a second: stores and cookies may keep whole seconds, of
-/// which less is nothing.
+/// Checks that a configured duration is at least a second: stores and cookies may keep whole seconds, and
+/// would round a shorter one to zero.
 ///
 /// # Errors
-/// [`Error::Config`] names the key, and a value to write in place of this one.
+/// [`Error::Config`] names the key and suggests a value.
 pub(crate) fn check_duration(key: &str, value: Duration, instead: &str) -> Result<(), Error> {
     if value < Duration::from_secs(1) {
         return Err(Error::config(format_args!(
@@ -113,7 +125,7 @@ mod tests {
         Timestamp::from_millis(1_000_000 + secs * 1000)
     }
 
-    /// A record created at 0 and used at this second.
+    /// Returns a record that was created at 0 s and last used at this second.
     fn used(secs: u64) -> Record {
         let mut record = Record::new(Verifier::NOBODY, at(0), at(0));
         record.used = at(secs);
@@ -121,7 +133,7 @@ mod tests {
         record
     }
 
-    /// However busy the session is.
+    /// The idle time restarts with each use; the absolute time does not.
     #[test]
     fn idle_slides_and_absolute_does_not() {
         assert_eq!(LIFETIME.touch(at(0), at(50)).expires, at(150));
@@ -158,14 +170,14 @@ mod tests {
             LIFETIME.touch_due(&used(0), at(25), every),
             Some(LIFETIME.touch(at(0), at(25)))
         );
-        // A quarter of the idle time at most.
+        // A touch is due after a quarter of the idle time at the latest.
         assert!(LIFETIME.touch_due(&used(0), at(25), Duration::MAX).is_some());
-        // A touch that would change nothing is none.
+        // A touch that would change nothing is not due.
         assert_eq!(LIFETIME.touch_due(&used(10), at(10), Duration::ZERO), None);
         assert_eq!(LIFETIME.touch_due(&used(10), at(5), Duration::ZERO), None);
     }
 
-    /// Something else than a touch moved the last use: a backup that read the session's file.
+    /// Something else than a touch, such as a backup that reads the session's file, moved the last use.
     #[test]
     fn a_later_last_use_does_not_keep_an_expiry_from_moving() {
         let every = Duration::from_secs(25);
@@ -173,12 +185,12 @@ mod tests {
         record.used = at(20);
         assert_eq!(LIFETIME.touch_due(&record, at(24), every), None);
         assert_eq!(LIFETIME.touch_due(&record, at(25), every), Some(LIFETIME.touch(at(0), at(25))));
-        // Where the absolute lifetime keeps the expiry, only the last use counts.
+        // Where the absolute lifetime limits the expiry, only the last use counts.
         let late = used(990);
         assert_eq!(LIFETIME.touch_due(&late, at(999), every), None);
     }
 
-    /// Forward it ends sessions early; back, their age is unknown.
+    /// A clock that jumps forward ends sessions early. After one that jumps back, their age is unknown.
     #[test]
     fn a_clock_that_jumps_never_extends_the_absolute_lifetime() {
         let record = |created: Timestamp| Record::new(Verifier::NOBODY, created, Timestamp::MAX);

@@ -1,4 +1,5 @@
-//! The manager of a program's sessions.
+//! [`Manager`]: starts the session of each request, knows the configuration, and owns the provider, the
+//! transport and the timer thread.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -11,34 +12,35 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tracing::{debug, warn};
 
+use crate::clock::Clock;
 use crate::collector::Collector;
-use crate::cross_site::{CrossSite, Provenance};
+use crate::cross_site::{CrossSitePolicy, SiteCheck};
 use crate::events::{Event, Events, Operation, Refusal};
 use crate::provider::{Answer, Provider, Purged, Record, Token, Verifier};
-use crate::queue::Queues;
-use crate::settings::Settings;
+use crate::session_settings::Settings;
 use crate::transport::{RequestHead, Transport};
+use crate::update_queue::UpdateQueues;
 use crate::{
-    Clock, Config, Error, Lifetime, Limits, ManagerBuilder, SessionHandle, SessionId, SessionKey,
-    Stats, Timestamp, lifetime,
+    Config, Error, Lifetime, Limits, ManagerBuilder, SessionHandle, SessionId, SessionKey, Stats,
+    Timestamp, lifetime,
 };
 
-/// Makes ids. Exchanged by tests that force collisions or failures.
+/// Makes ids. Tests replace it to force collisions or failures.
 pub(crate) type IdSource = Arc<dyn Fn() -> Result<SessionId, Error> + Send + Sync>;
 
-/// What stands between a namespace and an owner.
+/// The character between the namespace and the owner.
 const NAMESPACE_END: char = '\0';
 
-/// How many unreadable records are remembered as reported.
-const REPORTED: usize = 1024;
+/// How many unreadable records are logged, once each.
+const MAX_REPORTED: usize = 1024;
 
-/// How far a record's times may lie ahead of this server's clock before that is reported.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
+/// A record whose times are further than this in the future is reported as clock skew.
+const REPORTED_CLOCK_SKEW: Duration = Duration::from_secs(5);
 
-/// Finds, loads, saves and collects the sessions of a program.
+/// Loads, saves and expires the sessions of an application.
 ///
-/// One serves the whole process: it is cheap to clone and `Send + Sync`. Several may live side by
-/// side, with different names at the client. The timer thread ends with the last clone.
+/// One manager serves the whole process: it is cheap to clone and `Send + Sync`. A process can have several
+/// managers with different names at the client. The timer thread ends with the last clone.
 ///
 /// ```no_run
 /// # async fn handle(request: http::Request<()>) -> Result<(), Box<dyn std::error::Error>> {
@@ -62,55 +64,57 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rules: Rules,
     pub(crate) events: Arc<Events>,
-    /// Where the updates of a session wait for each other.
-    pub(crate) queues: Queues,
+    /// The queues in which updates of one session wait for each other.
+    pub(crate) queues: UpdateQueues,
     pub(crate) provider_name: Box<str>,
-    pub(crate) ids: Option<IdSource>,
-    /// The sessions whose records were reported as unreadable.
-    pub(crate) reported: Mutex<HashSet<SessionKey>>,
-    /// Whether it was reported that the servers' clocks differ.
-    pub(crate) clocks_reported: AtomicBool,
-    /// Whether it was reported that a client sent more ids than are looked up.
+    pub(crate) id_source: Option<IdSource>,
+    /// The sessions whose records were logged as unreadable.
+    pub(crate) reported_unreadable: Mutex<HashSet<SessionKey>>,
+    /// Whether clock skew between servers was logged.
+    pub(crate) clock_skew_reported: AtomicBool,
+    /// Whether it was logged as a warning that a client sent more ids than are looked up.
     pub(crate) skipped_reported: AtomicBool,
-    /// Whether it was reported that a request was refused by its `Origin`.
-    pub(crate) foreign_reported: AtomicBool,
-    /// Whether the transport puts ids into URLs, of some sessions at least.
-    pub(crate) in_urls: bool,
+    /// Whether it was logged that a request was refused because of its `Origin`.
+    pub(crate) cross_site_reported: AtomicBool,
+    /// Whether the transport puts ids into URLs, at least for some sessions.
+    pub(crate) uses_urls: bool,
     pub(crate) collector: Collector,
 }
 
-/// What the configuration says about every session.
+/// The configuration that applies to every session.
 pub(crate) struct Rules {
     pub(crate) lifetime: Lifetime,
-    /// How long the session of a visitor lives who is to be remembered.
+    /// How long the session of a remembered visitor lives.
     pub(crate) remember: Duration,
     pub(crate) touch_every: Duration,
-    /// How long a client that sends a replaced id is taken for one that has the new id already.
-    pub(crate) window: Duration,
+    /// How long after its replacement an id counts as superseded rather than wrong.
+    pub(crate) superseded_for: Duration,
     pub(crate) limits: Limits,
-    /// How the transport announces, as a fingerprint.
+    /// The fingerprint of the transport's configuration; see [`Transport::fingerprint`].
     pub(crate) fingerprint: u32,
-    /// Whether the client keeps its token when the browser ends, unless the session says otherwise.
+    /// Whether tokens are persistent, unless the session's settings differ.
     pub(crate) persistent: bool,
-    /// What tells the ids of this application from those of others on the same store.
+    /// The namespace, which separates this application's ids and owners from those of others on the same
+    /// store.
     pub(crate) namespace: Box<str>,
-    pub(crate) cross_site: CrossSite,
-    /// How many sessions an owner may have.
+    pub(crate) cross_site: CrossSitePolicy,
+    /// The number of sessions that an owner may have.
     pub(crate) sessions_per_owner: Option<NonZeroU32>,
 }
 
 impl Rules {
-    /// Returns an owner as the store knows it: with the namespace, so that applications on one store neither
-    /// list nor end each other's sessions.
+    /// Returns an owner as it is stored: with the namespace in front, so that applications on one store can't
+    /// list or end each other's sessions.
     pub(crate) fn stored_owner<'o>(&self, owner: &'o str) -> Cow<'o, str> {
-        // Without a namespace, an owner that could be taken for one of a namespace says that it has none.
+        // Without a namespace, an owner that contains the separator gets an empty namespace, so that it can't
+        // be taken for an owner of another namespace.
         if self.namespace.is_empty() && !owner.contains(NAMESPACE_END) {
             return owner.into();
         }
         format!("{}{NAMESPACE_END}{owner}", self.namespace).into()
     }
 
-    /// Returns an owner as the application knows it, of one as the store knows it.
+    /// Returns the application's owner for a stored owner.
     pub(crate) fn shown_owner<'o>(&self, stored: &'o str) -> &'o str {
         let rest = stored.strip_prefix(&*self.namespace);
         rest.and_then(|rest| rest.strip_prefix(NAMESPACE_END)).unwrap_or(stored)
@@ -118,10 +122,17 @@ impl Rules {
 }
 
 impl Manager {
-    /// A manager with default options over the provider that is registered by this name.
+    /// Opens a manager with default options and the provider that is registered under this name.
+    ///
+    /// ```
+    /// session_memory::init();
+    /// let manager = session_core::Manager::open("memory", "max_sessions=10000")?;
+    /// # Ok::<_, session_core::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownProvider`], or what the provider finds wrong with the source string.
+    /// [`Error::UnknownProvider`] if no provider has this name; the provider's [`Error::Config`] if the
+    /// source string is wrong, or its [`Error::Unavailable`].
     pub fn open(provider: &str, source: &str) -> Result<Self, Error> {
         Self::from_config(&Config {
             provider: provider.into(),
@@ -130,77 +141,189 @@ impl Manager {
         })
     }
 
-    /// A manager as configured.
+    /// Opens a manager with this configuration.
+    ///
+    /// ```
+    /// use session_core::{Config, Manager};
+    ///
+    /// session_memory::init();
+    /// let config: Config = toml::from_str(
+    ///     r#"
+    ///         provider = "memory"
+    ///         idle = "15m"
+    ///         [cookie]
+    ///         name = "__Host-shop"
+    ///     "#,
+    /// )?;
+    /// let manager = Manager::from_config(&config)?;
+    /// assert_eq!(manager.name(), "__Host-shop");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] says what is wrong; [`Error::UnknownProvider`] lists the registered names.
+    /// [`Error::Config`] says what is wrong with the configuration; [`Error::UnknownProvider`] lists the
+    /// registered names.
     pub fn from_config(config: &Config) -> Result<Self, Error> {
         ManagerBuilder::new(config.clone()).build()
     }
 
-    /// A manager with parts that no configuration file can name.
+    /// Returns a builder, for parts that a configuration file can't name, such as a provider, a clock or an
+    /// observer.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use session_core::Manager;
+    /// use session_core::clock::TestClock;
+    /// use session_memory::MemoryProvider;
+    ///
+    /// let manager = Manager::builder()
+    ///     .with_provider(MemoryProvider::new(Default::default()))
+    ///     .with_clock(Arc::new(TestClock::default()))
+    ///     .build()?;
+    /// # Ok::<_, session_core::Error>(())
+    /// ```
     pub fn builder() -> ManagerBuilder {
         ManagerBuilder::new(Config::default())
     }
 
-    /// Finds what a request says of its session.
+    /// Returns the session handle of a request.
     ///
-    /// Pure and cheap: no I/O, and no allocation where ids travel in cookies or headers and the
-    /// client sent nothing or an id. A longer text, such as a sealed session, is copied, and
-    /// transports that put ids into URLs keep the request's target. Whether the text is well formed
-    /// is looked at with the first use, and whether the store knows it with [`SessionHandle::load`].
+    /// This function does no I/O, and does not allocate if ids are in cookies or headers and the client sent
+    /// no id or a plain one. A longer text, such as a sealed session, is copied, and transports that put ids
+    /// into URLs copy the request's target. The text is parsed on first use, and [`SessionHandle::load`]
+    /// checks whether the store has the session.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// let request = http::Request::new(());
+    /// let handle = manager.start(&request);
+    /// let session = handle.load().await?;
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn start<'m, 'r>(&'m self, request: impl Into<RequestHead<'r>>) -> SessionHandle<'m> {
         SessionHandle::new(ManagerRef::Borrowed(self), request.into())
     }
 
-    /// The same, with a handle that can be moved into tasks: it shares the manager, whose reference
-    /// count moves with each request.
+    /// Returns a session handle that can be moved into tasks. It shares the manager, so each call changes a
+    /// reference count that all requests share.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// let handle = manager.start_owned(&http::Request::new(()));
+    /// let task = async move { handle.load().await }; // the future is 'static, so a runtime can spawn it
+    /// task.await?;
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn start_owned<'r>(&self, request: impl Into<RequestHead<'r>>) -> SessionHandle<'static> {
         SessionHandle::new(ManagerRef::Owned(self.clone()), request.into())
     }
 
-    /// The name that clients know the session by: the cookie's, the query argument's...
+    /// Returns the name under which clients send ids: the name of the cookie, query argument or header.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// assert_eq!(manager.name(), "__Host-id");
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn name(&self) -> &str {
         self.0.transport.name()
     }
 
-    /// The provider's registered name; `custom` for one that was handed over.
+    /// Returns the provider's registered name; `custom` for a provider that was passed to
+    /// [`ManagerBuilder::with_provider`].
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// assert_eq!(manager.provider_name(), "memory");
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn provider_name(&self) -> &str {
         &self.0.provider_name
     }
 
-    /// The number of live sessions.
+    /// Returns the number of live sessions in the store.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// assert_eq!(manager.count().await?, 0);
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
-    /// [`Error::Unsupported`] where the provider can't know.
+    /// [`Error::Unsupported`] if the provider can't count its sessions, [`Error::Unavailable`] if the store
+    /// is down.
     pub async fn count(&self) -> Result<u64, Error> {
         let now = self.now();
-        self.0.watched(Operation::Count, now, self.0.provider.count(now)).await
+        self.0.observe(Operation::Count, now, self.0.provider.count(now)).await
     }
 
-    /// The counters.
+    /// Returns the manager's counters.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// let stats = manager.stats();
+    /// println!("{} new sessions, {} came back", stats.announced, stats.came_back);
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn stats(&self) -> Stats {
-        self.0.events.counters.read()
+        self.0.events.counters.snapshot()
     }
 
-    /// The manager's time.
+    /// Returns the time of the manager's clock.
     pub fn now(&self) -> Timestamp {
         self.0.clock.now()
     }
 
-    /// Collects the expired sessions now, until none remain; what the timer thread does.
+    /// Removes all expired sessions from the store now, as the timer thread does every `gc_every`.
     ///
-    /// Blocks: not for a runtime's worker.
+    /// This function blocks the thread, so don't call it on a worker thread of an async runtime.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// assert_eq!(manager.collect()?.removed, 0);
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
-    /// What the provider reported; what was removed before stays removed.
+    /// The provider's error. Sessions that were removed before it stay removed.
     pub fn collect(&self) -> Result<Purged, Error> {
         self.0.collector.collect()
     }
 
-    /// Stops the timer thread and waits for its end. Sessions go on working, uncollected.
+    /// Stops the timer thread and waits for its end. Sessions still work, but expired ones are no longer
+    /// removed.
     ///
-    /// Without it, the thread ends by itself soon after the last clone was dropped.
+    /// Without this call, the thread ends soon after the last clone of the manager was dropped.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// manager.close(); // before the process exits
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn close(&self) {
         self.0.collector.stop();
         self.0.collector.join();
@@ -212,82 +335,83 @@ impl Manager {
 }
 
 impl Shared {
-    /// Loads the live record of a token, whoever holds it. One that can't be read is reported, and counts as
-    /// none.
+    /// Loads the live record of a token, without verifying the token's secret. An unreadable record is logged
+    /// and treated as absent.
     pub(crate) async fn load(
         &self,
         token: &Token,
         now: Timestamp,
     ) -> Result<Option<Record>, Error> {
-        match self.watched(Operation::Load, now, self.provider.load(token, now)).await {
+        match self.observe(Operation::Load, now, self.provider.load(token, now)).await {
             Err(Error::Unreadable { reason }) => {
                 self.report_unreadable(token.key(), reason);
                 Ok(None)
             }
-            // A store that is careless about time is not believed.
+            // The core checks the expiry itself, in case a store returns an expired record.
             loaded => Ok(loaded?.filter(|record| record.is_live(now))),
         }
     }
 
-    /// Returns the latest instant at which a copy of the record could be taken for a live one.
+    /// Returns the latest instant at which a copy of this record could still be valid.
     pub(crate) fn last_instant(&self, record: &Record) -> Timestamp {
         let lifetime = Settings::of(&record.values).lifetime(&self.rules);
         lifetime.deadline(lifetime::start(record)).max(record.expires)
     }
 
-    /// Waits for an operation at the store, which it was told at `now`, and tells of it.
-    pub(crate) async fn watched<T>(
+    /// Awaits a store operation that was started at `now`, and reports its duration and failure.
+    pub(crate) async fn observe<T>(
         &self,
         operation: Operation,
         now: Timestamp,
         answer: Answer<'_, T>,
     ) -> Result<T, Error> {
-        // A look at the clock costs as much as an operation of some stores: only for those who want to know.
+        // Reading the clock takes as long as an operation of a fast store, so the time is measured only for
+        // an observer.
         let began = self.events.observer.is_some().then(Instant::now);
         let done = answer.await;
         let took = began.map(|began| began.elapsed());
         if let Some(took) = took {
-            self.events.timed(operation, took, done.is_ok());
+            self.events.record_duration(operation, took, done.is_ok());
         }
         if let Err(
             error @ (Error::Unavailable { .. } | Error::InDoubt { .. } | Error::Full { .. }),
         ) = &done
         {
             let took = took.unwrap_or_else(|| self.clock.now().since(now));
-            self.events.tell(&Event::StoreFailed { operation, error, took });
+            self.events.emit(&Event::StoreFailed { operation, error, took });
         }
         done
     }
 
     /// Makes an id for a session that is not stored yet.
     pub(crate) fn new_id(&self) -> Result<SessionId, Error> {
-        match &self.ids {
+        match &self.id_source {
             Some(ids) => ids(),
             None => self.provider.new_id(),
         }
     }
 
-    /// Computes what a record keeps to recognize the client that carries this token.
+    /// Computes the verifier that a record stores for a token's secret.
     pub(crate) fn verifier(&self, token: &Token) -> Verifier {
         self.provider.verifier(token, &self.rules.namespace)
     }
 
-    /// Reports an unreadable record, once.
+    /// Counts an unreadable record, and logs it once.
     pub(crate) fn report_unreadable(&self, key: SessionKey, reason: &str) {
         self.events.counters.unreadable.add(1);
-        let mut reported = self.reported.lock();
-        if reported.len() < REPORTED && reported.insert(key) {
+        let mut reported = self.reported_unreadable.lock();
+        if reported.len() < MAX_REPORTED && reported.insert(key) {
             warn!(session = %key, reason, "unreadable session record, treated as absent");
         }
     }
 
-    /// Reports a record from the future, once: another server's clock is ahead of this one's, or this one
-    /// was set back. Sessions would end too early or too late by the difference.
-    pub(crate) fn check_clocks(&self, key: SessionKey, record: &Record, now: Timestamp) {
+    /// Logs, once, that a record has times in the future: another server's clock is ahead of this one's, or
+    /// this one was set back. Sessions would end too early or too late by the difference.
+    pub(crate) fn report_clock_skew(&self, key: SessionKey, record: &Record, now: Timestamp) {
         let login = record.login.as_deref().map_or(record.created, |login| login.at);
         let latest = record.created.max(record.renewed).max(record.used).max(login);
         let ahead = latest.since(now);
-        if ahead > CLOCKS_DIFFER && !self.clocks_reported.swap(true, Ordering::Relaxed) {
+        if ahead > REPORTED_CLOCK_SKEW && !self.clock_skew_reported.swap(true, Ordering::Relaxed) {
             warn!(
                 session = %key,
                 seconds = ahead.as_secs(),
@@ -297,10 +421,12 @@ impl Shared {
         }
     }
 
-    /// Reports that a client sent more ids than are looked up: once as a warning, as cookies of other paths or
-    /// domains may be the cause. Anybody can send such requests, so the others don't fill the log.
+    /// Logs that a client sent more ids than are looked up. The first time it is a warning, because cookies
+    /// of other paths or domains may be the cause. Anybody can send such requests, so later ones are logged
+    /// at DEBUG.
     pub(crate) fn report_skipped(&self) {
-        const SKIPPED: &str = "a client sent more ids than are looked up; the last ones are";
+        const SKIPPED: &str =
+            "a client sent more ids than are looked up; only the last ones are used";
         let name = self.transport.name();
         match self.skipped_reported.swap(true, Ordering::Relaxed) {
             false => warn!(name, "{SKIPPED}"),
@@ -308,24 +434,24 @@ impl Shared {
         }
     }
 
-    /// Finds out where a request comes from, if it is unsafe.
-    pub(crate) fn provenance(&self, request: RequestHead<'_>, is_safe: bool) -> Provenance {
-        match self.transport.is_sent_by_itself() {
-            true => self.rules.cross_site.provenance(request, is_safe),
-            false => Provenance::Welcome,
+    /// Checks an unsafe request's origin, unless ids are in headers, which no other site's page can send.
+    pub(crate) fn site_check(&self, request: RequestHead<'_>, is_safe: bool) -> SiteCheck {
+        match self.transport.is_ambient() {
+            true => self.rules.cross_site.site_check(request, is_safe),
+            false => SiteCheck::Allowed,
         }
     }
 
-    /// Counts and reports an unsafe request from another site.
-    pub(crate) fn report_foreign(&self, provenance: Provenance) {
-        self.events.tell(&Event::Refused { session: None, why: Refusal::CrossSite });
-        let is_unlike = provenance == Provenance::Unlike;
-        if is_unlike && !self.foreign_reported.swap(true, Ordering::Relaxed) {
+    /// Counts and logs an unsafe request from another site.
+    pub(crate) fn report_cross_site(&self, site_check: SiteCheck) {
+        self.events.emit(&Event::Refused { session: None, why: Refusal::CrossSite });
+        let is_unlike = site_check == SiteCheck::OriginMismatch;
+        if is_unlike && !self.cross_site_reported.swap(true, Ordering::Relaxed) {
             warn!(
-                "an unsafe request of a browser that sends no Sec-Fetch-Site was refused, as its Origin is \
-                 not the Host. If forms or WebSockets of this site fail like that, a proxy changes the Host: \
-                 let it pass the header on, or name the site in url.origin; or the pages hide their origin \
-                 by Referrer-Policy: no-referrer, where same-origin does"
+                "an unsafe request without Sec-Fetch-Site was refused, because its Origin differs from its Host. If \
+                 forms or WebSockets of this site fail like that, either a proxy changes the Host header: make \
+                 it pass the header on, or set url.origin; or the pages hide their origin by \
+                 Referrer-Policy: no-referrer: use same-origin instead"
             );
         }
     }
@@ -341,8 +467,8 @@ impl fmt::Debug for Manager {
     }
 }
 
-/// The manager of a handle: borrowed where the handle stays in its scope, so that requests on
-/// several processors don't fight over a reference count.
+/// The manager of a handle. It is borrowed where the handle stays in one scope, so that concurrent requests
+/// don't contend for the reference count.
 #[derive(Debug)]
 pub(crate) enum ManagerRef<'m> {
     Borrowed(&'m Manager),

@@ -1,32 +1,33 @@
-//! Events as metrics.
+//! [`MetricsObserver`]: session events as metrics of the crate `metrics`.
 
 use std::time::Duration;
 
 use ::metrics::{counter, gauge, histogram};
 
-use crate::{Error, Event, Manager, Observer, Operation};
+use crate::events::{Event, Observer, Operation};
+use crate::{Error, Manager};
 
-/// Feeds the crate [`metrics`](https://docs.rs/metrics) with what happens to sessions.
+/// Records session events and store operations with the crate [`metrics`](https://docs.rs/metrics).
 ///
 /// | name | kind | labels |
 /// |---|---|---|
 /// | `session_created_total` | counter | `login`: `true` or `false` |
 /// | `session_new_id_total` | counter | `login`: `true` or `false` |
-/// | `session_ended_total` | counter | `reason`: [`Ending::as_str`](crate::Ending::as_str) |
+/// | `session_ended_total` | counter | `reason`: [`Ending::as_str`](crate::events::Ending::as_str) |
 /// | `session_purged_total` | counter | |
-/// | `session_refused_total` | counter | `reason`: [`Refusal::as_str`](crate::Refusal::as_str) |
+/// | `session_refused_total` | counter | `reason`: [`Refusal::as_str`](crate::events::Refusal::as_str) |
 /// | `session_store_failures_total` | counter | `operation`: [`Operation::as_str`] |
 /// | `session_store_seconds` | histogram | `operation`, and `outcome`: `ok` or `error` |
 /// | `session_live` | gauge | none; set by [`record_live`](Self::record_live) |
 ///
-/// The example `metrics` shows them to Prometheus.
+/// The example `metrics` exports them to Prometheus.
 ///
 /// ```no_run
 /// # fn open() -> Result<(), session_core::Error> {
 /// # mod session_memory { pub fn init() {} }
 /// session_memory::init();
 /// let manager =
-///     session_core::Manager::builder().with_observer(session_core::MetricsObserver).build()?;
+///     session_core::Manager::builder().with_observer(session_core::events::MetricsObserver).build()?;
 /// # Ok(())
 /// # }
 /// ```
@@ -34,8 +35,8 @@ use crate::{Error, Event, Manager, Observer, Operation};
 pub struct MetricsObserver;
 
 impl MetricsObserver {
-    /// Sets the gauge of live sessions. How often is yours to say, as counting costs some stores a look at
-    /// every session: once a minute, or when somebody asks for the metrics.
+    /// Sets the gauge `session_live` to [`Manager::count`], which it returns. Some stores look at every
+    /// session to count them, so call it rarely: once a minute, for example, or when the metrics are read.
     ///
     /// # Errors
     /// As [`Manager::count`].

@@ -1,4 +1,4 @@
-//! The sessions of an owner: listed, ended, limited.
+//! The sessions of an owner: listing them, ending them ("log out everywhere"), and limiting their number.
 
 use std::time::Duration;
 
@@ -6,27 +6,37 @@ use futures_util::future::join_all;
 use tracing::warn;
 
 use crate::events::{Ending, Event, Operation};
+use crate::provider::Secret;
 use crate::provider::{Page, Record, Summary, Token};
-use crate::settings::Settings;
-use crate::{Error, LoadedSession, Manager, Secret, SessionId, SessionKey, Timestamp};
+use crate::session_settings::Settings;
+use crate::{Error, LoadedSession, Manager, SessionId, SessionKey, Timestamp};
 
-/// What a list shows of one of an owner's sessions. It opens nothing: lists can be shown and logged.
+/// One of an owner's sessions, as a list shows it. It contains no secret, so lists can be shown and logged.
+///
+/// ```
+/// /// A row of a page "where you are logged in".
+/// fn row(session: &session_core::OwnedSession) -> String {
+///     let here = if session.current { "this device" } else { "" };
+///     format!("{} | {} | used at {}", session.label, here, session.used.as_secs())
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OwnedSession {
-    /// What names the session, for as long as it lives.
+    /// The session's key, which stays the same for as long as the session lives.
     pub key: SessionKey,
     /// When the session was created.
     pub created: Timestamp,
-    /// When it was last used, give or take the manager's `touch_every`.
+    /// When the session was last used. May lag behind by `touch_every`.
     pub used: Timestamp,
-    /// When it ends, unless it is used before.
+    /// When the session expires, unless it is used before.
     pub expires: Timestamp,
-    /// When its owner logged in.
+    /// When the owner logged in.
     pub authenticated: Timestamp,
-    /// What [`label`](LoadedSession::label) was given at the login: a device's name, as a rule.
+    /// The label that [`label`](LoadedSession::label) set, usually the name of a device.
     pub label: String,
-    /// Whether it is the session that asks.
+    /// Whether this is the session that was passed to [`Manager::sessions_beside`]. Always false in
+    /// [`Manager::sessions_of`].
     pub current: bool,
 }
 
@@ -38,16 +48,17 @@ impl OwnedSession {
     }
 }
 
-/// How many records are looked at, or ended, side by side.
-const TOGETHER: usize = 16;
+/// The number of records that are loaded, or sessions that are ended, concurrently.
+const CONCURRENCY: usize = 16;
 
-/// How often the list is looked at again while sessions are ended, for those that begin meanwhile.
-const PASSES: usize = 8;
+/// How often all of an owner's sessions are listed and ended, because new ones may begin meanwhile.
+const MAX_PASSES: usize = 8;
 
-/// A user's sessions.
+/// Listing and ending an owner's sessions.
 impl Manager {
-    /// Lists the live sessions of an owner, as [`log_in`](LoadedSession::log_in) was told, the newest login
-    /// first. It costs by their number, not by that of all sessions.
+    /// Returns the live sessions of an owner, the newest login first. `owner` is the text that was passed to
+    /// [`log_in`](LoadedSession::log_in). The cost depends on the number of the owner's sessions, not on that
+    /// of all sessions.
     ///
     /// ```
     /// # async fn page(manager: &session_core::Manager) -> Result<(), session_core::Error> {
@@ -59,13 +70,13 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Unsupported`] where the provider keeps no list, as `cookie`; [`Error::Unavailable`] if the
-    /// store is down.
+    /// [`Error::Unsupported`] if the provider keeps no list of an owner's sessions, such as `cookie`;
+    /// [`Error::Unavailable`] if the store is down.
     pub async fn sessions_of(&self, owner: &str) -> Result<Vec<OwnedSession>, Error> {
         let stored = self.stored_sessions(owner).await?;
         let mut sessions = Vec::with_capacity(stored.len());
-        for some in stored.chunks(TOGETHER) {
-            for expires in join_all(some.iter().map(|summary| self.end_of(summary))).await {
+        for chunk in stored.chunks(CONCURRENCY) {
+            for expires in join_all(chunk.iter().map(|summary| self.live_until(summary))).await {
                 sessions.push(expires?);
             }
         }
@@ -77,8 +88,9 @@ impl Manager {
         Ok(live)
     }
 
-    /// Lists the live sessions of whoever is logged in with this one, which is marked as `current`; none if
-    /// nobody is. Otherwise as [`sessions_of`](Self::sessions_of).
+    /// Returns the live sessions of the owner that is logged in with this session, which is marked as
+    /// `current`. Returns an empty list if nobody is logged in. Otherwise like
+    /// [`sessions_of`](Self::sessions_of).
     ///
     /// ```
     /// # async fn page(
@@ -108,8 +120,8 @@ impl Manager {
         Ok(sessions)
     }
 
-    /// Ends one of an owner's sessions, at once and for good. Returns whether there was one: keys are no
-    /// secret, so a key of another owner's session ends nothing.
+    /// Ends one of an owner's sessions at once and for good. Returns whether the owner had that session. Keys
+    /// are not secret, so the key of another owner's session ends nothing.
     ///
     /// ```
     /// # async fn handler(
@@ -126,21 +138,22 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// As [`sessions_of`](Self::sessions_of); the session may live on then.
+    /// As [`sessions_of`](Self::sessions_of). The session may live on then.
     ///
     /// # Cancellation
-    /// The session has ended, or lives on as it was.
+    /// The session has either ended or is unchanged.
     pub async fn end(&self, owner: &str, key: SessionKey) -> Result<bool, Error> {
         let mut stored = self.stored_sessions(owner).await?;
         stored.retain(|summary| summary.key == key);
         Ok(self.end_stored(owner, &stored, Ending::Other).await? > 0)
     }
 
-    /// Ends all sessions of whoever is logged in with this one, but this one: after a change of password, for
-    /// instance. Returns how many were ended; none if nobody is logged in.
+    /// Ends all other sessions of the owner that is logged in with this session, for example after a change
+    /// of the password. Returns how many were ended; 0 if nobody is logged in.
     ///
-    /// What is pending in this session, such as a login, is saved before. Sessions that begin while it runs are
-    /// ended, too, but for those of somebody who logs in without pause: change the password before.
+    /// Pending changes of this session, such as a login, are saved first. Sessions that begin while this
+    /// function runs are ended, too, as long as eight rounds suffice. Change the password before you call it,
+    /// so that no new ones begin.
     ///
     /// ```
     /// # async fn handler(
@@ -155,12 +168,13 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Gone`] if this session ended or got a new id meanwhile, and those of
-    /// [`save`](LoadedSession::save): none was ended then. Those of [`sessions_of`](Self::sessions_of): all others
-    /// were tried then, as far as they could be listed, and some may live on.
+    /// [`Error::Gone`] if this session ended or got a new id meanwhile, and the errors of
+    /// [`save`](LoadedSession::save); no session was ended then. The errors of
+    /// [`sessions_of`](Self::sessions_of); this function tried to end every listed session then, and some may
+    /// live on.
     ///
     /// # Cancellation
-    /// Some have ended.
+    /// Some of the sessions have ended.
     pub async fn end_others(&self, session: &LoadedSession) -> Result<u64, Error> {
         session.save().await?;
         session.refresh().await?;
@@ -168,8 +182,8 @@ impl Manager {
         self.end_all_but(&owner, Some(session.key()?)).await
     }
 
-    /// Ends all sessions of an owner: when an account is closed or locked, for instance. Returns how many
-    /// were ended. Otherwise as [`end_others`](Self::end_others).
+    /// Ends all sessions of an owner, for example when an account is closed or locked. Returns how many were
+    /// ended. Otherwise like [`end_others`](Self::end_others).
     ///
     /// ```
     /// # async fn close(manager: &session_core::Manager) -> Result<(), session_core::Error> {
@@ -180,17 +194,18 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// As [`sessions_of`](Self::sessions_of); all that could be listed were tried then, and some may live on.
+    /// As [`sessions_of`](Self::sessions_of). This function tried to end every listed session then, and some
+    /// may live on.
     ///
     /// # Cancellation
-    /// Some have ended.
+    /// Some of the sessions have ended.
     pub async fn end_all(&self, owner: &str) -> Result<u64, Error> {
         self.end_all_but(owner, None).await
     }
 
     async fn end_all_but(&self, owner: &str, kept: Option<SessionKey>) -> Result<u64, Error> {
         let mut ended = 0;
-        for _ in 0..PASSES {
+        for _ in 0..MAX_PASSES {
             let mut stored = self.stored_sessions(owner).await?;
             stored.retain(|summary| Some(summary.key) != kept);
             match self.end_stored(owner, &stored, Ending::Other).await? {
@@ -201,12 +216,12 @@ impl Manager {
         Ok(ended)
     }
 
-    /// Ends the oldest of an owner's sessions, as far as there are more than allowed: after each login, once
-    /// that is stored. Of logins at once, the last one to look sees all, and all agree on the order, so the
-    /// limit holds, and nobody ends the one that is the newest by it.
+    /// Ends the sessions of an owner that exceed `sessions_per_owner`, the oldest logins first. Called after
+    /// each login, once the login is stored. Of concurrent logins, the last one to list the sessions sees all
+    /// of them, and all order them in the same way. So the limit holds, and the newest login is never ended.
     ///
-    /// What goes wrong is logged alone: the login is stored. The owner's next one looks again.
-    pub(crate) async fn end_surplus(&self, owner: &str) {
+    /// An error is only logged, because the login is stored. The owner's next login checks the limit again.
+    pub(crate) async fn enforce_session_limit(&self, owner: &str) {
         let Some(limit) = self.0.rules.sessions_per_owner else { return };
         let ended = async {
             let live = self.sessions_of(owner).await?;
@@ -223,18 +238,18 @@ impl Manager {
         }
     }
 
-    /// Lists what the store has of an owner.
+    /// Returns the owner's sessions in the store, expired ones included.
     async fn stored_sessions(&self, owner: &str) -> Result<Vec<Summary>, Error> {
-        self.check_lists()?;
+        self.check_listing_supported()?;
         let owner = &*self.0.rules.stored_owner(owner);
         let (mut sessions, mut after) = (Vec::new(), None);
         loop {
             let (shared, now) = (self.shared(), self.now());
-            let page = Page { after, limit: Page::MOST };
+            let page = Page { after, limit: Page::MAX_SIZE };
             let answer = shared.provider.list(owner, page, now);
-            let listed = shared.watched(Operation::List, now, answer).await?;
+            let listed = shared.observe(Operation::List, now, answer).await?;
             sessions.extend(listed.sessions);
-            // A provider that goes in circles is not followed.
+            // Stops if the provider does not advance, so that a faulty one can't cause an endless loop.
             if listed.next <= after {
                 return Ok(sessions);
             }
@@ -247,13 +262,14 @@ impl Manager {
         self.end_keys(owner, &keys, why).await
     }
 
-    /// Ends sessions that a list has, unless they are over or another owner's by now. One that another owner logs
-    /// in to after that look is ended, too: it is the same browser's. All are tried, whatever fails.
+    /// Ends listed sessions, unless they have expired or belong to another owner by now. A session in which
+    /// another owner logs in after that check is ended, too; it is in the same browser. All sessions are
+    /// tried, whatever fails.
     async fn end_keys(&self, owner: &str, keys: &[SessionKey], why: Ending) -> Result<u64, Error> {
         let (mut ended, mut failed) = (0, None);
-        for some in keys.chunks(TOGETHER) {
-            for one in join_all(some.iter().map(|key| self.end_one(owner, *key, why))).await {
-                match one {
+        for chunk in keys.chunks(CONCURRENCY) {
+            for result in join_all(chunk.iter().map(|key| self.end_one(owner, *key, why))).await {
+                match result {
                     Ok(is_ended) => ended += u64::from(is_ended),
                     Err(error) => failed = Some(error),
                 }
@@ -264,10 +280,10 @@ impl Manager {
 
     async fn end_one(&self, owner: &str, key: SessionKey, why: Ending) -> Result<bool, Error> {
         let (shared, now) = (self.shared(), self.now());
-        let until = match self.record(key, now).await {
+        let until = match self.load_by_key(key, now).await {
             Ok(Some(record)) => {
                 let lifetime = Settings::of(&record.values).lifetime(&shared.rules);
-                // What comes from before a jump of the clock may live again.
+                // A session whose age is unknown, after a jump of the clock, is not over: it may live again.
                 let is_over = lifetime.ending(&record, now).is_some();
                 if is_over || !self.is_owner(owner, &record) {
                     return Ok(false);
@@ -275,36 +291,36 @@ impl Manager {
                 shared.last_instant(&record)
             }
             Ok(None) => return Ok(false),
-            // The list says whose it is, and nobody can use it.
+            // An unreadable record is ended: the list names its owner, and no request can use it.
             Err(Error::Unreadable { .. }) => now,
             Err(error) => return Err(error),
         };
         let answer = shared.provider.destroy(&key, until, now);
-        shared.watched(Operation::Destroy, now, answer).await?;
-        shared.events.tell(&Event::Ended { session: key, why });
+        shared.observe(Operation::Destroy, now, answer).await?;
+        shared.events.emit(&Event::Ended { session: key, why });
         Ok(true)
     }
 
-    /// Loads a session by its key.
-    async fn record(&self, key: SessionKey, now: Timestamp) -> Result<Option<Record>, Error> {
-        // Nobody looks at the secret before the core does.
+    /// Loads the record of a session by its key.
+    async fn load_by_key(&self, key: SessionKey, now: Timestamp) -> Result<Option<Record>, Error> {
+        // Providers don't use the secret to load a record; the core verifies it.
         let token = Token::from(SessionId::new(key, Secret::from_bytes([0; Secret::BYTES])));
         let answer = self.0.provider.load(&token, now);
-        self.0.watched(Operation::Load, now, answer).await
+        self.0.observe(Operation::Load, now, answer).await
     }
 
-    /// Returns when a listed session ends unless it is used; `None` if it has ended by the lifetime that is
-    /// configured now, or can't be read.
-    async fn end_of(&self, summary: &Summary) -> Result<Option<Timestamp>, Error> {
+    /// Returns when a listed session expires unless it is used; `None` if it has expired by the lifetime that
+    /// is configured now, or can't be read.
+    async fn live_until(&self, summary: &Summary) -> Result<Option<Timestamp>, Error> {
         let (rules, now) = (&self.0.rules, self.now());
         let end = rules.lifetime.touch(summary.authenticated, summary.used).expires;
-        // The usual lifetime, which nobody changed since, and no clock that differs.
-        // Stores may keep the last use in whole seconds.
+        // The summary suffices if the session has the configured lifetime and its login is not in the future.
+        // The tolerance is for stores that keep the last use in whole seconds.
         let is_usual = summary.expires <= end.saturating_add(Duration::from_secs(1));
         if is_usual && now < summary.expires && summary.authenticated <= now {
             return Ok(Some(summary.expires));
         }
-        let record = match self.record(summary.key, now).await {
+        let record = match self.load_by_key(summary.key, now).await {
             Err(Error::Unreadable { .. }) => None,
             loaded => loaded?,
         };
@@ -319,7 +335,7 @@ impl Manager {
         record.owner() == Some(&*self.0.rules.stored_owner(owner))
     }
 
-    fn check_lists(&self) -> Result<(), Error> {
+    fn check_listing_supported(&self) -> Result<(), Error> {
         match self.0.provider.lists() {
             true => Ok(()),
             false => Err(Error::Unsupported { what: "lists of an owner's sessions" }),

@@ -14,6 +14,29 @@ use crate::{Error, SessionHandle, sessions};
 
 /// Why a request gets another response than its handler's: an error of the handler or of a session, a panic,
 /// or a request from another site.
+///
+/// ```
+/// use http::Response;
+/// use session_core::Failure;
+///
+/// /// The page of a site for requests that failed.
+/// fn error_page(failure: &Failure) -> Response<String> {
+///     let page = format!("<!doctype html><title>Sorry</title><p>{}", failure.visitor_text());
+///     let mut response = Response::new(page);
+///     *response.status_mut() = failure.status();
+///     response
+/// }
+/// # futures_lite::future::block_on(async {
+/// # session_memory::init();
+/// # let manager = session_core::Manager::open("memory", "").unwrap();
+///
+/// let handle = manager.start(&http::Request::new(()));
+/// let handler = async { Err::<Response<String>, _>("the printer is on fire") };
+/// let response = handle.respond(handler, error_page).await;
+/// assert_eq!(response.status(), 500);
+/// assert!(!response.body().contains("fire")); // it is in the log
+/// # });
+/// ```
 pub struct Failure {
     error: BoxError,
     status: StatusCode,

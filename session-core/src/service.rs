@@ -33,7 +33,7 @@ use crate::{Failure, Managers, Sessions};
 /// `action` of forms that post, a hidden input of forms that don't, and `meta` refreshes, as far as
 /// these lead to the application itself. Compressed pages are left alone, with a warning.
 ///
-/// Under [`AutoTransport`](crate::transport::AutoTransport), a browser that returned the cookie and
+/// With the transport [`Auto`](crate::transport::TransportKind::Auto), a browser that returned the cookie and
 /// still asks for a URL with an id in it is sent to the same URL without: see
 /// [`SessionHandle::clean_url`](crate::SessionHandle::clean_url). The inner service's future is
 /// dropped then, before it was polled.

@@ -1,4 +1,4 @@
-//! The four operations of a session.
+//! The trait [`Session`]: set, get, delete and id, for handlers that take a `&dyn Session`.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -7,9 +7,9 @@ use crate::{Error, Limits, SessionId, value};
 
 /// The four classic operations on a session: set, get, delete, id.
 ///
-/// [`LoadedSession`](crate::LoadedSession) is the library's own. A handler that needs no more takes a
-/// `&dyn Session`, and can be tested with something simpler. Implementors provide the operations on
-/// encoded values; callers use the typed `get` and `set` that every `dyn Session` has.
+/// [`LoadedSession`](crate::LoadedSession) implements it. A handler that needs only these operations takes a
+/// `&dyn Session`, and its tests can pass a simpler implementation. Implementors provide the operations on
+/// encoded values; callers use the typed `get` and `set` of `dyn Session`.
 ///
 /// ```
 /// use session_core::{Error, Session};
@@ -21,31 +21,32 @@ use crate::{Error, Limits, SessionId, value};
 /// }
 /// ```
 pub trait Session: Send + Sync {
-    /// Returns the session's id; that of a new session is made at the first call, before it is stored.
+    /// Returns the session's id. A new session gets its id at the first call, before it is stored.
     ///
     /// # Errors
-    /// [`Error::Random`] if a new id is needed and can't be made.
+    /// [`Error::Random`] if a new id is needed and the operating system's random generator fails.
     fn id(&self) -> Result<SessionId, Error>;
 
-    /// Returns a key's encoded value, or `None` if it has none.
+    /// Returns the encoded value of a key, or `None` if the key has no value.
     ///
     /// # Errors
-    /// None, for a [`LoadedSession`](crate::LoadedSession).
+    /// A [`LoadedSession`](crate::LoadedSession) returns none.
     fn get_encoded(&self, key: &str) -> Result<Option<Vec<u8>>, Error>;
 
-    /// Sets a key to an encoded value: one MessagePack value, as [`value::encode`] writes it.
+    /// Sets a key to an encoded value, which is one MessagePack value as [`value::encode`] writes it.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] over a limit, [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
+    /// [`Error::TooLarge`] if the session would exceed a limit, [`Error::Finished`] after
+    /// [`finish`](crate::SessionHandle::finish).
     fn set_encoded(&self, key: &str, value: Vec<u8>) -> Result<(), Error>;
 
-    /// Whether a value that is not of the wanted type counts as none, as in a
-    /// [`lenient`](crate::LoadedSession::lenient) session. Defaults to false.
+    /// Returns whether the typed `get` treats a value of another type as absent, as a
+    /// [`lenient`](crate::LoadedSession::lenient) session does. Defaults to false.
     fn is_lenient(&self) -> bool {
         false
     }
 
-    /// Deletes a key; one that is not there is no error.
+    /// Deletes a key. Deleting a key that has no value is not an error.
     ///
     /// # Errors
     /// [`Error::Finished`] after [`finish`](crate::SessionHandle::finish).
@@ -54,7 +55,7 @@ pub trait Session: Send + Sync {
 
 /// Typed access.
 impl dyn Session + '_ {
-    /// Returns a key's value, or `None` if it has none.
+    /// Returns the value of a key, or `None` if the key has no value.
     ///
     /// # Errors
     /// [`Error::Decode`] if the value is not a `T`; the session stays usable.
@@ -63,14 +64,15 @@ impl dyn Session + '_ {
         value::decode_leniently(key, &bytes, &WIDEST, self.is_lenient())
     }
 
-    /// Sets a key.
+    /// Sets the value of a key.
     ///
     /// # Errors
-    /// [`Error::Encode`] if the value can't be represented, [`Error::TooLarge`] over a limit.
+    /// [`Error::Encode`] if the value can't be encoded, [`Error::TooLarge`] if the session would exceed a
+    /// limit.
     pub fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<(), Error> {
         self.set_encoded(key, value::encode(key, value, &WIDEST)?.to_vec())
     }
 }
 
-/// What a session itself allows may be less, and is checked there.
+/// The widest limits: the implementation of [`Session`] checks its configured limits itself.
 const WIDEST: Limits = Limits { bytes: Limits::MAX_BYTES, keys: 1, depth: Limits::MAX_DEPTH };

@@ -60,6 +60,19 @@ impl Managers {
     }
 
     /// Starts a session of each manager for a request; see [`Manager::start_owned`].
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// use session_core::Managers;
+    ///
+    /// let managers = Managers::from(manager);
+    /// let sessions = managers.start(&http::Request::new(()));
+    /// assert_eq!(sessions.iter().count(), 1);
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn start<'r>(&self, request: impl Into<RequestHead<'r>>) -> Sessions {
         let head = request.into();
         Sessions(self.0.iter().map(|manager| manager.start_owned(head)).collect())
@@ -90,11 +103,34 @@ pub struct Sessions(Arc<[SessionHandle<'static>]>);
 
 impl Sessions {
     /// The session that the client knows by this name; always the same one within a request.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let sessions = session_core::Managers::from(manager).start(&http::Request::new(()));
+    /// let handle = sessions.get("__Host-id").expect("the default cookie's name");
+    /// handle.load().await?.set("theme", "dark")?;
+    /// assert!(sessions.get("other").is_none());
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn get(&self, name: &str) -> Option<&SessionHandle<'static>> {
         self.0.iter().find(|handle| handle.name() == name)
     }
 
     /// The session of a program with one manager, whatever the client knows it by; `None` if there are several.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let sessions = session_core::Managers::from(manager).start(&http::Request::new(()));
+    /// let handle = sessions.only().expect("there is one manager");
+    /// handle.load().await?.set("theme", "dark")?;
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn only(&self) -> Option<&SessionHandle<'static>> {
         match &*self.0 {
             [handle] => Some(handle),
@@ -103,12 +139,43 @@ impl Sessions {
     }
 
     /// All of them, in the order of their managers.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let sessions = session_core::Managers::from(manager).start(&http::Request::new(()));
+    /// let names: Vec<_> = sessions.iter().map(|handle| handle.name()).collect();
+    /// assert_eq!(names, ["__Host-id"]);
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = &SessionHandle<'static>> {
         self.0.iter()
     }
 
     /// Runs the request's handler and finishes its response on each way out, for all sessions: see
     /// [`SessionHandle::respond`].
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let sessions = session_core::Managers::from(manager).start(&http::Request::new(()));
+    /// use http::Response;
+    /// use session_core::{Error, Failure};
+    ///
+    /// let handler = async {
+    ///     for handle in sessions.iter() {
+    ///         handle.load().await?.set("seen", &true)?;
+    ///     }
+    ///     Ok::<_, Error>(Response::new("hello".to_owned()))
+    /// };
+    /// let response = sessions.respond(handler, Failure::response).await;
+    /// assert_eq!(response.headers().get_all("set-cookie").iter().count(), 1); // one for each manager
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub async fn respond<B, E: Into<BoxError>>(
         &self,
         handler: impl Future<Output = Result<Response<B>, E>>,
@@ -126,6 +193,16 @@ impl Sessions {
     /// Returns an error if the request is another site's and a manager refuses these: see
     /// [`SessionHandle::check_site`].
     ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let sessions = session_core::Managers::from(manager).start(&http::Request::new(()));
+    /// sessions.check_site()?; // 403 for a form of another site
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// [`Error::CrossSite`].
     pub fn check_site(&self) -> Result<(), Error> {
@@ -134,6 +211,23 @@ impl Sessions {
 
     /// Finishes all: see [`SessionHandle::finish`]. One that fails keeps no other from being finished.
     ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let sessions = session_core::Managers::from(manager).start(&http::Request::new(()));
+    /// use http::Response;
+    ///
+    /// let mut response = Response::new("hello");
+    /// if let Err(errors) = sessions.finish(&mut response).await {
+    ///     response = Response::new("sorry");
+    ///     *response.status_mut() = errors.first().status();
+    ///     sessions.refuse(&mut response).await;
+    /// }
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// All that failed, with their names. [`refuse`](Self::refuse) in the response that takes this one's place.
     pub async fn finish<B>(&self, response: &mut Response<B>) -> Result<(), FinishErrors> {
@@ -141,6 +235,21 @@ impl Sessions {
     }
 
     /// Finishes the response of a request that failed, for all: see [`SessionHandle::refuse`].
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// # session_memory::init();
+    /// # let manager = session_core::Manager::open("memory", "")?;
+    /// # let sessions = session_core::Managers::from(manager).start(&http::Request::new(()));
+    /// use http::{Response, StatusCode};
+    ///
+    /// let mut response = Response::new("sorry");
+    /// *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    /// sessions.refuse(&mut response).await;
+    /// assert_eq!(response.headers()["cache-control"], "no-store");
+    /// # Ok::<_, session_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub async fn refuse<B>(&self, response: &mut Response<B>) {
         refuse(&self.0, response).await;
     }

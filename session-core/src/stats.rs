@@ -1,4 +1,4 @@
-//! Counters of a manager.
+//! [`Stats`]: the counters of a manager, such as created sessions, logins, conflicts and failures.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,10 +8,20 @@ use tracing::warn;
 use crate::SessionKey;
 use crate::provider::Record;
 
-/// What a manager counted since it was opened.
+/// The counters of a manager since it was opened.
 ///
-/// Loads and saves are not among them: a counter that every request moves would be the one thing
-/// that all processors fight over.
+/// Loads and saves are not counted, because all processors would contend for a counter that every request
+/// changes.
+///
+/// ```
+/// # session_memory::init();
+/// # let manager = session_core::Manager::open("memory", "")?;
+/// let stats = manager.stats();
+/// if stats.announced > 1_000 && stats.came_back == 0 {
+///     println!("no browser returns its cookie: do its attributes fit the site?");
+/// }
+/// # Ok::<_, session_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Stats {
@@ -19,42 +29,42 @@ pub struct Stats {
     pub created: u64,
     /// New sessions whose ids were sent to their clients.
     pub announced: u64,
-    /// Sessions that were used again by a later request. Each counts once, with its first such request; at
-    /// each process that loads it before its first touch, which comes after `touch_every`. Far less than
-    /// `announced` if clients don't return their ids, as robots don't.
+    /// Sessions that a later request used again. Each counts once, with its first such request; if several
+    /// processes load it before its first touch, which is due after `touch_every`, it counts once in each of
+    /// them. Far lower than `announced` if clients don't return their ids, as robots don't.
     pub came_back: u64,
     /// Sessions that got a new id, by a login or otherwise.
     pub regenerated: u64,
     /// Logins.
     pub logins: u64,
-    /// Logins that lost a race and went on in a session of their own.
+    /// Logins that lost a race and got a session of their own.
     pub forked: u64,
-    /// Sessions ended before their time: by a logout, by their owner or the application, by a login that put an
-    /// end to several of one client, or beyond `sessions_per_owner`.
+    /// Sessions that were ended before they expired: by a logout, by their owner or the application, by a
+    /// login or logout of a client with several sessions, or because of `sessions_per_owner`.
     pub destroyed: u64,
-    /// Loads that found a lifetime over which the store took for live.
+    /// Loads of sessions that were expired, or of unknown age, although the store returned them.
     pub expired: u64,
-    /// Loads with an id that had been replaced a moment ago.
+    /// Loads with a superseded id.
     pub superseded: u64,
-    /// Loads of a live session with a secret that is not its own.
+    /// Loads of a live session with a wrong secret.
     pub wrong_secret: u64,
-    /// Requests that could not store what they wanted to, as their session had ended or got a new id.
+    /// Requests whose changes were dropped, because their session had ended or got a new id.
     pub dropped: u64,
     /// Requests whose session ended or got a new id while they ran.
     pub gone: u64,
-    /// Atomic updates that had to try again.
+    /// Atomic updates that were retried after a conflict.
     pub conflicts: u64,
-    /// Expired records removed by collection.
+    /// Expired sessions that the timer thread removed from the store.
     pub purged: u64,
-    /// Rounds of collection that failed or panicked.
+    /// Purges that failed or panicked.
     pub purge_failures: u64,
-    /// Records that could not be read.
+    /// Loads of unreadable records.
     pub unreadable: u64,
-    /// Tokens that were malformed and went no further.
+    /// Requests whose session id was malformed, so that the store was not accessed.
     pub malformed: u64,
-    /// Unsafe requests that were refused, as they came from another site.
+    /// Unsafe requests that were refused because they came from another site.
     pub cross_site: u64,
-    /// Store operations but for purges that failed because the store was down, full or in doubt.
+    /// Store operations, other than purges, that failed because the store was down, full or in doubt.
     pub unavailable: u64,
 }
 
@@ -64,7 +74,7 @@ pub(crate) struct Counters {
     pub(crate) created: Counter,
     announced: Counter,
     came_back: Counter,
-    lately_back: LatelyBack,
+    recent_returns: RecentReturns,
     pub(crate) regenerated: Counter,
     pub(crate) logins: Counter,
     pub(crate) forked: Counter,
@@ -96,59 +106,60 @@ impl Counter {
     }
 }
 
-/// So many new sessions are announced at first without a single one coming back before that is reported.
-const NONE_BACK: u64 = 100;
+/// The number of new sessions after which a warning is logged if none of them came back.
+const NONE_CAME_BACK_WARNING: u64 = 100;
 
-/// How far the last use of a session that nobody has used since its creation may lie behind it: a store may
-/// round it up to a second.
-const ROUNDED: Duration = Duration::from_secs(1);
+/// The last use of a session that was never used again may be later than its creation by this much, because a
+/// store may round it up to a second.
+const STORE_ROUNDING: Duration = Duration::from_secs(1);
 
-/// Remembers the sessions that came back last, so that each counts once although its record shows no use
-/// before its first touch. A new one takes the place of another with the same remainder.
+/// Remembers the sessions that came back last, so that each counts once, although its record shows no use
+/// before its first touch. A new one replaces another with the same remainder.
 #[derive(Debug)]
-struct LatelyBack(Box<[AtomicU64]>);
+struct RecentReturns(Box<[AtomicU64]>);
 
-impl Default for LatelyBack {
+impl Default for RecentReturns {
     fn default() -> Self {
         Self((0..1024).map(|_| AtomicU64::new(0)).collect())
     }
 }
 
-impl LatelyBack {
-    /// Takes note of a session; returns whether it is not among those that came back last.
+impl RecentReturns {
+    /// Remembers a session. Returns whether it was not remembered before.
     fn is_new(&self, key: &SessionKey) -> bool {
         let (head, _) = key.as_bytes().split_first_chunk().expect("a key has 12 bytes");
-        // Zero is nobody.
+        // The bit keeps the number from being zero, which stands for an empty place.
         let bits = u64::from_le_bytes(*head) | 1 << 63;
         let place = &self.0[(bits % self.0.len() as u64) as usize];
-        // Only written if it changes, as all loads of the session read it.
+        // Written only if it changes, because every load of the session reads it.
         place.load(Ordering::Relaxed) != bits && place.swap(bits, Ordering::Relaxed) != bits
     }
 }
 
 impl Counters {
-    /// Counts a new session whose id is sent to its client; warns if the first ones all stay away.
+    /// Counts a new session whose id is sent to its client. Logs a warning if none of the first ones came
+    /// back.
     pub(crate) fn count_announced(&self, name: &str) {
         let before = self.announced.0.fetch_add(1, Ordering::Relaxed);
-        if before + 1 == NONE_BACK && self.came_back.get() == 0 {
+        if before + 1 == NONE_CAME_BACK_WARNING && self.came_back.get() == 0 {
             warn!(
                 name,
-                announced = NONE_BACK,
-                "none of the first sessions came back: clients seem not to return their ids. Likely \
-                 causes, of cookies: Secure over plain HTTP; a Domain or Path that doesn't match the \
+                announced = NONE_CAME_BACK_WARNING,
+                "none of the first sessions came back: clients don't seem to return their ids. Likely \
+                 causes for cookies: Secure over plain HTTP; a Domain or Path that doesn't match the \
                  site's URLs; SameSite=None without Secure. Or all visitors so far were robots"
             );
         }
     }
 
-    /// Counts a session that a client presented and holds, if this is the first time since its creation.
+    /// Counts a live session that a client presented, if this is its first use since its creation.
     pub(crate) fn count_use(&self, key: &SessionKey, record: &Record) {
-        if record.used.since(record.created) <= ROUNDED && self.lately_back.is_new(key) {
+        if record.used.since(record.created) <= STORE_ROUNDING && self.recent_returns.is_new(key) {
             self.came_back.add(1);
         }
     }
 
-    pub(crate) fn read(&self) -> Stats {
+    pub(crate) fn snapshot(&self) -> Stats {
         Stats {
             created: self.created.get(),
             announced: self.announced.get(),

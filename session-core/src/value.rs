@@ -1,4 +1,4 @@
-//! One value, as MessagePack.
+//! Encoding, decoding and checking values, which are stored as MessagePack.
 
 use std::sync::Arc;
 
@@ -10,19 +10,19 @@ use tracing::debug;
 
 use crate::{Error, Limits};
 
-/// Encodes a value as MessagePack, structs as maps by field name, so that fields may be added
+/// Encodes a value as MessagePack. Structs are encoded as maps by field name, so that fields can be added
 /// later.
 ///
 /// # Errors
-/// [`Error::Encode`] if serde can't represent the value; [`Error::TooLarge`] if it nests deeper
-/// than the limit or is larger than a whole session may be.
+/// [`Error::Encode`] if the value can't be encoded; [`Error::TooLarge`] if it nests deeper than the limit or
+/// is larger than a whole session may be.
 pub fn encode<T: Serialize + ?Sized>(
     key: &str,
     value: &T,
     limits: &Limits,
 ) -> Result<Arc<[u8]>, Error> {
-    // Most values are numbers and short texts, and are kept for long: encoded on the stack, they
-    // take one allocation of their own size.
+    // Most values are small and kept for long: they are encoded on the stack, and then copied into one
+    // allocation of the exact size.
     let mut bytes = SmallVec::<[u8; 128]>::new();
     rmp_serde::encode::write_named(&mut bytes, value)
         .map_err(|_| Error::Encode { key: key.into(), given: std::any::type_name::<T>() })?;
@@ -34,7 +34,7 @@ pub fn encode<T: Serialize + ?Sized>(
         Err(Malformed::TooDeep) => {
             Err(Error::TooLarge { what: "value depth", limit: limits.depth })
         }
-        // serde drives the encoder: a wrong length announced by a hand-written `Serialize` ends here.
+        // A hand-written `Serialize` can announce a wrong length.
         Err(Malformed::NotOneValue) => {
             Err(Error::Encode { key: key.into(), given: std::any::type_name::<T>() })
         }
@@ -47,13 +47,13 @@ pub fn encode<T: Serialize + ?Sized>(
 /// [`Error::Decode`] if the bytes are not a `T`, or nest deeper than the limit.
 pub fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8], limits: &Limits) -> Result<T, Error> {
     let mut decoder = rmp_serde::Deserializer::from_read_ref(bytes);
-    // The decoder counts the scalar at the bottom as a level.
+    // The decoder counts the innermost scalar as a level.
     decoder.set_max_depth(limits.depth + 1);
     T::deserialize(&mut decoder)
         .map_err(|_| Error::Decode { key: key.into(), wanted: std::any::type_name::<T>() })
 }
 
-/// Decodes a value; where `is_lenient`, one of another type is none.
+/// Decodes a value. If `is_lenient`, returns `None` for a value of another type.
 pub(crate) fn decode_leniently<T: DeserializeOwned>(
     key: &str,
     bytes: &[u8],
@@ -62,14 +62,14 @@ pub(crate) fn decode_leniently<T: DeserializeOwned>(
 ) -> Result<Option<T>, Error> {
     match decode(key, bytes, limits) {
         Err(Error::Decode { .. }) if is_lenient => {
-            debug!(key, "a value is not of the wanted type, and counts as none");
+            debug!(key, "a value is not of the requested type, and is treated as absent");
             Ok(None)
         }
         decoded => decoded.map(Some),
     }
 }
 
-/// What [`check`] finds wrong.
+/// Why [`check`] rejects bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
     /// The bytes are not exactly one MessagePack value.
@@ -80,11 +80,11 @@ pub enum Malformed {
 
 /// Checks that `bytes` are exactly one MessagePack value, nested at most `depth` deep.
 ///
-/// It allocates nothing in proportion to announced lengths and doesn't recurse on them; meant for
-/// providers that read records from somewhere they don't control.
+/// It does not allocate in proportion to announced lengths, and does not recurse. It is for providers that
+/// read records from a source that they don't control.
 ///
 /// # Errors
-/// What is wrong.
+/// [`Malformed`] says why the bytes are rejected.
 pub fn check(bytes: &[u8], depth: usize) -> Result<(), Malformed> {
     let mut rest = bytes;
     skip(&mut rest, depth)?;
@@ -93,7 +93,7 @@ pub fn check(bytes: &[u8], depth: usize) -> Result<(), Malformed> {
 
 /// Skips one value.
 fn skip(rest: &mut &[u8], depth: usize) -> Result<(), Malformed> {
-    // How many values are still to come, for each open array or map.
+    // The number of values that are left in each open array or map.
     let mut open: Vec<u64> = Vec::new();
     loop {
         let children = skip_one(rest).ok_or(Malformed::NotOneValue)?;
@@ -116,7 +116,7 @@ fn skip(rest: &mut &[u8], depth: usize) -> Result<(), Malformed> {
     }
 }
 
-/// Skips a scalar, or the head of a container, and tells how many values the container has.
+/// Skips a scalar, or the header of an array or map. Returns the number of values in the array or map.
 fn skip_one(rest: &mut &[u8]) -> Option<Option<u64>> {
     let marker = Marker::from_u8(*rest.split_off_first()?);
     let (payload, children) = match marker {
@@ -150,14 +150,14 @@ fn skip_one(rest: &mut &[u8]) -> Option<Option<u64>> {
     Some(children)
 }
 
-/// A big-endian number of this many bytes.
+/// Reads a big-endian number of this many bytes.
 fn number(rest: &mut &[u8], bytes: usize) -> Option<u64> {
     let digits = rest.split_off(..bytes)?;
     Some(digits.iter().fold(0, |number, digit| number << 8 | u64::from(*digit)))
 }
 
-/// Returns a MessagePack array with one more element, already encoded. Anything that is no array starts
-/// a new one.
+/// Returns a MessagePack array with one more encoded element. If `list` is not an array, returns an array of
+/// the element alone.
 pub(crate) fn append(list: Option<&[u8]>, element: &[u8]) -> Vec<u8> {
     let mut rest = list.unwrap_or_default();
     let count = rmp::decode::read_array_len(&mut rest).unwrap_or_else(|_| {
@@ -171,8 +171,8 @@ pub(crate) fn append(list: Option<&[u8]>, element: &[u8]) -> Vec<u8> {
     longer
 }
 
-/// Returns the encoded elements of a MessagePack array, as far as there are any. What is no array has none, as
-/// for [`append`].
+/// Returns the encoded elements of a MessagePack array, up to the first malformed one. If `list` is not an
+/// array, there are none, as for [`append`].
 pub(crate) fn elements(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
     let count = rmp::decode::read_array_len(&mut list).unwrap_or_default();
     (0..count).map_while(move |_| {

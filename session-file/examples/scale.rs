@@ -1,11 +1,12 @@
-//! What a million sessions cost: on the disk, to walk over, and to read from meanwhile.
+//! Measures a store with a million sessions: its size on the disk, the time of a walk, and the time of
+//! reads during a walk.
 //!
 //! ```text
 //! cargo run --release -p session-file --example scale -- [--sessions N] [--in DIR]
 //! ```
 //!
-//! The store is made in a new directory in DIR, the directory for temporary files by default, and
-//! removed again; it takes some 5 GB for a million sessions on ext4.
+//! The store is made in a new directory in DIR (by default the directory for temporary files) and
+//! removed at the end. It takes about 5 GB for a million sessions on ext4.
 
 #[cfg(unix)]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -116,7 +117,7 @@ mod unix {
         })
     }
 
-    /// How long a walk takes, in how many slices, and the longest of them.
+    /// Returns the time of a walk, the number of its slices, and the time of the longest one.
     fn purge(provider: &FileProvider) -> (Duration, usize, Duration) {
         let (start, mut slices, mut longest) = (Instant::now(), 0, Duration::ZERO);
         loop {
@@ -131,7 +132,7 @@ mod unix {
         }
     }
 
-    /// Reads random sessions while something else is done, and tells how long that took.
+    /// Reads random sessions while `meanwhile` runs, and measures the reads.
     fn reads(
         provider: &FileProvider,
         tokens: &[Token],
@@ -164,19 +165,19 @@ mod unix {
         })
     }
 
-    /// Bytes in a store.
+    /// The sizes of a store in bytes.
     #[derive(Default)]
     struct Sizes {
-        /// What is in the files.
+        /// The sum of the files' lengths.
         content: u64,
-        /// What they take.
+        /// The allocated space.
         allocated: u64,
         folders: u64,
     }
 
     impl Sizes {
         fn of(directory: &Path) -> std::io::Result<Self> {
-            // 512 bytes, whatever the file system's blocks are (stat(2)).
+            // 512 bytes, whatever the file system's block size (stat(2)).
             const BLOCK: u64 = 512;
             let mut sizes = Self::default();
             for folder in std::fs::read_dir(directory)? {

@@ -1,19 +1,20 @@
-//! What the source string says.
+//! The provider's configuration, and its source string.
 
 use std::path::PathBuf;
 
 use session_core::Error;
 use session_core::provider::Source;
 
-/// Whether a change is on the disk when it is acknowledged.
+/// Whether a change is on the disk before it is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// It is: what was acknowledged survives a power cut. `sync=full`.
+    /// Acknowledged changes are on the disk and survive a power cut. `sync=full`.
     #[default]
     Full,
-    /// The operating system writes it later: what was acknowledged survives the process, but a
-    /// power cut takes the sessions that were written in the last half minute or so. `sync=none`.
+    /// The operating system writes changes later: acknowledged changes survive the end of the process,
+    /// but a power cut may lose the sessions that were written in the last half minute or so.
+    /// `sync=none`.
     None,
 }
 
@@ -23,37 +24,37 @@ pub enum Durability {
 pub struct FileConfig {
     /// The store's directory: an absolute path without symbolic links.
     pub path: PathBuf,
-    /// Whether changes are on the disk when they are acknowledged. Defaults to
-    /// [`Durability::Full`].
+    /// Whether changes are on the disk before they are acknowledged. Defaults to [`Durability::Full`].
     pub sync: Durability,
-    /// The bytes of the largest file that is written or read. Defaults to 1,048,576 (1 MiB).
+    /// The maximum size of a session's file in bytes. Larger files are neither written nor read.
+    /// Defaults to 1,048,576 (1 MiB).
     ///
-    /// A session takes 108 bytes, and 8 for each key, beside its keys, values, owner and label. The
-    /// [`Limits`](session_core::Limits) of a manager are usually lower; where they are raised, this
-    /// has to be raised too.
+    /// A file takes 108 bytes and 8 for each key, beside the keys, values, owner and label. The
+    /// [`Limits`](session_core::Limits) of a manager are usually lower. If you raise them, raise this as
+    /// well.
     pub max_bytes: usize,
 }
 
 impl FileConfig {
-    /// The least that `max_bytes` can be.
+    /// The minimum of `max_bytes`.
     const MIN_BYTES: usize = 4096;
-    /// The most that `max_bytes` can be: what [`Limits`](session_core::Limits) can be, and room
-    /// for what surrounds it.
+    /// The maximum of `max_bytes`: the highest [`Limits`](session_core::Limits), with room for the rest
+    /// of the file.
     const MAX_BYTES: usize = 2 << 30;
 
-    /// This directory, and otherwise the defaults.
+    /// Makes a configuration for this directory with the defaults.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), sync: Durability::default(), max_bytes: 1 << 20 }
     }
 
-    /// This configuration with another durability. Defaults to [`Durability::Full`].
+    /// Sets the durability. Defaults to [`Durability::Full`].
     #[must_use]
     pub fn with_sync(mut self, sync: Durability) -> Self {
         self.sync = sync;
         self
     }
 
-    /// Reads a source string.
+    /// Parses a source string.
     ///
     /// # Errors
     /// [`Error::Config`] for a missing or empty path, an unknown option, or a value that is out of

@@ -1,19 +1,19 @@
-//! Opening the store's directory, and refusing it.
+//! The store's directory: its layout, and the checks when it is opened.
 //!
 //! ```text
 //! DIR                     0700
-//! ├── store-1.lock        0600, empty: the locks of processes; shows that DIR is a store
-//! ├── store-1.life-TOKEN  0600, empty: the portable way's sign that an opening of the store lives
-//! ├── store-1.stripe-N    0600, empty: the portable way's locks
+//! ├── store-1.lock        0600, empty: locks between processes; marks DIR as a store
+//! ├── store-1.life-TOKEN  0600, empty: locked while an opening of the store lives (portable way)
+//! ├── store-1.stripe-N    0600, empty: locks between processes (portable way)
 //! ├── 00                  0700
 //! ├── ..
 //! ├── ff
 //! │   ├── 0a1b...         0600, a session
 //! │   └── .new-TOKEN-N    0600, a session that is being written
-//! └── owners              0700, the index of owners; what is in it is made when it is needed
+//! └── owners              0700, the owner index; its content is made when it is needed
 //!     └── 2c              0700
-//!         └── 3d4e...     0700, an owner: a digest, of which 2c is the first byte
-//!             └── ff0a1b... 0600, empty: a session that the owner has, or had
+//!         └── 3d4e...     0700, an owner: the rest of the digest that begins with 2c
+//!             └── ff0a1b... 0600, empty: a session that the owner has or had
 //! ```
 
 use std::os::fd::OwnedFd;
@@ -30,25 +30,25 @@ use crate::name::{FOLDERS, folder_name};
 use crate::temporary::Temporary;
 use crate::times::{FileTimes, LAST_SECOND, modified};
 
-/// Its name has the version of the whole layout: another layout will have another lock.
+/// The name has the version of the whole layout, so another layout will have another lock file.
 const LOCK_FILE: &str = "store-1.lock";
 
-/// The folder of the index of owners.
+/// The folder of the owner index.
 pub(crate) const OWNERS: &[u8] = b"owners";
 
-/// The lock file of the layout before this one.
+/// The lock file of the previous layout.
 const OLD_LOCK_FILE: &str = "format-1.lock";
 
-/// A directory that is fit to be a store.
+/// An open directory that passed the checks.
 pub(crate) struct Directory {
     pub(crate) root: OwnedFd,
     pub(crate) lock_file: OwnedFd,
-    /// The user that everything in it belongs to.
+    /// The user who owns everything in the directory.
     pub(crate) user: u32,
 }
 
 impl Directory {
-    /// Opens the directory and makes what is missing in it.
+    /// Opens the directory and makes missing files and folders in it.
     pub(crate) fn open(path: &Path, sync: bool) -> Result<Self, Error> {
         let root = follow(path)?;
         let user = rustix::process::geteuid().as_raw();
@@ -56,26 +56,30 @@ impl Directory {
         if stat.st_uid != user {
             return Err(refused(
                 path,
-                format_args!("belongs to user {}, not to {user} who runs this", stat.st_uid),
+                format_args!(
+                    "belongs to user {}, but the process runs as user {user}",
+                    stat.st_uid
+                ),
             ));
         }
         if disk::mode(&stat).intersects(Mode::WGRP | Mode::WOTH) {
-            return Err(refused(path, "can be written by others; chmod it to 700"));
+            return Err(refused(path, "can be written by other users; run chmod 700 on it"));
         }
         if disk::stat_at(&root, OLD_LOCK_FILE.as_bytes()).is_ok() {
             return Err(refused(
                 path,
-                "holds sessions in a format of an earlier version, which is not read; remove what is in \
-                 it, or give the sessions another directory",
+                "holds sessions in the format of an earlier version, which can't be read; empty it, or \
+                 choose another directory",
             ));
         }
         if disk::mode(&stat) != FOLDER_MODE {
-            // A directory for sessions alone may be closed to others, another one not.
+            // The mode of a directory that has only sessions may be changed, that of another one may
+            // not.
             if !is_store_or_empty(&root).map_err(failed("reading the directory"))? {
                 return Err(refused(
                     path,
-                    "holds other things and can be read by others; chmod it to 700, or give the \
-                     sessions a directory of their own",
+                    "holds other files and can be read by other users; run chmod 700 on it, or choose \
+                     another directory",
                 ));
             }
             disk::set_mode(&root, FOLDER_MODE).map_err(failed("setting the directory's mode"))?;
@@ -84,13 +88,16 @@ impl Directory {
         let opened = disk::open_lock_file(&root, LOCK_FILE.as_bytes());
         let lock_file = match opened {
             Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
-                return Err(refused(path, "has something else for a lock file"));
+                return Err(refused(
+                    path,
+                    "has a lock file that is not a regular file of this user",
+                ));
             }
             opened => opened.map_err(failed("opening the lock file"))?,
         };
         let stat = disk::stat(&lock_file).map_err(failed("looking at the lock file"))?;
         if !is_file(&stat) || stat.st_uid != user {
-            return Err(refused(path, "has something else for a lock file"));
+            return Err(refused(path, "has a lock file that is not a regular file of this user"));
         }
         if disk::mode(&stat) != FILE_MODE {
             disk::set_mode(&lock_file, FILE_MODE)
@@ -127,20 +134,20 @@ impl Directory {
             let name = name.escape_ascii();
             return Err(refused(
                 path,
-                format_args!("has in it {name}, which is no folder of ours with mode 700"),
+                format_args!("contains {name}, which is not a folder of this user with mode 700"),
             ));
         }
         if mode != FOLDER_MODE {
-            // Made under a strict umask and not finished, by a process that was killed or that is
-            // at it right now.
+            // A process made the folder under a strict umask and was killed before it set the mode, or
+            // is about to set it.
             disk::set_mode_at(&self.root, name, FOLDER_MODE).map_err(failed("opening a folder"))?;
         }
         Ok(())
     }
 
-    /// Finds out which times the file system keeps.
+    /// Finds out which range of times the file system can store.
     pub(crate) fn times(&self, path: &Path, token: u64) -> Result<FileTimes, Error> {
-        let doing = "finding out which times are kept";
+        let doing = "finding out which times the file system can store";
         let folder = disk::open_folder(&self.root, &folder_name(0)).map_err(failed(doing))?;
         let probe = Temporary::create(&folder, token, 0)?;
         let kept = |time| {
@@ -151,7 +158,7 @@ impl Directory {
         if (stat.st_mtime, stat.st_mtime_nsec) != (1_600_000_000, 123_000_000) {
             return Err(refused(
                 path,
-                "is on a file system that does not keep modification times to the millisecond",
+                "is on a file system that does not store modification times to the millisecond",
             ));
         }
         let last = kept(Timespec { tv_sec: LAST_SECOND, tv_nsec: 0 })?;
@@ -159,10 +166,10 @@ impl Directory {
     }
 }
 
-/// Opens a directory step by step, so that no symbolic link is followed on the way.
+/// Opens a directory component by component, so that no symbolic link is followed.
 fn follow(path: &Path) -> Result<OwnedFd, Error> {
     if !path.is_absolute() {
-        return Err(refused(path, "is relative; write the path from / on"));
+        return Err(refused(path, "is relative; write an absolute path"));
     }
     let mut components = path.components();
     components.next();
@@ -170,7 +177,7 @@ fn follow(path: &Path) -> Result<OwnedFd, Error> {
     for component in components {
         let name = match component {
             Component::Normal(name) if !name.as_bytes().contains(&0) => name.as_bytes(),
-            _ => return Err(refused(path, "is not a plain path; write it without `..`")),
+            _ => return Err(refused(path, "has `..` or NUL in its path; write it without")),
         };
         at = match disk::open_folder(&at, name) {
             Ok(next) => next,
@@ -183,10 +190,10 @@ fn follow(path: &Path) -> Result<OwnedFd, Error> {
                     FileType::Symlink => {
                         refused(path, "is reached through a symbolic link; write the real path")
                     }
-                    _ => refused(path, "is no directory"),
+                    _ => refused(path, "is not a directory"),
                 });
             }
-            Err(Errno::ACCESS) => return Err(refused(path, "may not be opened by this user")),
+            Err(Errno::ACCESS) => return Err(refused(path, "can't be opened by this user")),
             Err(Errno::NAMETOOLONG) => return Err(refused(path, "is too long")),
             Err(errno) => return Err(failed("opening the directory")(errno)),
         };
@@ -202,7 +209,8 @@ fn refused(path: &Path, why: impl std::fmt::Display) -> Error {
     Error::config(format_args!("the directory {} {why}", path.display()))
 }
 
-/// Whether nothing would be in the way of a store; what `mkfs` leaves in a new file system is not.
+/// Returns whether a directory is a store or is empty. What `mkfs` leaves in a new file system doesn't
+/// count.
 fn is_store_or_empty(root: &OwnedFd) -> Result<bool, Errno> {
     let mut empty = true;
     for entry in fs::Dir::read_from(root)? {

@@ -1,5 +1,5 @@
-//! The operations on files that are the same on all systems: each system call once, with its flags
-//! and what they are for. What differs is in [`platform`].
+//! The file operations that are the same on all systems: one function for each system call, with its
+//! flags. Those that differ are in [`platform`].
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -11,11 +11,11 @@ use crate::platform;
 
 /// The permissions of a session's file.
 pub(crate) const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
-/// The permissions of a directory of the store.
+/// The permissions of the store's directory and its folders.
 pub(crate) const FOLDER_MODE: Mode = Mode::RWXU;
 
-/// How a file is opened to read, whatever it is: not through a symbolic link, and without waiting
-/// for the other end of a pipe.
+/// The flags for opening a file of any kind to read: symbolic links are not followed, and opening a pipe
+/// doesn't wait for its other end.
 pub(crate) const READ: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
@@ -23,7 +23,7 @@ pub(crate) const READ: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC)
     .union(platform::READ);
 
-/// Does an operation, again if a signal interrupted it.
+/// Performs an operation, and repeats it if a signal interrupted it.
 pub(crate) fn uninterrupted<T>(
     operation: Operation,
     call: impl Fn() -> Result<T, Errno>,
@@ -42,7 +42,7 @@ pub(crate) fn open_folder(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno>
     uninterrupted(Operation::Open, || fs::openat(&dir, name, flags, Mode::empty()))
 }
 
-/// Opens a folder of ours, which is made if it is not there. Tells whether it was not.
+/// Opens a folder of the store; makes it if it is missing. Returns whether it was missing.
 pub(crate) fn open_or_make_folder(
     dir: impl AsFd + Copy,
     name: &[u8],
@@ -58,13 +58,13 @@ pub(crate) fn open_or_make_folder(
     open_own_folder(dir, name).map(|folder| (folder, true))
 }
 
-/// Opens a folder of ours; see [`open_own`].
+/// Opens a folder of the store; see [`open_own`].
 pub(crate) fn open_own_folder(dir: impl AsFd + Copy, name: &[u8]) -> Result<OwnedFd, Errno> {
     open_own(dir, name, FOLDER_MODE, |name| open_folder(dir, name))
 }
 
-/// Opens what is ours, also if a strict umask took its mode away: it was made by a process that was killed
-/// before it set the mode, or is at it right now.
+/// Opens a file or folder of the store. If a strict umask removed its permissions, they are set first:
+/// the process that made it was killed before it set the mode, or is about to set it.
 pub(crate) fn open_own(
     dir: impl AsFd,
     name: &[u8],
@@ -85,7 +85,7 @@ pub(crate) fn open_file(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     uninterrupted(Operation::Open, || fs::openat(&dir, name, READ, Mode::empty()))
 }
 
-/// Makes a file that was not there.
+/// Makes a new file; [`Errno::EXIST`] if there is one.
 pub(crate) fn create_file(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::WRONLY
         | OFlags::CREATE
@@ -96,7 +96,7 @@ pub(crate) fn create_file(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno>
     uninterrupted(Operation::Create, || fs::openat(&dir, name, flags, FILE_MODE))
 }
 
-/// Opens a file that locks are held on; makes it if it is not there.
+/// Opens a lock file; makes it if it is missing.
 pub(crate) fn open_lock_file(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR
         | OFlags::CREATE
@@ -107,14 +107,14 @@ pub(crate) fn open_lock_file(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Err
     uninterrupted(Operation::Create, || fs::openat(&dir, name, flags, FILE_MODE))
 }
 
-/// Makes a directory, with its mode whatever the umask; [`Errno::EXIST`] if it is there.
+/// Makes a directory and sets its mode, whatever the umask; [`Errno::EXIST`] if there is one.
 pub(crate) fn make_folder(dir: impl AsFd, name: &[u8]) -> Result<(), Errno> {
     uninterrupted(Operation::MakeFolder, || fs::mkdirat(&dir, name, FOLDER_MODE))?;
     set_mode_at(dir, name, FOLDER_MODE)
 }
 
-/// Sets the mode of what is known to be no symbolic link: of a file or folder of ours, in a directory
-/// where nobody else may write.
+/// Sets the mode of a file or folder of the store. It is known not to be a symbolic link, as nobody else
+/// may write to its directory.
 pub(crate) fn set_mode_at(dir: impl AsFd, name: &[u8], mode: Mode) -> Result<(), Errno> {
     uninterrupted(Operation::SetMode, || fs::chmodat(&dir, name, mode, AtFlags::empty()))
 }
@@ -127,12 +127,12 @@ pub(crate) fn stat(file: impl AsFd) -> Result<Stat, Errno> {
     uninterrupted(Operation::Stat, || fs::fstat(&file))
 }
 
-/// What is there under this name, not what a symbolic link points to.
+/// Returns the metadata of a name; for a symbolic link, those of the link itself.
 pub(crate) fn stat_at(dir: impl AsFd, name: &[u8]) -> Result<Stat, Errno> {
     uninterrupted(Operation::Stat, || fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW))
 }
 
-/// The permissions that a file has.
+/// Returns a file's permissions.
 pub(crate) fn mode(stat: &Stat) -> Mode {
     Mode::from_raw_mode(stat.st_mode)
 }
@@ -151,7 +151,8 @@ pub(crate) fn set_times_at(
     })
 }
 
-/// Fills the buffer from the file's beginning. Returns how much of it, less if the file ends.
+/// Fills the buffer from the file's beginning. Returns the number of bytes read, which is less than the
+/// buffer's if the file ends before.
 pub(crate) fn read(file: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -176,7 +177,8 @@ pub(crate) fn write(file: impl AsFd, bytes: &[u8]) -> Result<(), Errno> {
         let result = before(Operation::Write)
             .and_then(|()| io::pwrite(&file, &bytes[written..end], written as u64));
         match result {
-            // Never seen; without it a file system that does so would keep us here for ever.
+            // This has never been seen. Without this check, a file system that does it would cause an
+            // endless loop.
             Ok(0) => return Err(Errno::IO),
             Ok(length) => written += length,
             Err(Errno::INTR) => {}
@@ -188,14 +190,15 @@ pub(crate) fn write(file: impl AsFd, bytes: &[u8]) -> Result<(), Errno> {
 
 /// Waits until a file or directory is on the disk.
 ///
-/// Not repeated after any error, be it an interruption: the kernel reports a failed write once and
-/// then takes the pages for clean, so that a second fsync succeeds and nothing is there.
+/// It is not repeated after an error, not even after an interruption: the kernel reports a failed write
+/// once and then marks the pages as clean, so a second fsync would succeed although the data are not on
+/// the disk.
 pub(crate) fn sync(file: impl AsFd) -> Result<(), Errno> {
     before(Operation::Sync)?;
     platform::sync(file)
 }
 
-/// Moves a name within a directory or to another one; what had the new name is gone.
+/// Renames a file, within a directory or to another one. A file that had the new name is removed.
 pub(crate) fn rename(
     (dir, name): (impl AsFd, &[u8]),
     (new_dir, new_name): (impl AsFd, &[u8]),
@@ -209,18 +212,18 @@ pub(crate) fn unlink(dir: impl AsFd, name: &[u8]) -> Result<(), Errno> {
     fs::unlinkat(dir, name, AtFlags::empty())
 }
 
-/// Removes a directory if nothing is in it; tells whether it is gone.
+/// Removes a directory if it is empty. Returns whether it is gone.
 pub(crate) fn remove_folder(dir: impl AsFd, name: &[u8]) -> Result<bool, Errno> {
     before(Operation::RemoveFolder)?;
     match fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(true),
-        // What is said of one that isn't empty differs among systems.
+        // The error for a directory that isn't empty differs between systems.
         Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
         Err(errno) => Err(errno),
     }
 }
 
-/// Begins to list an open directory.
+/// Starts to list an open directory.
 pub(crate) fn list(dir: OwnedFd) -> Result<Dir, Errno> {
     before(Operation::List)?;
     Dir::new(dir)

@@ -1,9 +1,9 @@
-//! Errors of the file system as the library's.
+//! Translates errors of the file system.
 
 use rustix::io::Errno;
 use session_core::Error;
 
-/// What failed, with the operating system's error as its source.
+/// A failed step, with the operating system's error as its source.
 #[derive(Debug, thiserror::Error)]
 #[error("{doing} failed")]
 struct Failure {
@@ -12,7 +12,7 @@ struct Failure {
     cause: std::io::Error,
 }
 
-/// Says what failed, where nothing was changed.
+/// Makes the error of a failed step after which nothing has changed.
 pub(crate) fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
     move |errno| match errno {
         Errno::NOSPC | Errno::DQUOT => Error::Full { what: "space on the disk" },
@@ -20,13 +20,13 @@ pub(crate) fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
     }
 }
 
-/// Says what failed, where it may have been done all the same.
+/// Makes the error of a failed step whose effect may have happened nonetheless.
 pub(crate) fn in_doubt(doing: &'static str) -> impl Fn(Errno) -> Error {
     move |errno| Error::InDoubt { source: Failure { doing, cause: errno.into() }.into() }
 }
 
-/// Says that one step of a change failed that the file system does as a whole: most errors say that
-/// it was not done.
+/// Makes the error of a failed step that the file system performs atomically. Most errors mean that it
+/// was not performed.
 pub(crate) fn not_done(doing: &'static str) -> impl Fn(Errno) -> Error {
     move |errno| match errno {
         Errno::IO | Errno::INTR => in_doubt(doing)(errno),
@@ -34,7 +34,7 @@ pub(crate) fn not_done(doing: &'static str) -> impl Fn(Errno) -> Error {
     }
 }
 
-/// A record that can't be read.
+/// Makes the error of a record that can't be read.
 pub(crate) fn unreadable(reason: &'static str) -> Error {
     Error::Unreadable { reason }
 }

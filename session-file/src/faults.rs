@@ -1,6 +1,6 @@
-//! Faults that tests make happen. Without tests, nothing is left of this at run time.
+//! Fault injection for tests. In other builds, these functions compile to nothing.
 
-/// The kinds of operations on files.
+/// The kinds of file operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Open,
@@ -22,37 +22,37 @@ pub(crate) enum Operation {
 }
 
 #[cfg(not(test))]
-pub(crate) use without::{before, portion};
+pub(crate) use disabled::{before, portion};
 
 #[cfg(not(test))]
-mod without {
+mod disabled {
     use rustix::io::Errno;
 
     use super::Operation;
 
-    /// Lets the next operation happen.
+    /// Permits the next operation.
     pub(crate) fn before(_operation: Operation) -> Result<(), Errno> {
         Ok(())
     }
 
-    /// Returns how many of this many bytes the next read or write moves.
+    /// Returns how many of `length` bytes the next read or write transfers.
     pub(crate) fn portion(length: usize) -> usize {
         length
     }
 }
 
 #[cfg(test)]
-pub(crate) use fuse::{Fault, Fuse, before, portion};
+pub(crate) use injector::{Fault, FaultInjector, before, portion};
 
 #[cfg(test)]
-mod fuse {
+mod injector {
     use std::cell::RefCell;
 
     use rustix::io::Errno;
 
     use super::Operation;
 
-    /// An operation that fails, or all from that one on.
+    /// Which operation fails; with `lasts`, all later ones fail as well.
     #[derive(Clone, Copy)]
     pub(crate) struct Fault {
         pub(crate) at: usize,
@@ -61,10 +61,10 @@ mod fuse {
     }
 
     struct State {
-        /// The operations since the last `set`.
+        /// The operations since the last call of `set`.
         seen: Vec<Operation>,
         fault: Option<Fault>,
-        /// The most bytes that a read or write moves.
+        /// The most bytes that one read or write transfers.
         portion: usize,
     }
 
@@ -76,17 +76,17 @@ mod fuse {
         const NONE: Self = Self { seen: Vec::new(), fault: None, portion: usize::MAX };
     }
 
-    /// Controls the faults of the current thread. A test calls the store on its own thread, so tests
+    /// Controls the faults of the current thread. Tests call the store on their own thread, so they
     /// don't disturb each other.
-    pub(crate) struct Fuse(());
+    pub(crate) struct FaultInjector(());
 
-    impl Fuse {
+    impl FaultInjector {
         pub(crate) fn new() -> Self {
             STATE.set(State::NONE);
             Self(())
         }
 
-        /// Forgets the operations so far, and sets the next fault.
+        /// Clears the recorded operations, and sets the next fault.
         pub(crate) fn set(&self, fault: Option<Fault>) {
             STATE.with_borrow_mut(|state| {
                 state.fault = fault;
@@ -94,7 +94,7 @@ mod fuse {
             });
         }
 
-        /// Ends the faults; tells whether one happened.
+        /// Removes the fault. Returns whether it happened.
         pub(crate) fn unset(&self) -> bool {
             STATE.with_borrow_mut(|state| {
                 state.fault.take().is_some_and(|fault| state.seen.len() > fault.at)
@@ -105,7 +105,7 @@ mod fuse {
             STATE.with_borrow_mut(|state| state.portion = portion);
         }
 
-        /// The operations since the last `set`.
+        /// Returns the operations since the last call of `set`.
         pub(crate) fn kinds(&self) -> Vec<Operation> {
             STATE.with_borrow(|state| state.seen.clone())
         }
@@ -115,14 +115,14 @@ mod fuse {
         }
     }
 
-    /// Lets the next operation happen, or makes it fail.
+    /// Permits the next operation or makes it fail.
     pub(crate) fn before(operation: Operation) -> Result<(), Errno> {
         STATE.with_borrow_mut(|state| {
             let at = state.seen.len();
             state.seen.push(operation);
             match state.fault {
                 Some(fault) if at == fault.at => Err(fault.errno),
-                // An interruption that lasts would be repeated for ever.
+                // A lasting interruption would be repeated for ever.
                 Some(fault) if fault.lasts && at > fault.at && fault.errno != Errno::INTR => {
                     Err(fault.errno)
                 }
@@ -131,7 +131,7 @@ mod fuse {
         })
     }
 
-    /// Returns how many of this many bytes the next read or write moves; one at least.
+    /// Returns how many of `length` bytes the next read or write transfers, at least one.
     pub(crate) fn portion(length: usize) -> usize {
         STATE.with_borrow(|state| length.min(state.portion))
     }

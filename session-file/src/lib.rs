@@ -1,21 +1,22 @@
 //! Sessions in files: the [`session_core`] provider named `"file"`.
 //!
-//! They survive the process and, by default, the power cut: for one machine with one or many
-//! processes that share a directory on a local file system of Linux or macOS. On other systems the
-//! crate compiles, and opening the provider is an [`Error::Config`](session_core::Error::Config).
+//! The sessions survive the process and, by default, a power cut. Use this provider for one machine with
+//! one or more processes that share a directory on a local file system of Linux or macOS. On other
+//! systems the crate compiles, but opening the provider fails with
+//! [`Error::Config`](session_core::Error::Config).
 //!
 //! # Source string
 //! `name=value` pairs joined by `&`, percent-encoded:
 //!
 //! | option | default | meaning |
 //! |---|---|---|
-//! | `path` | required | the directory: absolute, there already, and used for nothing else |
-//! | `sync` | `full` | `full`: what is acknowledged survives a power cut; `none`: it survives the process |
-//! | `max_bytes` | 1,048,576 (1 MiB) | the largest file of a session; see [`FileConfig::max_bytes`] |
+//! | `path` | required | the directory: an absolute path; it must exist and be used for nothing else |
+//! | `sync` | `full` | `full`: acknowledged changes survive a power cut; `none`: they survive the end of the process |
+//! | `max_bytes` | 1,048,576 (1 MiB) | the maximum size of a session's file; see [`FileConfig::max_bytes`] |
 //!
-//! The directory belongs to the user who runs the program and can't be written by others; it is
-//! given mode 0700. One that is missing, is somebody else's, can be written by others or is reached
-//! through a symbolic link is refused.
+//! The directory must belong to the user who runs the program. Its mode is set to 0700. A directory that
+//! is missing, belongs to another user, can be written by other users, or is reached through a symbolic
+//! link is refused.
 //!
 //! ```no_run
 //! session_file::init();
@@ -24,39 +25,40 @@
 //! ```
 //!
 //! # Operation
-//! - A session is one file. Its path is the session's key in hexadecimal: two digits name the folder, 22 the
-//!   file. Its modification time is the expiry, so back up and copy with modification times preserved
-//!   (`cp -a`, `rsync -t`, `tar`).
-//! - Whoever can read the directory sees keys, values, owners and labels, and no secret: a file has the
-//!   digest of its session's secret, so no id can be made from it. `encrypted+file` (crate `session-cookie`)
-//!   encrypts values, owners and labels.
-//! - A save writes a new file and gives it the old one's name, so values, a login and a new id arrive
-//!   together or not at all, whenever the process is killed. Of a file that a killed process left half
-//!   written, the next collection gets rid.
-//! - On Linux a touch sets the file's times and nothing else, and the time of access is the last use: what
-//!   reads the file without `O_NOATIME`, a backup for instance, looks like a use, which is harmless. On macOS a
-//!   touch writes the file anew.
-//! - `count` looks at every file's metadata, and so does a round of collection: about a microsecond
-//!   each, and a few more in a collection for each session that has an owner. With millions of sessions
+//! - A session is one file. Its path is the session's key in hexadecimal: two digits name the folder, 22
+//!   the file. Its modification time is the expiry, so backups and copies must preserve modification
+//!   times (`cp -a`, `rsync -t`, `tar`).
+//! - Anyone who can read the directory sees keys, values, owners and labels, but no secret: a file has
+//!   the digest of its session's secret, from which no id can be made. `encrypted+file` (crate
+//!   `session-cookie`) encrypts values, owners and labels.
+//! - A save writes a new file and renames it over the old one, so values, a login and a new id are
+//!   stored together or not at all, even if the process is killed. The next collection removes temporary
+//!   files of killed processes.
+//! - On Linux a touch only sets the file's times; the time of access is the last use. If a program reads
+//!   the file without `O_NOATIME`, such as a backup, that looks like a use, which is harmless. On macOS
+//!   a touch rewrites the file.
+//! - `count` and a complete collection read the metadata of every file, which takes about a microsecond
+//!   each; a collection takes a few more for each session that has an owner. With millions of sessions,
 //!   choose a longer `gc_every`.
-//! - A file that can't be read, because it is damaged, not a regular file, not the user's own or not
-//!   of mode 0600, is no session; it is left where it is until its time has come.
-//! - A disk without space is [`Error::Full`](session_core::Error::Full). A write that failed leaves the old
-//!   value as it was.
-//! - With `sync=full`, changes that are made at the same time wait for the disk at the same time,
-//!   each on its own file, and the kernel writes for all of them at once; a thread waits for each.
-//! - Disk work runs on the threads of the crate `blocking`, which the process shares with whatever
-//!   else uses that crate: 500 at most unless the variable `BLOCKING_MAX_THREADS` says otherwise.
-//! - With `sync=none`, a power cut may take a session as a whole, if it was written in the last
-//!   half minute or so, or leave it out of its owner's list, if the owner logged in then. All processes
-//!   that share a directory should have the same `sync`.
-//! - The folder `owners` is the index for `list`: a folder for each owner who has sessions, named by a
-//!   digest of the owner, and in it an empty file for each session. A login makes that file before it
-//!   writes the session, with `sync=full` on the disk; saves by the same owner, touches, and sessions
-//!   without an owner have no cost there. Back it up together with the sessions: a session without its
-//!   empty file is not listed.
-//! - A session that ends, or gets another owner, leaves its file in the index. The next list of that owner
-//!   removes it; once the session is gone, a collection does, too.
+//! - A file that can't be read, because it is damaged, not a regular file, of another user, or not of
+//!   mode 0600, is not a session. It stays until it has expired.
+//! - If the disk is full, writes fail with [`Error::Full`](session_core::Error::Full). A failed write
+//!   leaves the old record as it was.
+//! - With `sync=full`, concurrent changes wait for the disk at the same time, each for its own file, so
+//!   the kernel can combine the writes. Each one occupies a thread.
+//! - Disk operations run on the threads of the crate `blocking`, which the process shares with other
+//!   users of that crate: at most 500, unless the environment variable `BLOCKING_MAX_THREADS` says
+//!   otherwise.
+//! - With `sync=none`, a power cut may lose a session that was written in the last half minute or so, or
+//!   remove a session from its owner's list if the owner logged in during that time. All processes that
+//!   share a directory should have the same `sync`.
+//! - The folder `owners` is the index for `list`: it has a folder for each owner with sessions, named by
+//!   a digest of the owner, and in that an empty file for each session. A login makes this file before
+//!   it writes the session; with `sync=full`, the file is on the disk by then. Saves by the same owner,
+//!   touches, and sessions without an owner cost nothing in the index. Back it up together with the
+//!   sessions: a session whose file in the index is missing is not listed.
+//! - A session that ends or gets another owner leaves its file in the index. The next list of the former
+//!   owner removes it; if the session is gone, a collection removes it as well.
 //! - A directory with sessions in an earlier format is refused.
 
 mod config;
@@ -102,8 +104,8 @@ pub use unsupported::FileProvider;
 /// Registers the provider under the name `"file"`. Calling it again does nothing.
 ///
 /// # Panics
-/// If something else was registered under that name before: the program would not get the store
-/// it asks for.
+/// If another provider is registered under that name: the program would not get the store that it asks
+/// for.
 pub fn init() {
     static REGISTERED: OnceCell<()> = OnceCell::new();
     REGISTERED.get_or_init(|| {

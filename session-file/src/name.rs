@@ -1,28 +1,28 @@
-//! Where a session's file is, and its entry in the index of owners.
+//! The paths of sessions' files and of their entries in the owner index.
 
 use session_core::SessionKey;
 use sha2::{Digest as _, Sha256};
 
-/// The number of folders: at a million sessions each holds four thousand files, which a directory
-/// index of any file system takes lightly, and an empty store is small.
+/// The number of folders. With a million sessions each folder has four thousand files, which every file
+/// system's directory index handles well, and an empty store is small.
 pub(crate) const FOLDERS: usize = 256;
 
-/// The number of locks: so many that a few hundred operations at once, each of which may hold its
-/// lock over an fsync, seldom meet at one.
+/// The number of locks: enough that a few hundred concurrent operations, each of which may hold its lock
+/// over an fsync, rarely contend.
 pub(crate) const STRIPES: usize = 4096;
 
 /// The path of a session's file below the store's directory: the session's key in hexadecimal, its first
 /// byte as the folder, the other 11 as the file in it.
 ///
-/// Hexadecimal, as some file systems take capital and small letters for the same. Who can list the
-/// directory learns keys, which open nothing.
+/// The digits are hexadecimal because some file systems ignore the case of names. Anyone who can list
+/// the directory learns keys, which give no access to sessions.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Name {
     key: SessionKey,
     path: [u8; 3 + 2 * FILE_BYTES],
 }
 
-/// The bytes of a key that name the file within its folder.
+/// The number of bytes of a key that name the file within its folder.
 const FILE_BYTES: usize = SessionKey::BYTES - 1;
 
 impl Name {
@@ -35,7 +35,7 @@ impl Name {
         Self { key, path }
     }
 
-    /// The name of a file that was found in a folder; `None` unless this is how files are named.
+    /// Parses the name of a file in a folder. Returns `None` if it is not a session's.
     pub(crate) fn read(folder: usize, file: &[u8]) -> Option<Self> {
         let mut key = [0; SessionKey::BYTES];
         let (first, rest) = key.split_first_mut()?;
@@ -44,8 +44,7 @@ impl Name {
         Some(Self::of(SessionKey::from_bytes(key)))
     }
 
-    /// The session of an entry that was found in an owner's folder; `None` unless this is how entries are
-    /// named.
+    /// Parses the name of an entry in an owner's folder. Returns `None` if it is not an entry's.
     pub(crate) fn read_entry(entry: &[u8]) -> Option<Self> {
         let mut key = [0; SessionKey::BYTES];
         read_bytes(entry, &mut key)?;
@@ -56,50 +55,52 @@ impl Name {
         self.key
     }
 
-    /// The number of the folder.
+    /// Returns the number of the folder.
     pub(crate) fn folder(&self) -> usize {
         usize::from(self.key.as_bytes()[0])
     }
 
-    /// The file's name within its folder.
+    /// Returns the file's name within its folder.
     pub(crate) fn file(&self) -> &[u8] {
         &self.path[3..]
     }
 
-    /// Folder and file.
+    /// Returns the file's path below the store's directory.
     pub(crate) fn path(&self) -> &[u8] {
         &self.path
     }
 
-    /// The session's entry in its owner's folder: the whole key, whose order is that of the names.
+    /// Returns the name of the session's entry in its owner's folder: the whole key, so entries sort
+    /// like keys.
     pub(crate) fn entry(&self) -> [u8; 2 * SessionKey::BYTES] {
         written(self.key.as_bytes())
     }
 
-    /// The number of the lock.
+    /// Returns the number of the session's lock.
     pub(crate) fn stripe(&self) -> usize {
         let [_, high, low, ..] = *self.key.as_bytes();
         usize::from(u16::from_be_bytes([high, low])) % STRIPES
     }
 }
 
-/// A folder's name.
+/// Returns the name of a folder.
 pub(crate) fn folder_name(folder: usize) -> [u8; 2] {
     written(&[folder as u8])
 }
 
-/// Where the entries of an owner's sessions are, below the folder of all owners: a digest of the owner in
-/// hexadecimal, its first byte as the folder, the others as the folder in it.
+/// The path of an owner's folder in the owner index: a digest of the owner in hexadecimal, its first
+/// byte as the folder, the rest as the folder in it.
 ///
-/// Owners are any text of up to 1,024 bytes, also such as no file system takes for a name. Whoever reads an
-/// entry looks at the session's record, too, so two owners of one digest would do no harm.
+/// An owner is any text of up to 1,024 bytes, which no file system accepts as a name. A reader of an
+/// entry also looks at the owner in the session's record, so two owners with the same digest would do no
+/// harm.
 pub(crate) struct OwnerName {
     shard: u8,
     folder: [u8; 2 * OWNER_BYTES],
 }
 
-/// The bytes of an owner's digest that name the owner's folder: with the first one 128 bits, which nobody
-/// else's owner has by chance.
+/// The number of bytes of the digest that name the owner's folder. With the first byte these are 128
+/// bits, so digests don't collide by chance.
 const OWNER_BYTES: usize = 15;
 
 impl OwnerName {
@@ -108,28 +109,28 @@ impl OwnerName {
         Self { shard: digest[0], folder: written(&digest[1..=OWNER_BYTES]) }
     }
 
-    /// The number of the folder that the owner's folder is in.
+    /// Returns the number of the folder that has the owner's folder.
     pub(crate) fn shard(&self) -> usize {
         self.shard.into()
     }
 
-    /// The owner's folder.
+    /// Returns the name of the owner's folder.
     pub(crate) fn folder(&self) -> &[u8] {
         &self.folder
     }
 
-    /// Whether owners' folders are named so.
+    /// Returns whether this is a name of an owner's folder.
     pub(crate) fn is_folder(name: &[u8]) -> bool {
         read_bytes(name, &mut [0; OWNER_BYTES]).is_some()
     }
 
-    /// Whether folders that owners' folders are in are named so.
+    /// Returns whether this is a name of a folder that has owners' folders.
     pub(crate) fn is_shard(name: &[u8]) -> bool {
         read_bytes(name, &mut [0]).is_some()
     }
 }
 
-/// Bytes in hexadecimal; `N` is twice their number.
+/// Returns bytes in hexadecimal; `N` is twice their number.
 fn written<const N: usize>(bytes: &[u8]) -> [u8; N] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut digits = [0; N];
@@ -139,7 +140,7 @@ fn written<const N: usize>(bytes: &[u8]) -> [u8; N] {
     digits
 }
 
-/// Reads what [`written`] makes of so many bytes; `None` if it is anything else.
+/// Parses what [`written`] makes of as many bytes as the buffer has. Returns `None` for anything else.
 fn read_bytes(digits: &[u8], bytes: &mut [u8]) -> Option<()> {
     let (pairs, []) = digits.as_chunks::<2>() else { return None };
     if pairs.len() != bytes.len() {
@@ -151,7 +152,8 @@ fn read_bytes(digits: &[u8], bytes: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// The value of a hexadecimal digit; capitals are not what we write.
+/// Returns the value of a hexadecimal digit. Capital letters are refused, because they are never
+/// written.
 fn digit(character: u8) -> Option<u8> {
     match character {
         b'0'..=b'9' => Some(character - b'0'),

@@ -1,4 +1,4 @@
-//! The provider: the store's operations, away from the runtime's workers.
+//! The provider: runs the store's operations on threads that may block.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,26 +15,26 @@ use crate::store::Store;
 
 /// Keeps sessions in files.
 ///
-/// Operations run on the threads of the crate [`blocking`], which need no particular runtime. On
-/// Linux a load is answered at once where the kernel has all of it in memory.
+/// Operations run on the threads of the crate [`blocking`], which needs no particular runtime. On Linux
+/// a load returns at once if the kernel has everything it needs in memory.
 ///
 /// # Cancellation
-/// Where a future is dropped, its operation is not done if no thread has begun it, and otherwise goes
-/// on to its end: the stored record is the old one or the new one. Other changes of the session wait
-/// until it is clear which.
-// Dropping a task of `unblock` cancels it only while it is queued: a closure has no point at which it
-// could be left. What it holds, the session's place in the queue above all, is dropped with it, on a
-// thread of the pool.
+/// If a future is dropped before a thread has begun its operation, the operation is not performed;
+/// otherwise it is completed. In both cases the stored record is the old one or the new one. Other
+/// changes of the session wait until the operation has ended.
+// Dropping a task of `unblock` cancels it only while it is queued, because a running closure can't be
+// interrupted. What the closure owns, in particular the guard of the session's stripe, is dropped with
+// it on a thread of the pool.
 pub struct FileProvider {
     store: Arc<Store>,
 }
 
 impl FileProvider {
-    /// Opens the store in a directory, and makes what is missing in it. Blocks.
+    /// Opens the store in a directory, and makes missing files and folders in it. Blocks.
     ///
     /// # Errors
-    /// [`Error::Config`] says why the directory is refused; otherwise [`Error::Unavailable`] or
-    /// [`Error::Full`].
+    /// [`Error::Config`] if the directory is refused, with the reason; [`Error::Unavailable`] or
+    /// [`Error::Full`] if the file system fails.
     pub fn open(config: FileConfig) -> Result<Self, Error> {
         Ok(Self { store: Arc::new(Store::open(config)?) })
     }
@@ -111,24 +111,24 @@ impl Provider for FileProvider {
         true
     }
 
-    /// Lists an owner's sessions. Each page looks at the names of all the owner's entries and reads as many
-    /// records as it has room for; what it meets of sessions that are gone, or have another owner, it
-    /// removes.
+    /// Lists an owner's sessions. Each page reads the names of all the owner's entries, and as many
+    /// records as the page has room for. It removes entries whose sessions are gone or have another
+    /// owner.
     fn list<'a>(&'a self, owner: &'a str, page: Page, now: Timestamp) -> Answer<'a, Listed> {
         let (store, owner) = (Arc::clone(&self.store), owner.to_owned());
         ProviderFuture::boxed(unblock(move || store.list(&owner, page, now)))
     }
 
-    /// The number of live sessions. Looks at the metadata of every file: about a microsecond each
-    /// where they are in memory. Damaged files are counted, because none is opened.
+    /// Counts the live sessions. Reads the metadata of every file, which takes about a microsecond each
+    /// if they are in memory. Damaged files are counted, because no file is opened.
     fn count(&self, now: Timestamp) -> Answer<'_, u64> {
         let store = Arc::clone(&self.store);
         ProviderFuture::boxed(unblock(move || store.count(now)))
     }
 
-    /// Removes expired sessions, the temporaries of processes that died, and the index's entries of
-    /// sessions that are gone. Looks at the metadata of 4,096 files at most, then says that more remain;
-    /// the next call goes on where this one stopped, and the one that comes to the end says that nothing
+    /// Removes expired sessions, temporary files of processes that died, and entries in the owner index
+    /// whose sessions are gone. A call reads the metadata of at most 4,096 files and then returns that
+    /// more remain; the next call continues there. The call that reaches the end returns that nothing
     /// remains.
     fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error> {
         self.store.purge(now, limit)

@@ -1,4 +1,4 @@
-//! A session's operations on the disk.
+//! The store: the operations on sessions' files.
 
 mod owners;
 mod read;
@@ -20,29 +20,29 @@ use crate::lock::{Held, Locks, Queued};
 use crate::name::{FOLDERS, Name, folder_name};
 use crate::platform;
 use crate::times::FileTimes;
-use crate::walk::Place;
+use crate::walk::Cursor;
 use crate::{Durability, FileConfig};
-pub(crate) use owners::IndexPlace;
+pub(crate) use owners::IndexCursor;
 
 /// An open store. Its functions block.
 ///
-/// Changes take what [`Locks::queue`] returned and keep it until the change is visible. That it
-/// is on the disk is waited for after that, so that the next change of the same session can share
-/// the wait: whoever builds on a change that is not on the disk yet waits for a later fsync of the
-/// same folder, which covers both.
+/// A change takes the guard that [`Locks::queue`] returned, and holds the session's lock until the
+/// change is visible. It releases the lock before it waits for the disk, so that the next change of the
+/// session can share the wait. That is safe: a later change of the session syncs the same folder
+/// afterwards, which also covers the earlier change.
 pub(crate) struct Store {
     pub(crate) directory: Directory,
     pub(crate) locks: Locks,
     pub(crate) times: FileTimes,
-    /// Where the next slice of the collection starts.
-    pub(crate) place: Mutex<Place>,
-    /// Tells this opening of the store from all others.
+    /// Where the next slice of a collection starts.
+    pub(crate) cursor: Mutex<Cursor>,
+    /// Identifies this opening of the store.
     pub(crate) token: u64,
     config: FileConfig,
-    /// The number of the next temporary.
+    /// The number of the next temporary file.
     serial: AtomicU64,
-    /// Which folders of the index of owners are known to be on the disk.
-    shards: [AtomicBool; FOLDERS],
+    /// Which folders of the owner index are known to be on the disk.
+    synced_shards: [AtomicBool; FOLDERS],
 }
 
 impl Store {
@@ -61,11 +61,11 @@ impl Store {
             directory,
             locks,
             times,
-            place: Mutex::default(),
+            cursor: Mutex::default(),
             token,
             config,
             serial: AtomicU64::new(1),
-            shards: [const { AtomicBool::new(false) }; FOLDERS],
+            synced_shards: [const { AtomicBool::new(false) }; FOLDERS],
         })
     }
 
@@ -89,7 +89,7 @@ impl Store {
         }
         self.install(temporary, &folder, name, expired)?;
         drop(held);
-        self.settle(&folder)
+        self.sync_committed(&folder)
     }
 
     pub(crate) fn save(
@@ -112,7 +112,7 @@ impl Store {
         }
         self.install(temporary, &folder, name, true)?;
         drop(held);
-        self.settle(&folder)
+        self.sync_committed(&folder)
     }
 
     pub(crate) fn destroy(&self, queued: Queued, name: &Name) -> Result<(), Error> {
@@ -123,18 +123,19 @@ impl Store {
         };
         match disk::unlink(&folder, name.file()) {
             Ok(()) | Err(Errno::NOENT) => {}
-            // A directory is not a session, and was none before. What it is called differs among
-            // systems.
+            // A directory is not a session, so there is nothing to remove. The error for it differs
+            // between systems.
             Err(Errno::ISDIR | Errno::PERM) if self.is_folder(&folder, name)? => {}
             Err(errno) => return Err(not_done("removing a session's file")(errno)),
         }
         drop(held);
-        // Also where it was gone: whoever removed it may still be waiting for the disk.
-        self.settle(&folder)
+        // Also if the file was gone already: the request that removed it may still be waiting for the
+        // disk.
+        self.sync_committed(&folder)
     }
 
-    /// Moves both times forward. That it is on the disk is not waited for, whatever the durability: after a
-    /// power cut the session would end somewhat earlier.
+    /// Moves the last use and the expiry forward. It doesn't wait for the disk, whatever the durability:
+    /// after a power cut, the session would only expire somewhat earlier.
     pub(crate) fn touch(
         &self,
         queued: Queued,
@@ -151,7 +152,7 @@ impl Store {
         }
     }
 
-    /// Sets the file's times, without a look at its content.
+    /// Sets the file's times without reading its content.
     fn touch_in_place(
         &self,
         folder: &OwnedFd,
@@ -177,7 +178,7 @@ impl Store {
         set.map_err(not_done("setting a session's times"))
     }
 
-    /// Writes the file anew.
+    /// Rewrites the file.
     fn touch_anew(
         &self,
         folder: &OwnedFd,
@@ -206,7 +207,7 @@ impl Store {
         self.locks.hold(queued)
     }
 
-    /// The folder of a session that is to be changed; without one it is gone.
+    /// Opens the folder of a session that is to be changed. If there is none, the session is gone.
     fn open_folder(&self, name: &Name) -> Result<OwnedFd, Error> {
         match disk::open_folder(&self.directory.root, &folder_name(name.folder())) {
             Err(Errno::NOENT) => Err(Error::Gone),
@@ -215,7 +216,7 @@ impl Store {
     }
 }
 
-/// A number that no other opening of a store has.
+/// Returns a random number for an opening of the store.
 fn random() -> Result<u64, Error> {
     let id = SessionId::generate()?;
     let bytes = id.secret().as_bytes().first_chunk().expect("a secret has 20 bytes");

@@ -1,4 +1,4 @@
-//! Files on their way to become sessions' files.
+//! Temporary files, which are renamed to sessions' files.
 
 use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
@@ -9,23 +9,23 @@ use session_core::Error;
 use crate::disk::{self, FILE_MODE};
 use crate::error::failed;
 
-/// How temporaries' names begin; no session's file does.
+/// The prefix of the names of temporary files. No session's file has it.
 const PREFIX: &str = ".new-";
 
-/// A temporary in a session's folder: gone when dropped, if it was not installed.
+/// A temporary file in a session's folder. It is removed when dropped, unless it was installed.
 ///
-/// Its name tells which opening of the store made it, so that a collection knows the strays of
-/// processes that died from the files of those that live.
+/// The name has the token of the opening of the store that made the file, so that a collection can
+/// distinguish files of processes that died from those of running ones.
 pub(crate) struct Temporary<'t> {
     folder: &'t OwnedFd,
     name: String,
     file: OwnedFd,
-    /// Whether the name has to be removed in the end.
+    /// Whether the file still has this name, which has to be removed when dropped.
     there: bool,
 }
 
 impl<'t> Temporary<'t> {
-    /// Makes an empty one, with the mode that sessions' files have, whatever the umask.
+    /// Makes an empty temporary file with the mode of sessions' files, whatever the umask.
     pub(crate) fn create(folder: &'t OwnedFd, token: u64, serial: u64) -> Result<Self, Error> {
         let mut name = String::with_capacity(PREFIX.len() + 33);
         let _ = write!(name, "{PREFIX}{token:016x}-{serial:x}");
@@ -44,7 +44,7 @@ impl<'t> Temporary<'t> {
         &self.file
     }
 
-    /// Writes all that is to be in it. The times last: writing moves them.
+    /// Writes the whole content, then sets the times, because writing changes them.
     pub(crate) fn fill(&self, bytes: &[u8], times: &Timestamps, sync: bool) -> Result<(), Error> {
         disk::write(&self.file, bytes).map_err(failed("writing a temporary file"))?;
         self.set_times(times)?;
@@ -63,7 +63,7 @@ impl<'t> Temporary<'t> {
         self.name.as_bytes()
     }
 
-    /// It has another name now, and what had this one is gone.
+    /// Records that the file was renamed.
     pub(crate) fn moved_away(mut self) {
         self.there = false;
     }
@@ -72,13 +72,13 @@ impl<'t> Temporary<'t> {
 impl Drop for Temporary<'_> {
     fn drop(&mut self) {
         if self.there {
-            // What can't be removed now is a stray when this process has ended.
+            // If this fails, a collection removes the file once this process has ended.
             let _ = disk::unlink(self.folder, self.name.as_bytes());
         }
     }
 }
 
-/// The token of the opening that made a temporary of this name; `None` if that is no temporary.
+/// Returns the token of the opening that made a temporary file; `None` if this is not the name of one.
 pub(crate) fn maker(name: &[u8]) -> Option<u64> {
     let name = std::str::from_utf8(name).ok()?;
     let (token, serial) = name.strip_prefix(PREFIX)?.split_once('-')?;

@@ -1,21 +1,22 @@
-//! Records' times as files' times.
+//! The translation between records' times and files' times.
 
 use rustix::fs::{Stat, Timespec, Timestamps};
 use session_core::Timestamp;
 
-/// The last second that is asked of a file system, in the year 2242: most hold it, and times up to
-/// it don't overflow anything.
+/// The latest second that a file system is asked to store, in the year 2242. Most file systems can store
+/// it, and times up to it overflow nothing.
 pub(crate) const LAST_SECOND: i64 = (1 << 33) - 1;
 
-/// Translates between a record's two times and its file's: the expiry is the modification time, the last
-/// use the time of access, which counts only where reading doesn't move it.
+/// Translates between a record's last use and expiry, and its file's times. The expiry is the
+/// modification time. The last use is the time of access, which is used only on platforms where reads
+/// don't update it.
 ///
-/// Both are kept to the millisecond. Those from `never` on are kept as `never` and read as
-/// [`Timestamp::MAX`]: a file system's years end, and an expiry must not be shortened by that.
+/// Both are stored to the millisecond. Times from `never` on are stored as `never` and read as
+/// [`Timestamp::MAX`], because the range of the file system must not shorten an expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileTimes {
-    /// In seconds, the last modification time that the file system keeps; found out when the store
-    /// is opened.
+    /// The latest modification time that the file system can store, in seconds. It is found out when the
+    /// store is opened.
     never: i64,
 }
 
@@ -24,19 +25,20 @@ impl FileTimes {
         Self { never }
     }
 
-    /// The times of a file whose record was used and expires at these instants.
+    /// Returns the times of a file for a record with this last use and expiry.
     pub(crate) fn to_file(self, used: Timestamp, expires: Timestamp) -> Timestamps {
         Timestamps { last_access: self.time(used), last_modification: self.time(expires) }
     }
 
-    /// The expiry that a file's modification time stands for; `None` for one that we don't write.
+    /// Returns the expiry for a file's modification time; `None` if this provider never writes such a
+    /// time.
     pub(crate) fn expires(self, stat: &Stat) -> Option<Timestamp> {
         #[allow(clippy::unnecessary_cast, reason = "its type is not the same everywhere")]
         self.instant(stat.st_mtime as i64, stat.st_mtime_nsec as u64)
     }
 
-    /// The last use that a file's time of access stands for. A time that we don't write is of somebody
-    /// who read the file or moved it: as good as any.
+    /// Returns the last use for a file's time of access. For a time that this provider never writes,
+    /// which comes from a program that read or copied the file, it returns the earliest time.
     pub(crate) fn used(self, stat: &Stat) -> Timestamp {
         #[allow(clippy::unnecessary_cast, reason = "its type is not the same everywhere")]
         self.instant(stat.st_atime as i64, stat.st_atime_nsec as u64).unwrap_or_default()
@@ -65,7 +67,7 @@ impl FileTimes {
     }
 }
 
-/// A change of the modification time that leaves the time of access as it is.
+/// Returns times that set the modification time and keep the time of access.
 pub(crate) fn modified(time: Timespec) -> Timestamps {
     let kept = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
     Timestamps { last_access: kept, last_modification: time }

@@ -1,4 +1,4 @@
-//! The provider on systems that it does not run on yet: it can be named and never opened.
+//! The provider on systems that it does not support yet: it is registered, but can't be opened.
 
 use std::convert::Infallible;
 
@@ -7,12 +7,12 @@ use session_core::{Error, SessionId, SessionKey, Timestamp};
 
 use crate::FileConfig;
 
-/// Keeps sessions in files; not on this system yet.
+/// Keeps sessions in files. It does not support this system yet.
 #[derive(Debug)]
 pub struct FileProvider(Infallible);
 
 impl FileProvider {
-    /// Returns an error: the provider does not run on this system yet.
+    /// Returns an error, because the provider does not support this system yet.
     ///
     /// # Errors
     /// [`Error::Config`], always.

@@ -1,5 +1,6 @@
-//! Counting and collecting: walks over all sessions that open none.
+//! Counting and collecting: walks over all sessions' files that open none.
 
+use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{Dir, FileType};
@@ -11,34 +12,28 @@ use crate::directory::is_file;
 use crate::disk;
 use crate::error::failed;
 use crate::name::{FOLDERS, Name, folder_name};
-use crate::store::{IndexPlace, Store};
+use crate::store::{IndexCursor, Store};
 use crate::temporary::maker;
 
-/// How many files a slice of the collection looks at: a few milliseconds' worth.
+/// How many files a slice of a collection looks at, which takes a few milliseconds.
 const SLICE: usize = 4096;
 
-/// Where a walk is.
+/// The position of a walk.
 #[derive(Default)]
-pub(crate) struct Place {
+pub(crate) struct Cursor {
     folder: usize,
-    /// The folder's listing, if it has begun. Kept open, it remembers by itself where it is, which is
-    /// the only way to stop and go on within a folder that all systems have.
+    /// The folder's listing, if it has begun. It stays open and remembers its position, which is the
+    /// only portable way to stop and continue within a folder.
     listing: Option<Dir>,
-    /// Where in the index of owners, which follows the sessions.
-    index: IndexPlace,
-}
-
-/// Whether a walk goes on.
-pub(crate) enum Then {
-    Continue,
-    Stop,
+    /// The position in the owner index, which is walked after the sessions.
+    index: IndexCursor,
 }
 
 impl Store {
-    /// The number of live records. Looks at each file's metadata.
+    /// Counts the live records. Reads each file's metadata.
     pub(crate) fn count(&self, now: Timestamp) -> Result<u64, Error> {
         let mut live = 0;
-        self.walk(&mut Place::default(), |folder, number, file| {
+        self.walk(&mut Cursor::default(), |folder, number, file| {
             if Name::read(number, file).is_some() {
                 match disk::stat_at(folder, file) {
                     Ok(stat) => live += u64::from(matches!(self.check(&stat, now), Ok(Some(_)))),
@@ -46,20 +41,20 @@ impl Store {
                     Err(errno) => return Err(failed("looking at a session's file")(errno)),
                 }
             }
-            Ok(Then::Continue)
+            Ok(ControlFlow::Continue(()))
         })?;
         Ok(live)
     }
 
-    /// Removes expired records and stray temporaries, then what is stale in the index of owners, in a slice
-    /// of the store.
+    /// Removes expired records and abandoned temporary files, then stale entries of the owner index, in
+    /// one slice of the store.
     pub(crate) fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error> {
-        let mut place = self.place.lock();
+        let mut cursor = self.cursor.lock();
         let mut removed = 0;
         let mut looked_at = 0;
-        // The last temporary's maker that was found dead: strays of one process come together.
+        // The last maker that was found dead, because files of one process are usually adjacent.
         let mut dead = None;
-        let ended = self.walk(&mut place, |folder, number, file| {
+        let ended = self.walk(&mut cursor, |folder, number, file| {
             looked_at += 1;
             if let Some(name) = Name::read(number, file) {
                 removed += usize::from(self.remove_expired(folder, &name, now)?);
@@ -71,54 +66,54 @@ impl Store {
                 self.remove(folder, file)?;
             }
             let enough = removed >= limit || looked_at >= SLICE;
-            Ok(if enough { Then::Stop } else { Then::Continue })
+            Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
         let mut trimmed = 0;
         let ended = ended
-            && self.collect_entries(&mut place.index, |is_removed| {
+            && self.collect_entries(&mut cursor.index, |is_removed| {
                 looked_at += 1;
                 trimmed += usize::from(is_removed);
                 let enough = trimmed >= limit || looked_at >= SLICE;
-                if enough { Then::Stop } else { Then::Continue }
+                if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })?;
         if ended {
-            *place = Place::default();
+            *cursor = Cursor::default();
         }
         Ok(Purged { removed, more: !ended })
     }
 
-    /// Hands every regular file from a place on to `visit`; tells whether the walk came to its end,
-    /// and leaves in `place` where to go on otherwise, be it after an error.
+    /// Calls `visit` for every regular file from the cursor on. Returns whether the walk reached the
+    /// end. Otherwise, also after an error, the cursor is where to continue.
     fn walk(
         &self,
-        place: &mut Place,
-        mut visit: impl FnMut(BorrowedFd<'_>, usize, &[u8]) -> Result<Then, Error>,
+        cursor: &mut Cursor,
+        mut visit: impl FnMut(BorrowedFd<'_>, usize, &[u8]) -> Result<ControlFlow<()>, Error>,
     ) -> Result<bool, Error> {
         let doing = "listing a folder";
-        while place.folder < FOLDERS {
-            if place.listing.is_none() {
-                place.listing = self.enter(place.folder)?;
+        while cursor.folder < FOLDERS {
+            if cursor.listing.is_none() {
+                cursor.listing = self.enter(cursor.folder)?;
             }
-            while let Some(listing) = &mut place.listing
+            while let Some(listing) = &mut cursor.listing
                 && let Some(entry) = listing.read()
             {
                 let entry = entry.map_err(failed(doing))?;
-                // Whatever else is there is none of ours, and is left alone.
+                // Anything else is not the store's, and is left alone.
                 if !matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown) {
                     continue;
                 }
                 let folder = listing.fd().map_err(failed(doing))?;
                 let file = entry.file_name().to_bytes();
-                if matches!(visit(folder, place.folder, file)?, Then::Stop) {
+                if visit(folder, cursor.folder, file)?.is_break() {
                     return Ok(false);
                 }
             }
-            (place.folder, place.listing) = (place.folder + 1, None);
+            (cursor.folder, cursor.listing) = (cursor.folder + 1, None);
         }
         Ok(true)
     }
 
-    /// Begins to list a folder; `None` if there is none.
+    /// Starts to list a folder. Returns `None` if there is none.
     fn enter(&self, folder: usize) -> Result<Option<Dir>, Error> {
         match disk::open_folder(&self.directory.root, &folder_name(folder)) {
             Ok(folder) => disk::list(folder).map(Some).map_err(failed("listing a folder")),
@@ -127,8 +122,8 @@ impl Store {
         }
     }
 
-    /// Removes a file if it is expired, and tells whether it was. Whatever its content: what can't
-    /// be read goes, too, when its time has come.
+    /// Removes a file if it is expired. Returns whether it was removed. The content doesn't matter: a
+    /// file that can't be read is removed when it has expired, too.
     fn remove_expired(
         &self,
         folder: BorrowedFd<'_>,
@@ -142,25 +137,25 @@ impl Store {
                 Err(Errno::NOENT) => Ok(false),
                 Err(errno) => Err(failed("looking at a session's file")(errno)),
             };
-        self.if_still(name, is_expired, || self.remove(folder, name.file()))
+        self.remove_if(name, is_expired, || self.remove(folder, name.file()))
     }
 
-    /// Removes something if the session's state is such, and nobody is changing it. Tells whether it was
-    /// removed.
-    pub(crate) fn if_still(
+    /// Calls `remove` if `condition` holds and nobody is changing the session. Returns whether something
+    /// was removed.
+    pub(crate) fn remove_if(
         &self,
         name: &Name,
-        is_such: impl Fn() -> Result<bool, Error>,
+        condition: impl Fn() -> Result<bool, Error>,
         remove: impl FnOnce() -> Result<bool, Error>,
     ) -> Result<bool, Error> {
-        if !is_such()? {
+        if !condition()? {
             return Ok(false);
         }
-        // A session that somebody is changing is in use; and if not, it is found the next time.
+        // A session that is being changed is in use. If it is not, the next collection finds it.
         let Some(queued) = self.locks.try_queue(name) else { return Ok(false) };
         let Some(_held) = self.locks.try_hold(queued)? else { return Ok(false) };
-        // Looked at again: until now it could be changed.
-        Ok(is_such()? && remove()?)
+        // The condition is checked again, because the session could change until the lock was taken.
+        Ok(condition()? && remove()?)
     }
 
     fn remove(&self, folder: BorrowedFd<'_>, file: &[u8]) -> Result<bool, Error> {

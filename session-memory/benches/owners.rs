@@ -1,7 +1,8 @@
-//! What an owner costs: a session's first save, a counted request and a touch, of somebody who is logged in and of
-//! nobody; and lists of an owner's sessions beside many others.
+//! Measures the cost of an owner: a session's first save, a counting request and a touch, with and
+//! without an owner; and lists of an owner's sessions in a large store.
 //!
-//! The pairs run round by round in turn. A figure is the median of the rounds; the ratios are what to look at.
+//! The two variants take turns round by round. A figure is the median of the rounds. The ratios matter
+//! more than the absolute figures.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 use futures_lite::future::block_on;
 use http::header::{COOKIE, HeaderValue, SET_COOKIE};
 use http::{Request, Response};
-use session_core::{Manager, TestClock};
+use session_core::Manager;
+use session_core::clock::TestClock;
 
 const ROUNDS: usize = 41;
 const REQUESTS: usize = 2_000;
@@ -28,7 +30,7 @@ impl Bench {
         Self { manager: builder.build().expect("opens"), clock }
     }
 
-    /// A first request that stores a value, and logs in.
+    /// Performs a first request that stores a value, and logs in if there is an owner.
     fn begin(&self, owner: Option<&str>) -> Response<()> {
         let request = Request::new(());
         let handle = self.manager.start(&request);
@@ -70,7 +72,7 @@ impl Bench {
     }
 }
 
-/// The median time of one call of each of the two, in nanoseconds.
+/// Returns the median time of one call of each of the two, in nanoseconds.
 fn compare(mut calls: [Box<dyn FnMut() + '_>; 2]) -> [f64; 2] {
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {
@@ -117,7 +119,7 @@ fn main() {
             Box::new(|| bench.use_session(owner, true)),
         ]),
     );
-    // Each is due: more than a tenth of the idle time after the last. Never so late that one ends.
+    // Each touch is due, because more than a tenth of the idle time has passed, and no session expires.
     let bench = Bench::new();
     let renewed = std::cell::RefCell::new((0, [bench.visitor(None), bench.visitor(Some("ada"))]));
     let touch = |which: usize| {

@@ -1,12 +1,13 @@
-//! What a session costs a request, above the same handler without one, beside the same work done
-//! by tower-sessions with its MemoryStore.
+//! Measures what a session adds to a request, beside the same work done by tower-sessions with its
+//! MemoryStore.
 //!
-//! The handler alone is measured as it is, for `start` and `finish` by hand, and as a service with a
-//! boxed future, for the wrapper and the peer, whose handlers are such services. Beside them stands
-//! `Bare`, a floor: the parts without the promises.
+//! The handler without sessions is measured in two forms: as a plain function, for `start` and `finish`
+//! by hand; and as a service with a boxed future, for the wrapper and the peer, whose handlers are such
+//! services. `Bare` is a lower bound without the library's guarantees.
 //!
-//! All variants run in one process, round by round in turn, so that whatever else the machine does
-//! hits all alike. A figure is the median of the rounds; the ratios are what to look at.
+//! All variants run in one process, taking turns round by round, so that other load on the machine
+//! affects all of them alike. A figure is the median of the rounds. The ratios matter more than the
+//! absolute figures.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -37,20 +38,20 @@ const REQUESTS: usize = 5_000;
 
 type Body = Full<Bytes>;
 
-/// What the handler does with its session.
+/// The handler's work with its session.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Work {
     Nothing,
     Read,
-    /// `get` and `set`, as everywhere: of two such requests at once, one counts for nothing.
+    /// `get` and `set`. Of two concurrent requests, one increment is lost.
     Count,
-    /// The same by `update`, which loses none. The peer has nothing like it, and counts as before.
+    /// `update`, which loses no increment. The peer has nothing like it and uses `get` and `set`.
     Update,
 }
 
 const WORKS: [Work; 4] = [Work::Nothing, Work::Read, Work::Count, Work::Update];
 
-/// One way of serving a request.
+/// A variant of serving a request.
 trait Variant: Sync {
     fn serve(&self, cookie: &HeaderValue, work: Work);
 }
@@ -162,7 +163,7 @@ fn compare(work: Work, others: usize) -> Figures {
     figures
 }
 
-/// Throughput of two threads, each with a visitor of its own, against one.
+/// Returns the throughput of two threads, each with its own visitor, relative to one thread.
 fn scaling(variant: &dyn Variant, visitor: impl Fn() -> HeaderValue) -> f64 {
     const REQUESTS: usize = 100_000;
     let run = |threads: usize| {
@@ -207,7 +208,7 @@ fn name() -> String {
     "ada lovelace".to_owned()
 }
 
-/// The cookie that a response sets, as the client sends it back.
+/// Returns the cookie that a response sets, as the client sends it back.
 fn cookie(response: &Response<impl Sized>) -> HeaderValue {
     let set = response.headers()[SET_COOKIE].to_str().expect("is text");
     set.split(';').next().expect("has a pair").parse().expect("is a header value")
@@ -226,7 +227,7 @@ impl Variant for Alone {
     }
 }
 
-/// The same as a service, whose future is boxed.
+/// The handler without sessions as a service with a boxed future.
 struct AloneBoxed;
 
 impl Variant for AloneBoxed {
@@ -237,8 +238,8 @@ impl Variant for AloneBoxed {
     }
 }
 
-/// The handler without sessions, over and over for about as long as a counted request takes: what
-/// two threads that share nothing make of this machine, whose processors may be halves of one core.
+/// The handler without sessions, repeated for about as long as a counting request takes. It shows how
+/// two threads that share nothing scale on this machine, whose processors may be halves of one core.
 struct Computing;
 
 impl Variant for Computing {
@@ -249,11 +250,11 @@ impl Variant for Computing {
     }
 }
 
-/// About the least that any store in memory does for it: the cookie found, the id decoded, the values
-/// taken from a locked map, one of them decoded, and its successor written in place.
+/// A lower bound for any store in memory: it finds the cookie, decodes the id, takes the values from a
+/// locked map, decodes one of them, and writes its successor in place.
 ///
-/// Nothing expires here, no change of another request is merged, the client hears nothing, and a
-/// session can't be shared by tasks. It is the floor under whatever keeps such promises.
+/// Nothing expires here, concurrent changes are not merged, the client is sent nothing, and tasks can't
+/// share a session.
 struct Bare {
     cookies: CookieTransport,
     sessions: Mutex<HashMap<SessionKey, (Verifier, Values)>>,
@@ -279,7 +280,7 @@ impl Bare {
     }
 
     fn use_session(&self, request: &Request<Body>, work: Work) -> Option<()> {
-        let found = self.cookies.find(request.into());
+        let found = self.cookies.extract(request.into());
         let id = SessionId::parse(found.texts().first()?)?;
         let limits = Limits::default();
         let holder = Verifier::plain(&id, "");
@@ -292,7 +293,7 @@ impl Bare {
             black_box(name);
         } else {
             let count: u64 = value::decode("count", values.get("count")?, &limits).ok()?;
-            drop(values); // lest the store's be copied
+            drop(values); // otherwise the store's values would be copied
             let mut changes = Changes::new();
             changes.set("count", value::encode("count", &(count + 1), &limits).ok()?);
             let mut sessions = self.sessions.lock();
@@ -311,7 +312,7 @@ impl Variant for Bare {
         let request = request(cookie);
         black_box(block_on(async {
             match work {
-                Work::Nothing => drop(black_box(self.cookies.find((&request).into()))),
+                Work::Nothing => drop(black_box(self.cookies.extract((&request).into()))),
                 _ => self.use_session(&request, work).expect("serves"),
             }
             answer()
@@ -319,7 +320,7 @@ impl Variant for Bare {
     }
 }
 
-/// What handlers do with a loaded session of ours.
+/// Performs the handler's work with a loaded session of this library.
 fn use_session(session: &LoadedSession, work: Work) -> Result<(), Error> {
     match work {
         Work::Read => assert!(black_box(session.get::<String>("name")?).is_some()),
@@ -327,7 +328,7 @@ fn use_session(session: &LoadedSession, work: Work) -> Result<(), Error> {
             let count: u64 = session.get("count")?.unwrap_or(0);
             session.set("count", &(count + 1))?;
         }
-        // A future of its own, lest the others' be as large.
+        // This has its own future, so that the others' futures stay small.
         Work::Nothing | Work::Update => unreachable!("is another handler's"),
     }
     Ok(())
@@ -338,7 +339,7 @@ async fn update(session: &LoadedSession) -> Result<(), Error> {
     Ok(())
 }
 
-/// `start`, `load`, `finish` by hand.
+/// `start`, `load` and `finish` by hand.
 struct Explicit(Manager);
 
 impl Explicit {
@@ -393,7 +394,7 @@ impl Variant for Explicit {
     }
 }
 
-/// The wrapper service, which hands the session over in the request's extensions.
+/// The wrapper service, which passes the session in the request's extensions.
 struct Wrapper {
     manager: Manager,
     services: [SessionService<Handler>; WORKS.len()],

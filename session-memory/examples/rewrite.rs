@@ -1,5 +1,5 @@
-//! What it costs to put ids into pages: how fast a page of 1 MB goes by, rewritten and as it is,
-//! and how much memory a page takes on its way.
+//! Measures the rewriting of pages with ids: the throughput of a page of 1 MB with and without
+//! rewriting, and the memory that a page takes.
 //!
 //!     cargo run --release -p session-memory --example rewrite
 
@@ -14,11 +14,13 @@ use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::service::{Service as _, service_fn};
-use session_core::{BoxError, Config, Manager, SessionService, Sessions, TransportKind};
+use session_core::provider::BoxError;
+use session_core::transport::TransportKind;
+use session_core::{Config, Manager, SessionService, Sessions};
 
 const MB: usize = 1 << 20;
 
-/// What a page is made of: 3 KB with ten links and a form.
+/// Returns a part of a page: 3 KB with ten links and a form.
 fn part() -> Bytes {
     let text =
         "<p class=\"text\">Words &amp; <b>more</b> words, as pages have them. </p>\n".repeat(3);
@@ -27,7 +29,7 @@ fn part() -> Bytes {
     [(text + link).repeat(10).as_str(), form].concat().into()
 }
 
-/// A page of this many bytes, which come in frames as a handler writes them.
+/// A page of this many bytes in frames.
 struct Page {
     left: usize,
     part: Bytes,
@@ -47,7 +49,7 @@ impl Body for Page {
     }
 }
 
-/// Serves one page to a new visitor; returns how many bytes arrived.
+/// Serves one page to a new visitor. Returns the number of bytes that arrived.
 fn serve(manager: &Manager, size: usize, part: &Bytes) -> usize {
     let name = manager.name().to_owned();
     let part = part.clone();

@@ -1,13 +1,12 @@
-//! What a million sessions take, what a new session costs where one has to give way for it, and how long
-//! purging ten million holds a lock.
+//! Measures the memory of a million sessions, the time of a new session that evicts another one, and how
+//! long a purge of ten million sessions holds a lock.
 //!
 //!     cargo run --release -p session-memory --example scale
 //!
-//! Sessions hold a 12-byte name and a counter; with owners, each owner has two, and owner and label are 12
-//! bytes each. Bytes are given twice: as asked of the allocator, and
-//! on Linux, as the growth of the process's resident memory, which has the allocator's own bookkeeping
-//! in it.
-//! The peer is tower-sessions' MemoryStore with the same two values.
+//! Sessions have a 12-byte name and a counter. With owners, each owner has two sessions, and owner and
+//! label have 12 bytes each. Bytes are given twice: as requested from the allocator, and on Linux as the
+//! growth of the process's resident memory, which includes the allocator's overhead. The peer is
+//! tower-sessions' MemoryStore with the same two values.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -37,10 +36,10 @@ fn ours(sessions: usize, are_owned: bool) {
     let name = if are_owned { "session-memory, with owners" } else { "session-memory" };
     report(name, sessions, || {
         for n in 0..sessions {
-            // Created over half an hour, as visitors come.
+            // The sessions are created over half an hour.
             let expires =
                 now.saturating_add(Duration::from_millis(1_800_000 * n as u64 / sessions as u64));
-            // Two sessions each.
+            // Each owner has two sessions.
             let login = are_owned.then(|| login(&format!("user-{:07}", n / 2), now));
             create(&store, now, expires, login);
         }
@@ -75,7 +74,8 @@ fn peer(sessions: usize) {
     drop(store);
 }
 
-/// Times new sessions in a store with room, and then in the full store, where each makes another give way.
+/// Measures new sessions in a store with room, and then in the full store, where each one evicts
+/// another.
 fn flood(sessions: usize) {
     let now = Timestamp::from_millis(1_000_000_000_000);
     let config = MemoryConfig::parse(&format!("max_sessions={sessions}"));
@@ -90,7 +90,7 @@ fn flood(sessions: usize) {
     }
 }
 
-/// Fills a store and says what a session of it takes.
+/// Fills a store and prints the memory for each session.
 fn report(name: &str, sessions: usize, fill: impl FnOnce()) {
     let resident = resident_bytes();
     let asked = allocation_counter::measure(fill).bytes_current;
@@ -103,7 +103,7 @@ fn report(name: &str, sessions: usize, fill: impl FnOnce()) {
     }
 }
 
-/// Purges slice by slice while another thread times its own operations, which wait where a lock is
+/// Purges slice by slice while another thread measures its own operations, which wait while a lock is
 /// held.
 fn purge(sessions: usize) {
     let start = Timestamp::from_millis(1_000_000_000_000);
@@ -165,11 +165,11 @@ fn purge(sessions: usize) {
     );
 }
 
-/// How long two busy threads are watched.
+/// How long two busy threads are observed.
 const WATCHED: Duration = Duration::from_secs(2);
 
-/// The longest that the machine keeps one of two busy threads from running: it is in the longest hold
-/// and the longest wait if it meets one.
+/// Returns the longest time that the machine keeps one of two busy threads from running. Such an
+/// interruption may be part of the longest hold and the longest wait.
 fn longest_interruption() -> Duration {
     let watch = || {
         let began = Instant::now();
@@ -192,7 +192,7 @@ fn provider() -> MemoryProvider {
     MemoryProvider::new(config.expect("is a source"))
 }
 
-/// A login with a label as long as the owner, 12 bytes.
+/// Returns a login with a label as long as the owner, 12 bytes.
 fn login(owner: &str, at: Timestamp) -> Box<Login> {
     Box::new(Login { owner: owner.into(), at, label: "Chrome on CI".into() })
 }
@@ -215,7 +215,7 @@ fn create(
     id
 }
 
-/// The resident memory of this process (proc_pid_statm(5)), where the system has that file.
+/// Returns the resident memory of this process (proc_pid_statm(5)), if the system has that file.
 fn resident_bytes() -> Option<i64> {
     let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: i64 = pages.split(' ').nth(1).expect("has two numbers").parse().expect("is one");

@@ -1,4 +1,4 @@
-//! How much the store holds, and may hold.
+//! Accounting of sessions and bytes against the store's limits.
 
 use session_core::Error;
 use session_core::provider::{Login, Values};
@@ -7,15 +7,16 @@ use crate::MemoryConfig;
 use crate::shard::Slot;
 use crate::sync::{AtomicUsize, Ordering};
 
-/// What a session takes beside its values and owner: entry, table, order, allocator. Measured by
-/// the example `scale`.
+/// Bytes that a session takes beside its values and login: the slab entry, the hash table, the expiry
+/// order and the allocator's overhead. Measured by the example `scale`.
 const OVERHEAD: usize = 168;
 
-/// What an owner adds beside the login: the session's entry in the index. Measured by the same example.
+/// Bytes that an owner adds beside the login: the session's entry in the owner index. Measured by the
+/// example `scale`.
 const INDEX_ENTRY: usize = 32;
 
-/// Sessions and bytes held: moved before something is added and after it was removed, so that the
-/// limits hold at every moment.
+/// Counts the stored sessions and bytes. The counters are raised before a record is added and lowered
+/// after it was removed, so the limits hold at every moment.
 #[derive(Debug)]
 pub(crate) struct Capacity {
     config: MemoryConfig,
@@ -28,8 +29,8 @@ impl Capacity {
         Self { config, sessions: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
     }
 
-    /// Checks that a session of so many bytes can be stored once there is room, so that none gives way
-    /// for nothing.
+    /// Checks that a session of this many bytes fits into an empty store. Otherwise other sessions would
+    /// be evicted in vain.
     pub(crate) fn check(&self, bytes: usize) -> Result<(), Error> {
         let limit = self.config.max_bytes;
         if bytes > limit {
@@ -38,7 +39,10 @@ impl Capacity {
         Ok(())
     }
 
-    /// Accounts for sessions and bytes to come; `Full` if there is no room.
+    /// Reserves room for sessions and bytes.
+    ///
+    /// # Errors
+    /// [`Error::Full`] if a limit would be exceeded; nothing is reserved then.
     pub(crate) fn reserve(&self, sessions: usize, bytes: usize) -> Result<(), Error> {
         let MemoryConfig { max_sessions, max_bytes, .. } = self.config;
         let add = |counter: &AtomicUsize, n: usize, most: usize| {
@@ -55,8 +59,8 @@ impl Capacity {
         Ok(())
     }
 
-    /// Gives back what was reserved. Nothing to give back is the rule for changes, and is no reason
-    /// for processors to fight over the counters.
+    /// Releases reserved sessions and bytes. Most changes release nothing, and then the counters' cache
+    /// line is not written.
     pub(crate) fn release(&self, sessions: usize, bytes: usize) {
         for (counter, n) in [(&self.sessions, sessions), (&self.bytes, bytes)] {
             if n > 0 {
@@ -66,12 +70,12 @@ impl Capacity {
     }
 }
 
-/// The bytes that a session takes, all included.
+/// Returns the bytes that a stored session takes, bookkeeping included.
 pub(crate) fn cost(slot: &Slot) -> usize {
     cost_of(slot.login(), slot.values())
 }
 
-/// The bytes that a session with this login and these values takes, all included.
+/// Returns the bytes that a session with this login and these values takes, bookkeeping included.
 pub(crate) fn cost_of(login: Option<&Login>, values: &Values) -> usize {
     let login = login.map_or(0, |login| {
         INDEX_ENTRY + size_of::<Login>() + login.owner.len() + login.label.len()

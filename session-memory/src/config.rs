@@ -1,16 +1,17 @@
-//! What the source string says.
+//! The provider's configuration, and its source string.
 
 use session_core::Error;
 use session_core::provider::Source;
 
-/// How much the provider holds. See the [crate's documentation](crate#a-full-store) for what happens when
-/// it is full.
+/// Limits of the store. The [crate's documentation](crate#a-full-store) says what happens when the store
+/// is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryConfig {
-    /// The number of sessions. Defaults to 1,000,000.
+    /// The maximum number of sessions. Defaults to 1,000,000.
     pub max_sessions: usize,
-    /// The bytes of all sessions, bookkeeping included. Defaults to 1 GiB.
+    /// The maximum number of bytes that all sessions take together, bookkeeping included. Defaults to 1
+    /// GiB.
     pub max_bytes: usize,
 }
 
@@ -21,10 +22,10 @@ impl Default for MemoryConfig {
 }
 
 impl MemoryConfig {
-    /// Reads a source string.
+    /// Parses a source string.
     ///
     /// # Errors
-    /// [`Error::Config`] for an unknown option, or one that is no number or zero.
+    /// [`Error::Config`] for an unknown option, and for a value that is not a whole number above zero.
     pub fn parse(source: &str) -> Result<Self, Error> {
         let mut source = Source::parse(source)?;
         let mut config = Self::default();
@@ -52,7 +53,7 @@ mod tests {
         assert_eq!(config, MemoryConfig { max_sessions: 5, max_bytes: 1000 });
     }
 
-    /// Whatever a source string says, it is read right or refused.
+    /// Every source string is either parsed completely or refused.
     #[test]
     fn bad_options_are_configuration_errors() {
         for source in [

@@ -1,32 +1,33 @@
 //! Sessions in this process's memory: the [`session_core`] provider named `"memory"`.
 //!
-//! They end with the process, and no other process sees them: for one server whose visitors may be
-//! asked to log in again after a restart.
+//! The sessions end with the process, and no other process sees them. Use this provider for one server
+//! process whose visitors may have to log in again after a restart.
 //!
 //! # Source string
 //! `name=value` pairs joined by `&`:
 //!
 //! | option | default | meaning |
 //! |---|---|---|
-//! | `max_sessions` | 1,000,000 | how many sessions are held |
-//! | `max_bytes` | 1,073,741,824 (1 GiB) | how many bytes all sessions take, bookkeeping included |
+//! | `max_sessions` | 1,000,000 | the maximum number of sessions |
+//! | `max_bytes` | 1,073,741,824 (1 GiB) | the maximum number of bytes of all sessions, bookkeeping included |
 //!
 //! # A full store
-//! Where a new session or a larger value would exceed these limits, expired sessions are removed. If that
-//! makes no room, sessions give way whose clients never came back, the oldest first: nobody has loaded them
-//! since they were created, and nobody is logged in. So a flood of visitors who take no cookie keeps no user
-//! from being served or logged in. Each session that gives way is logged at INFO, and the first one is a
-//! warning.
+//! If a new session or a larger value would exceed a limit, the provider first removes expired sessions.
+//! If that makes no room, it evicts sessions that were never loaded after their creation and that have
+//! no owner, the oldest first: their clients never came back. So a flood of visitors who don't return
+//! cookies can't keep users from being served or logged in. Each evicted session is logged at INFO; the
+//! first eviction is logged at WARN as well.
 //!
-//! A session that was loaded after its creation, or has an owner, never gives way. Nor does an empty record
-//! without an owner: visitors have none, it is what `session-cookie` remembers of sealed sessions that ended.
-//! If nothing else is left, the write fails with [`Error::Full`](session_core::Error::Full), a 503, and what
-//! is stored stays. A single session that would take more than `max_bytes` is
-//! [`Error::TooLarge`](session_core::Error::TooLarge), and nothing gives way to it.
+//! A session that was loaded after its creation, or that has an owner, is never evicted. An empty record
+//! without an owner isn't either: no visitor has one, but `session-cookie` stores one for each sealed
+//! session that ended. If nothing can be evicted, the write fails with
+//! [`Error::Full`](session_core::Error::Full) (status 503), and the stored sessions stay. A single
+//! session that would take more than `max_bytes` fails with
+//! [`Error::TooLarge`](session_core::Error::TooLarge), and nothing is evicted for it.
 //!
 //! # An owner's sessions
-//! An index of owners lists them, at a cost that grows with the sessions of that owner and not with those of
-//! the store. A session without an owner takes nothing in it.
+//! The provider lists them by an index of owners. The cost of a list grows with the sessions of its
+//! owner, not with those of the store. A session without an owner takes no space in the index.
 //!
 //! ```
 //! session_memory::init();
@@ -36,7 +37,7 @@
 
 mod capacity;
 mod config;
-mod owners;
+mod owner_index;
 mod provider;
 mod shard;
 mod sync;
@@ -51,8 +52,8 @@ pub use provider::MemoryProvider;
 /// Registers the provider under the name `"memory"`. Calling it again does nothing.
 ///
 /// # Panics
-/// If something else was registered under that name before: the program would not get the store
-/// it asks for.
+/// Panics if another provider is registered under that name: the program would not get the store that it
+/// asks for.
 pub fn init() {
     static REGISTERED: OnceCell<()> = OnceCell::new();
     REGISTERED.get_or_init(|| {

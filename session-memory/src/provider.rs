@@ -1,4 +1,4 @@
-//! The provider over the shards.
+//! The provider: spreads sessions over shards, removes expired ones and evicts.
 
 use std::fmt;
 use std::hash::BuildHasher as _;
@@ -16,47 +16,49 @@ use tracing::{info, warn};
 
 use crate::MemoryConfig;
 use crate::capacity::{Capacity, cost, cost_of};
-use crate::owners::Owners;
-use crate::shard::{First, Shard, Slot};
+use crate::owner_index::OwnerIndex;
+use crate::shard::{Earliest, Shard, Slot};
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, lock};
 
-/// So many that two processors seldom meet at one, and that growing one takes little time even
-/// with ten million sessions.
+/// Enough shards that two processors rarely contend for one lock, and that growing one shard takes
+/// little time even with ten million sessions.
 const SHARDS: usize = if cfg!(shuttle) { 2 } else { 1024 };
 
-/// How many records are removed under one hold of a lock.
+/// How many expired records are removed before a shard's lock is released.
 const REMOVED_AT_ONCE: usize = 64;
 
-/// How many expired records a visitor who finds the store full removes before giving up.
+/// How many expired records a write into a full store removes before it evicts sessions.
 const REMOVED_WHEN_FULL: usize = 1024;
 
 /// Keeps sessions in memory.
 ///
-/// Keys are spread over shards with a lock each; every operation on a session takes one of them, once, and
-/// a lock of the index of owners under it where the session gets an owner or loses one. A lock is held while
-/// a record's changed values are copied, and while nothing slower happens.
+/// Keys are spread over shards, each with its own lock. An operation on a session takes one shard's lock
+/// once, and under it a lock of the owner index if the session gets or loses an owner. While a lock is
+/// held, the record's changed values are copied, and nothing slower happens.
 pub struct MemoryProvider {
     shards: Box<[Padded]>,
-    /// What comes first in each shard.
-    firsts: Box<[Arc<First>]>,
-    owners: Arc<Owners>,
+    /// For each shard, the earliest expiry and the oldest evictable session.
+    earliest: Box<[Arc<Earliest>]>,
+    owners: Arc<OwnerIndex>,
     hasher: Hasher,
     capacity: Capacity,
-    /// Where the next collection starts.
+    /// The shard where the next collection starts.
     cursor: AtomicUsize,
-    /// Whether it was reported that sessions give way.
-    gave_way: AtomicBool,
+    /// Whether the warning about the first eviction was logged.
+    eviction_reported: AtomicBool,
     longest_hold: Longest,
 }
 
-/// Keeps neighbours' locks off one cache line (two lines of 64 bytes: processors fetch pairs).
+/// Keeps the locks of neighbouring shards on different cache lines. 128 bytes, because processors
+/// prefetch pairs of 64-byte lines.
 #[repr(align(128))]
 struct Padded(Mutex<Shard>);
 
 /// Hashes keys.
 ///
-/// Stored keys are random and the server's own, so the hash needs no protection against collisions, and
-/// their parts may be folded; it is seeded all the same, so that timing tells nothing about stored keys.
+/// Stored keys are random and chosen by the server, so the hash needs no protection against collisions,
+/// and the two parts of a key may be combined by XOR. The hash is seeded nonetheless, so that timing
+/// reveals nothing about stored keys.
 #[derive(Clone, Default)]
 pub(crate) struct Hasher(DefaultHashBuilder);
 
@@ -66,7 +68,7 @@ impl Hasher {
         let tail = tail.first_chunk().expect("4 bytes are left");
         let folded = u64::from_le_bytes(*head) ^ u64::from(u32::from_le_bytes(*tail));
         if cfg!(shuttle) {
-            // Orders of steps can be replayed, and tests know which keys share a shard.
+            // Shuttle can replay a schedule, and tests know which keys share a shard.
             return folded << 32 | folded;
         }
         self.0.hash_one(folded)
@@ -74,39 +76,48 @@ impl Hasher {
 }
 
 impl MemoryProvider {
-    /// An empty store.
+    /// Makes an empty store.
     pub fn new(config: MemoryConfig) -> Self {
         let hasher = Hasher::default();
-        let firsts: Box<[Arc<First>]> = (0..SHARDS).map(|_| Arc::default()).collect();
-        let owners = Arc::new(Owners::new());
-        let shard =
-            |first: &Arc<First>| Shard::new(hasher.clone(), Arc::clone(first), Arc::clone(&owners));
+        let earliest: Box<[Arc<Earliest>]> = (0..SHARDS).map(|_| Arc::default()).collect();
+        let owners = Arc::new(OwnerIndex::new());
+        let shard = |earliest: &Arc<Earliest>| {
+            Shard::new(hasher.clone(), Arc::clone(earliest), Arc::clone(&owners))
+        };
         Self {
-            shards: firsts.iter().map(|first| Padded(Mutex::new(shard(first)))).collect(),
-            firsts,
+            shards: earliest.iter().map(|earliest| Padded(Mutex::new(shard(earliest)))).collect(),
+            earliest,
             owners,
             hasher,
             capacity: Capacity::new(config),
             cursor: AtomicUsize::new(0),
-            gave_way: AtomicBool::new(false),
+            eviction_reported: AtomicBool::new(false),
             longest_hold: Longest::default(),
         }
     }
 
-    /// The longest that collection held a lock so far, by the wall clock: time in which the
-    /// operating system ran something else is in it. For the example `scale`.
+    /// Returns the longest time that collection has held a lock, by the wall clock. It includes time in
+    /// which the operating system ran something else. For the example `scale`.
     #[doc(hidden)]
     pub fn longest_purge_hold(&self) -> Duration {
         Duration::from_nanos(self.longest_hold.0.load(Ordering::Relaxed))
     }
 
-    /// The sessions in the index of owners. For tests.
+    /// Returns the number of sessions in the owner index. For tests.
     #[doc(hidden)]
     pub fn indexed_sessions(&self) -> usize {
         self.owners.len()
     }
 
-    /// Returns which shard has a key. The table inside a shard uses the lowest and the highest bits.
+    /// Returns the instant from which collection removes a session. For tests; looks at all sessions of a shard.
+    #[doc(hidden)]
+    pub fn collected_from(&self, key: &SessionKey) -> Option<Timestamp> {
+        let shard = self.lock(key);
+        shard.collected_from(shard.find(key)?)
+    }
+
+    /// Returns the number of the shard for a key. The shard number uses the middle bits of the hash, as
+    /// the table inside a shard uses the lowest and the highest ones.
     fn shard_of(&self, key: &SessionKey) -> usize {
         (self.hasher.hash(key) >> 32) as usize % SHARDS
     }
@@ -115,8 +126,9 @@ impl MemoryProvider {
         lock(&self.shards[self.shard_of(key)].0)
     }
 
-    /// Does what needs room for this key. Where there is none, it is done again after expired sessions
-    /// were removed, and then as often as another session gives way. Holds no lock.
+    /// Runs `attempt`, which needs room for this key. On [`Error::Full`] it runs `attempt` again after
+    /// it has removed expired sessions, and then after each eviction, until nothing more can be evicted.
+    /// The caller holds no lock.
     fn making_room<T>(
         &self,
         key: &SessionKey,
@@ -129,35 +141,37 @@ impl MemoryProvider {
         {
             result = attempt();
         }
-        while matches!(result, Err(Error::Full { .. })) && self.give_way(key) {
+        while matches!(result, Err(Error::Full { .. })) && self.evict_oldest(key) {
             result = attempt();
         }
         result
     }
 
-    /// Removes the oldest session whose client never came back and which nobody owns, other than the one
-    /// of this key, which room is needed for. Returns whether there was one.
-    fn give_way(&self, key: &SessionKey) -> bool {
+    /// Evicts the oldest session that was never loaded and has no owner, except the session of `key`,
+    /// which the room is for. Returns whether there was one.
+    fn evict_oldest(&self, key: &SessionKey) -> bool {
         let own = self.shard_of(key);
         let mut look_at_own = true;
         loop {
             let shards = (0..SHARDS).filter(|number| *number != own || look_at_own);
-            let oldest = shards.filter_map(|number| Some((self.firsts[number].created()?, number)));
+            let oldest =
+                shards.filter_map(|number| Some((self.earliest[number].created()?, number)));
             let Some((_, number)) = oldest.min() else { return false };
             let removed = lock(&self.shards[number].0).remove_oldest(key);
             let Some(slot) = removed else {
-                // Its client came back in this moment; or there is only the one that needs room.
+                // The session's client has just come back, or the shard's only evictable session is the
+                // one that needs room.
                 look_at_own &= number != own;
                 continue;
             };
-            if !self.gave_way.swap(true, Ordering::Relaxed) {
+            if !self.eviction_reported.swap(true, Ordering::Relaxed) {
                 warn!(
-                    "the memory provider is full: from now on, sessions whose clients never came back \
-                     give way to new ones; raise max_sessions or max_bytes, or shorten the sessions' \
+                    "the memory provider is full: sessions whose clients never came back are evicted to \
+                     make room; raise max_sessions or max_bytes, or shorten the sessions' \
                      lifetime"
                 );
             }
-            info!(session = %slot.key(), "session gave way in a full store: its client never came back");
+            info!(session = %slot.key(), "session evicted from a full store: its client never came back");
             self.release_all([slot]);
             return true;
         }
@@ -192,7 +206,7 @@ impl MemoryProvider {
     ) -> Result<(), Error> {
         let mut shard = self.lock(key);
         let at = shard.find_live(key, now).ok_or(Error::Gone)?;
-        // The limits are looked at before anything is changed.
+        // The limits are checked before the stored record is changed.
         let mut changed = shard.slot(at).record();
         changed.apply(holder, changes, now)?;
         let changed = Slot::new(*key, changed);
@@ -223,18 +237,19 @@ impl MemoryProvider {
     }
 
     fn page(&self, owner: &str, page: Page, now: Timestamp) -> Listed {
-        // One more, to know whether others follow.
+        // One key more than the page holds, to tell whether another page follows.
         let mut keys = self.owners.keys(owner, page.after, page.size() + 1);
         let next = page.cut(&mut keys, |key| Some(*key));
         let sessions = keys.iter().filter_map(|key| self.summary(key, owner, now)).collect();
         Listed { sessions, next }
     }
 
-    /// Returns what a list of this owner shows of a session that is found in the index.
+    /// Returns the summary of a session that the index has under this owner.
     fn summary(&self, key: &SessionKey, owner: &str, now: Timestamp) -> Option<Summary> {
         let shard = self.lock(key);
         let slot = shard.slot(shard.find_live(key, now)?);
-        // It may have ended or moved meanwhile, or belong to an owner of the same hash.
+        // The session may have ended or changed its owner meanwhile, or belong to another owner with the
+        // same hash.
         slot.owner().filter(|other| *other == owner)?;
         slot.record().summary(*key)
     }
@@ -244,7 +259,7 @@ impl MemoryProvider {
         let mut left = limit;
         for step in 0..SHARDS {
             let number = (start + step) % SHARDS;
-            if !self.firsts[number].may_be_expired(now) {
+            if !self.earliest[number].may_be_expired(now) {
                 continue;
             }
             loop {
@@ -257,7 +272,7 @@ impl MemoryProvider {
                     removed
                 };
                 let count = removed.len();
-                // Freed here, where no lock is held.
+                // The slots are freed here, where no lock is held.
                 self.release_all(removed);
                 left -= count;
                 if left == 0 {
@@ -272,7 +287,7 @@ impl MemoryProvider {
         Purged { removed: limit - left, more: false }
     }
 
-    /// Gives back what removed slots took, and frees them.
+    /// Releases the capacity of removed slots, and frees them.
     fn release_all(&self, slots: impl IntoIterator<Item = Slot>) {
         let (sessions, bytes) = slots
             .into_iter()
@@ -281,7 +296,7 @@ impl MemoryProvider {
     }
 }
 
-/// The longest of some durations, in nanoseconds.
+/// The maximum of the recorded durations, in nanoseconds.
 #[derive(Default)]
 struct Longest(std::sync::atomic::AtomicU64);
 
@@ -293,7 +308,7 @@ impl Longest {
 }
 
 impl Provider for MemoryProvider {
-    /// The secret itself, so that a request needs no hash.
+    /// The verifier is the secret itself: it doesn't leave the process, and a request needs no hash.
     fn verifier(&self, token: &Token, namespace: &str) -> Verifier {
         Verifier::plain(token.id(), namespace)
     }
@@ -312,7 +327,7 @@ impl Provider for MemoryProvider {
         let mut shard = self.lock(&key);
         let record = shard.find_live(&key, now).map(|at| {
             // The request that creates a session has no reason to load it, so this is a later one.
-            shard.keep(at);
+            shard.protect(at);
             shard.slot(at).record()
         });
         ProviderFuture::ready(Ok(record))
@@ -382,11 +397,11 @@ mod tests {
 
     use super::*;
 
-    /// Two owners whose entries in the index can't be told apart.
-    fn colliding(owners: &Owners) -> [String; 2] {
+    /// Returns two owners with the same part and hash in the index.
+    fn colliding(owners: &OwnerIndex) -> [String; 2] {
         let mut seen = HashMap::new();
         for n in 0..50_000_000u64 {
-            if let Some(other) = seen.insert(owners.place(&n.to_string()), n) {
+            if let Some(other) = seen.insert(owners.locate(&n.to_string()), n) {
                 return [other, n].map(|n| n.to_string());
             }
         }

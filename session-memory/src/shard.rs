@@ -1,91 +1,92 @@
-//! A part of the sessions, behind one lock.
+//! One part of the sessions, behind one lock.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
+use session_core::provider::Secret;
 use session_core::provider::{Login, Record, Values, Verifier};
-use session_core::{Secret, SessionKey, Timestamp};
+use session_core::{SessionKey, Timestamp};
 use slab::Slab;
 
-use crate::owners::Owners;
+use crate::owner_index::OwnerIndex;
 use crate::provider::Hasher;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
-/// Records by key, in the order of their expiry, and as far as their clients never came back, in the
-/// order in which they were stored.
+/// Records by key, in the order of their expiry. Those that may be evicted are also in a linked list in
+/// the order in which they were stored.
 ///
-/// The table and the orders hold four-byte indices into the slab, so that a session is stored once
-/// and moved never.
+/// The table, the expiry order and the list hold four-byte indices into the slab, so each session is
+/// stored once and never moved.
 pub(crate) struct Shard {
     hasher: Hasher,
     table: HashTable<u32>,
     slots: Slab<Slot>,
-    /// By second of expiry, then index. A record whose second has passed is expired; within the
-    /// current second only the record knows.
+    /// Second of expiry, then index. A record whose second has passed is expired; within the current
+    /// second, only the record's expiry in milliseconds decides.
     order: BTreeSet<(u32, u32)>,
-    /// The ends of the list of sessions that may give way, or [`NONE`].
+    /// The ends of the list of sessions that may be evicted, or [`NONE`].
     oldest: u32,
     newest: u32,
-    first: Arc<First>,
-    /// The index of all shards' sessions by owner.
-    owners: Arc<Owners>,
+    earliest: Arc<Earliest>,
+    /// The owner index, shared by all shards.
+    owners: Arc<OwnerIndex>,
 }
 
 /// No index: the end of a list.
 const NONE: u32 = u32::MAX;
 
-/// Which sessions come first in a shard's orders, for whoever looks for the first of all shards and
-/// doesn't want to take their locks. Written under the shard's lock.
-pub(crate) struct First {
+/// A shard's earliest expiry and its oldest evictable session. They are written under the shard's lock,
+/// and read without it by whoever compares all shards.
+pub(crate) struct Earliest {
     /// The earliest second of expiry.
     expires: AtomicU32,
-    /// In milliseconds, when the oldest session that may give way was created; `u64::MAX` if there is
-    /// none.
+    /// When the oldest evictable session was created, in milliseconds; `u64::MAX` if there is none.
     created: AtomicU64,
 }
 
-impl Default for First {
+impl Default for Earliest {
     fn default() -> Self {
         Self { expires: AtomicU32::new(u32::MAX), created: AtomicU64::new(u64::MAX) }
     }
 }
 
-impl First {
-    /// Whether the shard may have an expired session.
+impl Earliest {
+    /// Returns whether the shard may have an expired session.
     pub(crate) fn may_be_expired(&self, now: Timestamp) -> bool {
         self.expires.load(Ordering::Relaxed) < second(now)
     }
 
-    /// Returns when the oldest session that may give way was created, in milliseconds.
+    /// Returns when the oldest evictable session was created, in milliseconds.
     pub(crate) fn created(&self) -> Option<u64> {
         Some(self.created.load(Ordering::Relaxed)).filter(|created| *created != u64::MAX)
     }
 }
 
-/// A session's place in the list of those that may give way.
+/// A session's neighbours in the list of those that may be evicted.
 #[derive(Clone, Copy)]
-struct Place {
+struct Links {
     older: u32,
     newer: u32,
 }
 
-impl Place {
-    /// Not in the list: its client came back, or it has an owner. No index is so high.
-    const NOWHERE: Self = Self { older: NONE - 1, newer: NONE - 1 };
+impl Links {
+    /// Marks a session that is not in the list, because its client came back or it has an owner. No slot
+    /// has such a high index.
+    const UNLINKED: Self = Self { older: NONE - 1, newer: NONE - 1 };
 
-    fn is_nowhere(self) -> bool {
-        self.older == Self::NOWHERE.older
+    fn is_unlinked(self) -> bool {
+        self.older == Self::UNLINKED.older
     }
 }
 
-/// A record in the form that is kept: 104 bytes in the slab, where a [`Record`] takes 136 with its key.
+/// A record as the slab stores it: 104 bytes, where a [`Record`] and its key take 136.
 pub(crate) struct Slot {
     key: SessionKey,
-    place: Place,
+    links: Links,
     /// The first 20 bytes of the holder's verifier; the others are zero in this store.
     holder: [u8; Secret::BYTES],
-    /// In seconds, rounded up; `u32::MAX` for everything beyond the year 2106.
+    /// In seconds, rounded up; `u32::MAX` for all times after the year 2106.
     used: u32,
     cookie: u32,
     created: Timestamp,
@@ -101,7 +102,7 @@ impl Slot {
         let holder = *holder.as_bytes().first_chunk().expect("a verifier has 32 bytes");
         Self {
             key,
-            place: Place::NOWHERE,
+            links: Links::UNLINKED,
             holder,
             used: rounded_up(used),
             cookie,
@@ -151,7 +152,7 @@ impl Slot {
 }
 
 impl Shard {
-    pub(crate) fn new(hasher: Hasher, first: Arc<First>, owners: Arc<Owners>) -> Self {
+    pub(crate) fn new(hasher: Hasher, earliest: Arc<Earliest>, owners: Arc<OwnerIndex>) -> Self {
         Self {
             hasher,
             table: HashTable::new(),
@@ -159,7 +160,7 @@ impl Shard {
             order: BTreeSet::new(),
             oldest: NONE,
             newest: NONE,
-            first,
+            earliest,
             owners,
         }
     }
@@ -170,7 +171,7 @@ impl Shard {
         self.table.find(hash, |at| self.slots[*at as usize].key == *key).copied()
     }
 
-    /// Returns the index of a key's slot if it is live.
+    /// Returns the index of a key's slot if its record is live.
     pub(crate) fn find_live(&self, key: &SessionKey, now: Timestamp) -> Option<u32> {
         self.find(key).filter(|at| self.slot(*at).is_live(now))
     }
@@ -179,12 +180,12 @@ impl Shard {
         &self.slots[at as usize]
     }
 
-    /// Puts another record of the same key in a slot's place, and returns the old one.
+    /// Replaces a slot by another one of the same key, and returns the old one.
     pub(crate) fn replace(&mut self, at: u32, slot: Slot) -> Slot {
-        let place = self.slot(at).place;
-        let old = std::mem::replace(&mut self.slots[at as usize], Slot { place, ..slot });
+        let links = self.slot(at).links;
+        let old = std::mem::replace(&mut self.slots[at as usize], Slot { links, ..slot });
         if self.slot(at).login.is_some() {
-            self.keep(at);
+            self.protect(at);
         }
         self.move_owner(old.key, old.owner(), self.slot(at).owner());
         let (before, after) = (second(old.expires), second(self.slot(at).expires));
@@ -196,37 +197,39 @@ impl Shard {
         old
     }
 
-    /// Takes note that a session never gives way any more: its client came back, or it has an owner.
-    pub(crate) fn keep(&mut self, at: u32) {
-        if !self.slot(at).place.is_nowhere() {
+    /// Removes a session from the list of those that may be evicted, because its client came back or it
+    /// has an owner.
+    pub(crate) fn protect(&mut self, at: u32) {
+        if !self.slot(at).links.is_unlinked() {
             self.unlink(at);
             self.publish();
         }
     }
 
-    /// Adds a slot whose key is not there.
+    /// Adds a slot. The shard must not have its key.
     pub(crate) fn insert(&mut self, slot: Slot) {
         if self.slots.len() == self.slots.capacity() {
-            // By a quarter, not by doubling: at a million sessions the difference is felt.
+            // The slab grows by a quarter instead of doubling, which would waste up to half of the
+            // memory.
             self.slots.reserve_exact(self.slots.len() / 4 + 16);
         }
         let (hash, expires) = (self.hasher.hash(&slot.key), second(slot.expires));
-        // An empty record is no visitor's session, which the core would not store. It is what another
-        // provider remembers, such as the end of a sealed session, and must not be forgotten.
-        let may_give_way = slot.login.is_none() && !slot.values.is_empty();
+        // The core never stores an empty session for a visitor. An empty record is another provider's
+        // entry, such as the end of a sealed session, and must not be evicted.
+        let is_evictable = slot.login.is_none() && !slot.values.is_empty();
         self.move_owner(slot.key, None, slot.owner());
         let at = u32::try_from(self.slots.insert(slot)).expect("memory ends before indices do");
         self.order.insert((expires, at));
         self.table.insert_unique(hash, at, |at| self.hasher.hash(&self.slots[*at as usize].key));
-        if may_give_way {
+        if is_evictable {
             self.link(at);
         }
         self.publish();
     }
 
-    /// Takes a slot out.
+    /// Removes a slot and returns it.
     pub(crate) fn remove(&mut self, at: u32) -> Slot {
-        if !self.slot(at).place.is_nowhere() {
+        if !self.slot(at).links.is_unlinked() {
             self.unlink(at);
         }
         let slot = self.slots.remove(at as usize);
@@ -240,16 +243,16 @@ impl Shard {
         slot
     }
 
-    /// Takes out the oldest session that may give way, other than the one of this key.
+    /// Removes and returns the oldest evictable session, except the one of the key `except`.
     pub(crate) fn remove_oldest(&mut self, except: &SessionKey) -> Option<Slot> {
         let mut at = self.oldest;
         if at != NONE && self.slot(at).key == *except {
-            at = self.slot(at).place.newer;
+            at = self.slot(at).links.newer;
         }
         (at != NONE).then(|| self.remove(at))
     }
 
-    /// Takes note in the index that a session has another owner than before.
+    /// Moves a session in the owner index from one owner to another.
     fn move_owner(&self, key: SessionKey, before: Option<&str>, after: Option<&str>) {
         if before == after {
             return;
@@ -262,46 +265,47 @@ impl Shard {
         }
     }
 
-    /// Puts a slot at the newer end of the list of those that may give way.
+    /// Appends a slot to the list of those that may be evicted.
     fn link(&mut self, at: u32) {
-        self.slots[at as usize].place = Place { older: self.newest, newer: NONE };
+        self.slots[at as usize].links = Links { older: self.newest, newer: NONE };
         match self.newest {
             NONE => self.oldest = at,
-            newest => self.slots[newest as usize].place.newer = at,
+            newest => self.slots[newest as usize].links.newer = at,
         }
         self.newest = at;
     }
 
-    /// Takes a slot out of that list.
+    /// Removes a slot from the list of those that may be evicted.
     fn unlink(&mut self, at: u32) {
         let slot = &mut self.slots[at as usize];
-        let Place { older, newer } = std::mem::replace(&mut slot.place, Place::NOWHERE);
+        let Links { older, newer } = std::mem::replace(&mut slot.links, Links::UNLINKED);
         match older {
             NONE => self.oldest = newer,
-            older => self.slots[older as usize].place.newer = newer,
+            older => self.slots[older as usize].links.newer = newer,
         }
         match newer {
             NONE => self.newest = older,
-            newer => self.slots[newer as usize].place.older = older,
+            newer => self.slots[newer as usize].links.older = older,
         }
     }
 
-    /// Tells others what comes first. Writes only what is new, as they all read it.
+    /// Publishes the shard's earliest expiry and oldest evictable session. It writes only values that
+    /// changed, as all threads read this cache line.
     fn publish(&self) {
         let expires = self.order.first().map_or(u32::MAX, |(expires, _)| *expires);
-        if self.first.expires.load(Ordering::Relaxed) != expires {
-            self.first.expires.store(expires, Ordering::Relaxed);
+        if self.earliest.expires.load(Ordering::Relaxed) != expires {
+            self.earliest.expires.store(expires, Ordering::Relaxed);
         }
         let created = match self.oldest {
             NONE => u64::MAX,
             oldest => self.slot(oldest).created.as_millis().min(u64::MAX - 1),
         };
-        if self.first.created.load(Ordering::Relaxed) != created {
-            self.first.created.store(created, Ordering::Relaxed);
+        if self.earliest.created.load(Ordering::Relaxed) != created {
+            self.earliest.created.store(created, Ordering::Relaxed);
         }
     }
 
-    /// Takes out the expired slots, the longest expired first, up to a number.
+    /// Removes and returns up to `limit` expired slots, the ones with the earliest expiry first.
     pub(crate) fn remove_expired(&mut self, now: Timestamp, limit: usize) -> Vec<Slot> {
         let mut removed = Vec::new();
         while removed.len() < limit
@@ -313,7 +317,14 @@ impl Shard {
         removed
     }
 
-    /// Counts the live records. Costs by the expired ones.
+    /// Returns the instant from which [`remove_expired`](Self::remove_expired) takes out a slot. Looks at all of
+    /// the order.
+    pub(crate) fn collected_from(&self, at: u32) -> Option<Timestamp> {
+        let (expires, _) = self.order.iter().find(|(_, other)| *other == at)?;
+        Some(instant(expires.saturating_add(1)))
+    }
+
+    /// Counts the live records. The cost grows with the number of expired ones.
     pub(crate) fn count_live(&self, now: Timestamp) -> usize {
         let maybe_expired = self.order.range(..=(second(now), u32::MAX));
         let expired = maybe_expired.filter(|(_, at)| !self.slot(*at).is_live(now)).count();
@@ -321,17 +332,17 @@ impl Shard {
     }
 }
 
-/// The second of an instant; the last one for everything beyond the year 2106.
+/// Returns the second of a time; `u32::MAX` for all times after the year 2106.
 fn second(time: Timestamp) -> u32 {
     u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
-/// The first second that does not lie before an instant.
+/// Returns the first whole second that is not before a time.
 fn rounded_up(time: Timestamp) -> u32 {
     second(time.saturating_add(std::time::Duration::from_millis(999)))
 }
 
-/// The instant of a second, where the last one stands for everything beyond.
+/// Returns the time of a second; `u32::MAX` stands for [`Timestamp::MAX`].
 fn instant(second: u32) -> Timestamp {
     match second {
         u32::MAX => Timestamp::MAX,
@@ -343,10 +354,10 @@ fn instant(second: u32) -> Timestamp {
 mod tests {
     use super::*;
 
-    /// The bound on the memory of a session rests on it.
+    /// The documented memory per session depends on this.
     #[test]
     fn a_slot_takes_104_bytes_with_the_slabs_own() {
-        /// What the slab keeps.
+        /// The slab's entry type, which is private.
         enum Entry {
             _Vacant(usize),
             _Occupied(Slot),

@@ -1,4 +1,5 @@
-//! The locks and atomics, so that tests can run them under shuttle's scheduler.
+//! Locks and atomics: the real ones, or shuttle's under `cfg(shuttle)`, so that tests can control the
+//! schedule.
 
 #[cfg(not(shuttle))]
 pub(crate) use real::*;

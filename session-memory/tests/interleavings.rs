@@ -1,11 +1,11 @@
-//! The provider's locks and counters under a scheduler that tries orders of steps.
+//! The provider's locks and counters under shuttle, a scheduler that tries different schedules.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg shuttle" cargo test -p session-memory --test interleavings --target-dir target/shuttle
 //! ```
 //!
-//! The provider has two shards here, and its locks and atomics are the scheduler's own: a deadlock,
-//! or an order in which two operations see each other half done, fails the test.
+//! The provider has two shards here, and uses shuttle's locks and atomics. A deadlock fails the test,
+//! and so does a schedule in which one operation sees another one half done.
 #![cfg(shuttle)]
 
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use shuttle::thread;
 const NOW: Timestamp = Timestamp::from_millis(1_000_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Runs a test in orders chosen at random, and in orders that a bug of few steps has little chance
-/// to survive (PCT).
+/// Runs a test in random schedules, and in schedules that find bugs of few steps with high probability
+/// (PCT).
 fn explore(test: impl Fn() + Send + Sync + Clone + 'static) {
     shuttle::check_random(test.clone(), 3_000);
     shuttle::check_pct(test, 3_000, 3);
@@ -35,7 +35,7 @@ fn provider(max_sessions: usize) -> Arc<MemoryProvider> {
     Arc::new(MemoryProvider::new(MemoryConfig::parse(&source).expect("a right source")))
 }
 
-/// The id of a session, with a secret of its own. Even and odd sessions live in different shards.
+/// Returns the id of a session with this secret. Even and odd sessions are in different shards.
 fn id_with(session: u8, secret: u8) -> SessionId {
     let mut bytes = [0; 32];
     (bytes[0], bytes[31]) = (session, secret);
@@ -68,7 +68,7 @@ fn create(provider: &MemoryProvider, n: u8, lives: Duration) {
     block_on(provider.create(&id(n), record(n, lives), NOW)).expect("there is room");
 }
 
-/// Saves under the first secret of a session.
+/// Saves as the holder of a session's first secret.
 fn save(provider: &MemoryProvider, n: u8, changes: &Changes, now: Timestamp) -> bool {
     passed(block_on(provider.save(&token(n), &holder(id(n)), changes, now)))
 }
@@ -87,14 +87,14 @@ fn set(key: &str, value: u8) -> Changes {
     changes
 }
 
-/// A login of this owner, with this new secret for the session.
+/// Returns the changes of a login of this owner, with this new secret for the session.
 fn login(session: u8, secret: u8, owner: &str) -> Changes {
     let id = id_with(session, secret);
     let new = NewSecret { token: id.into(), holder: holder(id), at: NOW };
     Changes::new().with_login(Some(login_of(owner))).with_secret(new)
 }
 
-/// A login whose label tells whose it is.
+/// Returns a login whose label is the owner.
 fn login_of(owner: &str) -> Box<Login> {
     Box::new(Login { owner: owner.into(), at: NOW, label: owner.into() })
 }
@@ -103,7 +103,8 @@ fn owned(n: u8, owner: &str, lives: Duration) -> Record {
     Record { login: Some(login_of(owner)), ..record(n, lives) }
 }
 
-/// The keys in an owner's list, which has nobody else's sessions, from pages of this limit.
+/// Returns the keys in an owner's list, read by pages of this limit. Checks that it has no other owner's
+/// sessions.
 fn listed(provider: &MemoryProvider, owner: &str, limit: usize, now: Timestamp) -> Vec<SessionKey> {
     let mut keys = Vec::new();
     let mut page = Page { after: None, limit };
@@ -125,7 +126,7 @@ fn keys(ids: impl IntoIterator<Item = u8>) -> Vec<SessionKey> {
     ids.into_iter().map(|n| id(n).key()).collect()
 }
 
-/// Runs some work for each item at the same time; returns the outcomes in the items' order.
+/// Runs `work` for each item concurrently. Returns the results in the items' order.
 fn together<T: Send + 'static, R: Send + 'static>(
     provider: &Arc<MemoryProvider>,
     items: impl IntoIterator<Item = T>,
@@ -139,7 +140,7 @@ fn together<T: Send + 'static, R: Send + 'static>(
     threads.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
 }
 
-/// Whether an operation found what it needs.
+/// Returns whether an operation found its session.
 fn passed<T>(result: Result<T, Error>) -> bool {
     match result {
         Ok(_) => true,
@@ -148,7 +149,8 @@ fn passed<T>(result: Result<T, Error>) -> bool {
     }
 }
 
-/// How many sessions are held, as `Debug` shows; unlike a count, at one moment.
+/// Returns the number of stored sessions that `Debug` shows, which unlike a count is exact at one
+/// moment.
 fn held(provider: &MemoryProvider) -> usize {
     let shown = format!("{provider:?}");
     let (_, number) = shown.split_once(" sessions: ").expect("the number is shown");
@@ -156,7 +158,7 @@ fn held(provider: &MemoryProvider) -> usize {
     number.parse().expect("it is a number")
 }
 
-/// Checks that what is held is what is counted and listed, down to nothing.
+/// Checks that the numbers of stored, counted and listed sessions agree, until all are removed.
 fn adds_up(provider: &MemoryProvider, ids: std::ops::Range<u8>) {
     for owner in ["ada", "grace"] {
         let owns = |n: &u8| found(provider, *n).is_some_and(|r| r.owner() == Some(owner));
@@ -214,7 +216,7 @@ fn racing_creates_have_one_winner() {
     });
 }
 
-/// Two logins beside a change under the old id, which comes before both or is refused.
+/// Two logins concurrently with a change under the old id, which is applied before both or refused.
 #[test]
 fn racing_logins_have_one_winner_and_the_old_id_saves_nothing_after_it() {
     explore(|| {
@@ -228,7 +230,7 @@ fn racing_logins_have_one_winner_and_the_old_id_saves_nothing_after_it() {
                 changes.set(owner, [1]);
                 let won = save(provider, 0, &changes, NOW);
                 let seen = found(provider, 0);
-                // Once more, as after an answer that was lost.
+                // Again, as after a lost reply.
                 assert_eq!(save(provider, 0, &changes, NOW), won);
                 (won, seen)
             }
@@ -238,7 +240,7 @@ fn racing_logins_have_one_winner_and_the_old_id_saves_nothing_after_it() {
         let stored = found(&provider, 0).expect("it is live");
         assert!(stored.holder == holder(id_with(0, winner.as_bytes()[0])));
         for (_, seen) in outcomes.iter().chain([&(true, Some(stored.clone()))]) {
-            // Never the new secret without the login and its value, nor these without the secret.
+            // The new secret is never there without the login and its value, nor the other way round.
             let seen = seen.as_ref().expect("it is live");
             let is_new = seen.holder == stored.holder;
             assert_eq!(seen.owner(), is_new.then_some(winner));
@@ -253,7 +255,7 @@ fn racing_logins_have_one_winner_and_the_old_id_saves_nothing_after_it() {
     });
 }
 
-/// A session that gets a new id while its logout runs is ended by it.
+/// If a session gets a new id while its logout runs, the logout ends it.
 #[test]
 fn a_logout_ends_the_session_whatever_its_secret_is_by_then() {
     explore(|| {
@@ -307,7 +309,7 @@ fn nothing_brings_back_what_is_destroyed() {
     });
 }
 
-/// A collector whose clock is ahead, beside a save and a creation under an expired id.
+/// A collection with a fast clock, concurrently with a save and with a creation under an expired id.
 #[test]
 fn collection_takes_only_what_is_dead() {
     explore(|| {
@@ -337,7 +339,7 @@ fn collection_takes_only_what_is_dead() {
     });
 }
 
-/// However many come at once, no more are held than may be; and what expired makes room.
+/// However many sessions are created at once, the limit is never exceeded, and expired ones make room.
 #[test]
 fn the_limit_holds_at_every_moment() {
     explore(|| {
@@ -356,7 +358,8 @@ fn the_limit_holds_at_every_moment() {
     });
 }
 
-/// New sessions beside a client that comes back: what it found never gives way, and the limit holds.
+/// New sessions concurrently with a client that comes back: its session is never evicted, and the limit
+/// holds.
 #[test]
 fn what_came_back_never_gives_way() {
     explore(|| {
@@ -377,7 +380,8 @@ fn what_came_back_never_gives_way() {
     });
 }
 
-/// A list, page by page, while sessions get new ids, log in again, as another owner, end and are collected.
+/// A list is read page by page while sessions get new ids, log in again or as another owner, end and are
+/// collected.
 #[test]
 fn a_list_beside_changes_has_each_living_session_once() {
     explore(|| {
@@ -415,7 +419,7 @@ fn a_list_beside_changes_has_each_living_session_once() {
     });
 }
 
-/// Logins as two owners beside an end: the session is in the list of the owner that it has, or in none.
+/// Logins as two owners concurrently with an end: the session is in its owner's list, or in none.
 #[test]
 fn racing_logins_leave_the_session_in_one_list() {
     explore(|| {
@@ -439,7 +443,7 @@ fn racing_logins_leave_the_session_in_one_list() {
     });
 }
 
-/// A full store, in which one session is to give way to another while somebody logs in to it.
+/// In a full store, one session is evicted for another one while somebody logs in to it.
 #[test]
 fn what_gives_way_is_in_no_list() {
     explore(|| {
@@ -462,7 +466,7 @@ fn what_gives_way_is_in_no_list() {
     });
 }
 
-/// Anything by anyone.
+/// Any operations by several threads.
 #[test]
 fn a_crowd_leaves_a_store_that_adds_up() {
     explore(|| {

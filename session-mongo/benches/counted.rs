@@ -1,12 +1,12 @@
-//! Counted requests per second against one server, beside the way in which tower-sessions' MongoDB
-//! store works: the whole record serialized into one field and upserted.
+//! Measures counting requests per second against one server, beside the way of tower-sessions' MongoDB
+//! store, which serializes the whole record into one field and upserts it.
 //!
-//! Both go through the same driver, to the same server, in the same run and round by round in turn,
-//! with as many connections. `peer` is as published; `alike` has the index that we have, on the expiry:
-//! on a server over PostgreSQL an update writes all indexes anew, where MongoDB leaves alone those whose
-//! keys stay. (`tower-sessions-mongodb-store` itself is made for the
-//! driver's version 2 and tower-sessions 0.11; this is its code on the versions used here.) A figure
-//! is the median of the rounds. `SESSION_MONGO_URI` names the server; otherwise `scripts/mongo-server` starts one.
+//! Both use the same driver, server and number of connections, in the same run, taking turns round by
+//! round. `peer` is as published; `alike` also has an index on the expiry, as this library does: on a
+//! server over PostgreSQL an update writes all indexes anew, while MongoDB leaves an index alone if its
+//! key doesn't change. (`tower-sessions-mongodb-store` is made for the driver's version 2 and
+//! tower-sessions 0.11; this is its code with the versions used here.) A figure is the median of the
+//! rounds. `SESSION_MONGO_URI` names the server; without it, `scripts/mongo-server` starts one.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -32,7 +32,7 @@ use tower_sessions::session_store::{self, SessionStore};
 const ROUNDS: usize = 9;
 /// How long one figure is measured.
 const ROUND: Duration = Duration::from_millis(700);
-/// Connections of each.
+/// The number of connections of each.
 const POOL: u32 = 64;
 
 fn main() {
@@ -41,7 +41,7 @@ fn main() {
     }
     let server = Server::find();
     let runtime = Runtime::new().expect("a runtime starts");
-    // Left to the server's own devices at the end, should this be interrupted: both have an expiry.
+    // If the benchmark is interrupted, the collections stay; their documents expire.
     let names =
         ["ours", "peer", "alike"].map(|name| format!("bench_{name}_{}", std::process::id()));
     let _inside = runtime.enter();
@@ -76,11 +76,11 @@ fn main() {
     });
 }
 
-/// One way of serving a counted request.
+/// A variant of serving a counting request.
 trait Site: Clone + Send + Sync + 'static {
     type Visitor: Clone + Send + Sync + 'static;
 
-    /// A visitor whose session has this many keys beside the counter.
+    /// Makes a visitor whose session has this many keys beside the counter.
     fn visitor(&self, others: usize) -> impl Future<Output = Self::Visitor> + Send;
 
     /// Serves one request, which adds one to the counter.
@@ -114,7 +114,7 @@ async fn all<S: Site>(site: &S, visitors: usize, others: usize) -> Vec<S::Visito
     all
 }
 
-/// Requests per second of visitors who each send one after the other.
+/// Returns the requests per second of visitors who each send one request after the other.
 fn rate<S: Site>(runtime: &Runtime, site: &S, visitors: &[S::Visitor]) -> f64 {
     let began = Instant::now();
     let tasks: Vec<_> = visitors
@@ -140,7 +140,8 @@ fn median(mut rates: Vec<f64>) -> f64 {
     rates[rates.len() / 2]
 }
 
-/// Notes how large updates are, as the driver tells it. Only while it is asked: the telling costs.
+/// Records the size of updates by the driver's events, only while it is switched on, because that takes
+/// time.
 #[derive(Clone, Default)]
 struct Updates {
     wanted: Arc<AtomicBool>,
@@ -221,7 +222,7 @@ impl Site for Ours {
     }
 }
 
-/// tower-sessions' session over its MongoDB store's way.
+/// tower-sessions' session over the code of its MongoDB store.
 #[derive(Clone)]
 struct Peer {
     store: Arc<WholeRecord>,
@@ -240,7 +241,7 @@ impl Peer {
 }
 
 impl Peer {
-    /// The index that we have, which the store leaves to its users.
+    /// Makes the index on the expiry, which the store doesn't make.
     async fn index(&self) {
         let ttl = IndexOptions::builder().expire_after(Duration::from_secs(600)).build();
         let index = IndexModel::builder().keys(doc! { "expireAt": 1 }).options(ttl).build();
@@ -270,7 +271,7 @@ impl Site for Peer {
     }
 }
 
-/// The store's own code.
+/// The store's code.
 #[derive(Debug)]
 struct WholeRecord {
     collection: Collection<Document>,
@@ -303,7 +304,7 @@ impl SessionStore for WholeRecord {
     }
 }
 
-/// The server, stopped at the end if it was started here.
+/// The server. It is stopped when dropped if it was started here.
 struct Server {
     uri: String,
     started: bool,

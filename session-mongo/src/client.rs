@@ -1,4 +1,4 @@
-//! The driver's client, on a runtime of its own.
+//! The driver's client, on the provider's own runtime.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -20,44 +20,44 @@ use crate::failure::{self, Cause};
 use crate::write::Sessions;
 use crate::{MongoConfig, index};
 
-/// The collection, with documents as they come.
+/// The collection, whose documents the driver does not parse.
 pub(crate) type Documents = Collection<RawDocumentBuf>;
 
-/// How long a server that can't be had is waited for, unless the URI says otherwise.
+/// How long an operation waits for a usable server, unless the URI says otherwise.
 const SERVER_SELECTION: Duration = Duration::from_secs(3);
 
-/// What an operation does to the store.
+/// Whether an operation reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
     Write,
 }
 
-/// Performs operations: connects when first needed, and keeps the time limit.
+/// Performs operations within the time limit. Connects when it is first used.
 ///
-/// The driver wants a tokio runtime that lives as long as its connections. The caller may be on
-/// another executor, on the timer thread, or on a runtime that ends before the provider does (as
-/// in tests); so there is one here. An operation runs as a task of its own: a request that is
-/// dropped half-way doesn't cost the connection it was using.
+/// The driver needs a tokio runtime that lives as long as its connections. The caller may run on another
+/// executor, on the timer thread, or on a runtime that ends before the provider does (as in tests), so
+/// the client has its own runtime. Each operation runs as a task there, so a request that is dropped
+/// half-way doesn't lose the connection that it was using.
 pub(crate) struct Client {
-    /// There until dropped.
+    /// `None` only after [`Drop`].
     running: Option<Running>,
 }
 
-/// The runtime, and what is on it.
+/// The runtime, and the state that its tasks share.
 struct Running {
     shared: Arc<Shared>,
     runtime: Background,
-    /// Each operation has a clone.
+    /// Each running operation has a clone.
     operation: mpsc::Sender<Infallible>,
-    /// Ends with the last clone.
+    /// Closes when the last operation has dropped its clone.
     operations: mpsc::Receiver<Infallible>,
 }
 
 struct Shared {
     config: MongoConfig,
     documents: OnceCell<Documents>,
-    /// Set when the collection was checked and has its indexes.
+    /// Set once the collection was checked and has its indexes.
     ready: OnceCell<()>,
 }
 
@@ -81,13 +81,13 @@ impl Client {
     }
 
     fn running(&self) -> &Running {
-        self.running.as_ref().expect("there until dropped")
+        self.running.as_ref().expect("is present until dropped")
     }
 
     /// Performs an operation within the time limit.
     ///
     /// # Cancellation
-    /// An operation that has begun is completed.
+    /// If the future is dropped, an operation that has begun is completed in the background.
     pub(crate) async fn perform<T, F>(
         &self,
         access: Access,
@@ -97,13 +97,14 @@ impl Client {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let unsettled = Arc::new(AtomicBool::new(false));
+        let in_doubt = Arc::new(AtomicBool::new(false));
         let running = self.running();
         let shared = Arc::clone(&running.shared);
-        // The driver's own time-out comes first where both would be the same, as it knows more.
+        // A little more than the driver's own time-out, so that the driver reports first: it knows
+        // whether the command was sent.
         let limit = self.config().operation_timeout.mul_f64(1.05);
         let alive = running.operation.clone();
-        let writing = Arc::clone(&unsettled);
+        let writing = Arc::clone(&in_doubt);
         let task = async move {
             let _alive = alive;
             let whole =
@@ -112,18 +113,19 @@ impl Client {
         };
         let cause = match running.runtime.get().spawn(task).await {
             Ok(Ok(result)) => return result,
-            Ok(Err(_)) => "no answer within operation_timeout",
+            Ok(Err(_)) => "no reply within operation_timeout",
             Err(_) => "the driver failed",
         };
         Err(match access {
-            Access::Write if unsettled.load(Ordering::Acquire) => {
+            Access::Write if in_doubt.load(Ordering::Acquire) => {
                 failure::in_doubt(Cause::new(cause))
             }
             _ => Error::unavailable(Cause::new(cause)),
         })
     }
 
-    /// [`perform`](Self::perform) for a thread that may block, on a runtime's worker or not.
+    /// Like [`perform`](Self::perform), for a thread that may block, whether or not it is a worker of a
+    /// runtime.
     pub(crate) fn perform_blocking<T, F>(
         &self,
         access: Access,
@@ -138,17 +140,18 @@ impl Client {
 }
 
 impl Shared {
-    /// The collection, connected and indexed. What fails here is tried again by the next operation.
+    /// Returns the collection, connected and indexed. If a step fails, the next operation tries it
+    /// again.
     async fn documents(&self) -> Result<Documents, Error> {
         let documents = self.documents.get_or_try_init(|| self.connect()).await?;
         self.ready.get_or_try_init(|| index::prepare(documents, &self.config)).await?;
         Ok(documents.clone())
     }
 
-    /// Makes the driver's client, which connects by itself.
+    /// Makes the driver's client, which connects in the background.
     async fn connect(&self) -> Result<Documents, Error> {
         let config = &self.config;
-        // Looks up names for `mongodb+srv`; otherwise there is no I/O in this.
+        // This looks up DNS names for `mongodb+srv` URIs, and does no I/O for others.
         let mut options = ClientOptions::parse(config.uri.clone())
             .await
             .map_err(|error| failure::of_read(&error))?;
@@ -181,14 +184,14 @@ impl Shared {
 }
 
 impl Drop for Client {
-    /// Lets operations end, and says good-bye to the server, without waiting for either: we may be
-    /// on another runtime's worker, which must not block.
+    /// Lets running operations end and closes the connections in the background. It does not wait,
+    /// because the caller may be a worker of another runtime, which must not block.
     fn drop(&mut self) {
         let Some(Running { shared, runtime, operation, mut operations }) = self.running.take()
         else {
             return;
         };
-        let farewell = move || {
+        let shutdown = move || {
             runtime.get().block_on(async move {
                 let limit = shared.config.operation_timeout;
                 let end = async move {
@@ -198,21 +201,21 @@ impl Drop for Client {
                         documents.client().clone().shutdown().immediate(true).await;
                     }
                 };
-                // In vain, if the server doesn't answer.
+                // On a time-out the connections are dropped without a clean shutdown.
                 let _ = tokio::time::timeout(limit, end).await;
             });
         };
-        // Where there is no thread to be had, there is no farewell.
-        let _ = std::thread::Builder::new().name("session-mongo-end".into()).spawn(farewell);
+        // If the system has no thread left, there is no clean shutdown.
+        let _ = std::thread::Builder::new().name("session-mongo-end".into()).spawn(shutdown);
     }
 }
 
-/// A runtime that can be dropped anywhere, on another runtime's worker too.
+/// A runtime that can be dropped anywhere, also on another runtime's worker.
 struct Background(Option<Runtime>);
 
 impl Background {
     fn get(&self) -> &Runtime {
-        self.0.as_ref().expect("there until dropped")
+        self.0.as_ref().expect("is present until dropped")
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the source string says.
+//! The provider's configuration, and its source string.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,34 +11,35 @@ use session_core::provider::Source;
 
 type Adjust = Arc<dyn Fn(&mut ClientOptions) + Send + Sync>;
 
-/// Which server and collection, and how.
+/// The server, the collection, and how the provider uses them.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct MongoConfig {
-    /// The collection. Defaults to `sessions`.
+    /// The name of the collection. Defaults to `sessions`.
     pub collection: String,
-    /// Whether the server is to delete what has expired, through a TTL index. Defaults to `true`;
-    /// otherwise the manager's timer thread does it.
+    /// Whether the server deletes expired sessions, through a TTL index. Otherwise the manager's timer
+    /// thread does. Defaults to `true`.
     pub ensure_ttl: bool,
-    /// How long after its expiry the server deletes a document, so that a database whose clock is
-    /// ahead takes no live session. In whole seconds. Defaults to 10 minutes.
+    /// How long after its expiry the server deletes a document, so that a server whose clock is ahead
+    /// deletes no live session. In whole seconds. Defaults to 10 minutes.
     pub ttl_margin: Duration,
-    /// How long an operation may take, everything included. Defaults to 3 seconds.
+    /// The time limit of an operation, including the wait for a server and a connection, and all
+    /// retries. Defaults to 3 seconds.
     pub operation_timeout: Duration,
-    /// It may hold a password.
+    /// The URI may hold a password.
     pub(crate) uri: ConnectionString,
     pub(crate) adjust: Option<Adjust>,
 }
 
 impl MongoConfig {
-    /// The database if the URI names none.
+    /// The database that is used if the URI names none.
     pub(crate) const DATABASE: &str = "sessions";
 
-    /// Reads a source string: a `mongodb://` or `mongodb+srv://` URI, with the provider's own
+    /// Parses a source string: a `mongodb://` or `mongodb+srv://` URI, whose query has the provider's
     /// options among the driver's.
     ///
     /// # Errors
-    /// [`Error::Config`] says what is wrong, and shows no user name and no password.
+    /// [`Error::Config`] says what is wrong. It shows no user name and no password.
     pub fn parse(source: &str) -> Result<Self, Error> {
         let (uri, query) = source.split_once('?').unwrap_or((source, ""));
         let mut options = Source::parse(query)?;
@@ -64,8 +65,9 @@ impl MongoConfig {
         Ok(Self { collection, ensure_ttl, ttl_margin, operation_timeout, uri, adjust: None })
     }
 
-    /// Lets a program adjust what the URI can't say: event handlers, TLS, the pool. Called each
-    /// time that a client is made. Safety stays: writes go to a majority, reads to the primary.
+    /// Lets a program set driver options that a URI can't express: event handlers, TLS, the pool.
+    /// `adjust` is called each time that a client is made. The provider's write concern (majority) and
+    /// read preference (primary) can't be changed.
     #[must_use]
     pub fn with_driver_options(
         mut self,
@@ -96,7 +98,8 @@ fn take_duration(options: &mut Source, name: &str) -> Result<Option<Duration>, E
     .transpose()
 }
 
-/// MongoDB's rules for names, which a server would tell at the first operation only.
+/// Checks MongoDB's rules for collection names, which a server would enforce only at the first
+/// operation.
 fn check_collection(name: &str) -> Result<(), Error> {
     let wrong = if name.is_empty() {
         "must not be empty"
@@ -114,8 +117,8 @@ fn check_collection(name: &str) -> Result<(), Error> {
     Err(Error::config(format_args!("collection {wrong}")))
 }
 
-/// Parses the URI without ever repeating a secret: the driver's messages quote what it can't read,
-/// and in a URI whose password is not encoded that may be any part of it.
+/// Parses the URI without repeating a secret in errors. The driver's messages quote what it can't parse,
+/// and if a password is not percent-encoded, that may be any part of it.
 fn parse_uri(uri: &str) -> Result<ConnectionString, Error> {
     if let Ok(parsed) = ConnectionString::parse(uri) {
         return Ok(parsed);
@@ -124,45 +127,45 @@ fn parse_uri(uri: &str) -> Result<ConnectionString, Error> {
     let Some(scheme @ ("mongodb" | "mongodb+srv")) = scheme else {
         return Err(Error::config("the source must be a mongodb:// or mongodb+srv:// URI"));
     };
-    // The options alone; without an `@`, no password begins before them.
+    // Only the options are parsed again. Without an `@` in them, they can't be part of a password.
     let options = uri.split_once('?').map_or("", |(_, options)| options);
     let lower = options.to_ascii_lowercase();
     let secret = ["@", "%40", "password", "authmechanismproperties"];
     let message = if secret.iter().any(|word| lower.contains(word)) {
-        "not shown, as it holds a secret"
+        "the reason is not shown, because it may quote a secret"
     } else if let Err(error) = ConnectionString::parse(format!("{scheme}://localhost/?{options}")) {
         &message(&error)
     } else {
-        "the hosts, the database, or user name and password, which must be percent-encoded"
+        "check the hosts, the database, and that user name and password are percent-encoded"
     };
-    Err(Error::config(format_args!("the MongoDB URI is wrong: {message}")))
+    Err(Error::config(format_args!("wrong MongoDB URI: {message}")))
 }
 
 fn message(error: &mongodb::error::Error) -> String {
     match &*error.kind {
         ErrorKind::InvalidArgument { message, .. } => message.clone(),
-        _ => "it can't be read".to_owned(),
+        _ => "it can't be parsed".to_owned(),
     }
 }
 
-/// Refuses what would break the provider's promises.
+/// Refuses options that would break the provider's guarantees.
 fn check_safety(uri: &ConnectionString) -> Result<(), Error> {
     if let Some(concern) = &uri.write_concern {
         if concern.w.as_ref().is_some_and(|w| *w != Acknowledgment::Majority) {
             return Err(Error::config(
-                "w must be majority: an acknowledged write must not be lost",
+                "w must be majority: otherwise acknowledged writes may be lost",
             ));
         }
         if concern.journal == Some(false) {
             return Err(Error::config(
-                "journal must be true: an acknowledged write must not be lost",
+                "journal must be true: otherwise acknowledged writes may be lost",
             ));
         }
     }
     if uri.read_preference.as_ref().is_some_and(|preference| *preference != ReadPreference::Primary)
     {
         return Err(Error::config(
-            "readPreference must be primary: elsewhere a session that ended may live on",
+            "readPreference must be primary: a secondary may still have sessions that ended",
         ));
     }
     #[expect(deprecated, reason = "the driver refuses it, but only when it connects")]

@@ -1,4 +1,4 @@
-//! The stored document.
+//! The layout of a stored document.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use session_core::{Error, SessionKey, Timestamp};
 
 use crate::field;
 
-/// The session's key: what every operation finds its document by.
+/// The session's key, by which every operation finds the document.
 pub(crate) const ID: &str = "_id";
 /// The version of this layout.
 pub(crate) const VERSION: &str = "v";
@@ -22,50 +22,50 @@ pub(crate) const CREATED: &str = "created";
 pub(crate) const RENEWED: &str = "renewed";
 /// When the session was last used.
 pub(crate) const USED: &str = "used";
-/// The instant from which it is gone.
+/// When the session expires.
 pub(crate) const EXPIRES: &str = "expires";
-/// Who is logged in, since when, and what the session is called; not there if nobody is.
+/// Who is logged in, since when, and the session's label; absent if nobody is logged in.
 pub(crate) const LOGIN: &str = "login";
-/// The path to whoever is logged in.
+/// The path of the owner's field.
 pub(crate) const OWNER: &str = "login.owner";
-/// The fingerprint of what the client was told last.
+/// The fingerprint of the cookie that the client was sent last.
 pub(crate) const COOKIE: &str = "cookie";
 /// The encoded values by [field name](crate::field::name).
 pub(crate) const VALUES: &str = "values";
 
-/// The only version there is.
+/// The current version.
 pub(crate) const CURRENT: i32 = 1;
 
-/// How many bytes of keys and values a session may have: MongoDB's documents end at 16 MiB, and
-/// the rest is for field names and bookkeeping. The server refuses what is over it nonetheless.
+/// The most bytes of keys and values that a session may have. MongoDB limits documents to 16 MiB, and
+/// the rest is for field names and the other fields. The server refuses larger documents in any case.
 pub(crate) const MAX_BYTES: usize = 15 << 20;
 
-/// Why a document is not a session. Loading reports it as [`Error::Unreadable`].
+/// Makes the error for a document that can't be read as a session.
 fn unreadable(reason: &'static str) -> Error {
     Error::Unreadable { reason }
 }
 
-/// A session's key as it is in `_id`.
+/// Encodes a session's key for `_id`.
 pub(crate) fn id(key: &SessionKey) -> Binary {
     binary(key.as_bytes())
 }
 
-/// A verifier as it is in `holder`.
+/// Encodes a verifier for `holder`.
 pub(crate) fn holder(holder: &Verifier) -> Binary {
     binary(holder.as_bytes())
 }
 
-/// Opaque bytes.
+/// Encodes opaque bytes.
 pub(crate) fn binary(bytes: &[u8]) -> Binary {
     Binary { subtype: BinarySubtype::Generic, bytes: bytes.to_vec() }
 }
 
-/// An instant as a Date, which has one bit less: the last instants of all are one.
+/// Encodes a time as a Date. A Date has one bit less, so all times beyond its range become its last one.
 pub(crate) fn date(time: Timestamp) -> DateTime {
     DateTime::from_millis(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// The instant of a Date. Those before 1970 are 1970; the last one is the last one.
+/// Decodes a Date. Times before 1970 become 1970, and the last Date becomes [`Timestamp::MAX`].
 fn timestamp(date: DateTime) -> Timestamp {
     match date.timestamp_millis() {
         i64::MAX => Timestamp::MAX,
@@ -73,15 +73,15 @@ fn timestamp(date: DateTime) -> Timestamp {
     }
 }
 
-/// A login as it is in `login`.
+/// Encodes a login for `login`.
 pub(crate) fn login(login: &Login) -> Document {
     doc! { "owner": &*login.owner, "at": date(login.at), "label": &*login.label }
 }
 
-/// The document of a record.
+/// Encodes a record as a document.
 ///
 /// # Errors
-/// [`Error::TooLarge`] if MongoDB could not hold it.
+/// [`Error::TooLarge`] if the keys and values have more than [`MAX_BYTES`].
 pub(crate) fn encode(key: &SessionKey, record: &Record) -> Result<RawDocumentBuf, Error> {
     if record.values.size() > MAX_BYTES {
         return Err(Error::TooLarge { what: "session bytes", limit: MAX_BYTES });
@@ -113,7 +113,7 @@ pub(crate) fn encode(key: &SessionKey, record: &Record) -> Result<RawDocumentBuf
     Ok(document)
 }
 
-/// The fields that [`decode`] reads: what others keep in the document stays at the server.
+/// Projects a document to the fields that [`decode`] reads. Other programs' fields stay at the server.
 pub(crate) fn projection() -> Document {
     let mut fields = summary_projection();
     fields.insert(ID, 0);
@@ -121,16 +121,16 @@ pub(crate) fn projection() -> Document {
     fields
 }
 
-/// The fields that [`summary`] reads: all but the values.
+/// Projects a document to the fields that [`summary`] reads: all but the values.
 pub(crate) fn summary_projection() -> Document {
     doc! {
         ID: 1, VERSION: 1, HOLDER: 1, CREATED: 1, RENEWED: 1, USED: 1, EXPIRES: 1, LOGIN: 1, COOKIE: 1,
     }
 }
 
-/// The record of a stored document, whatever it may hold.
+/// Decodes a stored document, which may hold anything.
 ///
-/// Values are taken as they are; nothing below them is parsed. Fields of others are left alone.
+/// The values' contents are not parsed. Other programs' fields are ignored.
 pub(crate) fn decode(document: &RawDocument) -> Result<Record, Error> {
     let fields = Fields::read(document)?;
     let Some(RawBsonRef::Document(values)) = fields.values else {
@@ -139,21 +139,21 @@ pub(crate) fn decode(document: &RawDocument) -> Result<Record, Error> {
     Ok(Record { values: decode_values(values)?, ..fields.record()? })
 }
 
-/// The key of a stored document; `None` if its `_id` is something else.
+/// Returns the session's key of a stored document; `None` if its `_id` is not a session's key.
 pub(crate) fn key(document: &RawDocument) -> Option<SessionKey> {
     generic(document.get(ID).ok()?).map(SessionKey::from_bytes)
 }
 
-/// What the list of an owner shows of a stored document, whatever it may hold. `None` if it is no live
-/// session; loading it says why. `None` as well if it isn't the owner's: a collection may have been made
-/// to take `Ada` for `ada`.
+/// Decodes a stored document, which may hold anything, for the list of an owner's sessions. Returns
+/// `None` if it is not a live session (loading it reports why), and if it is not the owner's: in a
+/// collection with a collation, the server may find `Ada` for `ada`.
 pub(crate) fn summary(document: &RawDocument, owner: &str, now: Timestamp) -> Option<Summary> {
     let record = Fields::read(document).ok()?.record().ok()?;
     let is_listed = record.is_live(now) && record.owner() == Some(owner);
     record.summary(key(document)?).filter(|_| is_listed)
 }
 
-/// The fields of a document as they are found.
+/// The fields of a document, not decoded yet.
 #[derive(Default)]
 struct Fields<'d> {
     version: Option<RawBsonRef<'d>>,
@@ -179,7 +179,7 @@ impl<'d> Fields<'d> {
         Ok(fields)
     }
 
-    /// The record without its values.
+    /// Decodes the record without its values.
     fn record(&self) -> Result<Record, Error> {
         if whole(self.version) != Some(i64::from(CURRENT)) {
             return Err(unreadable("its field `v` is not 1"));
@@ -222,7 +222,7 @@ impl<'d> Fields<'d> {
     }
 }
 
-/// A Binary of the kind that [`binary`] makes, and of this length.
+/// Returns the bytes of a Binary of subtype 0 and of this length.
 fn generic<const LENGTH: usize>(value: Option<RawBsonRef<'_>>) -> Option<[u8; LENGTH]> {
     match value? {
         RawBsonRef::Binary(binary) if binary.subtype == BinarySubtype::Generic => {
@@ -232,7 +232,8 @@ fn generic<const LENGTH: usize>(value: Option<RawBsonRef<'_>>) -> Option<[u8; LE
     }
 }
 
-/// A whole number. Tools that copy databases through JavaScript change the type of numbers.
+/// Returns a whole number of any numeric type, because tools that copy databases through JavaScript
+/// change the types of numbers.
 fn whole(value: Option<RawBsonRef<'_>>) -> Option<i64> {
     match value? {
         RawBsonRef::Int32(number) => Some(number.into()),
@@ -248,7 +249,7 @@ fn decode_login(login: Option<RawBsonRef<'_>>) -> Result<Option<Box<Login>>, Err
         Some(RawBsonRef::Document(document)) => document,
         Some(_) => return Err(unreadable("its field `login` is not a document")),
     };
-    let wrong = |_| unreadable("its field `login` has not an `owner`, an `at` and a `label`");
+    let wrong = |_| unreadable("its field `login` lacks a valid `owner`, `at` or `label`");
     Ok(Some(Box::new(Login {
         owner: document.get_str("owner").map_err(wrong)?.into(),
         at: timestamp(document.get_datetime("at").map_err(wrong)?),
@@ -256,8 +257,8 @@ fn decode_login(login: Option<RawBsonRef<'_>>) -> Result<Option<Box<Login>>, Err
     })))
 }
 
-/// However large the document is: the server's own limit, 16 MiB, bounds it, and whatever was stored under
-/// that limit has to be found again.
+/// Decodes the values without a limit on their size. The server limits documents to 16 MiB, and whatever
+/// was stored within that limit must be loadable.
 fn decode_values(document: &RawDocument) -> Result<Values, Error> {
     let mut entries: Vec<(Cow<'_, str>, &[u8])> = Vec::new();
     for element in document {
@@ -281,7 +282,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(5);
     const EXPIRES: Timestamp = Timestamp::from_millis(9);
 
-    /// Whatever the server takes for the same, as it does in a collection with a collation.
+    /// In a collection with a collation, the server may take different owners for the same.
     #[test]
     fn a_list_shows_live_sessions_of_this_very_owner() {
         let id = SessionId::from_bytes([7; 32]);

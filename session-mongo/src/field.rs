@@ -1,15 +1,15 @@
-//! Keys as field names.
+//! The escaping of keys as field names.
 
 use std::borrow::Cow;
 
-/// What stands for the empty key: a field needs a name.
+/// The field name of the empty key, as a field name can't be empty.
 const EMPTY: &str = "%";
 
-/// The field of `values` that holds a key's value.
+/// Returns the name of the field in `values` that holds a key's value.
 ///
-/// A dot would be a path, a dollar sign an operator, and NUL can't be in a name at all: those and
-/// `%` are written as `%` and two hexadecimal digits; the empty key is a lone `%`. Everything else
-/// stands for itself, so that stored documents stay readable. No two keys have the same name.
+/// `.`, `$`, NUL and `%` are escaped as `%` and two hexadecimal digits, because MongoDB reads a dot as a
+/// path and a dollar sign as an operator, and forbids NUL. The empty key becomes a single `%`. All other
+/// characters stay, so that stored documents are readable. Different keys have different names.
 pub(crate) fn name(key: &str) -> Cow<'_, str> {
     if key.is_empty() {
         return EMPTY.into();
@@ -28,7 +28,8 @@ pub(crate) fn name(key: &str) -> Cow<'_, str> {
     name.into()
 }
 
-/// The key of a field; `None` for one that [`name`] never writes, which is somebody else's.
+/// Returns the key of a field name; `None` for a name that [`name`] never returns, which is another
+/// program's.
 pub(crate) fn key(name: &str) -> Option<Cow<'_, str>> {
     if name == EMPTY {
         return Some("".into());

@@ -1,4 +1,4 @@
-//! What the collection has to be before the first operation: of this version, and indexed.
+//! Preparation of the collection before the first operation: its version and its indexes.
 
 use mongodb::IndexModel;
 use mongodb::bson::oid::ObjectId;
@@ -13,27 +13,28 @@ use crate::client::Documents;
 use crate::document::{EXPIRES, HOLDER, ID, OWNER};
 use crate::failure;
 
-/// An index of this key or name exists with other options.
+/// IndexOptionsConflict and IndexKeySpecsConflict: an index with these fields or this name exists with
+/// other options.
 const CONFLICTS: [i32; 2] = [85, 86];
-/// We may not.
+/// Unauthorized.
 const UNAUTHORIZED: [i32; 1] = [13];
-/// There is no such collection yet.
+/// NamespaceNotFound: there is no such collection yet.
 const NOT_FOUND: [i32; 1] = [26];
 
-/// The field that unpublished versions found sessions by, which had a unique index.
+/// The field with a unique index by which unpublished versions found sessions.
 const OLD_KEY: &str = "key";
 
-/// Refuses a collection that an older version made, and makes the indexes as the configuration wants them.
+/// Refuses a collection that an older version made. Creates the indexes that the configuration asks for.
 ///
-/// A user that may not make indexes is no error: whoever keeps that right to himself makes them by
-/// hand. A warning names each.
+/// If the database user may not create indexes, an administrator has to create them by hand. That is not
+/// an error: a warning names each missing index.
 pub(crate) async fn prepare(documents: &Documents, config: &MongoConfig) -> Result<(), Error> {
     match is_old(documents).await {
         Ok(false) => {}
         Ok(true) => {
             return Err(Error::config(format_args!(
                 "the collection {:?} was made by an older version of session-mongo, whose sessions \
-                 can't be read; drop it, or name another one by the option `collection`",
+                 can't be read; drop the collection, or set the option `collection` to another name",
                 documents.name()
             )));
         }
@@ -47,7 +48,7 @@ pub(crate) async fn prepare(documents: &Documents, config: &MongoConfig) -> Resu
     };
     made("`expires`", expiry)?;
     let owners = match create_owners(documents).await {
-        // Under another name, or for all documents, it serves as well.
+        // An index with another name, or over all documents, works as well.
         Err(error) if failure::is_code(&error, &CONFLICTS) => {
             has_index(documents, &owners()).await.and_then(|found| found.then_some(()).ok_or(error))
         }
@@ -56,25 +57,25 @@ pub(crate) async fn prepare(documents: &Documents, config: &MongoConfig) -> Resu
     made("`login.owner` and `_id`", owners)
 }
 
-/// What comes of making the index on these fields: without the right to, a warning.
+/// Checks the result of creating an index. A missing permission becomes a warning.
 fn made(fields: &str, result: Result<(), DriverError>) -> Result<(), Error> {
     match result {
         Ok(()) => Ok(()),
         Err(error) if failure::is_code(&error, &UNAUTHORIZED) => {
-            warn!("the database user may not create indexes; the collection needs one on {fields}");
+            warn!("the database user may not create indexes; create one on {fields} by hand");
             Ok(())
         }
         Err(error) => Err(failure::of_read(&error)),
     }
 }
 
-/// Whether the collection has the unique index of older versions, or one of their documents, whose `_id`
-/// is an ObjectId.
+/// Returns whether the collection has the unique index of older versions, or one of their documents,
+/// whose `_id` is an ObjectId.
 async fn is_old(documents: &Documents) -> Result<bool, DriverError> {
     match has_index(documents, &doc! { OLD_KEY: 1 }).await {
         Ok(false) => {}
         Err(error) if failure::is_code(&error, &NOT_FOUND) => return Ok(false),
-        // The documents tell as well.
+        // The documents are checked below.
         Err(error) if failure::is_code(&error, &UNAUTHORIZED) => {}
         found => return found,
     }
@@ -87,7 +88,7 @@ async fn is_old(documents: &Documents) -> Result<bool, DriverError> {
     Ok(documents.find_one(old).projection(doc! { ID: 1 }).await?.is_some())
 }
 
-/// Whether the collection has an index of these fields, in whatever direction.
+/// Returns whether the collection has an index of these fields in this order, ascending or descending.
 async fn has_index(documents: &Documents, keys: &Document) -> Result<bool, DriverError> {
     let mut indexes = documents.list_indexes().await?;
     while indexes.advance().await? {
@@ -98,12 +99,12 @@ async fn has_index(documents: &Documents, keys: &Document) -> Result<bool, Drive
     Ok(false)
 }
 
-/// What an owner's sessions are listed by, page by page.
+/// Returns the fields of the index by which an owner's sessions are listed.
 fn owners() -> Document {
     doc! { OWNER: 1, ID: 1 }
 }
 
-/// Of sessions that have an owner alone: others cost nothing.
+/// Creates the index by owner. It has entries only for sessions with an owner.
 async fn create_owners(documents: &Documents) -> Result<(), DriverError> {
     let owned = doc! { OWNER: { "$exists": true } };
     let options = IndexOptions::builder().partial_filter_expression(owned).build();
@@ -111,7 +112,8 @@ async fn create_owners(documents: &Documents) -> Result<(), DriverError> {
     Ok(())
 }
 
-/// By default names, so that indexes that someone made by hand are the same ones.
+/// Creates the index by expiry. Its name is the default one, so an index that was created by hand is
+/// recognized.
 async fn create_expiry(documents: &Documents, config: &MongoConfig) -> Result<(), DriverError> {
     let expire_after = config.ensure_ttl.then_some(config.ttl_margin);
     let options = IndexOptions::builder().expire_after(expire_after).build();
@@ -121,7 +123,7 @@ async fn create_expiry(documents: &Documents, config: &MongoConfig) -> Result<()
     Ok(())
 }
 
-/// The index is there with another margin, or TTL was switched on or off.
+/// Changes the existing index by expiry, whose margin differs, or for which TTL was switched on or off.
 async fn change_expiry(documents: &Documents, config: &MongoConfig) -> Result<(), DriverError> {
     if config.ensure_ttl {
         let change = doc! {
@@ -133,15 +135,15 @@ async fn change_expiry(documents: &Documents, config: &MongoConfig) -> Result<()
         };
         match run(documents, change).await {
             Ok(()) => return Ok(()),
-            // Servers before 5.1 can't add a TTL to an index without one.
+            // Servers before 5.1 can't add a TTL to an index.
             Err(error) if failure::is_reply(&error) => {}
             Err(error) => return Err(error),
         }
     }
     let drop = doc! { "dropIndexes": documents.name(), "index": { EXPIRES: 1 } };
     let dropped = run(documents, drop).await;
-    // What counts is whether there is room for the new one: FerretDB's reply to a drop is not of the
-    // form that drivers want.
+    // What counts is whether the new index can be created: FerretDB's reply to a drop is one that the
+    // driver can't parse.
     create_expiry(documents, config).await.map_err(|error| dropped.err().unwrap_or(error))
 }
 

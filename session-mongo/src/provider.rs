@@ -1,4 +1,4 @@
-//! The provider over the collection.
+//! The provider: each operation as a command.
 
 use mongodb::action::Find;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
@@ -10,23 +10,23 @@ use session_core::{Error, SessionId, SessionKey, Timestamp};
 use crate::client::{Access, Client, Documents};
 use crate::document::{self, ID, MAX_BYTES};
 use crate::failure;
-use crate::write::{Repeat, Sessions};
+use crate::write::{Idempotency, Sessions};
 use crate::{MongoConfig, statement};
 
-/// How many documents are deleted at once, whatever the caller allows.
+/// The most documents that one call of `purge` deletes, whatever its limit.
 const DELETED_AT_ONCE: usize = 1000;
 
 /// Keeps sessions in a MongoDB collection, for any number of servers.
 ///
-/// Each operation on a session is one command on one document, found by its `_id`; so MongoDB makes it
-/// atomic. Only where one fails is there a second command, to tell why.
+/// Each operation on a session is one command on one document, which is found by its `_id`, so MongoDB
+/// makes it atomic. A second command is sent only after a failure, to find out the reason.
 #[derive(Debug)]
 pub struct MongoProvider {
     client: Client,
 }
 
 impl MongoProvider {
-    /// Makes a provider that connects when it is first used: a server that is down now may be up then.
+    /// Makes a provider. It connects when it is first used, so the server may be down now.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the operating system has no threads left.
@@ -34,7 +34,7 @@ impl MongoProvider {
         Ok(Self { client: Client::new(config)? })
     }
 
-    /// The configuration that the provider was made with.
+    /// Returns the configuration that the provider was made with.
     pub fn config(&self) -> &MongoConfig {
         self.client.config()
     }
@@ -52,11 +52,12 @@ impl MongoProvider {
         let found = self
             .client
             .perform(Access::Read, move |sessions| async move {
-                let find = sessions.documents.find_one(statement::of(&key));
+                let find = sessions.documents.find_one(statement::by_key(&key));
                 find.projection(document::projection()).await.map_err(|e| failure::of_read(&e))
             })
             .await?;
-        // Outside of the driver's runtime: the caller's time, not that of other operations.
+        // Decoding runs on the caller's thread, so that it doesn't delay other operations on the
+        // driver's runtime.
         let record = found.map(|document| document::decode(&document)).transpose()?;
         Ok(record.filter(|record| record.is_live(now)))
     }
@@ -72,13 +73,14 @@ impl MongoProvider {
         let is_conditional = !changes.expected.is_empty();
         let now_held = statement::held(&key, holder, now);
         let filter = statement::expected(now_held.clone(), changes);
-        // A record that has the new secret of these changes already accepts them, too.
+        // A record that already has the new secret of these changes accepts them as well.
         let then_held = changes.secret.as_ref().map(|new| statement::held(&key, &new.holder, now));
         let then = then_held.map(|held| (statement::expected(held.clone(), changes), held));
         let update = statement::save(changes);
-        // With a new secret, the filter matches no document that an attempt has changed already: an
-        // attempt that arrives late, after its repetition, can't undo what was saved since.
-        let repeat = if then.is_some() { Repeat::Harmless } else { Repeat::Harmful };
+        // With a new secret, the filter doesn't match a document that an earlier attempt has changed. So
+        // an attempt that arrives late, after a retry, can't undo what was saved since.
+        let idempotency =
+            if then.is_some() { Idempotency::Idempotent } else { Idempotency::NotIdempotent };
         self.client
             .perform(Access::Write, move |sessions| async move {
                 let save = |filter: &Document| {
@@ -88,14 +90,17 @@ impl MongoProvider {
                         async move { documents.update_one(filter, update).await }
                     }
                 };
-                if sessions.write(repeat, save(&filter)).await?.matched_count > 0 {
+                if sessions.write(idempotency, save(&filter)).await?.matched_count > 0 {
                     return Ok(());
                 }
                 if let Some((expected, held)) = &then {
-                    // An earlier attempt of this very save has met its conditions, and has changed them.
-                    // Nobody can have saved anything since: no client has the new secret yet.
-                    let filter = if sessions.is_unsettled() { held } else { expected };
-                    if sessions.write(Repeat::Harmful, save(filter)).await?.matched_count > 0 {
+                    // An earlier attempt of this save may have found the expected values and changed
+                    // them. Nobody can have saved anything since, because no client has the new secret
+                    // yet.
+                    let filter = if sessions.is_in_doubt() { held } else { expected };
+                    if sessions.write(Idempotency::NotIdempotent, save(filter)).await?.matched_count
+                        > 0
+                    {
                         return Ok(());
                     }
                 }
@@ -117,7 +122,7 @@ impl MongoProvider {
                 let touch = |documents: Documents| async move {
                     documents.update_one(statement::live(&key, now), statement::touch(touch)).await
                 };
-                match sessions.write(Repeat::Harmless, touch).await?.matched_count {
+                match sessions.write(Idempotency::Idempotent, touch).await?.matched_count {
                     0 => Err(Error::Gone),
                     _ => Ok(()),
                 }
@@ -132,7 +137,7 @@ impl MongoProvider {
             .client
             .perform(Access::Read, move |sessions| async move {
                 let find = sessions.documents.find(filter).sort(doc! { ID: 1 });
-                // One more, to know whether others follow.
+                // One more than the page holds, to tell whether another page follows.
                 at_most(size + 1, find.projection(document::summary_projection())).await
             })
             .await?;
@@ -156,7 +161,7 @@ impl MongoProvider {
     }
 }
 
-/// Inserts, or takes the place of a session that expired.
+/// Inserts a session, or replaces an expired one.
 async fn insert(
     sessions: Sessions,
     key: SessionKey,
@@ -168,7 +173,7 @@ async fn insert(
         let document = &document;
         async move { documents.insert_one(document).await }
     };
-    let failure = match sessions.write(Repeat::Harmless, insert).await {
+    let failure = match sessions.write(Idempotency::Idempotent, insert).await {
         Ok(_) => return Ok(()),
         Err(failure) if failure.is_duplicate_key() => failure,
         Err(failure) => return Err(failure.into()),
@@ -183,35 +188,35 @@ async fn insert(
         let document = &document;
         async move { documents.replace_one(statement::expired(&key, now), document).await }
     };
-    if sessions.write(Repeat::Harmful, replace).await?.matched_count > 0 {
+    if sessions.write(Idempotency::NotIdempotent, replace).await?.matched_count > 0 {
         return Ok(());
     }
-    // A live session is in the way; or it was an expired one, and was collected just now.
-    let inserted = sessions.write(Repeat::Harmful, insert).await;
+    // Either a live session has the key, or an expired one had it and was deleted just now.
+    let inserted = sessions.write(Idempotency::NotIdempotent, insert).await;
     inserted.map(|_| ()).map_err(Error::from)
 }
 
-/// Deletes, and makes sure where nothing seems to be there to be deleted.
+/// Deletes a session. If no document was found, checks that there is none.
 ///
-/// MongoDB's deletion meets a change of the same document by starting over. Servers on PostgreSQL
-/// return instead that they found nothing; a session that ended would live on.
+/// If a document changes while MongoDB deletes it, MongoDB starts over. Servers on PostgreSQL report
+/// that they found nothing instead, and the session would not end.
 async fn delete(sessions: Sessions, key: SessionKey) -> Result<(), Error> {
     let delete =
-        |documents: Documents| async move { documents.delete_one(statement::of(&key)).await };
+        |documents: Documents| async move { documents.delete_one(statement::by_key(&key)).await };
     loop {
-        let deleted = sessions.write(Repeat::Harmless, delete).await?.deleted_count;
-        if deleted > 0 || !sessions.has(statement::of(&key)).await? {
+        let deleted = sessions.write(Idempotency::Idempotent, delete).await?.deleted_count;
+        if deleted > 0 || !sessions.has(statement::by_key(&key)).await? {
             return Ok(());
         }
     }
 }
 
-/// Reads what a query finds, but no more documents than this, in one batch.
+/// Reads at most `limit` documents of a query, in one batch.
 async fn at_most(
     limit: usize,
     find: Find<'_, RawDocumentBuf>,
 ) -> Result<Vec<RawDocumentBuf>, Error> {
-    // Where a batch is as large as the limit, servers don't say that nothing follows.
+    // If a batch is exactly as large as the limit, servers don't report that nothing follows.
     let batch = u32::try_from(limit + 1).unwrap_or(u32::MAX);
     let find = find.limit(i64::try_from(limit).unwrap_or(i64::MAX)).batch_size(batch);
     let mut cursor = find.await.map_err(|error| failure::of_read(&error))?;
@@ -222,8 +227,8 @@ async fn at_most(
     Ok(found)
 }
 
-/// Deletes a batch of what has expired. The condition stands again in the deletion: a session whose
-/// lifetime was just extended by a server with another clock is left alone.
+/// Deletes a batch of expired sessions. The deletion checks the expiry again, so a session that another
+/// server has just extended is left alone.
 async fn purge(sessions: Sessions, now: Timestamp, limit: usize) -> Result<Purged, Error> {
     let expired = statement::all_expired(now);
     let found = sessions.documents.find(expired.clone()).projection(doc! { ID: 1 });
@@ -240,13 +245,13 @@ async fn purge(sessions: Sessions, now: Timestamp, limit: usize) -> Result<Purge
         let filter = filter.clone();
         async move { documents.delete_many(filter).await }
     };
-    let deleted = sessions.write(Repeat::Harmless, delete).await?.deleted_count;
+    let deleted = sessions.write(Idempotency::Idempotent, delete).await?.deleted_count;
     Ok(Purged { removed: usize::try_from(deleted).unwrap_or(usize::MAX), more })
 }
 
-/// Refuses what is over a limit by itself. What a save adds to stored keys it doesn't name, only
-/// the server could tell, and MongoDB's updates don't: each request has checked its own view, so
-/// that requests at the same time may together exceed a limit by what they add.
+/// Refuses changes that exceed a limit by themselves. Only the server knows the size of the stored
+/// values that a save doesn't name, and MongoDB's updates can't check it. Each request has checked the
+/// record that it loaded, so concurrent requests may together exceed a limit by what they add.
 fn check(changes: &Changes) -> Result<(), Error> {
     let set = || changes.iter().filter_map(|(key, value)| value.map(|value| (key, value)));
     let bytes: usize = set().map(|(key, value)| key.len() + value.len()).sum();
@@ -328,7 +333,7 @@ impl Provider for MongoProvider {
 
     fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error> {
         if self.config().ensure_ttl {
-            // The server's own job.
+            // The server's TTL index deletes them.
             return Ok(Purged::default());
         }
         self.delete_expired(now, limit)

@@ -1,4 +1,4 @@
-//! What is sent to the server: filters, and changes in MongoDB's terms.
+//! The filters and updates that are sent to the server.
 
 use mongodb::bson::{Bson, Document, doc};
 use session_core::provider::{Changes, ExpiryChange, Touch, Verifier};
@@ -10,13 +10,13 @@ use crate::document::{
 };
 use crate::field;
 
-/// The document of a session, in whatever state.
-pub(crate) fn of(key: &SessionKey) -> Document {
+/// Finds the document with a session's key, in whatever state.
+pub(crate) fn by_key(key: &SessionKey) -> Document {
     doc! { ID: id(key) }
 }
 
-/// The document of a session if it is live and of a form that can be changed; the types are asked
-/// for so that a damaged one is as good as gone.
+/// Finds a session's document if it is live and can be changed. The filter checks the fields' types, so
+/// a damaged document is treated as gone.
 pub(crate) fn live(key: &SessionKey, now: Timestamp) -> Document {
     doc! {
         ID: id(key),
@@ -29,25 +29,24 @@ pub(crate) fn live(key: &SessionKey, now: Timestamp) -> Document {
     }
 }
 
-/// The documents of an owner's sessions, in whatever state, whose keys are greater than `after`.
+/// Finds the documents of an owner's sessions, in whatever state, whose keys are greater than `after`.
 ///
-/// Nothing but the index of owners serves this filter, and every document that it finds is on the page:
-/// a condition on `expires` would let pages pass over what has expired, and servers that combine indexes
-/// read the one of all live sessions for it.
+/// Only the index by owner serves this filter. A condition on `expires` would make pages skip expired
+/// documents, and servers that combine indexes would read the index of all live sessions for it.
 pub(crate) fn owned(owner: &str, after: Option<SessionKey>) -> Document {
-    // Binaries are in the order of their lengths first, so nothing but keys is between these two.
+    // MongoDB sorts Binaries by length first, so only keys are between these two.
     let (above, bound) = after.map_or(("$gte", SessionKey::MIN), |after| ("$gt", after));
     doc! { OWNER: owner, ID: { above: id(&bound), "$lte": id(&SessionKey::MAX) } }
 }
 
-/// The document that [`live`] finds, if this is its holder.
+/// Finds the document that [`live`] finds, if this verifier is its holder.
 pub(crate) fn held(key: &SessionKey, by: &Verifier, now: Timestamp) -> Document {
     let mut filter = live(key, now);
     filter.insert(HOLDER, holder(by));
     filter
 }
 
-/// The document that [`held`] finds, if the save's conditions hold.
+/// Finds the document that [`held`] finds, if the save's expected values match.
 pub(crate) fn expected(mut held: Document, changes: &Changes) -> Document {
     let condition = |expected: &session_core::provider::Expected| {
         let condition = match &expected.value {
@@ -62,7 +61,7 @@ pub(crate) fn expected(mut held: Document, changes: &Changes) -> Document {
             let (path, condition) = condition(only);
             held.insert(path, condition);
         }
-        // Two may be on one key.
+        // Two expectations may be on the same key.
         several => {
             let all: Vec<Document> =
                 several.iter().map(condition).map(|(path, value)| doc! { path: value }).collect();
@@ -72,31 +71,32 @@ pub(crate) fn expected(mut held: Document, changes: &Changes) -> Document {
     held
 }
 
-/// The document of a session that expired.
+/// Finds the document with a session's key if it is expired.
 pub(crate) fn expired(key: &SessionKey, now: Timestamp) -> Document {
-    let mut filter = of(key);
+    let mut filter = by_key(key);
     filter.insert(EXPIRES, doc! { "$lte": date(now) });
     filter
 }
 
-/// The document that an earlier attempt of a creation left: no other one has the same secret.
+/// Finds the document that an earlier attempt of a creation inserted. No other document has the same
+/// secret.
 pub(crate) fn created(key: &SessionKey, own: &Verifier) -> Document {
-    let mut filter = of(key);
+    let mut filter = by_key(key);
     filter.insert(HOLDER, holder(own));
     filter
 }
 
-/// All documents of expired sessions.
+/// Finds the documents of all expired sessions.
 pub(crate) fn all_expired(now: Timestamp) -> Document {
     doc! { EXPIRES: { "$lte": date(now), "$type": "date" } }
 }
 
-/// All documents of live sessions.
+/// Finds the documents of all live sessions.
 pub(crate) fn all_live(now: Timestamp) -> Document {
     doc! { EXPIRES: { "$gt": date(now) } }
 }
 
-/// A save as one update: the changed keys, or all of them where they are replaced, and nothing else.
+/// Returns a save as one update, which names only the changed keys, or all keys if they are replaced.
 pub(crate) fn save(changes: &Changes) -> Document {
     let mut set = Document::new();
     let mut unset = Document::new();
@@ -136,7 +136,7 @@ pub(crate) fn save(changes: &Changes) -> Document {
         }
     }
     if set.is_empty() && unset.is_empty() && max.is_empty() {
-        // There has to be something; the filter says that this is so already.
+        // An update must not be empty. The filter has checked that this field has this value.
         set.insert(VERSION, CURRENT);
     }
     let mut update = Document::new();
@@ -148,7 +148,7 @@ pub(crate) fn save(changes: &Changes) -> Document {
     update
 }
 
-/// A touch as an update: a late one after a newer one changes nothing.
+/// Returns a touch as an update. A touch that arrives after a newer one changes nothing.
 pub(crate) fn touch(times: Touch) -> Document {
     doc! { "$max": later(times) }
 }
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(save(&changes), wanted);
     }
 
-    /// The new secret and the new privilege are stored in the same instant.
+    /// The new secret and the new owner are stored at the same time.
     #[test]
     fn a_login_is_one_update() {
         let id = SessionId::from_bytes([7; 32]);
@@ -230,7 +230,7 @@ mod tests {
         );
     }
 
-    /// MongoDB takes no empty update, and an empty replacement would be the end of the record.
+    /// MongoDB refuses an empty update, and an empty replacement would delete the record.
     #[test]
     fn no_change_is_an_update_still() {
         assert_eq!(save(&Changes::new()), doc! { "$set": { "v": 1 } });

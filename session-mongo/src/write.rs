@@ -1,4 +1,4 @@
-//! Writes, and what to do when one fails.
+//! Writes with retries.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,47 +10,49 @@ use mongodb::options::ReadConcern;
 use session_core::Error;
 
 use crate::client::Documents;
-use crate::failure::{self, Cause, Fate};
+use crate::failure::{self, Cause, WriteOutcome};
 
-/// How often a write is tried in all. The time limit ends it too.
+/// The most attempts of a write. The time limit ends them too.
 const TRIES: u32 = 4;
 
-/// The pause before the first repetition, in which a pool recovers; doubled with each one.
+/// The pause before the first retry, in which the connection pool can recover. It doubles with each
+/// retry.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The collection as one operation uses it.
+/// The collection, for one operation.
 #[derive(Clone, Debug)]
 pub(crate) struct Sessions {
     pub(crate) documents: Documents,
-    /// Whether a write of this operation may have been applied without our knowing.
-    unsettled: Arc<AtomicBool>,
+    /// Whether a write of this operation may have been applied although no reply said so.
+    in_doubt: Arc<AtomicBool>,
 }
 
 /// Whether a write that may have been applied can be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Repeat {
-    /// Applied twice, it leaves what once would have left, whatever others did in between.
-    Harmless,
-    /// In between, another request may have changed what a repetition would overwrite.
-    Harmful,
+pub(crate) enum Idempotency {
+    /// Applying the write twice has the same effect as applying it once, whatever other requests do in
+    /// between.
+    Idempotent,
+    /// A retry could overwrite what another request has changed in between.
+    NotIdempotent,
 }
 
 /// A write that failed.
 #[derive(Debug)]
 pub(crate) struct WriteFailure {
     error: DriverError,
-    fate: Fate,
-    /// Whether an earlier attempt than the one that failed may have been applied.
+    outcome: WriteOutcome,
+    /// Whether an attempt before the one that failed may have been applied.
     repeated: bool,
 }
 
 impl WriteFailure {
-    /// Whether a document of the same `_id` is in the way.
+    /// Returns whether there is already a document with the same `_id`.
     pub(crate) fn is_duplicate_key(&self) -> bool {
         failure::is_duplicate_key(&self.error)
     }
 
-    /// Whether what is in the way may be what an earlier attempt left.
+    /// Returns whether that document may be the one that an earlier attempt inserted.
     pub(crate) fn is_repeated(&self) -> bool {
         self.repeated
     }
@@ -58,36 +60,36 @@ impl WriteFailure {
 
 impl From<WriteFailure> for Error {
     fn from(failure: WriteFailure) -> Self {
-        // A refusal of the last attempt says nothing of the ones before.
-        let fate = if failure.repeated { Fate::Unknown } else { failure.fate };
-        failure::of_write(&failure.error, fate)
+        // That the last attempt was refused doesn't tell whether an earlier one was applied.
+        let outcome = if failure.repeated { WriteOutcome::Unknown } else { failure.outcome };
+        failure::of_write(&failure.error, outcome)
     }
 }
 
 impl Sessions {
-    /// The collection for an operation that tells by `unsettled` whether it may have written.
-    pub(crate) fn new(documents: Documents, unsettled: Arc<AtomicBool>) -> Self {
-        Self { documents, unsettled }
+    /// Makes the handle of an operation, which sets `in_doubt` while it may have written.
+    pub(crate) fn new(documents: Documents, in_doubt: Arc<AtomicBool>) -> Self {
+        Self { documents, in_doubt }
     }
 
-    /// Whether there is a document that this filter finds; asks for no more.
+    /// Returns whether this filter finds a document. Only the document's `_id` is read.
     ///
     /// # Errors
-    /// In doubt if a write of this operation is.
+    /// [`Error::InDoubt`] if a write of this operation is in doubt, otherwise [`Error::Unavailable`].
     pub(crate) async fn has(&self, filter: Document) -> Result<bool, Error> {
         match self.documents.find_one(filter).projection(doc! { "_id": 1 }).await {
             Ok(found) => Ok(found.is_some()),
-            Err(error) if self.is_unsettled() => Err(failure::in_doubt(Cause::of(&error))),
+            Err(error) if self.is_in_doubt() => Err(failure::in_doubt(Cause::of(&error))),
             Err(error) => Err(failure::of_read(&error)),
         }
     }
 
-    /// Whether an attempt of this operation may have been applied without our knowing.
-    pub(crate) fn is_unsettled(&self) -> bool {
-        self.unsettled.load(Ordering::Acquire)
+    /// Returns whether a write of this operation may have been applied although no reply said so.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.in_doubt.load(Ordering::Acquire)
     }
 
-    /// Acknowledges what an earlier attempt of a write left, if a majority has it.
+    /// Checks that a majority has the document that an earlier attempt wrote.
     pub(crate) async fn confirm(&self, filter: Document) -> Result<(), Error> {
         let find = self.documents.find_one(filter).projection(doc! { "_id": 1 });
         match find.read_concern(ReadConcern::majority()).await {
@@ -97,45 +99,45 @@ impl Sessions {
         }
     }
 
-    /// Sends a write, and again if it was certainly not applied, or if it may have been and repeating it
-    /// does no harm.
+    /// Sends a write. Retries it if it was not applied for a temporary reason, and if it may have been
+    /// applied and is idempotent.
     ///
-    /// The driver repeats writes itself, without doubt, where the server keeps a record of them: a
-    /// replica set or a sharded cluster does, a standalone server doesn't. This is for the latter, and
-    /// for what the driver's single repetition leaves.
+    /// The driver retries a write once and safely if the server keeps a record of writes, which a
+    /// replica set or a sharded cluster does and a standalone server doesn't. These retries are for
+    /// standalone servers, and for failures that the driver's one retry doesn't solve.
     pub(crate) async fn write<T, F>(
         &self,
-        repeat: Repeat,
+        idempotency: Idempotency,
         attempt: impl Fn(Documents) -> F,
     ) -> Result<T, WriteFailure>
     where
         F: Future<Output = Result<T, DriverError>>,
     {
-        // An earlier write of the operation may have left it in doubt.
-        let mut doubt = self.is_unsettled();
+        // An earlier write of this operation may be in doubt.
+        let mut doubt = self.is_in_doubt();
         let mut tries = 0;
         loop {
-            self.unsettled.store(true, Ordering::Release);
+            self.in_doubt.store(true, Ordering::Release);
             let error = match attempt(self.documents.clone()).await {
                 Ok(done) => {
-                    // After a repetition, the caller may have to look what the first attempt left.
-                    self.unsettled.store(doubt, Ordering::Release);
+                    // After a retry, the caller may have to check what the first attempt did.
+                    self.in_doubt.store(doubt, Ordering::Release);
                     return Ok(done);
                 }
                 Err(error) => error,
             };
-            let fate = failure::fate(&error);
+            let outcome = failure::outcome(&error);
             tries += 1;
-            let again = match fate {
-                Fate::Unsent => true,
-                Fate::Unknown => repeat == Repeat::Harmless,
-                Fate::Refused => false,
+            let again = match outcome {
+                WriteOutcome::Retryable => true,
+                WriteOutcome::Unknown => idempotency == Idempotency::Idempotent,
+                WriteOutcome::Refused => false,
             };
             let repeated = doubt;
-            doubt |= fate == Fate::Unknown;
-            self.unsettled.store(doubt, Ordering::Release);
+            doubt |= outcome == WriteOutcome::Unknown;
+            self.in_doubt.store(doubt, Ordering::Release);
             if !again || tries == TRIES {
-                return Err(WriteFailure { error, fate, repeated });
+                return Err(WriteFailure { error, outcome, repeated });
             }
             tokio::time::sleep(PAUSE * 2_u32.pow(tries - 1)).await;
         }

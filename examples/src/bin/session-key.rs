@@ -1,5 +1,5 @@
-//! Prints a fresh key for sealed sessions, signed ids and encryption at rest: 32 bytes from the
-//! operating system, as the options `key`, `key_file` and `key_env` want them.
+//! Prints a new random key for sealed sessions, signed ids and encryption at rest, in the form that the
+//! options `key`, `key_file` and `key_env` expect.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // There is nowhere to report that stderr is closed.
+            // If stderr is closed, there is nowhere to report it.
             let _ = writeln!(std::io::stderr(), "session-key: {error}");
             ExitCode::FAILURE
         }

@@ -12,15 +12,15 @@ use crate::demo::{Demo, PATIENCE, SEALED};
 use crate::site::{Site, with_header};
 use crate::webdriver::Browser;
 
-/// Counts, logs in, reads a message once and logs out, as a visitor does: by what the page offers.
-/// On each page, `check` looks at the browser.
+/// Counts, logs in, reads a message once and logs out, by the links and forms of the page. Calls `check`
+/// on each page.
 fn journey(demo: &Demo, browser: &Browser, check: impl Fn(&Browser)) {
     journey_at(&demo.address.to_string(), demo, browser, check);
 }
 
-/// The same, with the demo under another name of its host.
+/// The same journey, with the demo under another host name.
 pub(crate) fn journey_at(host: &str, demo: &Demo, browser: &Browser, check: impl Fn(&Browser)) {
-    // Each page is told from the one before by its number.
+    // The number of visits distinguishes each page from the one before.
     let visit = |number: u32| {
         browser.wait_for("visits", &number.to_string());
         if number > 1 {
@@ -50,7 +50,7 @@ pub(crate) fn journey_at(host: &str, demo: &Demo, browser: &Browser, check: impl
     visit(6);
     assert_eq!(browser.text("#username"), "Ada <b>L</b>");
 
-    // A form by GET, whose answer is no page.
+    // A form with GET, whose response is not a page.
     let home = browser.url();
     browser.click("#count button");
     browser.wait_for_element("pre", "7");
@@ -100,14 +100,14 @@ fn a_browser_that_blocks_cookies_makes_the_journey_under_auto() {
     });
 }
 
-/// The page has no link elsewhere, so the browser is made to add one: it follows it as any other.
+/// The page has no link to another site, so a script adds one, which the browser follows like any other.
 #[test]
 #[ignore = "needs chromium and its driver: run scripts/test"]
 fn another_site_learns_nothing_of_an_id_in_the_url() {
     let demo = Demo::start(&["--transport", "url"]);
     let (sender, requests) = channel();
     let elsewhere = Site::start(service_fn(move |request: Request<Incoming>| {
-        // The browser may ask for an icon, too.
+        // The browser may also request an icon.
         if request.uri().path() == "/elsewhere" {
             sender.send(request.into_parts().0).expect("the test waits for it");
         }
@@ -134,7 +134,7 @@ fn another_site_learns_nothing_of_an_id_in_the_url() {
     assert_eq!(request.headers.get(REFERER), None);
 }
 
-/// The protected page redirects to the login, whose form and whose answer carry the id on.
+/// The protected page redirects to the login page, whose form and response carry the id on.
 #[test]
 #[ignore = "needs chromium and its driver: run scripts/test"]
 fn a_redirect_keeps_the_visitor_without_cookies() {
@@ -159,7 +159,7 @@ fn a_browser_with_cookies_leaves_the_url_under_auto() {
     let demo = Demo::start(&["--transport", "auto"]);
     let browser = Browser::start("auto", true);
     browser.open(&format!("http://{}/", demo.address));
-    // The link has the id, and the cookie comes along: clean after the first step.
+    // The link has the id and the browser sends the cookie, so the URLs have no id after this step.
     browser.click("nav a[href^='/?']");
     browser.wait_for("visits", "2");
     assert_eq!(browser.url(), format!("http://{}/", demo.address));

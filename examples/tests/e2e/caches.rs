@@ -1,4 +1,4 @@
-//! What a cache between the visitors and the server keeps of responses that depend on a session.
+//! Which responses a shared cache stores when they depend on a session.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,7 +14,7 @@ use crate::demo::Demo;
 use crate::nginx::Cache;
 use crate::site::{BoxError, Site, manager, session, with_header};
 
-/// Who visits, in several orders, with the names that they are greeted by.
+/// Several orders of three visitors, by the names that they are greeted with.
 const ORDERS: [[&str; 3]; 6] = [
     ["ada", "grace", "stranger"],
     ["stranger", "grace", "ada"],
@@ -24,18 +24,18 @@ const ORDERS: [[&str; 3]; 6] = [
     ["grace", "ada", "stranger"],
 ];
 
-/// Whether the answer is one that the cache had kept.
+/// Returns whether the response came from the cache.
 fn is_kept(answer: &Answer) -> bool {
     answer.header("x-cache") == Some("HIT")
 }
 
-/// A visitor whose session is known by a cookie, or else by a header or the URL.
+/// A visitor whose token is in a cookie, a header or the URL.
 struct Visitor {
     client: Client,
     returns_cookies: bool,
     header: String,
     query: String,
-    /// The key of the session. A stranger has none.
+    /// The key of the session; empty for a stranger.
     key: String,
 }
 
@@ -50,7 +50,7 @@ impl Visitor {
         }
     }
 
-    /// Logs in, and takes from the answer what the session is to be known by.
+    /// Logs in, and takes the token out of the response.
     fn logged_in(cache: &Cache, name: &str, carrier: &str) -> Self {
         let mut client = cache.visitor();
         let answer = client.post("/login", format!("username={name}")).expect(303);
@@ -72,7 +72,7 @@ impl Visitor {
         Self { client, returns_cookies, header, query, key: id[..16].to_owned() }
     }
 
-    /// Sends a request. If the answer sets a cookie, as under `auto`, it must be the visitor's own.
+    /// Sends a request. If the response sets a cookie, as under `auto`, it must be the visitor's.
     fn send(&mut self, method: &str, path: &str) -> Answer {
         let target = format!("{path}{}", self.query);
         let answer = match self.returns_cookies {
@@ -120,8 +120,8 @@ fn a_shared_cache_never_shows_anothers_greeting() {
     }
 }
 
-/// An application whose pages say, or don't say, how long they may be kept. It counts the requests for each
-/// of its pages without a session.
+/// An application with pages that set cache headers and pages that don't. It counts the requests for
+/// each page without a session.
 fn app(counter: &Arc<AtomicU32>) -> Site {
     let counter = Arc::clone(counter);
     let handler = service_fn(move |request: Request<Incoming>| {
@@ -159,7 +159,7 @@ fn app(counter: &Arc<AtomicU32>) -> Site {
     Site::start(SessionService::new(manager(""), handler))
 }
 
-/// The application's two users and a stranger, as they come through the cache.
+/// Returns the application's two users and a stranger, who come through the cache.
 fn visitors(cache: &Cache, order: [&'static str; 3]) -> [(&'static str, Client); 3] {
     order.map(|name| {
         let mut visitor = cache.visitor();
@@ -170,7 +170,7 @@ fn visitors(cache: &Cache, order: [&'static str; 3]) -> [(&'static str, Client);
     })
 }
 
-/// The handler means well: its page is good for a minute. It did not think of who else may see it.
+/// The handler allows caching for a minute, without regard to who else may get the page.
 #[test]
 #[ignore = "needs nginx: run scripts/test"]
 fn a_page_that_is_good_for_a_minute_is_good_for_its_visitor_only() {
@@ -190,7 +190,7 @@ fn a_page_that_is_good_for_a_minute_is_good_for_its_visitor_only() {
     }
 }
 
-/// So the cache works, and what kept the others apart was their headers.
+/// This shows that the cache works, and that headers kept it from sharing the other pages.
 #[test]
 #[ignore = "needs nginx: run scripts/test"]
 fn a_page_that_never_asks_for_the_session_is_shared() {
@@ -211,7 +211,7 @@ fn a_page_that_never_asks_for_the_session_is_shared() {
     }
 }
 
-/// The handler's word counts, and `Vary` still keeps visitors with different cookies apart.
+/// The handler's header decides, and `Vary` still separates visitors with different cookies.
 #[test]
 #[ignore = "needs nginx: run scripts/test"]
 fn a_page_that_is_said_to_be_public_is_shared_among_those_with_the_same_cookie() {

@@ -40,19 +40,19 @@ fn identity_provider(policy: &'static str) -> Site {
     }))
 }
 
-/// The policy of pages that have none of their own.
+/// The browser's default policy.
 const OPEN: &str = "strict-origin-when-cross-origin";
 
-/// What the provider vouches with for Ada.
+/// The code with which the provider identifies Ada.
 const CODE: &str = "code-of-ada";
 
-/// An argument of a query or a form.
+/// Returns an argument of a query or a form.
 fn argument(query: &str, name: &str) -> Option<String> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
     Some(urlencoding::decode(value).expect("UTF-8").into_owned())
 }
 
-/// An application that lets its visitors log in at a provider.
+/// An application whose visitors log in at a provider.
 fn application(manager: Manager, provider: SocketAddr) -> Site {
     let handler = service_fn(move |request| sign_in(request, provider));
     Site::start(SessionService::new(manager, handler))
@@ -71,7 +71,7 @@ async fn sign_in(
             session.get::<String>("cart")?.as_deref().unwrap_or("nothing"),
         ))),
         (&Method::GET, "/start") => {
-            // Nobody can guess it.
+            // The state can't be guessed.
             let state = format!("{:x}", RandomState::new().hash_one(0));
             session.set("state", &state)?;
             session.set("cart", "tea")?;
@@ -87,14 +87,14 @@ async fn sign_in(
             )))
         }
         (&Method::GET, "/callback") => {
-            // It is good for once, also if two requests come with it.
+            // The state is valid once, even if two requests bring it.
             let state = argument(query, "state");
             let redeem = |kept: Option<String>| match kept == state {
                 true if kept.is_some() => Ok(None),
                 _ => Err(BoxError::from("this login was not begun here")),
             };
             session.try_update("state", redeem).await?;
-            // Here an application asks the provider whose code it is.
+            // A real application asks the provider here whose code this is.
             if argument(query, "code").as_deref() != Some(CODE) {
                 return Err("the provider does not know this code".into());
             }
@@ -102,7 +102,7 @@ async fn sign_in(
             Ok(see_other("/"))
         }
         (&Method::POST, "/callback-form") => {
-            // It came without the cookie, whatever the visitor has: the next request has it.
+            // This cross-site request came without the cookie; the next one has it.
             assert_eq!((request.headers().get(COOKIE), session.is_new()), (None, true));
             let form = request.into_body().collect().await?.to_bytes();
             Ok(see_other(&format!("/callback?{}", str::from_utf8(&form)?)))
@@ -115,17 +115,17 @@ async fn sign_in(
     }
 }
 
-/// The provider's origin, which is another site than the application's.
+/// Returns the provider's origin, which is another site than the application's.
 fn origin(provider: &Site) -> String {
     format!("http://localhost:{}", provider.address.port())
 }
 
-/// A configuration that trusts an origin with a path.
+/// Returns a configuration that trusts an origin for a path.
 fn trust(origin: &str, path: &str) -> String {
     format!("[cross_site.trusted]\n\"{origin}\" = [\"{path}\"]")
 }
 
-/// The policies of pages whose forms don't say where they come from: `Origin` is `null` then.
+/// Referrer policies under which forms are sent with `Origin: null`.
 const HIDING: [&str; 2] = ["no-referrer", "same-origin"];
 
 #[test]
@@ -151,7 +151,7 @@ fn a_login_at_an_identity_provider_comes_back_by_a_link_or_by_a_form() {
         browser.click("button");
         browser.wait_for("owner", "ada");
         assert_eq!(browser.url(), home);
-        // It is the session that began the login, under a new id.
+        // The session that started the login continues under a new id.
         assert_eq!(browser.text("#cart"), "tea");
         let stats = manager.stats();
         assert_eq!((stats.created, stats.regenerated, stats.cross_site), (1, 1, 0));
@@ -184,7 +184,8 @@ fn a_form_of_an_identity_provider_that_is_not_trusted_is_refused() {
     }
 }
 
-/// Another site leads a visitor to the callback with a code of its own: to no avail, as it knows no `state`.
+/// Another site sends a visitor to the callback with the attacker's code. It fails, because the attacker
+/// doesn't know the `state`.
 #[test]
 fn a_callback_that_was_not_begun_here_logs_nobody_in() {
     let manager = manager("[cross_site.trusted]\n\"http://idp.example\" = [\"/callback-form\"]");
@@ -202,7 +203,7 @@ fn a_callback_that_was_not_begun_here_logs_nobody_in() {
     let start = visitor.get("/start").expect(303);
     let location = start.header("location").expect("the provider");
     let state = argument(location, "state").expect("it is sent along");
-    // By a form of the provider, which itself changes nothing.
+    // This is a form post by the provider, which changes nothing by itself.
     let form = format!("code={CODE}&state={state}");
     let headers = "Origin: http://idp.example\r\nSec-Fetch-Site: cross-site\r\n";
     let answer =
@@ -210,7 +211,7 @@ fn a_callback_that_was_not_begun_here_logs_nobody_in() {
     assert_eq!(answer.header("location"), Some(&*callback(&state)));
     refused(visitor.send_with("POST", "/callback-form", "Origin: http://evil.example\r\n", &form));
     assert_eq!(manager.stats().logins, 0);
-    // Once.
+    // The state is valid once.
     visitor.get(&callback(&state)).expect(303);
     visitor.get(&callback(&state)).expect(500).no_cookie();
     assert!(visitor.get("/").body.contains("ada"));

@@ -1,18 +1,18 @@
-//! A small HTTP client that sends exactly what it is told to.
+//! A small HTTP client that sends exactly the given bytes.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use crate::demo::PATIENCE;
 
-/// The name of the demo's cookie, unless it is configured otherwise.
+/// The default name of the demo's cookie.
 pub(crate) const COOKIE: &str = "__Host-id";
 
 /// A visitor, with a jar for one cookie.
 #[derive(Clone)]
 pub(crate) struct Client {
     address: SocketAddr,
-    /// What is sent in the `Cookie` header.
+    /// The value of the `Cookie` header.
     pub(crate) cookie: Option<String>,
 }
 
@@ -21,12 +21,12 @@ impl Client {
         Self { address, cookie: None }
     }
 
-    /// The same visitor, with this id in the cookie.
+    /// Returns the same visitor with this id in the cookie.
     pub(crate) fn with_id(&self, id: &str) -> Self {
         Self { cookie: Some(format!("{COOKIE}={id}")), ..self.clone() }
     }
 
-    /// The id in the jar.
+    /// Returns the id in the jar.
     pub(crate) fn id(&self) -> String {
         let cookie = self.cookie.as_deref().expect("the jar has a cookie");
         cookie.strip_prefix(COOKIE).and_then(|rest| rest.strip_prefix('=')).expect("ours").into()
@@ -44,7 +44,7 @@ impl Client {
         self.send("PUT", target, body)
     }
 
-    /// Sends a request with the jar's cookie, and keeps the cookie of the answer.
+    /// Sends a request with the jar's cookie, and keeps the response's cookie.
     pub(crate) fn send(&mut self, method: &str, target: &str, body: impl AsRef<[u8]>) -> Answer {
         let cookie = self.cookie.as_ref().map(|cookie| format!("Cookie: {cookie}\r\n"));
         let answer = self.send_with(method, target, cookie.unwrap_or_default(), body);
@@ -52,7 +52,7 @@ impl Client {
         answer
     }
 
-    /// Keeps the cookie of an answer in the jar.
+    /// Keeps a response's cookie in the jar.
     pub(crate) fn keep(&mut self, answer: &Answer) {
         for set in answer.all("set-cookie") {
             let (pair, _) = set.split_once(';').expect("has attributes");
@@ -60,7 +60,7 @@ impl Client {
         }
     }
 
-    /// Sends a request with these header lines, each ended by CR LF, and no cookie of the jar.
+    /// Sends a request with these header lines, each ended by CR LF, and without the jar's cookie.
     pub(crate) fn send_with(
         &self,
         method: &str,
@@ -79,19 +79,19 @@ impl Client {
         self.exchange(&request)
     }
 
-    /// Sends these bytes, and reads the answer.
+    /// Sends these bytes, and reads the response.
     pub(crate) fn exchange(&self, request: &[u8]) -> Answer {
         Answer::parse(&self.try_exchange(request).expect("a whole answer"))
     }
 
-    /// The same, for when there may be none. It is read as far as it says it goes, or until the
-    /// server closes.
+    /// Sends these bytes, and reads the response if there is one: up to the announced length, or until
+    /// the server closes the connection.
     pub(crate) fn try_exchange(&self, request: &[u8]) -> std::io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        // A server that refuses a request by its head may close before it has read all of it: what
-        // it answered is to be read all the same.
+        // A server that refuses a request by its head may close the connection before it has read the
+        // whole request. Its response is read nonetheless.
         let _ = stream.write_all(request);
         let mut answer = Vec::new();
         let mut chunk = [0; 16 * 1024];
@@ -99,7 +99,7 @@ impl Client {
             match stream.read(&mut chunk) {
                 Ok(0) => break,
                 Ok(count) => answer.extend(&chunk[..count]),
-                // The process was stopped for a while, and goes on.
+                // The process was stopped by a signal and continues.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -108,7 +108,7 @@ impl Client {
     }
 }
 
-/// Whether an answer has all the bytes that it announced.
+/// Returns whether a response is complete.
 fn is_whole(answer: &[u8], without_body: bool) -> bool {
     let text = String::from_utf8_lossy(answer);
     let Some((head, _)) = text.split_once("\r\n\r\n") else { return false };
@@ -145,12 +145,12 @@ impl Answer {
         }
     }
 
-    /// All values of a header.
+    /// Returns all values of a header.
     pub(crate) fn all(&self, name: &'static str) -> impl Iterator<Item = &str> {
         self.headers.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    /// The only value of a header, if it is there.
+    /// Returns the only value of a header, if there is one.
     pub(crate) fn header(&self, name: &'static str) -> Option<&str> {
         let mut values = self.all(name);
         let value = values.next();
@@ -158,7 +158,7 @@ impl Answer {
         value
     }
 
-    /// The body without the end of its line: it must be one line of text.
+    /// Returns the body, which must be one line of text, without the line's end.
     pub(crate) fn line(&self) -> &str {
         let line = self.body.strip_suffix('\n').expect("a line");
         assert!(!line.contains('\n'), "{}", self.body);
@@ -169,14 +169,14 @@ impl Answer {
         serde_json::from_str(&self.body).expect("JSON")
     }
 
-    /// Checks the status, and answers the answer.
+    /// Checks the status, and returns the response.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self:?}");
         self
     }
 
-    /// Checks that it tells the client nothing about a cookie.
+    /// Checks that the response sets no cookie.
     #[track_caller]
     pub(crate) fn no_cookie(self) -> Self {
         assert_eq!(self.header("set-cookie"), None, "{self:?}");

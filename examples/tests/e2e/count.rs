@@ -1,4 +1,4 @@
-//! Visits, counted.
+//! The visit counter.
 
 use crate::demo::Demo;
 

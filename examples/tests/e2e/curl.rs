@@ -1,4 +1,4 @@
-//! The classic journeys with `curl` and its cookie jar, as people try them first.
+//! The first steps that people try with `curl` and its cookie jar.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -17,7 +17,7 @@ impl<'d> Curl<'d> {
         Self { demo, jar }
     }
 
-    /// What `curl` prints for these arguments, of which the last is the target.
+    /// Returns what `curl` prints for these arguments, of which the last one is the target.
     fn run(&self, arguments: &[&str]) -> String {
         let (target, options) = arguments.split_last().expect("a target");
         let output = Command::new("curl")
@@ -34,7 +34,7 @@ impl<'d> Curl<'d> {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
-    /// The id in the jar.
+    /// Returns the id in the jar.
     fn id(&self) -> String {
         let jar = std::fs::read_to_string(&self.jar).expect("curl wrote it");
         let line = jar.lines().find(|line| line.contains("\t__Host-id\t")).expect("our cookie");
@@ -62,7 +62,7 @@ fn a_thousand_visits_with_the_session_sealed_in_the_jar() {
 
 fn a_thousand_visits(demo: &Demo, jar: &str) {
     let curl = Curl::new(demo, jar);
-    // One URL a thousand times in one process, by curl's own globbing.
+    // Curl's globbing requests one URL a thousand times in one process.
     let printed = curl.run(&["/count?visit=[1-1000]"]);
     let wanted: String = (1..=1000).map(|visit| format!("{visit}\n")).collect();
     assert_eq!(printed, wanted);

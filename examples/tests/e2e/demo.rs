@@ -1,4 +1,4 @@
-//! A running demo.
+//! A running demo server.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use crate::client::Client;
 
-/// How long anything may take before a test fails rather than hangs.
+/// The limit after which a test fails instead of hanging.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The flags for sessions that are sealed in the cookie, and really end.
+/// The flags for sealed sessions with revocations.
 pub(crate) const SEALED: [&str; 4] =
     ["--provider", "cookie", "--source", "ephemeral=true&revocations=memory"];
 
-/// A demo on a free port, with everything that it prints. It is killed when dropped.
+/// A demo on a free port, with its output. It is killed when dropped.
 pub(crate) struct Demo {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -25,14 +25,14 @@ pub(crate) struct Demo {
     readers: Vec<JoinHandle<()>>,
 }
 
-/// The lines that a process printed so far.
+/// The lines that a process has printed so far.
 #[derive(Default)]
 pub(crate) struct Printed {
     lines: Mutex<String>,
     more: Condvar,
 }
 
-/// A command of the demo, without the caller's own logging.
+/// Returns a command for the demo, without the caller's `RUST_LOG`.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
     command.env_remove("RUST_LOG").args(arguments);
@@ -41,12 +41,12 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
 }
 
 impl Demo {
-    /// Starts it with these flags.
+    /// Starts a demo with these flags.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         Self::start_logging("info", arguments)
     }
 
-    /// Starts it with these flags, and this in `RUST_LOG`.
+    /// Starts a demo with these flags, and with this `RUST_LOG`.
     pub(crate) fn start_logging(log: &str, arguments: &[&str]) -> Self {
         let mut child = command(&["--listen", "127.0.0.1:0"])
             .args(arguments)
@@ -63,17 +63,17 @@ impl Demo {
         Self { child, address, printed, readers }
     }
 
-    /// A visitor who returns cookies, and has none yet.
+    /// Returns a visitor who accepts cookies and has none yet.
     pub(crate) fn visitor(&self) -> Client {
         Client::new(self.address)
     }
 
-    /// The number of live sessions.
+    /// Returns the number of live sessions.
     pub(crate) fn sessions(&self) -> u64 {
         self.counted().expect("the provider counts")
     }
 
-    /// The number of live sessions, if the provider counts them.
+    /// Returns the number of live sessions, if the provider counts them.
     pub(crate) fn counted(&self) -> Option<u64> {
         let stats: serde_json::Value = self.visitor().get("/stats").json();
         let sessions = stats.get("sessions").expect("the key is there");
@@ -81,12 +81,12 @@ impl Demo {
         sessions.as_u64()
     }
 
-    /// Waits until it has printed a line with this text, and returns the first such line.
+    /// Waits until the demo has printed a line with this text, and returns the first such line.
     pub(crate) fn wait_for(&self, text: &str) -> String {
         self.printed.wait_for(text)
     }
 
-    /// Waits until it has printed so many lines with this text.
+    /// Waits until the demo has printed `count` lines with this text.
     pub(crate) fn wait_for_lines(&self, text: &str, count: usize) {
         self.printed.wait_for_lines(text, count);
     }
@@ -99,7 +99,7 @@ impl Demo {
         assert!(sent.success());
     }
 
-    /// Waits for its end, which a signal brings about; returns its status and all that it printed.
+    /// Waits until the demo has ended after a signal. Returns its status and its whole output.
     #[cfg(unix)]
     pub(crate) fn wait(mut self) -> (ExitStatus, String) {
         let status = self.child.wait().expect("it is our child");
@@ -119,7 +119,7 @@ impl Drop for Demo {
 }
 
 impl Printed {
-    /// Adds what arrives, whole lines at a time.
+    /// Collects output by lines.
     pub(crate) fn collect(
         self: &Arc<Self>,
         from: impl std::io::Read + Send + 'static,
@@ -141,7 +141,7 @@ impl Printed {
         self.wait_for_lines(text, 1).swap_remove(0)
     }
 
-    /// Waits for so many lines with this text, and returns all such lines.
+    /// Waits for `count` lines with this text, and returns all such lines.
     fn wait_for_lines(&self, text: &str, count: usize) -> Vec<String> {
         let found = |lines: &str| -> Vec<String> {
             lines.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
@@ -154,7 +154,7 @@ impl Printed {
     }
 }
 
-/// Runs the demo to its end, as it ends by itself: its status, stdout and stderr.
+/// Runs a demo that ends by itself. Returns its status, stdout and stderr.
 pub(crate) fn run(arguments: &[&str]) -> (ExitStatus, String, String) {
     let mut child = command(arguments).spawn().expect("the demo starts");
     let (mut stdout, mut stderr) = (String::new(), String::new());

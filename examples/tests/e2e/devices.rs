@@ -1,4 +1,4 @@
-//! A user sees the sessions of all browsers, and ends them.
+//! A user sees their sessions in all browsers, and ends them.
 
 use serde_json::Value;
 
@@ -37,7 +37,7 @@ fn the_sessions_of_whoever_is_logged_in_are_listed_newest_login_first() {
     let keys: Vec<_> = list.iter().map(|session| session["key"].as_str().unwrap()).collect();
     let mut wanted = [key(&phone), key(&desk)];
     let mut shown = keys.clone();
-    // Within one second, either may be the newer one.
+    // Both have the same second, so their order is undefined.
     wanted.sort();
     shown.sort();
     assert_eq!(shown, wanted);
@@ -50,7 +50,7 @@ fn the_sessions_of_whoever_is_logged_in_are_listed_newest_login_first() {
             ["created", "used", "expires"].map(|name| session[name].as_u64().unwrap());
         assert!(created <= used && used < expires && expires <= used + 1800, "{session}");
     }
-    // The page shows them, too, and what a browser calls itself is no markup.
+    // The page shows the sessions as well, and escapes the `User-Agent`.
     let page = phone.get("/").expect(200).body;
     assert!(page.contains("Phone &amp; &lt;b&gt; (this one)"), "{page}");
     assert!(!demo.visitor().get("/").body.contains("id=\"sessions\""));
@@ -70,7 +70,7 @@ fn one_of_ones_own_sessions_can_be_ended_and_no_other() {
     assert_eq!(ended.no_cookie().header("location"), Some("/"));
     assert_eq!(desk.get("/whoami").line(), "anonymous");
     assert_eq!(listed(&mut phone).len(), 1);
-    // One's own is a logout.
+    // Ending the request's own session is a logout.
     let own = format!("/sessions/{}/end", key(&phone));
     assert!(phone.post(&own, "").expect(303).header("set-cookie").is_some());
     assert_eq!((phone.cookie, bob.get("/whoami").line()), (None, "bob"));
@@ -100,7 +100,7 @@ fn a_provider_that_keeps_no_list_says_so() {
     assert!(!visitor.get("/").expect(200).body.contains("id=\"sessions\""));
 }
 
-/// A script that fails unless the table has so many rows.
+/// Returns a script that fails unless the table has this many rows.
 fn rows(count: usize) -> String {
     format!(
         "const rows = document.querySelectorAll('#sessions tbody tr').length;
@@ -108,7 +108,8 @@ fn rows(count: usize) -> String {
     )
 }
 
-/// Two browsers of one user: the one ends the other by a button, and that one is nobody's from then on.
+/// One browser of a user ends the session of the user's other browser by a button. The other browser is
+/// anonymous from then on.
 #[test]
 #[ignore = "needs chromium and its driver: run scripts/test"]
 fn a_browser_ends_the_session_of_another_one() {
@@ -124,7 +125,7 @@ fn a_browser_ends_the_session_of_another_one() {
     here.reload();
     here.wait_for("username", "Ada");
     here.run(&rows(2));
-    // The row that is not marked is the other browser's.
+    // The row without a mark is the other browser's.
     here.run(
         "[...document.querySelectorAll('#sessions tbody tr')]
             .find(row => !row.textContent.includes('this one'))

@@ -1,5 +1,5 @@
-//! Every way out of a request, over HTTP: each is a response, and tells the client no more and no less than what
-//! was stored.
+//! Every way in which a request can end, over HTTP. Each has a response, which tells the client exactly
+//! what was stored.
 
 use std::future::{Future, pending};
 use std::io::Write as _;
@@ -32,7 +32,7 @@ enum AppError {
     Order(#[source] BoxError),
 }
 
-/// Runs the routes of an application, of which all but the first two end with `fail`.
+/// Runs the routes of an application. All but the first two end with `fail`.
 async fn app<E: From<Error>>(
     request: Request<Incoming>,
     fail: fn() -> Outcome<E>,
@@ -68,7 +68,7 @@ async fn app<E: From<Error>>(
     fail()
 }
 
-/// A visitor whose session has a value.
+/// Returns a visitor whose session has a value.
 fn known(site: &Site) -> Client {
     let mut visitor = site.visitor();
     visitor.post("/set", "").expect(200);
@@ -76,7 +76,7 @@ fn known(site: &Site) -> Client {
     visitor
 }
 
-/// Checks the answer to a request that failed.
+/// Checks the response to a request that failed.
 fn check(answer: &Answer, status: u16) {
     assert_eq!(answer.status, status, "{answer:?}");
     let says_nothing = answer.body == OWN_WORDS && answer.header("set-cookie").is_none();
@@ -84,7 +84,7 @@ fn check(answer: &Answer, status: u16) {
     assert_eq!(answer.header("cache-control"), Some(caching), "{answer:?}");
 }
 
-/// Checks that requests that end with `fail` change nothing but what was stored before.
+/// Checks that requests that end with `fail` keep only what they stored before.
 fn fails<E>(status: u16, fail: fn() -> Outcome<E>)
 where
     E: From<Error> + Into<BoxError> + Send + 'static,
@@ -92,7 +92,7 @@ where
     let handler = service_fn(move |request| app(request, fail));
     let manager = manager("");
     let site = Site::start(SessionService::new(manager.clone(), handler));
-    // A stranger gets no session by that.
+    // A stranger gets no session.
     site.visitor().post("/log-in", "").no_cookie().expect(status);
     assert_eq!(manager.stats().created, 0);
     let mut visitor = known(&site);
@@ -126,7 +126,7 @@ fn an_error_of_any_type_is_answered_and_undoes_what_was_pending() {
     fails(409, || Err(Error::Gone));
     fails(500, || Err(AppError::Unknown));
     fails(500, || Err(BoxError::from("out of paper")));
-    // The session error may be anywhere in the chain.
+    // The session error may be anywhere in the chain of causes.
     fails(503, || Err(AppError::Session(down())));
     fails(503, || Err(AppError::Order(AppError::Session(down()).into())));
     fails(503, || Err(BoxError::from(std::io::Error::other(down()))));
@@ -150,7 +150,7 @@ fn a_response_that_says_that_the_handler_failed_undoes_what_was_pending() {
     fails::<Error>(408, || Ok(failed(StatusCode::REQUEST_TIMEOUT)));
 }
 
-/// A service that panics before there is a future.
+/// A service that panics before it returns a future.
 #[derive(Clone)]
 struct AtOnce;
 
@@ -175,7 +175,8 @@ fn a_panic_before_there_is_a_future_is_answered() {
     assert_eq!(visitor.get("/n").line(), "1 of nobody");
 }
 
-/// Nor does a task that the handler left behind store the login, of which no response can tell.
+/// A task that the handler spawned doesn't store the login either, because no response could tell the
+/// client.
 #[test]
 fn a_client_that_goes_away_keeps_its_session() {
     let (events, happened) = channel();
@@ -192,7 +193,7 @@ fn a_client_that_goes_away_keeps_its_session() {
             tokio::spawn(async move {
                 events.send("logged in").expect("the test waits for it");
                 let _ = gone.await;
-                // Whether that is an error or not, nothing is stored.
+                // This may be an error or not; nothing is stored either way.
                 let _ = session.save().await;
                 events.send("tried to save").expect("the test waits for it");
             });
@@ -216,7 +217,7 @@ fn pages_of_the_application_take_the_place_of_the_line_of_text() {
     let fail: fn() -> Outcome<AppError> = || Err(AppError::Unknown);
     let gone: fn() -> Outcome<AppError> = || Err(AppError::Session(Error::Gone));
     for (fail, status) in [(fail, StatusCode::NOT_FOUND), (gone, StatusCode::CONFLICT)] {
-        // Its routes are there twice: for people, and for scripts.
+        // The application has each route twice: for people, and for scripts.
         let handler = service_fn(move |mut request: Request<Incoming>| {
             let path = request.uri().path();
             let path = path.strip_prefix("/api").unwrap_or(path).parse().expect("a path");
@@ -259,7 +260,7 @@ fn pages_of_the_application_take_the_place_of_the_line_of_text() {
             assert!(answer.body.ends_with(&format!("<p>{text}")), "{answer:?}");
             assert_eq!(answer.header("set-cookie").is_some(), path == "/saved");
         }
-        // A page that panics is no reason to say nothing.
+        // A panic gets a response as well.
         let answer = known(&site).post("/regenerate", "").no_cookie();
         assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
         assert_eq!(answer.line(), text);

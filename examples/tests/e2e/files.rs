@@ -1,4 +1,4 @@
-//! Files and directories of a test, which are removed when dropped.
+//! Temporary files and directories, which are removed when dropped.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct File(PathBuf);
 
 impl File {
-    /// Writes it. The name tells the files of this process apart.
+    /// Writes the file. The name must be unique in this process.
     pub(crate) fn new(name: &str, text: &str) -> Self {
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
             .join(format!("{}-{name}.toml", std::process::id()));
@@ -25,7 +25,7 @@ impl Drop for File {
     }
 }
 
-/// A directory that nobody else may look into.
+/// A directory with mode 700.
 #[cfg(unix)]
 pub(crate) struct Directory(PathBuf);
 
@@ -47,7 +47,7 @@ impl Directory {
         &self.0
     }
 
-    /// The source of the file provider that keeps sessions here.
+    /// Returns the source string of the file provider for this directory.
     pub(crate) fn source(&self) -> String {
         format!("path={}&sync=none", self.0.display())
     }

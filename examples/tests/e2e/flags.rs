@@ -1,9 +1,9 @@
-//! What the demo is told when it starts.
+//! The demo's flags and configuration.
 
 use crate::demo::{Demo, run};
 use crate::files::File;
 
-/// Checks that the demo refuses to start with one line, and answers the line.
+/// Checks that the demo refuses to start with one line, and returns the line.
 fn refused(arguments: &[&str]) -> String {
     let (status, stdout, stderr) = run(arguments);
     assert_eq!(status.code(), Some(2), "{arguments:?}: {stderr}");
@@ -122,7 +122,7 @@ fn help_is_no_error() {
     }
 }
 
-/// A flag has the last word over all that the file says for the provider.
+/// The flag `--source` replaces the file's source together with its `revocations`.
 #[test]
 fn another_source_takes_none_of_the_files_revocations() {
     let file = File::new(

@@ -1,4 +1,4 @@
-//! Requests that a browser sends for another site: forms, and handshakes of WebSockets.
+//! Requests that a browser sends for another site: forms and WebSocket handshakes.
 
 use hyper::Request;
 use hyper::body::Incoming;
@@ -13,7 +13,7 @@ use crate::site::{BoxError, Site, html};
 use crate::url::{form, link};
 use crate::webdriver::Browser;
 
-/// The `Sec-Fetch-Site` and `Origin` of requests from elsewhere. `OWN` stands for the demo's address.
+/// `Sec-Fetch-Site` and `Origin` of requests from other sites. `OWN` stands for the demo's address.
 const FOREIGN: &[&[&str]] = &[
     &["Sec-Fetch-Site: cross-site"],
     &["Sec-Fetch-Site: same-site"],
@@ -34,16 +34,16 @@ const FOREIGN: &[&[&str]] = &[
     &["Origin: http://OWN, http://OWN"],
 ];
 
-/// Those of the site's own pages, of what the visitor typed in or has among the bookmarks, and of programs.
+/// Those of requests from the site's own pages, from the address bar or bookmarks, and from programs.
 const OWN: &[&[&str]] = &[
     &[],
     &["Sec-Fetch-Site: same-origin"],
     &["Sec-Fetch-Site: none"],
     &["Sec-Fetch-Site: same-origin", "Origin: http://OWN"],
-    // As on a page with `Referrer-Policy: no-referrer`.
+    // From a page with `Referrer-Policy: no-referrer`.
     &["Sec-Fetch-Site: same-origin", "Origin: null"],
     &["Origin: http://OWN"],
-    // TLS may end in front of the demo.
+    // A proxy in front of the demo may terminate TLS.
     &["Origin: https://OWN"],
 ];
 
@@ -73,7 +73,7 @@ fn send(
     visitor.send_with(method, target, lines.replace("OWN", own), body)
 }
 
-/// Checks that a request was refused as another site's.
+/// Checks that a request was refused because it came from another site.
 #[track_caller]
 pub(crate) fn refused(answer: Answer) {
     let answer = answer.expect(403).no_cookie();
@@ -128,7 +128,7 @@ fn the_sites_own_requests_pass_and_so_do_programs() {
     assert_eq!(demo.visitor().get("/stats").json()["counters"]["cross_site"], 0);
 }
 
-/// Links from anywhere lead here, and see the session: `SameSite=Lax` lets the cookie come along.
+/// Links from other sites work and have the session, because `SameSite=Lax` permits the cookie.
 #[test]
 fn safe_requests_pass_from_anywhere() {
     let demo = Demo::start(&[]);
@@ -180,7 +180,7 @@ fn a_trusted_origin_may_send_to_the_paths_that_are_named_for_it() {
             }
         }
     }
-    // A proxy changed the `Host`, and the configuration says what the site is called outside.
+    // A proxy changed the `Host`, and the configuration has the public origin.
     let own = "Origin: https://shop.example\r\n";
     demo.visitor().send_with("POST", "/login", own, "username=ada").expect(303);
 }
@@ -195,7 +195,7 @@ fn the_check_can_be_turned_off() {
     }
 }
 
-/// Another site can make a browser send neither a header of its own nor a URL that it doesn't know.
+/// Another site can't make a browser send a custom header, or a URL with an id that it doesn't know.
 #[test]
 fn ids_in_headers_need_no_check_and_ids_in_urls_have_it_all_the_same() {
     let demo = Demo::start(&["--transport", "header"]);
@@ -215,7 +215,7 @@ fn ids_in_headers_need_no_check_and_ids_in_urls_have_it_all_the_same() {
         }
         assert_eq!(demo.visitor().get(&link(&page.body, "/whoami")).line(), "anonymous");
         for headers in OWN {
-            // Each login gives the session a new id, so each needs a page of its own.
+            // Each login gives the session a new id, so each needs a new page.
             let page = demo.visitor().get("/").expect(200).body;
             let request = ("POST", &*form(&page, "/login"), "username=ada", &[][..]);
             let answer = send(&demo.visitor(), request, headers, own).expect(303);
@@ -226,8 +226,8 @@ fn ids_in_headers_need_no_check_and_ids_in_urls_have_it_all_the_same() {
     }
 }
 
-/// A site whose page sends a login to a demo, as soon as it is looked at; and a page that does so out of
-/// sight, and opens a WebSocket.
+/// A site with a page that posts a login to a demo when it is opened, and a page that does so invisibly
+/// and opens a WebSocket.
 fn attacker(demo: String) -> Site {
     Site::start(service_fn(move |request: Request<Incoming>| {
         let page = match request.uri().path() {
@@ -252,9 +252,9 @@ fn attacker(demo: String) -> Site {
     }))
 }
 
-/// Over plain HTTP a browser says where a request comes from by `Origin` alone, but for this machine's own
-/// names, which it trusts as it does HTTPS. The attacker's host is another site, another origin of the same
-/// site, or another site over plain HTTP.
+/// Over plain HTTP a browser sends `Origin` but no `Sec-Fetch-Site`, except for local names, which it
+/// trusts like HTTPS. The attacker's host is another site, another origin of the same site, or another
+/// site over plain HTTP.
 #[test]
 #[ignore = "needs chromium and its driver: run scripts/test"]
 fn another_sites_page_logs_nobody_in_and_opens_no_websocket() {
@@ -271,7 +271,7 @@ fn another_sites_page_logs_nobody_in_and_opens_no_websocket() {
         let browser = Browser::start(&format!("foreign-{own}-{other}"), true);
         let refused = || demo.visitor().get("/stats").json()["counters"]["cross_site"].take();
 
-        // A stranger, and then somebody who is logged in.
+        // First a stranger, then a logged-in user.
         for name in ["nobody", "ada"] {
             if name == "ada" {
                 browser.open(&format!("http://{host}/"));
@@ -291,10 +291,11 @@ fn another_sites_page_logs_nobody_in_and_opens_no_websocket() {
         }
         assert_eq!(demo.sessions(), 1);
         if own == "shop.test" {
-            demo.wait_for("a browser that sends no Sec-Fetch-Site was refused");
+            demo.wait_for("an unsafe request without Sec-Fetch-Site was refused");
         }
 
-        // The page's own WebSocket is none of another site; that the demo has none is another matter.
+        // A WebSocket of the demo's own page is not refused as another site's, although the demo has no
+        // WebSocket.
         let before = refused();
         browser.open(&format!("http://{host}/whoami"));
         browser.run(
@@ -306,8 +307,8 @@ fn another_sites_page_logs_nobody_in_and_opens_no_websocket() {
     }
 }
 
-/// Over plain HTTP, forms are known for the site's own by `Origin`, which is `null` unless the page's
-/// `Referrer-Policy` allows it.
+/// Over plain HTTP, the site's own forms are recognized by `Origin`, which is `null` under some
+/// `Referrer-Policy` values.
 #[test]
 #[ignore = "needs chromium and its driver: run scripts/test"]
 fn the_sites_own_forms_pass_over_plain_http() {

@@ -1,9 +1,9 @@
-//! Requests that nobody sends by accident. The visitor is anonymous, and the demo goes on.
+//! Malicious requests. The visitor is anonymous, and the demo keeps running.
 
 use crate::client::{COOKIE, Client};
 use crate::demo::Demo;
 
-/// Texts that are not exactly one id, to be sent as one.
+/// Texts that are not valid ids, to be sent as ids.
 fn not_ids() -> Vec<Vec<u8>> {
     let id = "A".repeat(43);
     let mut texts: Vec<Vec<u8>> = [
@@ -39,7 +39,7 @@ fn not_ids() -> Vec<Vec<u8>> {
     texts
 }
 
-/// Checks that a request with these header lines is an anonymous visitor's.
+/// Checks that a request with these header lines is anonymous.
 fn is_anonymous(demo: &Demo, headers: &[u8]) {
     let shown = String::from_utf8_lossy(headers);
     let answer = demo.visitor().send_with("GET", "/whoami", headers, "").expect(200).no_cookie();
@@ -73,7 +73,7 @@ fn a_head_of_400_kb_is_refused_and_the_demo_goes_on() {
     assert_eq!(demo.visitor().get("/whoami").line(), "anonymous");
 }
 
-/// A visitor whose visits are counted, and his id.
+/// Returns a visitor with counted visits, and the visitor's id.
 fn counted(demo: &Demo) -> (Client, String) {
     let mut visitor = demo.visitor();
     assert_eq!(visitor.get("/count").line(), "1");
@@ -122,7 +122,8 @@ fn nonsense_about_our_cookie_is_nobodys() {
     assert_eq!(visitor.get("/count").line(), "2");
 }
 
-/// A cookie of ours may be left from another path or time, or be planted.
+/// Another cookie of the same name may be left from another path or an earlier configuration, or be
+/// planted.
 #[test]
 fn the_only_live_session_among_several_ids_is_the_visitors() {
     let demo = Demo::start(&[]);
@@ -145,7 +146,7 @@ fn the_only_live_session_among_several_ids_is_the_visitors() {
     assert_eq!(demo.sessions(), 1);
 }
 
-/// Which of them is the visitor's, nobody knows; a login tells.
+/// Nobody knows which of them is the visitor's, until a login.
 #[test]
 fn several_live_sessions_are_nobodys_until_a_login_ends_them() {
     let demo = Demo::start(&[]);
@@ -168,7 +169,7 @@ fn several_live_sessions_are_nobodys_until_a_login_ends_them() {
     visitor.cookie = Some(pair.to_owned());
     assert_eq!(visitor.get("/whoami").line(), "ada");
     assert_eq!(demo.sessions(), 1);
-    // The browser may go on to send the stale one beside the new one.
+    // The browser may keep sending the stale cookie beside the new one.
     let stale = format!("Cookie: {COOKIE}={two}; {pair}\r\n");
     let answer = demo.visitor().send_with("GET", "/whoami", stale, "").expect(200).no_cookie();
     assert_eq!(answer.line(), "ada");
@@ -220,7 +221,7 @@ fn nonsense_in_the_query_is_nobodys() {
     assert_eq!(visitor.get(&format!("/whoami?a=b&sid={id}&c=d")).line(), "ada");
 }
 
-/// Where the page sends a visitor is fixed: nothing that he says gets into a link.
+/// The page's links are fixed: no input of a visitor gets into a link.
 #[test]
 fn no_link_of_the_page_leads_elsewhere() {
     let demo = Demo::start(&["--transport", "url"]);

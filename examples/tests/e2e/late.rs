@@ -1,5 +1,5 @@
-//! What the requests of one browser do to each other around a login: a double click, a request that was
-//! on its way, a logout.
+//! Concurrent requests of one browser around a login: a double click, a request that was under way, a
+//! logout.
 
 use std::thread;
 
@@ -9,8 +9,8 @@ use crate::demo::{Demo, SEALED};
 use crate::files::Directory;
 use crate::files::File;
 
-/// Runs a check on a demo of its own for each kind of store: memory, files, the client's cookie, and
-/// memory behind encryption. The check gets a name to tell them apart.
+/// Runs a check for each kind of store, each on a new demo: memory, files, the client's cookie, and
+/// encrypted memory. The check gets the store's name.
 fn on_each_store(check: impl Fn(&Demo, &str)) {
     let on = |name: &str, flags: &[&str]| check(&Demo::start_logging("debug", flags), name);
     on("memory", &[]);
@@ -24,7 +24,7 @@ fn on_each_store(check: impl Fn(&Demo, &str)) {
     }
 }
 
-/// The visitor as he is with the cookie of this answer.
+/// Returns the visitor with the cookie of this response.
 fn with_cookie_of(answer: &Answer, visitor: &Client) -> Client {
     let set = answer.header("set-cookie").expect("the login sets a cookie");
     let (pair, _) = set.split_once(';').expect("has attributes");
@@ -33,7 +33,7 @@ fn with_cookie_of(answer: &Answer, visitor: &Client) -> Client {
     visitor
 }
 
-/// Logs in twice at once: both requests have loaded the session before one of them is done.
+/// Logs in twice at once: both requests have loaded the session before either is done.
 fn double_click(demo: &Demo, visitor: &Client, names: [&str; 2]) -> [Answer; 2] {
     thread::scope(|scope| {
         let logins = names.map(|name| {
@@ -63,7 +63,7 @@ fn after_a_double_click_on_login_each_cookie_is_logged_in() {
     });
 }
 
-/// The later one gets nothing of what the earlier one's session holds by then.
+/// The later login gets no value from the session of the earlier one.
 #[test]
 fn two_users_who_log_in_at_once_from_one_browser_get_a_session_each() {
     on_each_store(|demo, store| {
@@ -79,7 +79,7 @@ fn two_users_who_log_in_at_once_from_one_browser_get_a_session_each() {
     });
 }
 
-/// A visitor who has logged in, and as he was before.
+/// Returns a visitor who has logged in, and the same visitor with the cookie from before.
 fn logged_in(demo: &Demo) -> (Client, Client) {
     let mut visitor = demo.visitor();
     visitor.put("/values/cart", "[1,2]").expect(204);
@@ -108,7 +108,7 @@ fn a_late_request_with_the_id_from_before_the_login_is_mute() {
         ] {
             before.send(method, target, body).expect(409).no_cookie().line();
         }
-        // It wanted a new id, and there is one.
+        // The request asked for a new id, and the session has got one.
         before.post("/regenerate", "").expect(204).no_cookie();
         let values = visitor.get("/values").json();
         let wanted = serde_json::json!({"cart": [1, 2], "username": "ada"});
@@ -117,7 +117,7 @@ fn a_late_request_with_the_id_from_before_the_login_is_mute() {
     });
 }
 
-/// The time of the new id is in the record, so every server knows it.
+/// The record has the time of the new id, so every server knows it.
 #[cfg(unix)]
 #[test]
 fn a_late_request_is_mute_at_another_server_too() {
@@ -140,7 +140,7 @@ fn a_late_request_is_mute_at_another_server_too() {
     assert_eq!((one.sessions(), two.sessions()), (1, 1));
 }
 
-/// The response of the first login was lost.
+/// The response to the first login was lost.
 #[test]
 fn a_login_with_the_id_from_before_the_login_works_and_starts_empty() {
     on_each_store(|demo, store| {
@@ -172,7 +172,7 @@ fn a_slow_save_that_a_login_overtook_is_a_conflict_without_a_cookie() {
         let mut visitor = demo.visitor();
         visitor.put("/values/draft", "1").expect(204);
         let mut before = visitor.clone();
-        // The value that is stored already, and another one.
+        // One request sets the stored value, the other sets another value.
         for (number, draft) in [(1, "1"), (2, "2")] {
             let mut slow = before.clone();
             let answer = thread::scope(|scope| {
@@ -212,7 +212,7 @@ fn logouts_at_once_all_succeed_and_clear_the_cookie() {
     });
 }
 
-/// What the ended session held does not come back.
+/// The values of the ended session do not come back.
 #[test]
 fn a_login_that_loses_to_a_logout_starts_empty() {
     let demo = Demo::start_logging("debug", &[]);

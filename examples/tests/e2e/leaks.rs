@@ -1,4 +1,4 @@
-//! What the demo prints at its most talkative.
+//! The demo's log at the most verbose level.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::url::{form, link};
 const NAME: &str = "Hypatia-of-Alexandria";
 const VALUE: &str = "astrolabe-4711";
 
-/// A visitor who writes down every id that he is given.
+/// A visitor who records every id that the server issues.
 struct Witness {
     visitor: Client,
     ids: BTreeSet<String>,
@@ -33,7 +33,7 @@ impl Witness {
     }
 }
 
-/// Uses every route, and gets an id wrong on the way.
+/// Uses every route, and once sends a wrong id.
 fn journey(demo: &Demo) -> BTreeSet<String> {
     let mut witness = Witness { visitor: demo.visitor(), ids: BTreeSet::new() };
     let mut page = witness.send("GET", "/", "").expect(200).body;
@@ -80,7 +80,7 @@ fn no_id_no_value_and_no_name_is_ever_printed() {
     }
 }
 
-/// Runs the demo with these flags through the whole journey, and searches what it printed.
+/// Runs a demo with these flags through the whole journey, and searches its output for ids.
 pub(crate) fn nothing_leaks(arguments: &[&str]) {
     let demo = Demo::start_logging("trace", arguments);
     let ids = journey(&demo);
@@ -95,7 +95,7 @@ pub(crate) fn nothing_leaks(arguments: &[&str]) {
     }
 }
 
-/// For the API client's transport there is no page to follow.
+/// API clients follow no page, so this has its own requests.
 #[test]
 fn the_header_transport_prints_none_either() {
     let demo = Demo::start_logging("trace", &["--transport", "header"]);
@@ -111,15 +111,15 @@ fn the_header_transport_prints_none_either() {
     assert!(!printed.contains(secret(&id)) && !printed.contains(VALUE), "{printed}");
 }
 
-/// The length of the part of an id that names the session and opens nothing.
+/// The length of an id's key, which may be logged.
 const KEY: usize = 16;
 
-/// The part of an id that opens the session.
+/// Returns an id's secret.
 fn secret(id: &str) -> &str {
     &id[KEY..]
 }
 
-/// So a visit can be followed through its logins.
+/// So a session can be followed in the log across its logins.
 #[test]
 fn the_log_names_a_session_by_its_key_which_stays_the_same() {
     let demo = Demo::start_logging("debug", &[]);

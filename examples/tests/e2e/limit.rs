@@ -1,11 +1,11 @@
-//! A limit of sessions for each user, over four processes and one store.
+//! A limit on each user's sessions, with four processes and one store.
 
 use std::thread;
 
 use crate::demo::Demo;
 use crate::files::{Directory, File};
 
-/// Each round, four browsers log in at once, at four servers.
+/// In each round, four browsers log in at once at four servers.
 #[test]
 fn of_logins_at_once_at_four_servers_one_is_left_where_one_is_allowed() {
     const ROUNDS: u64 = 25;

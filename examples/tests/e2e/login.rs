@@ -1,4 +1,4 @@
-//! Who the visitor is.
+//! Login and logout.
 
 use crate::demo::Demo;
 
@@ -49,7 +49,7 @@ fn a_name_over_the_limits_is_refused_and_the_session_stays() {
     assert_eq!(demo.sessions(), 0);
     visitor.get("/count");
     let id = visitor.id();
-    // An owner has 1,024 bytes at most.
+    // An owner may have at most 1,024 bytes.
     for name in [endless, format!("username={}", "a".repeat(1_025))] {
         visitor.post("/login", name).expect(413).no_cookie();
     }
@@ -58,7 +58,7 @@ fn a_name_over_the_limits_is_refused_and_the_session_stays() {
     assert_eq!(visitor.get("/count").line(), "2");
 }
 
-/// The welcome does not fit beside the name: no reason to refuse the login.
+/// The welcome message doesn't fit beside the name, but the login succeeds.
 #[test]
 fn a_name_that_leaves_no_room_for_the_message_logs_in_all_the_same() {
     let demo = Demo::start(&[]);
@@ -151,7 +151,7 @@ fn remembering_makes_the_cookie_persistent_and_back() {
     for (on, persistent) in [("true", true), ("false", false), ("true", true)] {
         let answer = visitor.post(&format!("/remember?on={on}"), "").expect(204);
         let cookie = answer.header("set-cookie").expect("the client is told");
-        // For 30 days, unless configured.
+        // The default is 30 days.
         assert_eq!(cookie.contains("Max-Age=259"), persistent, "{cookie}");
         assert_eq!(cookie.contains("Max-Age"), persistent, "{cookie}");
     }

@@ -1,8 +1,8 @@
-//! The demo server, from outside: as a process, over HTTP, with `curl`, in a browser and behind a cache. What it
-//! does not show, small applications in the tests' own process do.
+//! Tests of the demo server from outside: as a process, over HTTP, with `curl`, in a browser and behind
+//! a cache. What the demo doesn't have is tested on small applications in the tests' process.
 
 mod browser;
-#[cfg(unix)] // It needs Debian's nginx.
+#[cfg(unix)] // Needs Debian's nginx.
 mod caches;
 mod callbacks;
 mod client;
@@ -16,9 +16,9 @@ mod flags;
 mod foreign;
 mod hostile;
 mod late;
-#[cfg(unix)] // It ends the demo by a signal; so do `mongo` and `stop`.
+#[cfg(unix)] // Stops the demo by a signal, as `mongo` and `stop` do.
 mod leaks;
-#[cfg(unix)] // As the file provider is.
+#[cfg(unix)] // Uses the file provider.
 mod limit;
 mod login;
 #[cfg(all(feature = "mongo", unix))]

@@ -1,4 +1,4 @@
-//! Several demos on one MongoDB.
+//! Several demos with one MongoDB server.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +11,7 @@ use crate::client;
 use crate::demo::{Demo, run};
 use crate::leaks::nothing_leaks;
 
-/// A collection of one's own at the server that `SESSION_MONGO_URI` names, dropped at the end.
+/// A new collection on the server that `SESSION_MONGO_URI` names. It is dropped at the end.
 struct Store {
     uri: String,
     collection: String,
@@ -56,7 +56,7 @@ impl Drop for Store {
     }
 }
 
-/// The same visitor at another server.
+/// Returns the same visitor at another server.
 fn at(demo: &Demo, visitor: &client::Client) -> client::Client {
     let mut elsewhere = demo.visitor();
     elsewhere.cookie.clone_from(&visitor.cookie);
@@ -105,7 +105,7 @@ fn additions_at_two_servers_at_once_all_count() {
     assert_eq!(visitor.get("/values/n").line(), "40");
 }
 
-/// A save that ends at one server after the logout at the other brings nothing back.
+/// A save at one server that ends after the logout at the other brings nothing back.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_logout_at_one_server_wins_against_a_slow_save_at_the_other() {
@@ -132,7 +132,7 @@ fn no_id_no_value_and_no_name_is_printed_on_mongo_either() {
     nothing_leaks(&["--provider", "mongo", "--source", &store.source()]);
 }
 
-/// A store that is down is no reason not to start, and none to lose anybody's cookie.
+/// The demo starts while the store is down, and no visitor loses the cookie.
 #[test]
 fn a_store_that_is_down_is_service_unavailable() {
     let source = "mongodb://ada:hunter2@127.0.0.1:1/?operation_timeout=200ms";

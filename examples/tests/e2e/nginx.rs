@@ -1,4 +1,4 @@
-//! A cache that many visitors share: nginx in front of a server.
+//! A shared cache: nginx in front of a server.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
@@ -8,16 +8,16 @@ use crate::client::Client;
 use crate::demo::Printed;
 use crate::files::Directory;
 
-/// An nginx with a folder and a port of its own, which ends when dropped. It keeps all that it may keep.
+/// An nginx with its own folder and port, which stops when dropped. It caches everything that it may.
 pub(crate) struct Cache {
     child: Child,
     address: SocketAddr,
     _directory: Directory,
 }
 
-/// It is one process, so that nothing is left of it once it is killed. A response that doesn't say how long it
-/// may be kept is kept for a minute, whatever its status. One that sets a cookie is kept, too, which RFC 9111
-/// allows and nginx does when it is told to. Visitors share what has the same path, whatever its query.
+/// nginx runs as one process, so killing that stops it completely. A response without cache headers is
+/// cached for a minute, whatever its status. A response that sets a cookie is cached as well, which RFC
+/// 9111 allows and nginx does on request. The cache key is the path without the query.
 const CONFIGURATION: &str = "
 daemon off;
 master_process off;
@@ -48,9 +48,9 @@ http {
 ";
 
 impl Cache {
-    /// Starts one in front of the server at this address.
+    /// Starts an nginx in front of the server at this address.
     pub(crate) fn start(origin: SocketAddr) -> Self {
-        // nginx can't be told to take a free port, and another process may take it in between.
+        // nginx can't choose a free port itself, and another process may take the chosen one.
         loop {
             let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
             if let Some(cache) = Self::listen(free.expect("a free port"), origin) {
@@ -59,7 +59,7 @@ impl Cache {
         }
     }
 
-    /// The same on this port, unless that is taken.
+    /// Starts an nginx on this port, unless the port is taken.
     fn listen(address: SocketAddr, origin: SocketAddr) -> Option<Self> {
         let directory = Directory::new();
         let configuration = CONFIGURATION.replace("LISTEN", &address.to_string());
@@ -79,7 +79,7 @@ impl Cache {
         let printed = Arc::new(Printed::default());
         printed.collect(child.stderr.take().expect("is piped"));
         let cache = Self { child, address, _directory: directory };
-        // Its first line says that it listens, or why it can't.
+        // nginx's first line says that it listens, or why it can't.
         let line = printed.wait_for(": ");
         if line.contains("Address already in use") {
             return None;
@@ -88,7 +88,7 @@ impl Cache {
         Some(cache)
     }
 
-    /// A visitor who returns cookies, and has none yet.
+    /// Returns a visitor who accepts cookies and has none yet.
     pub(crate) fn visitor(&self) -> Client {
         Client::new(self.address)
     }

@@ -1,4 +1,4 @@
-//! Several requests of one session at once.
+//! Concurrent requests of one session.
 
 use std::sync::Barrier;
 use std::thread;
@@ -29,7 +29,7 @@ fn two_hundred_parallel_additions_end_at_two_hundred() {
     assert_eq!(visitor.get("/values/n").line(), "200");
 }
 
-/// Runs `meanwhile` while a slow save of `draft` holds the loaded session.
+/// Runs `meanwhile` while a slow request has loaded the session and not yet saved `draft`.
 fn during_slow_save(demo: &Demo, visitor: &Client, meanwhile: impl FnOnce()) -> Answer {
     thread::scope(|scope| {
         let mut slow = visitor.clone();

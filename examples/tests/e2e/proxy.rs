@@ -1,4 +1,4 @@
-//! A proxy between a browser and a demo, which holds or loses what a test wants held or lost.
+//! A proxy between a browser and a demo, which delays requests or drops responses on demand.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,13 +7,13 @@ use std::sync::{Arc, Condvar, Mutex};
 use crate::client::Client;
 use crate::demo::{Demo, PATIENCE};
 
-/// A proxy on a free port, with one request for each connection.
+/// A proxy on a free port. Each connection has one request.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     order: Arc<Order>,
 }
 
-/// What is done to the requests that a test names.
+/// A rule for requests that a test selects.
 #[derive(Default)]
 struct Order {
     current: Mutex<Current>,
@@ -22,10 +22,10 @@ struct Order {
 
 #[derive(Default)]
 struct Current {
-    /// How the requests begin, such as with `POST /login`.
+    /// The beginning of the requests, such as `POST /login`.
     start: String,
     treatment: Treatment,
-    /// How many of them came.
+    /// How many of these requests have arrived.
     met: usize,
 }
 
@@ -33,9 +33,9 @@ struct Current {
 enum Treatment {
     #[default]
     Pass,
-    /// The request waits.
+    /// The request is held.
     Hold,
-    /// The demo answers the request, and the browser gets nothing of it.
+    /// The request is passed on, and the response is dropped.
     Cut,
 }
 
@@ -55,22 +55,22 @@ impl Proxy {
         Self { address, order }
     }
 
-    /// From now on, holds the requests that begin like this.
+    /// Holds the requests that begin like this from now on.
     pub(crate) fn hold(&self, start: &str) {
         self.order.set(start, Treatment::Hold);
     }
 
-    /// From now on, loses the responses to the requests that begin like this.
+    /// Drops the responses to the requests that begin like this from now on.
     pub(crate) fn cut(&self, start: &str) {
         self.order.set(start, Treatment::Cut);
     }
 
-    /// From now on, passes everything on, also the requests that it holds.
+    /// Passes everything on from now on, including the requests that it holds.
     pub(crate) fn pass(&self) {
         self.order.set("", Treatment::Pass);
     }
 
-    /// Waits until so many requests were held, or answered by the demo and lost.
+    /// Waits until `count` requests were held, or their responses dropped.
     pub(crate) fn wait_for(&self, count: usize) {
         self.order.wait_while(|current| current.met < count);
     }
@@ -95,7 +95,7 @@ impl Order {
         self.changed.notify_all();
     }
 
-    /// Hands a request to the demo, and its answer to the browser.
+    /// Passes a request to the demo, and the response to the browser.
     fn pass_on(&self, mut browser: TcpStream, demo: &Client) {
         let Some(request) = read(&browser) else { return };
         let treatment = {
@@ -111,14 +111,14 @@ impl Order {
         if treatment == Treatment::Cut {
             self.met();
         } else {
-            // Of a request that the browser has given up on, nobody reads the answer.
+            // The browser may have aborted the request, so this may fail.
             let _ = browser.write_all(&answer);
         }
     }
 }
 
-/// Reads a request, and asks for the connection to be closed after it. Browsers open connections that
-/// they then don't use: no request comes there.
+/// Reads a request, and adds a header that closes the connection after it. Returns `None` for
+/// connections that browsers open and don't use.
 fn read(browser: &TcpStream) -> Option<Vec<u8>> {
     let mut reader = BufReader::new(browser);
     let (mut request, mut length) = (Vec::new(), 0);

@@ -1,4 +1,4 @@
-//! The same demo with sessions that are sealed in the client's cookie.
+//! The demo with sessions that are sealed in the client's cookie.
 
 use crate::demo::{Demo, SEALED, run};
 
@@ -51,7 +51,7 @@ fn without_a_key_it_says_what_to_do() {
     }
 }
 
-/// What the command for it prints is a key.
+/// The command `session-key` prints a valid key.
 #[test]
 fn a_fresh_key_opens_the_demo() {
     let fresh = || {

@@ -1,4 +1,4 @@
-//! Servers of the tests, in their own process: applications with sessions, and other sites.
+//! Servers in the tests' process: applications with sessions, and other sites.
 
 use std::error::Error as StdError;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use crate::client::Client;
 
 pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// A server on a free port. It ends when dropped.
+/// A server on a free port. It stops when dropped.
 pub(crate) struct Site {
     pub(crate) address: SocketAddr,
     _runtime: Runtime,
@@ -42,39 +42,39 @@ impl Site {
                 let (stream, _) = listener.accept().await.expect("a connection");
                 let connection = http1::Builder::new();
                 let connection = connection.serve_connection(TokioIo::new(stream), service.clone());
-                // A client may go away at any time.
+                // A client may disconnect at any time.
                 tokio::spawn(async move { drop(connection.await) });
             }
         });
         Self { address, _runtime: runtime }
     }
 
-    /// A visitor who returns cookies, and has none yet.
+    /// Returns a visitor who accepts cookies and has none yet.
     pub(crate) fn visitor(&self) -> Client {
         Client::new(self.address)
     }
 }
 
-/// A manager that keeps sessions in memory, with this configuration.
+/// Returns a manager with sessions in memory and this configuration.
 pub(crate) fn manager(configuration: &str) -> Manager {
     session_memory::init();
     let config = toml::from_str(configuration).expect("a configuration");
     Manager::from_config(&config).expect("the configuration is valid")
 }
 
-/// The session of a request that came through the wrapper.
+/// Loads the session of a request that came through the wrapper.
 pub(crate) async fn session<B>(request: &Request<B>) -> Result<LoadedSession, Error> {
     request.session().await
 }
 
-/// A response with one header.
+/// Returns a response with one header.
 pub(crate) fn with_header(name: HeaderName, value: &str, body: String) -> Response<String> {
     let mut response = Response::new(body);
     let value = HeaderValue::try_from(value).expect("ASCII");
     response.headers_mut().insert(name, value);
     response
 }
-/// Sends the client on, with GET.
+/// Returns a redirect with GET.
 pub(crate) fn see_other(location: &str) -> Response<String> {
     let mut response = with_header(hyper::header::LOCATION, location, String::new());
     *response.status_mut() = StatusCode::SEE_OTHER;

@@ -1,8 +1,8 @@
-//! Every route's answers.
+//! The responses of every route.
 
 use crate::demo::Demo;
 
-/// Requests that leave a visitor without a session as he is.
+/// Requests that don't start a session.
 const UNTOUCHED: &[(&str, &str, u16)] = &[
     ("GET", "/whoami", 200),
     ("GET", "/hello", 200),
@@ -93,7 +93,7 @@ fn a_full_store_is_a_503_without_a_cookie() {
     let demo = Demo::start(&["--source", "max_sessions=1"]);
     let mut first = demo.visitor();
     first.get("/count").expect(200);
-    // A session that its client came back to makes no room for others.
+    // A session whose client came back is not evicted.
     first.get("/whoami").expect(200);
     let mut second = demo.visitor();
     for (method, target, body) in [

@@ -1,4 +1,4 @@
-//! How the demo ends.
+//! Stopping the demo.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -25,7 +25,7 @@ fn a_signal_lets_what_is_in_flight_finish() {
     }
 }
 
-/// Browsers open connections ahead of need, and keep them.
+/// Browsers open connections in advance and keep them open.
 #[test]
 fn connections_without_a_request_do_not_hold_it_up() {
     let demo = Demo::start(&[]);

@@ -3,12 +3,12 @@
 use crate::client::{Answer, COOKIE, Client};
 use crate::demo::Demo;
 
-/// The page's link to a path, as a browser would follow it.
+/// Returns the target of the page's link to a path.
 pub(crate) fn link(page: &str, path: &str) -> String {
     target(page, "href=\"", path)
 }
 
-/// Where the page's form for a path is sent to.
+/// Returns the target of the page's form for a path.
 pub(crate) fn form(page: &str, path: &str) -> String {
     target(page, "action=\"", path)
 }
@@ -22,7 +22,7 @@ fn target(page: &str, attribute: &str, path: &str) -> String {
     found.unwrap_or_else(|| panic!("no {attribute}{path} in {page}"))
 }
 
-/// The id in a URL.
+/// Returns the id in a URL.
 fn sid(url: &str) -> &str {
     let (_, query) = url.split_once('?').expect("a query");
     let mut ids = query.split('&').filter_map(|argument| argument.strip_prefix("sid="));
@@ -31,7 +31,7 @@ fn sid(url: &str) -> &str {
     id
 }
 
-/// Checks what every response with ids in it has.
+/// Checks the headers that every response with ids must have.
 fn guarded(answer: Answer) -> Answer {
     assert_eq!(answer.header("referrer-policy"), Some("same-origin"));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
@@ -103,7 +103,7 @@ fn auto_leaves_the_url_once_the_cookie_comes_back() {
     assert_eq!(visitor.get("/count").line(), "4");
 }
 
-/// A link that someone else made up, or that shows someone else's session, logs nobody in.
+/// A link with an invented or foreign id logs nobody in.
 #[test]
 fn an_id_that_the_store_does_not_know_is_not_adopted() {
     let made_up = "A".repeat(43);

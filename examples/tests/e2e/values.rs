@@ -1,4 +1,4 @@
-//! Values, as JSON.
+//! Values as JSON.
 
 use crate::client::COOKIE;
 use crate::demo::Demo;
@@ -148,7 +148,7 @@ fn messages_come_once_and_in_order_and_are_no_values() {
     assert_eq!(answer.json(), serde_json::json!(["one", "<b>two</b>", "a=b&c=d", ""]));
     assert_eq!(visitor.get("/flash").line(), "[]");
 
-    // Nobody may ever see these.
+    // Nobody may see the responses to these requests.
     visitor.post("/flash", "four").expect(204);
     for target in ["/flash", "/"] {
         visitor.send("HEAD", target, "").expect(200);

@@ -1,5 +1,5 @@
-//! What a visitor does to the session by what browsers do: double clicks, several tabs, the back button,
-//! responses that get lost, cookies that are configured differently.
+//! The effects of browsers on sessions: double clicks, several tabs, the back button, lost responses,
+//! cookies whose configuration changed.
 
 use crate::demo::Demo;
 #[cfg(unix)]
@@ -7,22 +7,22 @@ use crate::files::{Directory, File};
 use crate::proxy::Proxy;
 use crate::webdriver::Browser;
 
-/// Logs in by the form of the page that is shown.
+/// Logs in by the form of the current page.
 fn log_in(browser: &Browser, name: &str) {
     browser.type_into("#login input", name);
     browser.click("#login button");
     browser.wait_for("username", name);
 }
 
-/// Logs out by the form of the page that is shown. The page after it is the first of a new session.
+/// Logs out by the form of the current page. The next page starts a new session.
 fn log_out(browser: &Browser) {
     browser.click("#logout button");
     browser.wait_for("username", "nobody");
     assert_eq!(browser.text("#visits"), "1");
 }
 
-/// Both requests have left the browser, with the same cookie, before either is answered. Of the first one's
-/// response the browser wants to know nothing.
+/// Both requests are sent with the same cookie before either gets a response. The browser ignores the
+/// response to the first one.
 #[test]
 #[ignore = "needs chromium and its driver: run scripts/test"]
 fn a_double_click_on_a_slow_login_or_logout_does_as_one() {
@@ -34,7 +34,7 @@ fn a_double_click_on_a_slow_login_or_logout_does_as_one() {
     browser.wait_for("visits", "1");
     browser.run("document.querySelector('#login').action = '/login?ms=300'");
     browser.type_into("#login input", "Ada");
-    // The driver does nothing in a tab that waits for a response, so it clicks from another one.
+    // The driver blocks in a tab that waits for a response, so another tab clicks.
     let page = browser.open_tab("/whoami");
     browser.wait_for_element("pre", "anonymous");
     let elsewhere = browser.tab();
@@ -48,14 +48,14 @@ fn a_double_click_on_a_slow_login_or_logout_does_as_one() {
         proxy.pass();
         browser.go_to_tab(&page);
         browser.wait_for("username", name);
-        // It is so with the next request, too.
+        // The next request shows the same.
         browser.open(&home);
         browser.wait_for("username", name);
     }
 }
 
-/// Scripts of a second tab, opened by the visitor's page: two count visits without end, and the functions
-/// wait for them and send the page's forms.
+/// Scripts of a second tab, which the visitor's page opened: two count visits continuously, and the
+/// functions wait for them and send the page's forms.
 const POLLING: &str = "
     window.polls = [0, 0, 0];
     polls.forEach(async (_, poller) => {
@@ -67,7 +67,7 @@ const POLLING: &str = "
         }
     });
     const next = () => new Promise(then => setTimeout(then));
-    // Until each poll has ended that is under way now, and one that was sent later.
+    // Resolves when every poll that is under way now has ended, and one that was sent later.
     window.settled = async () => {
         const before = [...polls];
         while (polls.some((count, poller) => count < before[poller] + 2)) {
@@ -75,8 +75,8 @@ const POLLING: &str = "
             await next();
         }
     };
-    // Sends a form of the page, and returns when the page that follows is there. It must be the
-    // page, and show this name.
+    // Sends a form of the page, and waits for the next page, which must be the demo's page and show this
+    // name.
     window.send = async (form, name) => {
         const left = opener.document;
         left.querySelector(form).submit();
@@ -86,9 +86,9 @@ const POLLING: &str = "
     };
 ";
 
-/// A visitor without a cookie gets one at the first poll. If that poll were answered after a login that
-/// left the browser later, its cookie would replace the login's, which no server can help. So the visitor
-/// waits before each login for the polls that are under way.
+/// A visitor without a cookie gets one at the first poll. If the response to that poll arrived after the
+/// response to a login that was sent later, its cookie would replace the login's; no server can prevent
+/// that. So the visitor waits for the running polls before each login.
 #[test]
 #[ignore = "needs chromium and its driver: run scripts/test"]
 fn a_tab_that_polls_logs_nobody_out() {
@@ -97,7 +97,7 @@ fn a_tab_that_polls_logs_nobody_out() {
     let browser = Browser::start("polling", true);
     browser.open(&format!("http://{}/", demo.address));
     browser.wait_for("username", "nobody");
-    // That page allows scripts: it is text.
+    // This page is plain text, so its policy allows scripts.
     browser.open_tab("/whoami");
     browser.wait_for_element("pre", "anonymous");
     browser.run(POLLING);
@@ -135,7 +135,7 @@ fn the_back_button_shows_nothing_of_a_session_that_has_ended() {
     browser.open(&format!("http://{}/", demo.address));
     browser.wait_for("username", "Ada");
     log_out(&browser);
-    // The pages from before, each asked for anew.
+    // The earlier pages are requested again.
     browser.back();
     browser.wait_for("visits", "2");
     assert_eq!(browser.text("#username"), "nobody");
@@ -148,7 +148,8 @@ fn the_back_button_shows_nothing_of_a_session_that_has_ended() {
     assert_eq!(browser.text("#username"), "nobody");
 }
 
-/// Cookies with and without `Partitioned` are two, also under one name: a browser sends both.
+/// Cookies of the same name with and without `Partitioned` are different cookies, and a browser sends
+/// both.
 #[cfg(unix)]
 #[test]
 #[ignore = "needs chromium and its driver: run scripts/test"]
@@ -159,7 +160,7 @@ fn cookies_that_become_partitioned_log_nobody_out_and_lock_nobody_out() {
     let flags = ["--provider", "file", "--source", &source];
     let anew = [&flags[..], &["--config", partitioned.path()]].concat();
     let browser = Browser::start("partitioned", true);
-    // Cookies are the host's, whatever the port.
+    // Cookies don't depend on the port.
     let open = |demo: &Demo| browser.open(&format!("http://{}/", demo.address));
 
     let before = Demo::start(&flags);
@@ -167,13 +168,13 @@ fn cookies_that_become_partitioned_log_nobody_out_and_lock_nobody_out() {
     log_in(&browser, "Ada");
     assert_eq!(browser.cookies(), 1);
     drop(before);
-    // There, and back again.
+    // To the other configuration, and back.
     for (flags, number) in [(&anew[..], 2), (&flags[..], 2)] {
         let demo = Demo::start(flags);
         open(&demo);
         browser.wait_for("username", "Ada");
         assert_eq!(browser.cookies(), number);
-        // From now on the two cookies differ.
+        // The two cookies differ from now on.
         let visits: u32 = browser.text("#visits").parse().expect("a number");
         browser.click("#regenerate button");
         browser.wait_for("visits", &(visits + 1).to_string());
@@ -191,8 +192,8 @@ fn cookies_that_become_partitioned_log_nobody_out_and_lock_nobody_out() {
     }
 }
 
-/// Chromium sends a request again by itself, once or twice, when the answer is nothing. So each of these
-/// logins came several times.
+/// Chromium repeats a request once or twice if there is no response, so each of these logins arrived
+/// several times.
 #[test]
 #[ignore = "needs chromium and its driver: run scripts/test"]
 fn a_login_whose_response_was_lost_works_at_the_next_click() {

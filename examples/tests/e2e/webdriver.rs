@@ -1,5 +1,5 @@
-//! A browser, driven over WebDriver (W3C Recommendation): JSON over HTTP, so that the client of the
-//! other tests will do.
+//! A browser that is driven over WebDriver (W3C Recommendation). The protocol is JSON over HTTP, so it
+//! uses the HTTP client of the other tests.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::demo::Printed;
 
-/// The name under which WebDriver hands out elements.
+/// WebDriver's key for element references.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// A headless Chromium with an empty profile. It ends when dropped.
+/// A headless Chromium with an empty profile. It stops when dropped.
 pub(crate) struct Browser {
     driver: Child,
     client: Client,
@@ -22,7 +22,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Starts one that takes cookies, or refuses all.
+    /// Starts a browser that accepts cookies, or refuses all.
     pub(crate) fn start(name: &str, cookies: bool) -> Self {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
@@ -39,8 +39,7 @@ impl Browser {
 
         let profile = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
             .join(format!("{}-{name}", std::process::id()));
-        // The sandbox needs a user other than root; the other flags keep the browser off the
-        // network, and to this test.
+        // The sandbox doesn't work for root. The other flags keep the browser off the network.
         let arguments = [
             "--headless=new",
             "--no-sandbox",
@@ -52,7 +51,7 @@ impl Browser {
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
-            // Names that are no `localhost`: over plain HTTP, a browser trusts them less.
+            // Over plain HTTP, a browser trusts these names less than `localhost`.
             "--host-resolver-rules=MAP *.test 127.0.0.1",
             "--window-size=900,1100",
         ];
@@ -83,12 +82,12 @@ impl Browser {
         self.act("/back", &json!({}));
     }
 
-    /// Presses the reload button, and says yes if the browser asks whether to send a form again.
+    /// Presses the reload button, and confirms if the browser asks whether to send a form again.
     pub(crate) fn reload(&self) {
         self.act("/refresh", &json!({}));
     }
 
-    /// Has the page open a second tab, and goes on there. Returns the tab of the page.
+    /// Makes the page open a second tab, and switches to it. Returns the first tab.
     pub(crate) fn open_tab(&self, target: &str) -> String {
         let page = self.tab();
         self.run(&format!("window.open('{target}')"));
@@ -98,7 +97,7 @@ impl Browser {
         page
     }
 
-    /// The tab that all of these act in.
+    /// Returns the current tab.
     pub(crate) fn tab(&self) -> String {
         let tab = self.command("GET", &format!("{}/window", self.session), &Value::Null);
         tab.as_str().expect("text").to_owned()
@@ -108,32 +107,32 @@ impl Browser {
         self.act("/window", &json!({"handle": tab}));
     }
 
-    /// The address that the browser shows.
+    /// Returns the current URL.
     pub(crate) fn url(&self) -> String {
         let url = self.command("GET", &format!("{}/url", self.session), &Value::Null);
         url.as_str().expect("text").to_owned()
     }
 
-    /// How many cookies the page has.
+    /// Returns the number of the page's cookies.
     pub(crate) fn cookies(&self) -> usize {
         let cookies = self.command("GET", &format!("{}/cookie", self.session), &Value::Null);
         cookies.as_array().expect("a list").len()
     }
 
-    /// What a reader sees of the first element that this CSS selects.
+    /// Returns the visible text of the first element that this CSS selects.
     pub(crate) fn text(&self, css: &str) -> String {
         let target = format!("{}/element/{}/text", self.session, self.element(css));
         self.command("GET", &target, &Value::Null).as_str().expect("text").to_owned()
     }
 
-    /// Waits for an element of this id with this text: for the page after a click, of which the
-    /// driver can't know that it is to come.
+    /// Waits for an element with this id and text. It is for the page after a click, which the driver
+    /// doesn't wait for.
     pub(crate) fn wait_for(&self, id: &str, text: &str) {
         let path = format!("//*[@id='{id}'][normalize-space(.)='{text}']");
         self.act("/element", &json!({"using": "xpath", "value": path}));
     }
 
-    /// Waits for an element of this name with this text. A plain text is shown in a `pre`.
+    /// Waits for an element with this tag name and text. Browsers show plain text in a `pre`.
     pub(crate) fn wait_for_element(&self, name: &str, text: &str) {
         let path = format!("//{name}[normalize-space(.)='{text}']");
         self.act("/element", &json!({"using": "xpath", "value": path}));
@@ -143,14 +142,14 @@ impl Browser {
         self.act(&format!("/element/{}/click", self.element(css)), &json!({}));
     }
 
-    /// Types into an input, in place of what the browser may have filled in.
+    /// Types into an input, replacing what the browser may have filled in.
     pub(crate) fn type_into(&self, css: &str, text: &str) {
         let input = self.element(css);
         self.act(&format!("/element/{input}/clear"), &json!({}));
         self.act(&format!("/element/{input}/value"), &json!({"text": text}));
     }
 
-    /// Runs a script in the page. If it returns a promise, waits until that is kept.
+    /// Runs a script in the page. If it returns a promise, waits for it.
     pub(crate) fn run(&self, script: &str) {
         self.act("/execute/sync", &json!({"script": script, "args": []}));
     }
@@ -174,7 +173,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Closes the browser, also when the test failed because the driver no longer answers.
+        // Closes the browser, even if the driver no longer responds.
         let request = format!("DELETE {} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", self.session);
         let _ = self.client.try_exchange(request.as_bytes());
         let _ = self.driver.kill();

@@ -1,10 +1,9 @@
-//! What a counted request with a sealed cookie costs in-process, beside the same work done by
-//! actix-session with its cookie store; and how large the cookies are.
+//! Measures an in-process request that counts visits in a sealed cookie, beside the same work done by
+//! actix-session with its cookie store; and the sizes of the cookies.
 //!
-//! All variants run in one process, round by round in turn, so that whatever else the machine does
-//! hits all alike. A figure is the mean of the fastest round, which the machine's other work hit least,
-//! less that of the same handler without sessions in the same framework; the ratios are what to look
-//! at.
+//! All variants run in one process, taking turns round by round, so that other load on the machine
+//! affects all of them alike. A figure is the mean of the fastest round, less that of the same handler
+//! without sessions in the same framework. The ratios matter more than the absolute figures.
 
 use std::future::{Ready, ready};
 use std::hint::black_box;
@@ -26,7 +25,7 @@ use session_core::Manager;
 const ROUNDS: usize = 400;
 const REQUESTS: usize = 100;
 
-/// What a session holds beside its counter.
+/// The values of a session beside its counter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Content {
     /// A name.
@@ -57,7 +56,7 @@ fn cart() -> Vec<Item> {
     ]
 }
 
-/// A session's values by name, for either side to store by its own means.
+/// Calls `set` for each value of a session, for either library to store in its own way.
 fn fill(content: Content, mut set: impl FnMut(&str, &dyn Value)) {
     set("count", &0u64);
     set("name", &"ada lovelace");
@@ -68,7 +67,7 @@ fn fill(content: Content, mut set: impl FnMut(&str, &dyn Value)) {
     }
 }
 
-/// A value that both encoders take.
+/// A value that both libraries can store.
 trait Value {
     fn ours(&self, session: &session_core::LoadedSession, key: &str);
     fn peers(&self, session: &PeerSession, key: &str);
@@ -90,7 +89,9 @@ fn main() {
     }
     session_cookie::init();
     session_memory::init();
-    println!("a counted request in ns above the handler alone, fastest of {ROUNDS} rounds\n");
+    println!(
+        "time of a counting request beyond the handler alone, in ns; fastest of {ROUNDS} rounds\n"
+    );
     println!(
         "{:<8} {:<10} {:>8} {:>8} {:>10}   {:>6} {:>6} {:>10}",
         "content", "seal", "ours", "actix", "ours/actix", "ours", "actix", "ours/actix"
@@ -104,7 +105,7 @@ fn main() {
             actix_web::rt::System::new().block_on(compare(content, mode, security));
         }
     }
-    println!("\nours again, with more to do:");
+    println!("\nthis library alone, with and without revocations:");
     for (what, source) in [
         ("encrypted", "ephemeral=true"),
         ("with revocations in memory", "ephemeral=true&revocations=memory"),
@@ -146,7 +147,8 @@ async fn compare(content: Content, mode: &str, security: CookieContentSecurity) 
     }
     let [our_base, our_time, peer_base, peer_time] = times.map(|times| fastest(&times));
     let (our_time, peer_time) = (our_time - our_base, peer_time - peer_base);
-    // Random bytes may be written longer or shorter in the peer's encoding: the mean of many.
+    // The length of the peer's encoding varies with the random bytes, so this takes the mean of many
+    // cookies.
     let mut peer_size = 0;
     for _ in 0..200 {
         let request = test::TestRequest::with_uri("/fill").to_request();
@@ -175,7 +177,7 @@ fn value(pair: &str) -> &str {
     pair.split_once('=').expect("is a pair").1
 }
 
-/// A manager with sealed sessions, and a visitor.
+/// A manager with sealed sessions, and a visitor's cookie.
 struct Ours {
     manager: Manager,
     cookie: HeaderValue,
@@ -201,7 +203,7 @@ impl Ours {
         value(self.cookie.to_str().expect("is text")).len()
     }
 
-    /// Nanoseconds of a request, with a session or without.
+    /// Returns the nanoseconds of a request, with a session or without.
     fn round(&self, with_session: bool) -> f64 {
         let start = Instant::now();
         for _ in 0..REQUESTS {

@@ -1,2 +1,2 @@
-//! Nothing but the benchmark beside it: a crate of its own, so that the tests of `session-cookie` need
-//! not build a web framework.
+//! An empty library for the benchmark. The benchmark is a separate crate, so that the tests of
+//! `session-cookie` don't need to build a web framework.

@@ -1,5 +1,5 @@
-//! What a store sees of encrypted records, what encryption asks of the store, and what becomes of
-//! records that somebody else has written.
+//! What a store sees of encrypted records, which operations encryption performs on the store, and the
+//! effect of records that an attacker has written.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,12 +27,12 @@ fn ring(keys: &[u8]) -> KeyRing {
     KeyRing::new(&keys).expect("the keys are right")
 }
 
-/// A site with encrypted sessions in this store.
+/// Returns a site with encrypted sessions in this store.
 fn site(store: &Arc<Shelf>, keys: &[u8]) -> Site {
     Site::over(EncryptedProvider::new(Arc::clone(store), ring(keys)))
 }
 
-/// A session that goes through everything that writes.
+/// Performs every operation that writes on one session.
 pub(crate) fn use_it(site: &Site) -> Visitor {
     let stranger = Visitor::default();
     let ((), visitor) = site
@@ -124,7 +124,7 @@ fn a_key_that_was_taken_out_makes_an_anonymous_visitor_who_can_log_out() {
     assert_ne!(fresh, visitor);
 }
 
-/// Whoever ends sessions by their keys can end one that can't be read.
+/// An unreadable session can be ended by its key.
 #[test]
 fn a_record_under_an_unknown_key_can_be_destroyed() {
     let store = Arc::new(Shelf::default());
@@ -181,7 +181,7 @@ fn each_operation_is_one_of_the_store() {
     assert_eq!(store.calls(), ["load", "destroy"]);
 }
 
-/// A session of key 1, after which key 2 was put before it.
+/// Returns a session that key 1 encrypted, in a site whose first key is 2.
 fn rotated() -> (Arc<Shelf>, Site, Visitor) {
     let store = Arc::new(Shelf::default());
     let visitor = use_it(&site(&store, &[1]));
@@ -237,7 +237,7 @@ fn after_a_rotation_a_login_and_an_update_are_one_save_each() {
     is_whole(&site(&store, &[2]), &visitor);
 }
 
-/// A request that had loaded the record before another one moved it or changed it.
+/// A request that loaded the record before another request re-encrypted or changed it.
 #[test]
 fn moving_to_the_new_key_undoes_nothing_that_happens_meanwhile() {
     let (store, both, visitor) = rotated();
@@ -254,8 +254,8 @@ fn moving_to_the_new_key_undoes_nothing_that_happens_meanwhile() {
     assert_eq!(read, (Some(1), Some("changed".to_owned())));
 }
 
-/// The touch that moves a record to the new key loses to a login: the request learns of it as from any
-/// other, and the new id is not overwritten.
+/// The touch that re-encrypts a record under the new key loses to a login: the request gets the same
+/// error as from any other login, and the new id is not overwritten.
 #[test]
 fn a_touch_that_moves_a_record_leaves_a_new_id_alone() {
     let (store, both, visitor) = rotated();
@@ -271,7 +271,7 @@ fn a_touch_that_moves_a_record_leaves_a_new_id_alone() {
     assert_eq!(store.calls(), ["load", "save", "touch"]);
 }
 
-/// A new id repeats the login as it was loaded; a login that came meanwhile stays.
+/// A save with a new id repeats the loaded login; a login that was saved meanwhile stays.
 #[test]
 fn a_new_id_and_a_login_at_once_leave_a_record_that_can_be_read() {
     let (_store, provider) = encrypted();
@@ -284,7 +284,7 @@ fn a_new_id_and_a_login_at_once_leave_a_record_that_can_be_read() {
     labelled.login = Some(Some(Box::new(login.clone())));
     labelled.seen = seen;
     block_on(provider.save(&token, &holder, &labelled, START)).unwrap();
-    // Another process had loaded the record before that.
+    // Another process loaded the record before that.
     let new = Token::from(provider.renewed_id(&id).unwrap());
     let mut renewed = Changes::new();
     let new_holder = provider.verifier(&new, "");
@@ -329,7 +329,8 @@ fn stored(provider: &impl Provider) -> (SessionId, Token) {
     (id, token)
 }
 
-/// Absent, as the manager takes it: unreadable to load, gone for everything that writes.
+/// Checks that a record counts as absent: loading reports it as unreadable, and writes report it as
+/// gone.
 fn is_absent(provider: &impl Provider, token: &Token, what: &str) {
     let loaded = block_on(provider.load(token, START));
     assert!(matches!(loaded, Err(Error::Unreadable { .. })), "{what}: {loaded:?}");
@@ -419,7 +420,7 @@ fn what_was_moved_or_never_encrypted_is_absent() {
     assert_eq!(block_on(provider.load(&token, START)).unwrap(), Some(record(first.holder)));
 }
 
-/// Somebody who can write in the database, and knows an id of his own, wants to see a visitor's session.
+/// An attacker who can write to the database and has a valid id tries to open another visitor's session.
 #[test]
 fn hostile_rows_open_nothing() {
     let store = Arc::new(Shelf::default());
@@ -475,7 +476,7 @@ fn hostile_rows_open_nothing() {
     is_whole(&site, &victim);
 }
 
-/// A save that the store may have made already is repeated word for word.
+/// A save that may have been applied already is repeated unchanged.
 #[test]
 fn a_new_id_that_is_saved_twice_is_saved_once() {
     let (store, provider) = encrypted();
@@ -488,7 +489,7 @@ fn a_new_id_that_is_saved_twice_is_saved_once() {
     changes.set("a", *b"\xa5three");
     changes.secret =
         Some(Box::new(NewSecret { token: new.clone(), holder: new_holder, at: START }));
-    // Each time from what was loaded at first: the answer to the first save was lost.
+    // Each save starts from the first loaded record, because the reply to the first save was lost.
     for seen in [(); 2].map(|()| block_on(provider.load(&token, START)).unwrap().unwrap().note) {
         changes.seen = seen;
         block_on(provider.save(&token, &holder, &changes, START)).unwrap();
@@ -502,7 +503,7 @@ fn a_new_id_that_is_saved_twice_is_saved_once() {
     assert!(matches!(old, Err(Error::Gone)), "{old:?}");
 }
 
-/// As documented: of the times, only the login's is sealed.
+/// As documented, only the login's time is sealed.
 #[test]
 fn moved_times_keep_a_session_alive_and_the_sealed_login_bounds_it() {
     let store = Arc::new(Shelf::default());

@@ -1,8 +1,9 @@
-//! Source strings, right and wrong.
+//! Valid and invalid source strings.
 
 use std::path::Path;
 
-use session_core::{Config, Error, Manager, TransportKind};
+use session_core::transport::TransportKind;
+use session_core::{Config, Error, Manager};
 
 use crate::rotation::Scratch;
 use crate::site::{Site, key, key_option};
@@ -32,7 +33,7 @@ fn wrong_sources_are_configuration_errors_that_show_no_key() {
             (&format!("key={zeros}"), "key 1"),
             (&format!("{good}&key={zeros}"), "key 2"),
             (&format!("{good}&{good}"), "twice"),
-            (&format!("{good}&ephemeral=true"), "drop one"),
+            (&format!("{good}&ephemeral=true"), "excludes other keys"),
             (&format!("{good}&colour=red"), "colour"),
             ("key_file=/nowhere/at/all", "/nowhere/at/all"),
             ("key_env=SESSION_COOKIE_TESTS_HAVE_NO_SUCH", "SESSION_COOKIE_TESTS_HAVE_NO_SUCH"),
@@ -70,7 +71,7 @@ fn keys_are_read_from_files() {
     let (user, newer) = site.user(&old);
     assert_eq!(user.as_deref(), Some("ada"));
     assert_ne!(newer, old, "the first key of the file seals");
-    // After those that stand in the source itself.
+    // Keys in files come after those in the source itself.
     let source = format!("key_file={}&{}", file.display(), key_option(3));
     let sealed = Site::open("cookie", &source).enter("bob");
     assert_eq!(Site::open("cookie", &key_option(3)).user(&sealed).0.as_deref(), Some("bob"));
@@ -119,7 +120,7 @@ fn set_mode(file: &Path, mode: u32) {
 #[cfg(not(unix))]
 fn set_mode(_file: &Path, _mode: u32) {}
 
-/// Writes a file that its owner alone can read.
+/// Writes a file that only its owner can read.
 fn write_keys(file: &Path, text: &str) {
     std::fs::write(file, text).unwrap();
     set_mode(file, 0o600);
@@ -148,7 +149,7 @@ fn an_ephemeral_key_ends_with_its_provider() {
     assert_eq!(Site::open("cookie", "ephemeral=true").user(&visitor).0, None);
 }
 
-/// The id in a link is the one that the client's next request is known by.
+/// The client's next request is recognized by the id in a link.
 #[test]
 fn signed_ids_work_in_links() {
     let site = Site::with_config(|config| {
@@ -169,7 +170,7 @@ fn signed_ids_work_in_links() {
     .unwrap();
 }
 
-/// Sealed sessions can't be listed, so nobody could say which ones are beyond it.
+/// Sealed sessions can't be listed, so the ones beyond the limit can't be found.
 #[test]
 fn a_limit_of_sessions_per_owner_needs_a_provider_that_lists() {
     session_cookie::init();

@@ -1,4 +1,4 @@
-//! The wrappers around a provider that keeps what it is given on a disk.
+//! The wrappers around a provider that stores on a disk.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::at_rest::{SECRETS, is_whole, use_it};
 use crate::rotation::Scratch;
 use crate::site::{Site, Visitor, key_option};
 
-/// The bytes of all files below a directory, with their paths.
+/// Returns the bytes of all files below a directory, by path.
 fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(directory).unwrap() {
@@ -22,13 +22,13 @@ fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// Whether a text is in a file, or in the name of one.
+/// Returns whether a text is in a file or in a file's name.
 fn contain(files: &BTreeMap<PathBuf, Vec<u8>>, text: &[u8]) -> bool {
     let is_in = |bytes: &[u8]| bytes.windows(text.len()).any(|part| part == text);
     files.iter().any(|(path, bytes)| is_in(bytes) || is_in(path.as_os_str().as_encoded_bytes()))
 }
 
-/// The secret that a visitor carries.
+/// Returns the secret in a visitor's cookie.
 fn secret(visitor: &Visitor) -> [u8; 20] {
     *SessionId::parse(visitor.text()).expect("is an id").secret().as_bytes()
 }
@@ -56,7 +56,7 @@ fn no_file_has_a_value_an_owner_a_label_or_a_secret() {
     }
 }
 
-/// Each opening of the store is another server.
+/// Each opening of the store stands for another server.
 #[test]
 fn servers_with_one_ring_share_a_directory() {
     let directory = Scratch::new();

@@ -1,4 +1,4 @@
-//! Cookies that are not what was sealed.
+//! Forged and damaged cookies.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn site(key: u8, mode: &str) -> Site {
     Site::open("cookie", &format!("{}{mode}", key_option(key)))
 }
 
-/// Nobody's session: no user, nothing announced, and an own id once something is stored.
+/// Checks that a cookie is ignored: there is no user, no cookie is set, and a new session gets a new id.
 fn is_stranger(site: &Site, visitor: &Visitor, what: &str) {
     let (user, after) = site.user(visitor);
     assert_eq!(user, None, "{what}");
@@ -32,7 +32,7 @@ fn every_flipped_bit_makes_a_stranger() {
             let text = BASE64_URL_SAFE_NO_PAD.encode(seal);
             is_stranger(&site, &visitor.carrying(&text), &format!("{mode} bit {bit}"));
         }
-        // And every bit of the text itself, its spare ones included, where it stays a cookie's.
+        // Flips every bit of the text, including unused ones, if it is still a valid cookie then.
         for bit in 0..visitor.text().len() * 8 {
             let mut text = visitor.text().as_bytes().to_vec();
             text[bit / 8] ^= 1 << (bit % 8);
@@ -64,7 +64,7 @@ fn every_truncation_and_extension_makes_a_stranger() {
     }
 }
 
-/// Two cookies are not to be cut and joined to a third.
+/// Parts of two cookies can't be combined to a third one.
 #[test]
 fn parts_of_two_cookies_make_a_stranger() {
     for mode in MODES {
@@ -112,7 +112,7 @@ fn a_cookie_of_another_key_or_mode_makes_a_stranger() {
     }
 }
 
-/// Only the whole seal says what a session is: nothing is read that was not sealed.
+/// Nothing is parsed that was not sealed.
 #[test]
 fn what_is_not_sealed_is_never_read() {
     for mode in MODES {
@@ -139,7 +139,7 @@ fn what_is_not_sealed_is_never_read() {
         ] {
             is_stranger(&site, &visitor.carrying(text), text);
         }
-        // A signed cookie without its signature, and one with zeros for it.
+        // A signed cookie without its signature, and one whose signature is zeros.
         let unsigned = BASE64_URL_SAFE_NO_PAD.encode(&seal[..seal.len() - 16]);
         is_stranger(&site, &visitor.carrying(&unsigned), "without a signature");
         let mut zeros = seal.clone();
@@ -178,7 +178,7 @@ fn the_absolute_lifetime_is_inside_and_no_use_extends_it() {
         }
         site.clock.advance(Duration::from_secs(15 * 60));
         is_stranger(&site, &visitor, "12 hours are over");
-        // A manager with a longer lifetime, and the same key: what was sealed holds.
+        // With a longer lifetime and the same key, the sealed times still hold.
         let longer = Site::with_config(|config| {
             config.provider = "cookie".into();
             config.source = format!("{}{mode}", key_option(1));
@@ -200,7 +200,7 @@ fn a_cookie_from_the_future_makes_a_stranger() {
     is_stranger(&behind, &ahead.enter("ada"), "created ten minutes from now");
 }
 
-/// The largest session that is stored can still be read until its end, given a new id, and ended.
+/// The largest session that can be saved can be read until its end, given a new id, and ended.
 #[test]
 fn a_full_cookie_never_becomes_too_large_by_age() {
     for mode in MODES {

@@ -1,4 +1,5 @@
-//! The provider keeps the contract as far as a cookie can, and what its documentation says beyond.
+//! Tests that the providers keep the contract as far as a cookie can, and what their documentation says
+//! beyond it.
 
 mod at_rest;
 mod config;
@@ -9,6 +10,9 @@ mod hostile;
 mod owners;
 mod revocation;
 mod rotation;
+#[cfg(unix)]
+#[path = "../../../session-file/tests/file/scratch.rs"]
+mod scratch;
 mod several;
 mod shelf;
 mod site;

@@ -1,4 +1,4 @@
-//! Lists of an owner whose sessions were stored under several keys.
+//! Lists of an owner whose sessions were encrypted under several keys.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ fn store() -> Store {
     Arc::new(Counting::new(MemoryProvider::new(MemoryConfig::default())))
 }
 
-/// A server with these keys.
+/// Returns a server with these keys.
 fn server(store: &Store, keys: &[u8]) -> Encrypted {
     let keys: Vec<_> = keys.iter().map(|n| key(*n)).collect();
     EncryptedProvider::new(Arc::clone(store), KeyRing::new(&keys).expect("the keys are right"))
 }
 
-/// Stores a session with a label of its own.
+/// Stores a session with a unique label.
 fn log_in(server: &Encrypted, owner: &str) -> Token {
     let id = SessionId::generate().expect("the system has random numbers");
     let token = Token::from(id);
@@ -39,7 +39,7 @@ fn label_of(key: SessionKey) -> String {
     format!("the device with {key}")
 }
 
-/// Ada's sessions from pages of this limit, each of which has its own label.
+/// Returns Ada's sessions from pages of this limit. Checks that each has its label.
 fn listed(server: &Encrypted, limit: usize) -> Vec<SessionKey> {
     let mut all: Vec<Summary> = Vec::new();
     let mut page = Page { after: None, limit };
@@ -91,8 +91,8 @@ fn a_list_has_the_sessions_of_all_keys_in_the_order_of_the_sessions() {
     assert_eq!(listed(&before, 2), keys(&old[4..]));
 }
 
-/// A ring of one key asks the store once for a page; one of several asks for each, and for all
-/// but the last once more.
+/// With one key, a page is one query to the store. With several keys, it is one query for each, and
+/// another one for all but the last.
 #[test]
 fn a_page_is_one_query_for_a_ring_of_one_key() {
     for (ring, queries) in [(&[1][..], 1), (&[2, 1], 3), (&[3, 2, 1], 5)] {
@@ -104,7 +104,7 @@ fn a_page_is_one_query_for_a_ring_of_one_key() {
     }
 }
 
-/// Somebody who can write in the store puts an owner's digest into records of his own making.
+/// An attacker who can write to the store puts an owner's digest into new records.
 #[test]
 fn what_cannot_be_read_is_not_listed() {
     let store = store();
@@ -121,8 +121,8 @@ fn what_cannot_be_read_is_not_listed() {
     assert_eq!(listed(&server, 2), keys([&adas]));
 }
 
-/// A rotation under way: this server has the newest key first already, the other one has not. A session that
-/// the oldest key encrypted is saved by the other server while this one lists.
+/// During a rotation this server has the newest key first, and the other one doesn't. The other server
+/// saves a session that the oldest key encrypted while this one lists.
 #[test]
 fn a_session_that_moves_between_two_later_keys_is_listed() {
     use session_core::provider::{Listed, Purged, Touch, Verifier};
@@ -130,7 +130,7 @@ fn a_session_that_moves_between_two_later_keys_is_listed() {
     use std::sync::Mutex;
 
     type Hook = Box<dyn FnOnce() + Send>;
-    /// Does something after a number of lists.
+    /// Calls a hook after a number of lists.
     struct Between(Store, Mutex<(usize, Option<Hook>)>);
     impl std::fmt::Debug for Between {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -199,7 +199,7 @@ fn a_session_that_moves_between_two_later_keys_is_listed() {
     }
 
     let store = store();
-    // 1 is the old key, 2 the one of now, 3 the next.
+    // 1 is the old key, 2 the current one, 3 the next.
     let other = server(&store, &[2, 3, 1]);
     let token = log_in(&server(&store, &[1]), "ada");
     let key_of_it = token.key();

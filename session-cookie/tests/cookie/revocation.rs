@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use futures_lite::future::block_on;
 use session_cookie::{CookieConfig, CookieProvider, KeyRing};
+use session_core::clock::TestClock;
 use session_core::conformance::{Fault, Faulty};
 use session_core::provider::{Changes, NewSecret, Provider, Record, Token};
-use session_core::{
-    Config, Error, Lifetime, LoadedSession, Manager, StoreConfig, TestClock, Timestamp,
-};
+use session_core::{Config, Error, Lifetime, LoadedSession, Manager, StoreConfig, Timestamp};
 use session_memory::{MemoryConfig, MemoryProvider};
 
 use crate::shelf::Shelf;
@@ -28,7 +27,7 @@ fn without_revocations() -> Site {
     Site::open("cookie", &key_option(1))
 }
 
-/// Who configures what would not be done is told so.
+/// An option that would have no effect is a configuration error.
 #[test]
 fn a_provider_at_the_server_takes_no_revocations() {
     session_memory::init();
@@ -59,8 +58,8 @@ fn a_cookie_replayed_after_logout_is_anonymous() {
     }
 }
 
-/// Visitors' sessions give way in a full memory provider; what it remembers of ends does not, or a session
-/// would live again.
+/// A full memory provider evicts visitors' sessions, but not the entries of ended sessions, which would
+/// live again.
 #[test]
 fn a_full_store_of_revocations_forgets_none() {
     let site = Site::with_config(|config| {
@@ -91,7 +90,7 @@ fn without_revocations_a_copied_cookie_works_until_it_expires() {
     assert_eq!(site.user(&visitor).0, None);
 }
 
-/// Servers of one site, which share the store of revocations.
+/// Returns two servers of one site that share the store of revocations.
 fn servers() -> [Site; 2] {
     let store = Arc::new(MemoryProvider::new(MemoryConfig::default()));
     [(); 2].map(|()| {
@@ -185,7 +184,7 @@ fn renewed(provider: &CookieProvider, token: &Token) -> Option<Token> {
     }
 }
 
-/// Whether a token opens its session.
+/// Returns whether a token opens its session.
 fn opens(provider: &CookieProvider, token: &Token) -> bool {
     let record = block_on(provider.load(token, START)).unwrap();
     record.is_some_and(|record| record.holder == provider.verifier(token, ""))
@@ -212,7 +211,7 @@ fn of_racing_new_ids_one_wins() {
     let provider = over_memory();
     for _ in 0..300 {
         let mut token = created(&provider);
-        // The first new id makes the entry; the second one changes it.
+        // The first new id creates the entry, the second one changes it.
         for _ in 0..2 {
             let won = race(2, |_| renewed(&provider, &token));
             assert!(won[0].is_some() != won[1].is_some());
@@ -249,7 +248,7 @@ fn the_end_of_a_session_wins_against_every_racing_new_id() {
     }
 }
 
-/// A token that was good at first is not good again because the store has lost what became of it.
+/// A replaced token doesn't become valid again when the store has lost the entry.
 #[test]
 fn a_new_id_whose_entry_was_lost_is_not_believed() {
     let provider = over_memory();
@@ -265,7 +264,7 @@ fn a_new_id_whose_entry_was_lost_is_not_believed() {
     assert!(!opens(&over_memory(), &newer), "another store");
 }
 
-/// The end is remembered for as long as the longest-lived cookie of the session.
+/// The end is stored until the longest-lived cookie of the session has expired.
 #[test]
 fn an_old_cookie_of_a_shortened_session_stays_dead() {
     let store = Arc::new(MemoryProvider::new(MemoryConfig::default()));
@@ -288,7 +287,7 @@ fn an_old_cookie_of_a_shortened_session_stays_dead() {
     assert_eq!(site.user(&long_lived).0, None);
 }
 
-/// Entries are kept for as long as a cookie of the session could be replayed, and no longer.
+/// Entries are kept as long as a cookie of the session could be replayed, and no longer.
 #[test]
 fn an_ended_session_is_remembered_until_its_absolute_end() {
     let store = Arc::new(MemoryProvider::new(MemoryConfig::default()));
@@ -305,7 +304,7 @@ fn an_ended_session_is_remembered_until_its_absolute_end() {
         .with_clock(clock.clone())
         .build()
         .unwrap();
-    let count = || block_on(store.count(session_core::Clock::now(&*clock))).unwrap();
+    let count = || block_on(store.count(session_core::clock::Clock::now(&*clock))).unwrap();
     let end = |absolute: Option<Duration>| {
         block_on(async {
             let handle = manager.start(&http::Request::new(()));
@@ -349,7 +348,7 @@ fn a_store_of_ended_sessions_that_is_down_is_an_error() {
     assert_eq!(site.user(&visitor).0.as_deref(), Some("ada"));
 }
 
-/// A made-up cookie never reaches the store of ended sessions.
+/// An invented cookie causes no request to the store of ended sessions.
 #[test]
 fn what_does_not_open_asks_no_store() {
     let store = Arc::new(Shelf::default());
@@ -376,11 +375,11 @@ fn what_does_not_open_asks_no_store() {
     assert_eq!(store.calls(), ["load", "save"], "and each one after");
     site.request(&visitor, async |session| session.destroy().await).unwrap();
     assert_eq!(store.calls(), ["load", "load", "save"]);
-    // Same key and name, of a site without revocations: good here, too.
+    // A cookie of a site with the same key and name but without revocations is valid here, too.
     assert_eq!(site.user(&others).0.as_deref(), Some("eve"));
 }
 
-/// The client would have to be told its new token, and can't be.
+/// The client would need a new token, which can't be sent any more.
 #[test]
 fn what_a_task_saves_after_the_head_is_stored_or_refused() {
     let site = with_revocations();

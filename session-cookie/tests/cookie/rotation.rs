@@ -1,11 +1,12 @@
-//! A new key before the old ones.
+//! Key rotation: a new key before the old ones.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use http::header::SET_COOKIE;
 use session_cookie::{KeyRing, SignedProvider};
-use session_core::{Error, Manager, TestClock};
+use session_core::clock::TestClock;
+use session_core::{Error, Manager};
 
 use crate::shelf::Shelf;
 use crate::site::{START, Site, Visitor, key, key_option};
@@ -14,7 +15,7 @@ fn source(keys: &[u8]) -> String {
     keys.iter().map(|key| key_option(*key)).collect::<Vec<_>>().join("&")
 }
 
-/// The second byte of what a visitor carries: the key.
+/// Returns the second byte of a visitor's cookie, which identifies the key.
 fn key_of(visitor: &Visitor) -> String {
     visitor.text()[1..3].to_owned()
 }
@@ -56,7 +57,7 @@ fn an_untouched_session_of_an_old_key_stays_as_it_is() {
     assert!(response.headers().is_empty());
 }
 
-/// What was sealed or signed for an old name of the cookie opens, and is made anew for the new name.
+/// A cookie that was sealed or signed for an old name opens, and is replaced by one for the new name.
 #[test]
 fn a_session_of_an_old_name_is_sealed_anew_at_its_next_response() {
     let named = |provider: &str, name: &str, also: &[&str]| {
@@ -79,7 +80,7 @@ fn a_session_of_an_old_name_is_sealed_anew_at_its_next_response() {
             handle.finish(&mut response).await.unwrap();
             user
         });
-        // In memory, each site has sessions of its own.
+        // In memory, each site has its own sessions.
         let is_sealed = provider == "cookie";
         assert_eq!(user.is_some(), is_sealed, "{provider}");
         let renewed = during.manager.stats().malformed == 0;
@@ -100,7 +101,7 @@ fn a_session_of_an_old_name_is_sealed_anew_at_its_next_response() {
     }
 }
 
-/// Keys whose short ids are the same, as one pair in 256 has them.
+/// Keys with the same short id, as one pair in 256 has.
 #[test]
 fn keys_of_one_short_id_rotate_as_well() {
     let short = |n: u8| key_of(&Site::open("cookie", &source(&[n])).enter("ada"));
@@ -120,8 +121,8 @@ fn keys_of_one_short_id_rotate_as_well() {
     assert_eq!(during.user(&newer).1, newer, "once");
 }
 
-/// Visitors on several threads, while servers go from the old key over both to the new one, as a
-/// site is rolled out: nobody is logged out, nothing is lost.
+/// Visitors on several threads, while servers change from the old key over both keys to the new one:
+/// nobody is logged out, and nothing is lost.
 #[test]
 fn rotation_under_load_logs_nobody_out() {
     const THREADS: u64 = 4;
@@ -132,7 +133,7 @@ fn rotation_under_load_logs_nobody_out() {
         let manager = Manager::builder().with_config(config).with_clock(clock.clone()).build();
         manager.expect("the configuration is right")
     };
-    // Two servers; at each step one of them is ahead of the other.
+    // Two servers; at each step one is ahead of the other.
     let rings: [&[u8]; 5] = [&[1], &[1, 2], &[2, 1], &[2, 1], &[2]];
     let servers: Vec<Manager> = rings.into_iter().map(site).collect();
     let (stage, over) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -160,7 +161,7 @@ fn rotation_under_load_logs_nobody_out() {
         }
         for step in 0..rings.len() - 1 {
             stage.store(step, Ordering::SeqCst);
-            // Each step lasts for so many requests, not for a time.
+            // Each step lasts for a number of requests, not for a time.
             let until = requests.load(Ordering::SeqCst) + 2_000;
             while requests.load(Ordering::SeqCst) < until {
                 std::thread::yield_now();
@@ -180,7 +181,7 @@ fn cookie_config(source: &str) -> session_core::Config {
     config
 }
 
-/// A request that counts.
+/// Performs a request that counts.
 fn counted(manager: &Manager, visitor: &Visitor) -> (u64, Visitor) {
     futures_lite::future::block_on(async {
         let handle = manager.start(&visitor.request());
@@ -194,7 +195,7 @@ fn counted(manager: &Manager, visitor: &Visitor) -> (u64, Visitor) {
     .expect("counting works")
 }
 
-/// A directory that goes with its test.
+/// A directory that is removed when dropped.
 pub(crate) struct Scratch(pub(crate) std::path::PathBuf);
 
 impl Scratch {

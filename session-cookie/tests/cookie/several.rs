@@ -1,10 +1,11 @@
-//! Several sessions in one request: sealed, in memory, under names and transports of their own.
+//! Several sessions in one request: sealed and in memory, with different names and transports.
 
 use futures_lite::future::block_on;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{Request, Response};
 use session_core::conformance::{Fault, Faulty};
-use session_core::{Config, Error, Manager, Managers, TransportKind};
+use session_core::transport::TransportKind;
+use session_core::{Config, Error, Manager, Managers};
 use session_memory::{MemoryConfig, MemoryProvider};
 
 use crate::site::key_option;
@@ -34,7 +35,7 @@ fn managers() -> Managers {
     Managers::new(managers).expect("the names differ")
 }
 
-/// The names of what a response announces, sorted.
+/// Returns the names of the cookies and headers that a response sets, sorted.
 fn announced(response: &Response<()>) -> Vec<String> {
     let cookies = response.headers().get_all(SET_COOKIE).iter();
     let mut names: Vec<String> = cookies
@@ -45,7 +46,7 @@ fn announced(response: &Response<()>) -> Vec<String> {
     names
 }
 
-/// The request of the client that got this response.
+/// Returns the next request of the client that got this response.
 fn returned(response: &Response<()>) -> Request<()> {
     let mut request = Request::new(());
     for cookie in response.headers().get_all(SET_COOKIE) {
@@ -130,7 +131,7 @@ fn the_errors_of_all_are_kept_and_the_others_are_finished() {
         for handle in sessions.iter() {
             handle.load().await?.set("text", "x")?;
         }
-        // More than a cookie holds.
+        // More than fits into a cookie.
         sealed.load().await?.set("large", &"x".repeat(5000))?;
         let mut response = Response::new(());
         let errors = sessions.finish(&mut response).await.unwrap_err();
@@ -143,7 +144,7 @@ fn the_errors_of_all_are_kept_and_the_others_are_finished() {
             "{too_large:?}"
         );
         assert_eq!(announced(&response), ["fine"]);
-        // Both can be finished yet.
+        // Both sessions can still be finished.
         sealed.load().await?.delete("large")?;
         sessions.finish(&mut response).await.unwrap();
         assert_eq!(announced(&response), ["down", "fine", "sealed"]);

@@ -1,4 +1,4 @@
-//! A store that anybody can read and write, and that writes down what it is asked for.
+//! A store that tests can read and write, and that records its calls.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use session_core::{Error, SessionId, SessionKey, Timestamp};
 pub(crate) struct Shelf {
     pub(crate) records: Mutex<BTreeMap<SessionKey, Record>>,
     calls: Mutex<Vec<&'static str>>,
-    /// Applied to the record before the next save: what another process does meanwhile.
+    /// A change of the record before the next save, as by another process.
     meanwhile: Mutex<Option<Meanwhile>>,
 }
 
@@ -25,12 +25,12 @@ impl std::fmt::Debug for Meanwhile {
 }
 
 impl Shelf {
-    /// What it was asked for since the last time.
+    /// Returns the calls since this was last called.
     pub(crate) fn calls(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.calls.lock())
     }
 
-    /// The only record that is there, with its key.
+    /// Returns the only record with its key.
     pub(crate) fn only(&self) -> (SessionKey, Record) {
         let records = self.records.lock();
         assert_eq!(records.len(), 1);
@@ -42,12 +42,12 @@ impl Shelf {
         self.records.lock().insert(key, record);
     }
 
-    /// Changes the record that the next save is for, just before the save.
+    /// Changes the record of the next save, just before that save.
     pub(crate) fn before_the_next_save(&self, change: impl FnOnce(&mut Record) + Send + 'static) {
         *self.meanwhile.lock() = Some(Meanwhile(Box::new(change)));
     }
 
-    /// Whether this text is anywhere in what is stored.
+    /// Returns whether a text is anywhere in the stored records.
     pub(crate) fn contains(&self, text: &str) -> bool {
         let is_in = |bytes: &[u8]| bytes.windows(text.len()).any(|part| part == text.as_bytes());
         self.records.lock().values().any(|record| {

@@ -7,18 +7,19 @@ use futures_lite::future::block_on;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{Method, Request, Response};
 use session_cookie::SecretKey;
+use session_core::clock::TestClock;
 use session_core::provider::Provider;
-use session_core::{Config, Error, LoadedSession, Manager, TestClock, Timestamp};
+use session_core::{Config, Error, LoadedSession, Manager, Timestamp};
 
-/// The time at which everything begins.
+/// The time at which the tests start.
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-/// A key that is always the same.
+/// Returns a fixed key.
 pub(crate) fn key(n: u8) -> SecretKey {
     SecretKey::from_bytes([n; 32]).expect("is not zero")
 }
 
-/// The option that names it.
+/// Returns the source option with that key.
 pub(crate) fn key_option(n: u8) -> String {
     format!("key={}", *key(n).text())
 }
@@ -29,7 +30,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// A site with sessions of this provider and source, under the cookie's usual name.
+    /// Returns a site with this provider and source, and the default cookie name.
     pub(crate) fn open(provider: &str, source: &str) -> Self {
         Self::with_config(|config| {
             config.provider = provider.into();
@@ -49,7 +50,7 @@ impl Site {
         Self { manager: builder.build().expect("the configuration is right"), clock }
     }
 
-    /// A site with sessions of this provider.
+    /// Returns a site with this provider.
     pub(crate) fn over(provider: impl Provider) -> Self {
         let mut config = Config::default();
         config.gc_every = Duration::ZERO;
@@ -60,8 +61,8 @@ impl Site {
         Self { manager, clock }
     }
 
-    /// A request, from its arrival to the response: what the handler answers, and what the visitor
-    /// carries then.
+    /// Performs a request. Returns the handler's result, and the visitor with the cookie after the
+    /// response.
     pub(crate) fn request<T>(
         &self,
         visitor: &Visitor,
@@ -70,7 +71,7 @@ impl Site {
         block_on(self.request_async(visitor, handler))
     }
 
-    /// The same within another request.
+    /// Does the same as `request`, within another request.
     pub(crate) async fn request_async<T>(
         &self,
         visitor: &Visitor,
@@ -85,7 +86,7 @@ impl Site {
         Ok((answer, visitor.after(&response)))
     }
 
-    /// A visitor whose session has a user.
+    /// Returns a visitor whose session has a user.
     pub(crate) fn enter(&self, user: &str) -> Visitor {
         let entered = self.request(&Visitor::default(), async |session| session.set("user", user));
         let ((), visitor) = entered.expect("a first visit succeeds");
@@ -93,13 +94,13 @@ impl Site {
         visitor
     }
 
-    /// Who a visitor is, and what the visitor carries after asking.
+    /// Returns a visitor's user, and the visitor with the cookie after that request.
     pub(crate) fn user(&self, visitor: &Visitor) -> (Option<String>, Visitor) {
         self.request(visitor, async |session| session.get("user")).expect("reading works")
     }
 }
 
-/// A client, with the cookie that it carries: name and value.
+/// A client with the name and value of its cookie.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Visitor(pub(crate) Option<(String, String)>);
 
@@ -112,14 +113,14 @@ impl Visitor {
         &self.0.as_ref().expect("the visitor carries something").1
     }
 
-    /// The same client with another text in its cookie.
+    /// Returns the same client with another text in its cookie.
     pub(crate) fn carrying(&self, text: &str) -> Self {
         Self::with(&self.0.as_ref().expect("the visitor carries something").0, text)
     }
 
     pub(crate) fn request(&self) -> Request<()> {
         let mut request = Request::new(());
-        // What a request that may change something can't store is an error.
+        // In an unsafe request, values that can't be stored are an error.
         *request.method_mut() = Method::POST;
         if let Some((name, text)) = &self.0 {
             let cookie = format!("{name}={text}").parse().expect("fits a header");

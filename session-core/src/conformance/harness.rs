@@ -4,8 +4,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use super::Proxy;
 use crate::provider::Provider;
-use crate::{Limits, Timestamp};
+use crate::{Limits, SessionKey, Timestamp};
 
 /// A future that [`Harness::block_on`] runs to its end.
 pub type HarnessFuture<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
@@ -45,6 +46,31 @@ pub trait Harness: Sync {
     /// The entries in the store's index of owners, those of all owners and of sessions that are gone
     /// included. Defaults to `None`: it can't be told, and no case asks whether the index grows.
     fn index_entries(&self) -> Option<usize> {
+        None
+    }
+
+    /// When the store itself lets a session's record go: by a timer at a server, a time of a file, or what
+    /// the provider's own collection goes by. It may be later than the record's expiry, by a margin that is
+    /// the same for all records.
+    ///
+    /// Defaults to `None`: it can't be told, and no case asks. A harness that can tell panics where the record
+    /// is missing.
+    fn store_expiry(&self, _key: &SessionKey) -> Option<Timestamp> {
+        None
+    }
+
+    /// Damages a session's stored record behind the provider's back, so that it can't be read. Leaves its
+    /// expiry as it is. Returns whether it did; defaults to false, and no case asks.
+    fn damage(&self, _key: &SessionKey) -> bool {
+        false
+    }
+
+    /// Opens a handle onto the same store whose connections all go through a proxy: to the address that
+    /// [`Proxy::forward_to`] returns instead of the server's. Its time limits should be short, some seconds at
+    /// most, since cases wait for them.
+    ///
+    /// Defaults to `None`, for stores without a network.
+    fn through(&self, _proxy: &Proxy) -> Option<Arc<dyn Provider>> {
         None
     }
 

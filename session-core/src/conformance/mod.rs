@@ -26,6 +26,11 @@
 //! session_core::conformance_tests!(MyStore(my_store::open()));
 //! ```
 //!
+//! Three hooks of the harness let the suite see more than a provider shows of itself: when the
+//! [store lets a record go](Harness::store_expiry), what becomes of a [damaged one](Harness::damage), and what
+//! of operations whose [connection ends](Harness::through). Without a hook its cases pass and say so; a
+//! provider should have all that its store can have.
+//!
 //! A store whose tests are to be run by hand passes an attribute through:
 //! `conformance_tests!(#[ignore = "needs a server"] MyStore(my_store::open()));`
 //!
@@ -37,12 +42,14 @@ pub mod cases;
 mod harness;
 mod interleave;
 mod layers;
+mod proxy;
 mod random;
 mod sample;
 mod site;
 mod store;
 
 pub use harness::{Capabilities, Harness, HarnessFuture};
+pub use proxy::Proxy;
 
 // For the tests of this workspace. Not a stable part of the API: it changes in any release.
 #[doc(hidden)]
@@ -51,6 +58,11 @@ pub use cases::{Case, cases};
 pub use interleave::{Task, abandon_after, interleave};
 #[doc(hidden)]
 pub use layers::{Counting, Delayed, Fault, Faulty, Operation};
+
+/// Says that a case, or the rest of it, is not run.
+fn skip(why: &str) {
+    eprintln!("not tested: {why}");
+}
 
 /// Makes a `#[test]` of each case, named as the case, in the current module.
 ///

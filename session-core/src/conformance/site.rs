@@ -8,8 +8,9 @@ use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, Method, Request};
 
 use super::{Delayed, Harness};
+use crate::clock::TestClock;
 use crate::provider::{Provider, Token};
-use crate::{Config, Error, LoadedSession, Manager, ManagerBuilder, TestClock};
+use crate::{Config, Error, LoadedSession, Manager, ManagerBuilder};
 
 /// One process: a manager over a provider.
 pub(crate) struct Site {

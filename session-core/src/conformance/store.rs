@@ -63,7 +63,12 @@ impl<'h> Store<'h> {
 
     /// The same store as another process sees it.
     pub(crate) fn another(&self) -> Self {
-        Self { provider: self.harness.another(), ..Self::open(self.harness) }
+        self.by(self.harness.another())
+    }
+
+    /// The same store by another handle.
+    pub(crate) fn by(&self, provider: Arc<dyn Provider>) -> Self {
+        Self { provider, ..Self::open(self.harness) }
     }
 
     pub(crate) fn provider(&self) -> &Arc<dyn Provider> {

@@ -14,12 +14,12 @@ pub struct Page {
 
 impl Page {
     /// The most sessions that a page has: 100.
-    pub const MOST: usize = 100;
+    pub const MAX_SIZE: usize = 100;
 
     /// Returns the number of sessions that the page has at most: the limit, but at least 1 and at most
-    /// [`MOST`](Self::MOST).
+    /// [`MAX_SIZE`](Self::MAX_SIZE).
     pub fn size(self) -> usize {
-        self.limit.clamp(1, Self::MOST)
+        self.limit.clamp(1, Self::MAX_SIZE)
     }
 
     /// Cuts what was found, in order and one more than the page has room for if there is as much, to the page.

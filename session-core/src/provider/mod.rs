@@ -2,13 +2,67 @@
 //!
 //! A provider crate implements [`Provider`], registers a function that opens it from a source string
 //! ([`register`]), and runs the [conformance suite](crate::conformance), which is the definition of the
-//! contract.
+//! contract. How to write one is told below: [the contract](#writing-a-provider), [a blob
+//! store](#a-blob-store) and [a database](#a-database) as worked examples, and what to know of [stores on a
+//! server](#stores-on-a-server).
+#![doc = include_str!("guide/contract.md")]
+//! ```
+#![doc = include_str!("guide/blobs.rs")]
+//! # use std::{collections::BTreeMap, sync::Mutex};
+//! # #[derive(Debug, Default)]
+//! # struct Shelf(Mutex<(u64, BTreeMap<SessionKey, (u64, Vec<u8>)>)>);
+//! # impl Blobs for Shelf {
+//! #     async fn get(&self, key: SessionKey) -> Result<Option<Blob>, Failure> {
+//! #         let shelf = self.0.lock().unwrap();
+//! #         let found = shelf.1.get(&key);
+//! #         Ok(found.map(|(version, bytes)| Blob { bytes: bytes.clone(), version: *version }))
+//! #     }
+//! #     async fn put(&self, key: SessionKey, bytes: Vec<u8>, _: Duration, version: u64) -> Result<bool, Failure> {
+//! #         let (last, blobs) = &mut *self.0.lock().unwrap();
+//! #         let is_so = blobs.get(&key).map_or(0, |(version, _)| *version) == version;
+//! #         if is_so {
+//! #             *last += 1;
+//! #             blobs.insert(key, (*last, bytes));
+//! #         }
+//! #         Ok(is_so)
+//! #     }
+//! #     async fn remove(&self, key: SessionKey) -> Result<(), Failure> {
+//! #         self.0.lock().unwrap().1.remove(&key);
+//! #         Ok(())
+//! #     }
+//! # }
+//! #
+//! # futures_lite::future::block_on(async {
+//! # let shelf = Shelf::default();
 //!
-//! A session is a [`Record`] under a [`SessionKey`], which never changes. The client
-//! carries the key and a secret; the record keeps a [`Verifier`] of the secret, the *holder*. A new id is a
-//! new holder in the same record.
+//! // A session from its creation to its end.
+//! let provider = BlobProvider::new(shelf);
+//! let (id, now) = (provider.new_id()?, Timestamp::from_millis(1_800_000_000_000));
+//! let token = provider.issue(id);
+//! let holder = provider.verifier(&token, "");
+//! let expires = now.saturating_add(Duration::from_secs(1800));
+//! provider.create(&id, Record::new(holder, now, expires), now).await?;
+//!
+//! let mut changes = Changes::new();
+//! changes.set("visits", [1]);
+//! provider.save(&token, &holder, &changes, now).await?;
+//! let record = provider.load(&token, now).await?.expect("it is live");
+//! assert_eq!(record.values.get("visits"), Some(&[1][..]));
+//!
+//! provider.destroy(&id.key(), expires, now).await?;
+//! let saved = provider.save(&token, &holder, &changes, now).await;
+//! assert!(matches!(saved, Err(Error::Gone)));
+//! # Ok::<(), Error>(())
+//! # }).unwrap();
+//! ```
+#![doc = include_str!("guide/database.md")]
+//! ```
+#![doc = include_str!("guide/table.rs")]
+//! ```
+#![doc = include_str!("guide/servers.md")]
 
 mod changes;
+mod codec;
 mod context;
 mod list;
 mod record;
@@ -31,6 +85,9 @@ pub(crate) use source::with_options;
 pub use token::Token;
 pub use values::Values;
 pub use verifier::Verifier;
+
+pub use crate::error::BoxError;
+pub use crate::id::{IdText, Secret};
 
 use std::fmt;
 use std::future::Future;
@@ -100,29 +157,20 @@ pub struct Purged {
 
 /// A store of sessions.
 ///
-/// # What must be atomic
-/// Every operation on a session is atomic with regard to all others on the same session, from this
-/// process or any other that shares the store: it happens as a whole or not at all, and no operation
-/// builds on a record that another one changed meanwhile. Operations on different sessions need no
-/// order among each other.
+/// The [module's documentation](self#writing-a-provider) is a guide to writing one. In short:
 ///
-/// # Time
-/// `now` is the caller's time; the server's own clock takes no part. A record that
-/// [expired](Record::is_live) by `now` is gone for every operation, collected or not.
-///
-/// # Missing records
-/// Where there is no live record, [`load`](Self::load) returns `None`, and [`save`](Self::save) and
-/// [`touch`](Self::touch) return [`Error::Gone`]: only [`create`](Self::create) creates. A stored record
-/// that can't be read is [`Error::Unreadable`] at `load`, and `Gone` otherwise; `destroy` removes it, and
-/// `create` may replace it.
-///
-/// # Failures
-/// A store that can't be reached is [`Error::Unavailable`] where nothing was written, and
-/// [`Error::InDoubt`] where the write may have happened. A store without room is [`Error::Full`].
-///
-/// # Cancellation and blocking
-/// Dropping a future at any point leaves the stored record as it was or as it was to become, never in
-/// between. Futures must not block a runtime's worker; [`purge`](Self::purge) may block.
+/// - Every operation on a session is [atomic](self#what-must-be-atomic) with regard to all others on the same
+///   session, from this process or any other that shares the store.
+/// - `now` is the caller's time; the [server's own clock](self#clocks-and-timers) takes no part. A record that
+///   [expired](Record::is_live) by `now` is gone for every operation, collected or not.
+/// - Where there is [no live record](self#missing-expired-and-unreadable-records), [`load`](Self::load) returns
+///   `None`, and [`save`](Self::save) and [`touch`](Self::touch) return [`Error::Gone`]: only
+///   [`create`](Self::create) creates. A stored record that can't be read is [`Error::Unreadable`] at `load`.
+/// - A store that can't be reached is [`Error::Unavailable`] where nothing was written, and
+///   [`Error::InDoubt`] where the write [may have happened](self#a-clients-errors). A store without room is
+///   [`Error::Full`].
+/// - Dropping a future at any point leaves the stored record as it was or as it was to become, never in
+///   between. Futures must not block a [runtime's worker](self#runtimes); [`purge`](Self::purge) may block.
 pub trait Provider: Send + Sync + fmt::Debug + 'static {
     /// Reads the bytes that a client sent, which need not be text. Returns `None` unless they are exactly
     /// one well-formed token.

@@ -45,13 +45,13 @@ impl Token {
     /// not due yet. For a token that the provider would write differently by now, under another key
     /// for instance.
     #[must_use]
-    pub fn to_be_renewed(mut self) -> Self {
+    pub fn to_be_rewritten(mut self) -> Self {
         self.renew = true;
         self
     }
 
-    /// Whether it is [to be renewed](Self::to_be_renewed).
-    pub fn is_to_be_renewed(&self) -> bool {
+    /// Whether it is [to be renewed](Self::to_be_rewritten).
+    pub fn needs_rewrite(&self) -> bool {
         self.renew
     }
 

@@ -46,7 +46,8 @@ impl Values {
         Block::of(self).map_or(0, |block| block.entries.len())
     }
 
-    /// The bytes of memory that the snapshot takes, its bookkeeping included.
+    /// The bytes of memory that the snapshot takes, its bookkeeping included. For the provider `memory`.
+    #[doc(hidden)]
     pub fn memory(&self) -> usize {
         self.0.as_ref().map_or(0, |block| block.len() + 2 * size_of::<usize>())
     }

@@ -5,7 +5,8 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::{Secret, SessionId};
+use crate::SessionId;
+use crate::provider::Secret;
 
 /// What a record keeps to recognize the client that holds the session: 32 bytes made from the
 /// session's id. Equality takes the same time whatever differs.

@@ -1,84 +1,85 @@
-//! What relative references are resolved against.
+//! [`Bases`]: the base URLs that a page's relative references may be resolved against.
 
-use crate::transport::reference::{Reference, clean, resolve};
+use crate::transport::reference::{self, Reference, clean};
 use crate::transport::scope::Scope;
 
-/// How many of them are followed.
-const PLACES: usize = 8;
+/// The maximum number of base URLs; a page with more gets no further ids.
+const MAX_BASES: usize = 8;
 
-/// The URLs that browsers may resolve a page's references against: the page's own, and that of its
-/// `base` element. A policy may forbid the element, so a reference must be right for all of them.
+/// The URLs that browsers may resolve a page's references against: the page's own URL, and that of its `base`
+/// element. A Content-Security-Policy may forbid the element, so a reference must be valid for all of them.
 #[derive(Debug)]
 pub(super) struct Bases {
-    /// Path and query of each; the page's own is the first.
-    places: Vec<String>,
-    /// References may lead to another site.
-    adrift: bool,
+    /// The path and query of each; the page's own is the first.
+    urls: Vec<String>,
+    /// Relative references may lead to another site.
+    off_site: bool,
 }
 
-/// What becomes of a `base` element.
+/// What to do with a `base` element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It is followed.
-    Heeded,
-    /// It would lead ids astray that are written already, and must lose its effect.
-    Disarm,
+pub(super) enum BaseAction {
+    /// It stays as it is, and counts as a base URL.
+    Keep,
+    /// It must be made ineffective, because it would lead ids in front of it to another site.
+    Neutralize,
 }
 
 impl Bases {
     pub(super) fn new(page: String) -> Self {
-        Self { places: vec![page], adrift: false }
+        Self { urls: vec![page], off_site: false }
     }
 
-    /// The page's own path and query.
+    /// Returns the page's own path and query.
     pub(super) fn page(&self) -> &str {
-        &self.places[0]
+        &self.urls[0]
     }
 
-    /// All of them; none if references may lead elsewhere.
-    pub(super) fn places(&self) -> &[String] {
-        if self.adrift { &[] } else { &self.places }
+    /// Returns all base URLs; none if relative references may lead to another site.
+    pub(super) fn urls(&self) -> &[String] {
+        if self.off_site { &[] } else { &self.urls }
     }
 
-    /// Takes note of a `base` element.
+    /// Adds a `base` element.
     ///
-    /// Browsers heed the first of a page, but which that is depends on tables, templates and
-    /// frames that are open. So each counts here. HTML wants it in front of all elements with URLs:
-    /// one that comes after such (`written`), and leads elsewhere, would take their ids along.
-    pub(super) fn found(&mut self, href: &str, scopes: &[&Scope], written: bool) -> Verdict {
-        let place = self.place(href, scopes);
-        let leads_astray = match &place {
+    /// Browsers use the first `base` element of a page, but which one that is depends on open tables,
+    /// templates and frames. So each counts here. HTML requires it to be in front of all elements with URLs;
+    /// one behind an element with an id (`has_ids`) that leads to another site would lead the id there.
+    pub(super) fn add(&mut self, href: &str, scopes: &[&Scope], has_ids: bool) -> BaseAction {
+        let url = self.resolve(href, scopes);
+        let leads_astray = match &url {
             None => true,
-            Some(place) => *place != self.places[0] && scopes.iter().any(|s| !s.is_whole_origin()),
+            Some(url) => *url != self.urls[0] && scopes.iter().any(|s| !s.is_whole_origin()),
         };
-        if written && leads_astray {
-            return Verdict::Disarm;
+        if has_ids && leads_astray {
+            return BaseAction::Neutralize;
         }
-        match place {
-            Some(place) if self.places.contains(&place) => {}
-            Some(place) if self.places.len() < PLACES => self.places.push(place),
-            _ => self.adrift = true,
+        match url {
+            Some(url) if self.urls.contains(&url) => {}
+            Some(url) if self.urls.len() < MAX_BASES => self.urls.push(url),
+            _ => self.off_site = true,
         }
-        Verdict::Heeded
+        BaseAction::Keep
     }
 
-    /// The path and query of a base on our own site; `None` for all others, and in doubt.
-    fn place(&self, href: &str, scopes: &[&Scope]) -> Option<String> {
+    /// Returns the path and query of a base on the application's own site; `None` for all others, and in
+    /// doubt.
+    fn resolve(&self, href: &str, scopes: &[&Scope]) -> Option<String> {
         let href = clean(href)?;
         let reference = Reference::parse(&href)?;
         if !scopes.iter().all(|scope| scope.is_same_site(&reference)) {
             return None;
         }
-        let page = self.places[0].split('?').next().unwrap_or_default();
+        let page = self.urls[0].split('?').next().unwrap_or_default();
         let path = match reference.site {
             Some(_) if reference.path.is_empty() => "/",
             _ => reference.path,
         };
-        let mut place = format!("/{}", resolve(path, page).join("/"));
+        let mut url = format!("/{}", reference::resolve(path, page).join("/"));
         if let Some(query) = reference.query {
-            place.push('?');
-            place.push_str(query);
+            url.push('?');
+            url.push_str(query);
         }
-        Some(place)
+        Some(url)
     }
 }

@@ -1,4 +1,4 @@
-//! A response's body with ids in it.
+//! [`RewrittenBody`]: the response body that rewrites another body's page.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,12 +8,12 @@ use http_body::{Body, Frame};
 
 use super::{Rewriter, STEP};
 
-/// Another body's frames, as they come, with ids in them. It waits for no frame but the next, and
-/// holds no more of the page than a step of it.
+/// The frames of another body, with ids in the page. It waits for the next frame only, and buffers at most
+/// one step of the page beyond what the [`Rewriter`] holds back.
 pub(crate) struct RewrittenBody<B> {
     body: Pin<Box<B>>,
     rewriter: Rewriter,
-    /// What is left of the frame that came last.
+    /// The rest of the last frame.
     input: Bytes,
     trailers: Option<Frame<Bytes>>,
     ended: bool,

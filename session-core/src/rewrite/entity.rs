@@ -1,4 +1,4 @@
-//! Attribute values, from a page's bytes and back.
+//! Decoding and encoding attribute values, with their character references.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -8,8 +8,8 @@ use htmlize::unescape_attribute;
 /// The characters that stand for the bytes beyond ASCII (Encoding Standard, x-user-defined).
 const BYTES: std::ops::RangeInclusive<char> = '\u{f780}'..='\u{f7ff}';
 
-/// The value as a browser reads it, with its character references resolved (HTML, section
-/// 13.2.5.72). `None` if one of them stands for a character that here stands for a byte.
+/// Decodes a value as a browser does, with its character references resolved (HTML, section 13.2.5.72).
+/// Returns `None` if one of them yields a character that stands for a byte here.
 pub(super) fn decode(raw: &str) -> Option<Cow<'_, str>> {
     if memchr::memchr(b'&', raw.as_bytes()).is_none() {
         return Some(Cow::Borrowed(raw));
@@ -19,7 +19,7 @@ pub(super) fn decode(raw: &str) -> Option<Cow<'_, str>> {
     (bytes(&decoded) == bytes(raw)).then_some(decoded)
 }
 
-/// The value as it can stand between quotes of either kind or none.
+/// Encodes a value so that it can stand between quotes of either kind, or unquoted.
 pub(super) fn encode(value: &str) -> Vec<u8> {
     let mut encoded = Vec::with_capacity(value.len() + 16);
     let mut rest = value;
@@ -42,7 +42,7 @@ pub(super) fn encode(value: &str) -> Vec<u8> {
     encoded
 }
 
-/// Whether it stands for itself wherever a value may be.
+/// Returns whether a byte stands for itself in quoted and unquoted values.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'&' | b'"' | b'\'' | b'<' | b'>' | b'`')
 }

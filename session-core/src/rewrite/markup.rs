@@ -1,9 +1,10 @@
-//! Tags and comments of a form that every parser reads alike, in whatever it takes for its place.
+//! Reads tags and comments that are so well formed that every parser reads them alike, in whatever context.
 
-/// What begins with `<`.
+/// A tag or comment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Markup<'a> {
-    /// A start tag of this name; `closed` by a slash at its end, which counts in drawings only.
+    /// A start tag with this name. It is `closed` by a slash at its end, which matters in SVG and MathML
+    /// only.
     Start {
         name: &'a [u8],
         closed: bool,
@@ -12,20 +13,20 @@ pub(super) enum Markup<'a> {
     Comment,
 }
 
-/// Why it is none.
+/// Why the bytes are not well-formed markup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
     /// More bytes are needed.
-    Cut,
-    /// Some parsers might read something else.
-    Odd,
+    Incomplete,
+    /// Parsers might read the bytes differently.
+    Unsafe,
 }
 
-/// The tag or comment that begins here with `<`, and its length.
+/// Returns the tag or comment at the start of the bytes, which begin with `<`, and its length.
 ///
 /// # Errors
-/// Says why there is none. Quotes, angle brackets and equals signs are allowed only where they are
-/// in well-formed tags, and a comment contains no angle brackets.
+/// [`Flaw`] says why there is none. Quotes, angle brackets and equals signs are allowed only where
+/// well-formed tags have them, and a comment must not contain angle brackets.
 pub(super) fn read(bytes: &[u8]) -> Result<(Markup<'_>, usize), Flaw> {
     let mut reader = Reader { bytes, at: 1 };
     match reader.peek()? {
@@ -54,10 +55,10 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn peek(&self) -> Result<u8, Flaw> {
-        self.bytes.get(self.at).copied().ok_or(Flaw::Cut)
+        self.bytes.get(self.at).copied().ok_or(Flaw::Incomplete)
     }
 
-    /// Takes bytes as long as they are of a kind.
+    /// Takes the bytes up to the first one that is not of a kind.
     fn take(&mut self, is_kind: impl Fn(u8) -> bool) -> &'a [u8] {
         let rest = &self.bytes[self.at..];
         let length = rest.iter().position(|byte| !is_kind(*byte)).unwrap_or(rest.len());
@@ -69,23 +70,23 @@ impl<'a> Reader<'a> {
         for wanted in *b"!--" {
             match self.peek()? {
                 byte if byte == wanted => self.at += 1,
-                _ => return Err(Flaw::Odd),
+                _ => return Err(Flaw::Unsafe),
             }
         }
         self.take(|byte| !matches!(byte, b'<' | b'>'));
         let is_end = self.peek()? == b'>' && self.bytes[..self.at].ends_with(b"--");
         self.at += 1;
-        is_end.then_some(()).ok_or(Flaw::Odd)
+        is_end.then_some(()).ok_or(Flaw::Unsafe)
     }
 
     fn name(&mut self) -> Result<&'a [u8], Flaw> {
         let name = self.take(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         let end = self.peek()?;
         let begins = name.first().is_some_and(u8::is_ascii_alphabetic);
-        (begins && is_separator(end)).then_some(name).ok_or(Flaw::Odd)
+        (begins && is_separator(end)).then_some(name).ok_or(Flaw::Unsafe)
     }
 
-    /// Takes attributes and the end of the tag; returns whether that has a slash.
+    /// Takes the attributes and the end of the tag. Returns whether the tag ends with a slash.
     fn attributes(&mut self) -> Result<bool, Flaw> {
         loop {
             let slash = self.take(is_gap).ends_with(b"/");
@@ -96,14 +97,14 @@ impl<'a> Reader<'a> {
             let is_letter =
                 |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b':' | b'.');
             if self.take(is_letter).is_empty() {
-                return Err(Flaw::Odd);
+                return Err(Flaw::Unsafe);
             }
             if self.peek()? == b'=' {
                 self.at += 1;
                 self.value()?;
             }
             if !is_separator(self.peek()?) {
-                return Err(Flaw::Odd);
+                return Err(Flaw::Unsafe);
             }
         }
     }
@@ -115,13 +116,13 @@ impl<'a> Reader<'a> {
             self.take(|byte| byte != quote && byte != b'<');
             let is_end = self.peek()? == quote;
             self.at += 1;
-            return is_end.then_some(()).ok_or(Flaw::Odd);
+            return is_end.then_some(()).ok_or(Flaw::Unsafe);
         }
         let is_bare = |b: u8| {
             !b.is_ascii_whitespace() && !matches!(b, b'"' | b'\'' | b'<' | b'>' | b'=' | b'`')
         };
         match self.take(is_bare) {
-            [] => Err(Flaw::Odd),
+            [] => Err(Flaw::Unsafe),
             _ => Ok(()),
         }
     }
@@ -160,7 +161,11 @@ mod tests {
                 "{text}"
             );
             for end in 1..text.len() {
-                assert_eq!(read(&text.as_bytes()[..end]), Err(Flaw::Cut), "{text} up to {end}");
+                assert_eq!(
+                    read(&text.as_bytes()[..end]),
+                    Err(Flaw::Incomplete),
+                    "{text} up to {end}"
+                );
             }
         }
     }
@@ -195,7 +200,7 @@ mod tests {
             "<!-- > -->",
             "<!-- --!>",
         ] {
-            assert_eq!(read(text.as_bytes()), Err(Flaw::Odd), "{text}");
+            assert_eq!(read(text.as_bytes()), Err(Flaw::Unsafe), "{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A page's elements that carry ids.
+//! [`Page`]: decides which attributes and forms of a page get an id, and collects the edits.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,19 +7,19 @@ use lol_html::html_content::Attribute;
 use lol_html::send::Element;
 use tracing::warn;
 
-use super::base::{Bases, Verdict};
+use super::base::{BaseAction, Bases};
+use super::foreign_content::CheckedRegions;
 use super::form::Forms;
-use super::plain::Kind;
-use super::stretch::Stretches;
+use super::well_formed::Region;
 use super::{entity, refresh};
 use crate::transport::scope::Scope;
 use crate::transport::{Transport, UrlTransport};
 
-/// A session's id on its way into a page.
+/// A session's id, to be put into a page.
 pub(crate) struct Insertion {
-    /// One with [URLs](Transport::urls).
+    /// The transport, which has [URLs](Transport::urls).
     pub(crate) transport: Arc<dyn Transport>,
-    /// What clients carry: a secret.
+    /// The token's text, which is secret.
     pub(crate) text: String,
 }
 
@@ -31,24 +31,24 @@ impl Insertion {
 
 /// A change of a page's bytes.
 pub(super) struct Edit {
-    /// Counted from the page's start.
+    /// The bytes to replace, counted from the page's start.
     pub(super) range: Range<usize>,
     pub(super) text: Vec<u8>,
 }
 
-/// What was seen of a page.
+/// What is known of the page so far.
 pub(super) struct Page {
     ids: Vec<Insertion>,
     edits: Vec<Edit>,
     bases: Bases,
     forms: Forms,
-    /// How many `template` elements are open, whose contents are no part of the page.
+    /// The number of open `template` elements, whose contents are not part of the page.
     templates: usize,
-    /// How many `select` elements are open, which an input would end.
+    /// The number of open `select` elements, which an input would end.
     selects: usize,
-    stretches: Stretches,
-    /// Where the first id is, which a `base` element behind it would lead astray.
-    written: Option<usize>,
+    regions: CheckedRegions,
+    /// The position of the first id. A `base` element behind it could lead the id to another site.
+    first_id_at: Option<usize>,
 }
 
 impl Page {
@@ -60,8 +60,8 @@ impl Page {
             forms: Forms::default(),
             templates: 0,
             selects: 0,
-            stretches: Stretches::default(),
-            written: None,
+            regions: CheckedRegions::default(),
+            first_id_at: None,
         }
     }
 
@@ -71,69 +71,69 @@ impl Page {
         self.edits.drain(..ready).collect()
     }
 
-    /// Where the last edit ends that was not taken yet.
-    pub(super) fn edited(&self) -> Option<usize> {
+    /// Returns where the last edit that was not taken yet ends.
+    pub(super) fn last_edit_end(&self) -> Option<usize> {
         self.edits.last().map(|edit| edit.range.end)
     }
 
-    /// Takes back the edits from `start` on.
+    /// Drops the edits from `start` on.
     pub(super) fn forget_edits(&mut self, start: usize) {
         self.edits.retain(|edit| edit.range.start < start);
-        self.written = self.written.filter(|at| *at < start);
+        self.first_id_at = self.first_id_at.filter(|at| *at < start);
     }
 
-    /// A stretch to be [checked](Self::check) begins with this element's start tag.
-    pub(super) fn begin(&mut self, element: &Element<'_, '_>, kind: Option<Kind>) {
-        self.stretches.begin(element.source_location().bytes(), kind);
+    /// Begins a region to [check](Self::check) with this element's start tag.
+    pub(super) fn begin_region(&mut self, element: &Element<'_, '_>, region: Option<Region>) {
+        self.regions.begin(element.source_location().bytes(), region);
     }
 
-    /// Checks the bytes that come next; see [`Stretches::check`].
+    /// Checks the next bytes; see [`CheckedRegions::check`].
     pub(super) fn check(&mut self, start: usize, bytes: &[u8]) -> Result<usize, usize> {
-        self.stretches.check(start, bytes)
+        self.regions.check(start, bytes)
     }
 
     fn edit(&mut self, range: Range<usize>, text: Vec<u8>) {
         self.edits.push(Edit { range, text });
     }
 
-    /// Writes a text with ids in it.
-    fn write(&mut self, range: Range<usize>, text: Vec<u8>) {
-        self.written.get_or_insert(range.start);
+    /// Adds an edit whose text contains ids.
+    fn write_ids(&mut self, range: Range<usize>, text: Vec<u8>) {
+        self.first_id_at.get_or_insert(range.start);
         self.edit(range, text);
     }
 
-    /// Gives an element an attribute in front of its others.
+    /// Inserts an attribute in front of the element's other attributes.
     fn insert(&mut self, element: &Element<'_, '_>, attribute: &str) {
         let name = name_end(element);
         self.edit(name..name, attribute.into());
     }
 
-    /// The reference with all ids in it; `None` where they may not go.
+    /// Returns the reference with all ids in it; `None` if it must not carry one of them.
     fn encode(&self, reference: &str) -> Option<String> {
         let mut encoded = reference.to_owned();
         for id in &self.ids {
             let urls = id.urls();
             let mut next = None;
-            for place in self.bases.places() {
-                next = Some(urls.encode_url(&encoded, place, &id.text)?);
+            for base in self.bases.urls() {
+                next = Some(urls.encode_url(&encoded, base, &id.text)?);
             }
             encoded = next?;
         }
         Some(encoded)
     }
 
-    /// Puts the ids into an attribute.
-    pub(super) fn link(&mut self, element: &Element<'_, '_>, name: &str) {
+    /// Puts the ids into the URL of an attribute.
+    pub(super) fn encode_attribute(&mut self, element: &Element<'_, '_>, name: &str) {
         let Some((value, range)) = attribute(element, name) else { return };
         if let Some(encoded) = self.encode(&value) {
-            self.write(range, entity::encode(&encoded));
+            self.write_ids(range, entity::encode(&encoded));
         }
     }
 
     pub(super) fn anchor(&mut self, element: &Element<'_, '_>) {
-        // Browsers tell the URL to those whom `ping` names.
+        // Browsers send the link's URL to the sites that `ping` names.
         if !element.has_attribute("ping") {
-            self.link(element, "href");
+            self.encode_attribute(element, "href");
         }
     }
 
@@ -143,22 +143,24 @@ impl Page {
         if !kind.eq_ignore_ascii_case("refresh") {
             return;
         }
-        let Some(url) = refresh::url(&content) else { return };
+        let Some(url) = refresh::url_range(&content) else { return };
         if let Some(encoded) = self.encode(&content[url.clone()]) {
             let content = [&content[..url.start], &encoded, &content[url.end..]].concat();
-            self.write(range, entity::encode(&content));
+            self.write_ids(range, entity::encode(&content));
         }
     }
 
     pub(super) fn base(&mut self, element: &Element<'_, '_>) {
         let Some(attribute) = find(element, "href") else { return };
         let raw = attribute.value();
-        // Not to be decoded here is not to be understood: it leads anywhere.
+        // A reference that can't be decoded is treated as one to another site.
         let href = entity::decode(&raw).unwrap_or("//".into());
         let scopes: Vec<&Scope> = self.ids.iter().map(|id| id.urls().scope()).collect();
-        if self.bases.found(&href, &scopes, self.is_written()) == Verdict::Disarm {
-            warn!("a base element behind links was disarmed: it would lead session ids elsewhere");
-            // The first attribute of a name counts: an empty one means the page itself.
+        if self.bases.add(&href, &scopes, self.has_ids()) == BaseAction::Neutralize {
+            warn!(
+                "a base element behind links was made ineffective: it would lead session ids to another site"
+            );
+            // The first attribute of a name counts, and an empty `href` means the page itself.
             self.insert(element, " href=\"\"");
         }
     }
@@ -169,7 +171,7 @@ impl Page {
         let is_dialog = method.as_deref() == Some("dialog");
         let declared = element.has_attribute("action");
         let action = attribute(element, "action");
-        // None, or an empty one, means the page itself, whatever its base.
+        // A missing or empty action means the page itself, whatever its base.
         let reference = match &action {
             Some((value, _)) if !value.trim_matches(blank).is_empty() => value.clone(),
             None if declared => return self.forms.open_if_free(None, None),
@@ -182,10 +184,10 @@ impl Page {
         if posts && let Some(encoded) = &encoded {
             let value = entity::encode(encoded);
             match action {
-                Some((_, range)) => self.write(range, value),
+                Some((_, range)) => self.write_ids(range, value),
                 None => {
                     let name = name_end(element);
-                    self.write(name..name, [b" action=\"", value.as_slice(), b"\""].concat());
+                    self.write_ids(name..name, [b" action=\"", value.as_slice(), b"\""].concat());
                 }
             }
         }
@@ -196,7 +198,7 @@ impl Page {
         }
     }
 
-    /// A form's end, which starts at this place.
+    /// Handles the end tag of a form, which starts at this position.
     pub(super) fn form_end(&mut self, at: usize) {
         if self.in_template() {
             return; // it may be a template's
@@ -205,14 +207,14 @@ impl Page {
         if self.selects > 0 {
             return;
         }
-        // A base element may have come between.
+        // A `base` element may have come after the form's start tag.
         if self.encode(&action).is_some() {
             let inputs = self.ids.iter().map(|id| {
                 let (name, text) = (id.urls().name(), &id.text);
                 format!("<input type=\"hidden\" name=\"{name}\" value=\"{text}\">")
             });
             let inputs: String = inputs.collect();
-            self.write(at..at, inputs.into_bytes());
+            self.write_ids(at..at, inputs.into_bytes());
         }
     }
 
@@ -236,7 +238,7 @@ impl Page {
         self.selects -= 1;
     }
 
-    /// A control with a URL of its own, to which a form's data go.
+    /// Handles a control with a `formaction`, the URL to which it sends the form.
     pub(super) fn control(&mut self, element: &Element<'_, '_>) {
         let target = attribute(element, "formaction").map(|(target, _)| target);
         let target = target.as_deref().map(|target| match target.trim_matches(blank) {
@@ -247,26 +249,27 @@ impl Page {
             return;
         }
         if !element.has_attribute("form") {
-            return self.forms.spoil();
+            return self.forms.cancel_hidden_input();
         }
-        // Its form may be anywhere.
+        // Its form may be anywhere in the page.
         let form = attribute(element, "form").map(|(id, _)| id).unwrap_or_default();
-        if self.forms.leads_astray(&form) {
-            warn!("a control that would send a session id elsewhere was disabled");
+        if self.forms.override_action(&form) {
+            warn!("a control that would send a session id to another site was disabled");
             self.insert(element, " disabled");
         }
     }
 
-    /// Whether what follows could take ids elsewhere.
-    pub(super) fn is_written(&self) -> bool {
-        self.written.is_some()
+    /// Returns whether the page contains ids, which the elements that follow must not lead to another site.
+    pub(super) fn has_ids(&self) -> bool {
+        self.first_id_at.is_some()
     }
 
-    /// An input; one of our name is the application's own doing.
+    /// Handles an input. If the application put an input of the id's name into the form, the form gets no
+    /// hidden input.
     pub(super) fn input(&mut self, element: &Element<'_, '_>) {
         let name = attribute(element, "name");
         if name.is_some_and(|(name, _)| self.ids.iter().any(|id| id.urls().name() == name)) {
-            self.forms.spoil();
+            self.forms.cancel_hidden_input();
         }
     }
 }
@@ -275,17 +278,17 @@ fn blank(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\n' | '\r' | '\u{c}')
 }
 
-/// Where an element's name ends.
+/// Returns where an element's name ends.
 fn name_end(element: &Element<'_, '_>) -> usize {
     element.source_location().bytes().start + "<".len() + element.tag_name().len()
 }
 
-/// The attribute that counts: the first of its name.
+/// Returns the first attribute of a name, which is the one that counts.
 fn find<'e>(element: &'e Element<'_, '_>, name: &str) -> Option<&'e Attribute<'e>> {
     element.attributes().iter().find(|attribute| attribute.name() == name)
 }
 
-/// The attribute's value as browsers read it, and its place.
+/// Returns the attribute's value as browsers read it, and its position.
 fn attribute(element: &Element<'_, '_>, name: &str) -> Option<(String, Range<usize>)> {
     let attribute = find(element, name)?;
     let raw = attribute.value();

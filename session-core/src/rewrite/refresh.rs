@@ -1,10 +1,10 @@
-//! `<meta http-equiv="refresh">`.
+//! The URL in a `<meta http-equiv="refresh">`.
 
 use std::ops::Range;
 
-/// Where the URL stands in the value of `content` (HTML, "shared declarative refresh steps").
-/// `None` if there is none, and the page comes again.
-pub(super) fn url(content: &str) -> Option<Range<usize>> {
+/// Returns the position of the URL in the value of `content` (HTML, "shared declarative refresh steps").
+/// Returns `None` if it has no URL, so that the page reloads itself.
+pub(super) fn url_range(content: &str) -> Option<Range<usize>> {
     let bytes = content.as_bytes();
     let skip = |mut at: usize, skipped: &dyn Fn(u8) -> bool| {
         while bytes.get(at).is_some_and(|b| skipped(*b)) {
@@ -73,7 +73,7 @@ mod tests {
             ("", None),
             ("5;url=", Some("")),
         ] {
-            assert_eq!(url(content).map(|range| &content[range]), wanted, "{content:?}");
+            assert_eq!(url_range(content).map(|range| &content[range]), wanted, "{content:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which responses are pages to be rewritten.
+//! Which responses are HTML pages that can be rewritten.
 
 use encoding_rs::Encoding;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use lol_html::AsciiCompatibleEncoding;
 use tracing::{debug, warn};
 
-/// Whether the body is a whole HTML page that can be rewritten. If so, the headers no longer state
-/// its length.
+/// Returns whether the body is a whole HTML page that can be rewritten. If so, removes the `Content-Length`
+/// header.
 pub(crate) fn prepare(status: StatusCode, headers: &mut HeaderMap) -> bool {
     if matches!(
         status,
@@ -20,14 +20,14 @@ pub(crate) fn prepare(status: StatusCode, headers: &mut HeaderMap) -> bool {
     let Some(charset) = html(headers) else { return false };
     let encoding = charset.as_deref().and_then(|label| Encoding::for_label(label.as_bytes()));
     if encoding.is_some_and(|encoding| AsciiCompatibleEncoding::new(encoding).is_none()) {
-        debug!("a page in an encoding without ASCII in it is left without session ids");
+        debug!("a page in an encoding that is not compatible with ASCII gets no session ids");
         return false;
     }
     let is_identity =
         |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
     if !headers.get_all(CONTENT_ENCODING).iter().all(is_identity) {
         warn!(
-            "a compressed page is left without session ids; compress outside the session wrapper"
+            "a compressed page gets no session ids; compress responses outside the session wrapper"
         );
         return false;
     }
@@ -35,7 +35,7 @@ pub(crate) fn prepare(status: StatusCode, headers: &mut HeaderMap) -> bool {
     true
 }
 
-/// The charset that the type of an HTML page states; `None` if it is no HTML page.
+/// Returns the charset in the `Content-Type` of an HTML page; `None` if the response is not an HTML page.
 fn html(headers: &HeaderMap) -> Option<Option<String>> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let text = types.next()?.to_str().ok()?;

@@ -1,4 +1,4 @@
-//! Pages, before and after.
+//! Pages before and after rewriting.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Insertion, Rewriter};
 use crate::transport::{UrlOptions, UrlTransport};
 
-/// A rewriter for a page of this path, with an id `S`.
+/// Returns a rewriter for the page of this path, with the id `S`.
 pub(super) fn rewriter(origin: Option<&str>, base: &str, page: &str) -> Rewriter {
     let options = UrlOptions {
         origin: origin.map(str::to_owned),
@@ -18,12 +18,12 @@ pub(super) fn rewriter(origin: Option<&str>, base: &str, page: &str) -> Rewriter
     Rewriter::new(vec![Insertion { transport, text: "S".into() }], page.into())
 }
 
-/// The page after rewriting, fed in pieces of this size.
+/// Returns the page after rewriting, fed in pieces of this size.
 fn run(rewriter: Rewriter, page: &[u8], piece: usize) -> Vec<u8> {
     run_at(rewriter, page, &[piece])
 }
 
-/// The page after rewriting, fed in pieces of these sizes, over and over.
+/// Returns the page after rewriting, fed in pieces of these sizes in turn.
 pub(super) fn run_at(mut rewriter: Rewriter, mut page: &[u8], pieces: &[usize]) -> Vec<u8> {
     let mut output = Vec::new();
     for piece in pieces.iter().cycle() {
@@ -46,7 +46,7 @@ fn check(rewriter: impl Fn() -> Rewriter, page: &str, wanted: &str) {
     }
 }
 
-/// On a page of an application that says nothing of its origin.
+/// Checks a page of an application without a configured origin.
 #[track_caller]
 fn becomes(page: &str, wanted: &str) {
     check(|| rewriter(None, "/", "/dir/page?q=1"), page, wanted);
@@ -139,7 +139,7 @@ fn forms_get_it_by_their_method() {
     stays("<form action=/x><input type=hidden name=sid value=T></form>");
 }
 
-/// A hidden input belongs to the form that the browser thinks it is in.
+/// A hidden input belongs to the form that browsers consider it in.
 #[test]
 fn a_hidden_input_gets_into_no_form_that_leads_elsewhere() {
     stays("<form action=//evil/><form action=/x></form>");
@@ -165,7 +165,7 @@ fn a_base_is_heeded() {
     stays("<base href=//evil/><a href=/x>x</a><form action=/y></form><form method=post></form>");
     stays("<base href='https://evil/'><a href=/x>x</a>");
     becomes("<base href=/other/><a href=x>", "<base href=/other/><a href=x?sid=S>");
-    // The first counts, and which that is is not for us to say.
+    // The first `base` counts, and the rewriter can't know which one browsers take for the first.
     becomes(
         "<base target=_top><base href=/o/><base href=/p/><a href=x>",
         "<base target=_top><base href=/o/><base href=/p/><a href=x?sid=S>",
@@ -185,7 +185,7 @@ fn a_base_is_heeded() {
     check(scoped, "<base href=/b/><a href=x>a</a>", "<base href=/b/><a href=x>a</a>");
 }
 
-/// Browsers resolve what stands in front of a base against it, too.
+/// Browsers resolve URLs in front of a `base` against it, too.
 #[test]
 fn a_late_base_takes_no_id_along() {
     becomes(
@@ -202,7 +202,7 @@ fn a_late_base_takes_no_id_along() {
     );
 }
 
-/// Where parsers may disagree about what follows, the page stays as it is.
+/// Where parsers may disagree about the rest of the page, that rest stays unchanged.
 #[test]
 fn what_browsers_may_read_otherwise_gets_no_id() {
     let icon = "<svg viewBox=\"0 0 9 9\"><title>x</title><path d='M0 0h9'/></svg>";
@@ -247,7 +247,7 @@ fn what_the_parser_can_not_follow_goes_by() {
     let page =
         "<a href=/x>x</a><select><xmp><script>\"use strict\";</script></select><a href=/y>y</a>";
     becomes(page, &page.replacen("/x", "/x?sid=S", 1));
-    // Another encoding may begin there, in which a base may be hidden.
+    // Another encoding may begin at the escape sequence, in which a `base` may be hidden.
     let page = format!("<a href=/x>{}\u{1b}(B<ba\u{1b}(Bse href=//evil/>", " ".repeat(100));
     let output = run(rewriter(None, "/", "/"), page.as_bytes(), 50);
     let wanted = page.replacen("/x", "/x?sid=S", 1).replace("se h", "s-e h");

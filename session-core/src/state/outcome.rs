@@ -1,35 +1,26 @@
-//! The outcomes of steps.
+//! Applies the outcomes of steps: adopts saved changes, and decides after a conflict, a lost race or a lost
+//! answer whether to retry, recheck the record, or fail.
 
-use smallvec::SmallVec;
 use tracing::debug;
 
-use super::{Doubt, Goal, Outcome, Phase, Progress, Question, Standing, State, Step, Why};
+use super::{Goal, InDoubt, MuteReason, Outcome, Progress, Recheck, State, Status, Step};
 use crate::events::{Ending, Event, Refusal};
 use crate::manager::Shared;
 use crate::provider::{Changes, Login, Record, Token, Touch, Values};
-use crate::settings::Settings;
-use crate::transport::Carrier;
-use crate::{Error, Limits, SessionId, SessionKey, Timestamp, key};
+use crate::session_settings::Settings;
+use crate::{Error, Limits, SessionId, SessionKey, Timestamp};
 
-/// Attempts to create a session with a fresh id. A collision of 96-bit keys does not happen by chance;
-/// this guards against a broken source of ids.
+/// Attempts to create a session with a fresh id. A collision of 96-bit keys does not happen by chance; the
+/// limit guards against a broken source of ids.
 const CREATE_ATTEMPTS: u32 = 5;
 
-/// What a client's token turned out to be.
-enum Verdict {
-    Live(Settings),
-    Superseded,
-    /// Nobody's: unknown, over, or not to be had this way.
-    Nobody,
-}
-
 impl State {
-    /// Takes over what the store said to a step, which it was told at `now`. Returns the next step, or `None`
-    /// if the goal is reached.
+    /// Applies the outcome of a step that was executed at `now`. Returns the next step, or `None` if the goal
+    /// is reached.
     ///
     /// # Errors
-    /// If the goal can't be reached.
-    pub(crate) fn took(
+    /// Returns an error if the goal can't be reached.
+    pub(crate) fn apply_outcome(
         &mut self,
         goal: Goal<'_>,
         step: &Step,
@@ -38,16 +29,16 @@ impl State {
         now: Timestamp,
     ) -> Result<Option<Step>, Error> {
         match outcome {
-            Outcome::Failed(Error::InDoubt { .. }) => self.doubt_in_flight(),
+            Outcome::Failed(Error::InDoubt { .. }) => self.mark_in_flight_in_doubt(),
             _ => self.in_flight = None,
         }
-        match self.take_over(goal, step, outcome, shared, now)? {
+        match self.dispatch_outcome(goal, step, outcome, shared, now)? {
             Progress::Reached => Ok(None),
             Progress::Continue => self.next(goal, shared),
         }
     }
 
-    fn take_over(
+    fn dispatch_outcome(
         &mut self,
         goal: Goal<'_>,
         step: &Step,
@@ -57,29 +48,30 @@ impl State {
     ) -> Result<Progress, Error> {
         match (step, outcome) {
             (Step::Load(tokens), Outcome::Loaded(records)) => {
-                self.took_load(goal, tokens, records, shared, now)?;
+                self.on_loaded(goal, tokens, records, shared, now)?;
                 if matches!(goal, Goal::Reload | Goal::Refresh) || self.is_loaded() {
                     return Ok(Progress::Reached);
                 }
             }
-            (Step::Touch(token, touch) | Step::Renew(token, touch, ..), outcome) => {
-                self.took_touch(token, *touch, outcome, now);
+            (Step::Touch(token, touch) | Step::TouchBySave(token, touch, ..), outcome) => {
+                self.on_touched(token, *touch, outcome, now);
             }
             (Step::Create(id, record), outcome) => {
-                self.took_create(id, record, outcome, shared, now)?;
+                self.on_created(id, record, outcome, shared, now)?;
             }
             (Step::Save(_, _, changes), outcome) => {
-                return self.took_save(goal, changes, outcome, shared, now);
+                return self.on_save_outcome(goal, changes, outcome, shared, now);
             }
-            (_, Outcome::Checked(record)) => {
-                return self.took_check(goal, record, shared, now);
+            (_, Outcome::Rechecked(record)) => {
+                return self.on_rechecked(goal, record, shared, now);
             }
-            (Step::End(key, _), outcome) => {
-                return self.took_end(goal, *key, outcome, shared, now);
+            (Step::Destroy(key, _), outcome) => {
+                return self.on_destroyed(goal, *key, outcome, shared, now);
             }
-            // The response in place of a failed one has no better to tell then.
-            (Step::Check(_), _) if self.question == Some(Question::RolledBack) => {
-                (self.rolled_back, self.question) = (None, None);
+            // The recheck failed, so it stays unknown whether the rolled-back secret is stored. The response
+            // keeps the old id.
+            (Step::Recheck(_), _) if self.recheck == Some(Recheck::RolledBackSecret) => {
+                (self.rolled_back_secret, self.recheck) = (None, None);
             }
             (_, Outcome::Failed(error)) => return Err(error),
             (step, _) => unreachable!("the store was asked for {step:?}"),
@@ -87,160 +79,8 @@ impl State {
         Ok(Progress::Continue)
     }
 
-    fn took_load(
-        &mut self,
-        goal: Goal<'_>,
-        tokens: &[Token],
-        mut records: SmallVec<[Option<Box<Record>>; 1]>,
-        shared: &Shared,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        // The pending secret is the stored one: a save whose answer was lost was carried out.
-        if let [Some(record)] = records.as_slice()
-            && let Some(token) = self.token_stored_in_doubt(record, shared)
-        {
-            self.token = Some(token);
-            return self.took_stored((**record).clone(), shared, now);
-        }
-        let mut is_superseded = false;
-        // By their places.
-        let mut live = SmallVec::<[(usize, Settings); 1]>::new();
-        for (at, token) in tokens.iter().enumerate() {
-            let Some(record) = &records[at] else { continue };
-            match self.judge(token, record, shared, now) {
-                Verdict::Live(settings) => {
-                    // Of texts with one key, which only sealed sessions can have, the newest.
-                    match live.iter_mut().find(|(other, _)| tokens[*other].key() == token.key()) {
-                        Some(other) => {
-                            let used = records[other.0].as_ref().map(|other| other.used);
-                            if used < Some(record.used) {
-                                *other = (at, settings);
-                            }
-                        }
-                        None => live.push((at, settings)),
-                    }
-                }
-                Verdict::Superseded => is_superseded = true,
-                Verdict::Nobody => {}
-            }
-        }
-        if let [_, _, ..] = live.as_slice() {
-            let last = |at: usize| Some(shared.last_instant(records[at].as_ref()?));
-            let is_old = |at: usize| self.presented.is_old(&tokens[at]);
-            // The name may have a prefix that keeps planted cookies out, where its old names have none.
-            let has_one_name = live.iter().filter(|(at, _)| !is_old(*at)).count() == 1;
-            let others = live.iter().filter(|(at, _)| !has_one_name || is_old(*at));
-            self.others =
-                others.filter_map(|(at, _)| Some((tokens[*at].key(), last(*at)?))).collect();
-            if !has_one_name {
-                shared.events.tell(&Event::Refused { session: None, why: Refusal::Several });
-                self.phase = Phase::Loaded;
-                self.become_mute(Why::Several, now);
-                return Ok(());
-            }
-            live.retain(|(at, _)| !is_old(*at));
-        }
-        let Some((at, settings)) = live.pop() else {
-            return self.took_no_session(goal, is_superseded, shared, now);
-        };
-        let (token, record) = (&tokens[at], records.swap_remove(at));
-        let Some(record) = record else { unreachable!("a live session has a record") };
-        let lifetime = settings.lifetime(&shared.rules);
-        let touch = lifetime.touch_due(&record, now, shared.rules.touch_every);
-        let renewal =
-            token.is_to_be_renewed().then_some(Touch { used: now, expires: record.expires });
-        self.due = touch.or(renewal);
-        if self.phase == Phase::Unloaded {
-            shared.events.counters.count_use(&token.key(), &record);
-            self.carried = Some(token.clone());
-        }
-        self.token = Some(token.clone());
-        if self.phase != Phase::Finished || !matches!(goal, Goal::Refresh) {
-            self.phase = Phase::Loaded;
-        }
-        self.become_loaded(*record, settings, now);
-        Ok(())
-    }
-
-    /// Takes note that the client holds no live session.
-    fn took_no_session(
-        &mut self,
-        goal: Goal<'_>,
-        is_superseded: bool,
-        shared: &Shared,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let is_first = self.phase == Phase::Unloaded;
-        // Who asks for it anew is told of its end, and who loads it is a new visitor.
-        let was_loaded = self.phase == Phase::Loaded || !matches!(goal, Goal::Load);
-        self.phase = Phase::Loaded;
-        if is_first {
-            match is_superseded {
-                true => self.become_mute(Why::Superseded, now),
-                false => self.become_new(now),
-            }
-            return Ok(());
-        }
-        // A login that lost its race goes on in a session of its own. The save will tell.
-        if was_loaded && self.changes.login.is_some() && self.changes.secret.is_some() {
-            return Ok(());
-        }
-        self.tell_gone(shared);
-        let is_lost = self.has_changes();
-        if !self.drops_silently() {
-            self.changes = Changes::new();
-        }
-        if was_loaded || is_lost || is_superseded {
-            self.become_mute(Why::Moved, now);
-        } else {
-            self.become_new(now);
-        }
-        if was_loaded || is_lost { Err(Error::Gone) } else { Ok(()) }
-    }
-
-    fn judge(&self, token: &Token, record: &Record, shared: &Shared, now: Timestamp) -> Verdict {
-        let key = token.key();
-        // A request that had the session is told of its end, and that is all there is to say.
-        let is_first = self.phase == Phase::Unloaded;
-        let refuse = |why| {
-            if is_first {
-                shared.events.tell(&Event::Refused { session: Some(key), why });
-            }
-        };
-        let settings = Settings::of(&record.values);
-        shared.check_clocks(key, record, now);
-        let lifetime = settings.lifetime(&shared.rules);
-        let is_held = record.holder == shared.verifier(token);
-        if lifetime.is_over(record, now) {
-            match lifetime.ending(record, now) {
-                // Whoever knows no more than its key is told nothing.
-                _ if !is_held => {}
-                Some(why) => shared.events.tell(&Event::Ended { session: key, why }),
-                None => refuse(Refusal::Clock),
-            }
-            return Verdict::Nobody;
-        }
-        if !is_held {
-            // A time that lies ahead is another server's, whose clock is fast.
-            let age = now.since(record.renewed).max(record.renewed.since(now));
-            if age < shared.rules.window && record.renewed > record.created {
-                refuse(Refusal::Superseded);
-                return Verdict::Superseded;
-            }
-            refuse(Refusal::WrongSecret);
-            return Verdict::Nobody;
-        }
-        // A link can carry any id that its author knows: only ids that were in URLs from the start
-        // are worth that little.
-        if self.carrier() == Some(Carrier::Url) && record.values.get(key::IN_URLS).is_none() {
-            refuse(Refusal::IdInUrl);
-            return Verdict::Nobody;
-        }
-        Verdict::Live(settings)
-    }
-
-    fn took_touch(&mut self, token: &Token, touch: Touch, outcome: Outcome, now: Timestamp) {
-        self.due = None;
+    fn on_touched(&mut self, token: &Token, touch: Touch, outcome: Outcome, now: Timestamp) {
+        self.due_touch = None;
         match outcome {
             Outcome::Touched(renewed) => {
                 self.token = Some(renewed.unwrap_or_else(|| token.clone()));
@@ -249,18 +89,19 @@ impl State {
             }
             Outcome::Failed(Error::Gone) => {
                 debug!(session = %token.key(), "session ended while it was loaded");
-                // What was set in a session that is loaded again may be made of its values.
+                // A session that is loaded again may have pending changes that were computed from its values.
                 match self.has_changes() {
-                    true => self.become_mute(Why::Moved, now),
+                    true => self.become_mute(MuteReason::Gone, now),
                     false => self.become_new(now),
                 }
             }
-            // It is not worth failing a request that reads. Whoever needs the store next will hear of it.
+            // A failed touch does not fail a request that only reads. The next operation reports the store's
+            // failure.
             _ => {}
         }
     }
 
-    fn took_create(
+    fn on_created(
         &mut self,
         id: &SessionId,
         record: &Record,
@@ -271,37 +112,37 @@ impl State {
         match outcome {
             Outcome::Created(token) => {
                 let token = token.unwrap_or_else(|| shared.provider.issue(*id));
-                let is_renewed = self.fresh.is_none_or(|fresh| fresh.key() != id.key());
-                self.took_new_record(token, record.clone(), shared, now)?;
-                // A new id was asked for while this one was on its way.
+                let is_renewed = self.unstored_id.is_none_or(|fresh| fresh.key() != id.key());
+                self.on_new_record(token, record.clone(), shared, now)?;
+                // The handler asked for a new id while the create was running.
                 if is_renewed { self.regenerate(shared, now) } else { Ok(()) }
             }
-            // Of a try before whose outcome is unknown, or of somebody else.
-            Outcome::Failed(Error::Exists) if self.doubt.fresh => {
-                self.question = Some(Question::Taken);
+            // The record may come from an earlier create of this request whose outcome is unknown.
+            Outcome::Failed(Error::Exists) if self.in_doubt.new_session => {
+                self.recheck = Some(Recheck::IdTaken);
                 Ok(())
             }
-            Outcome::Failed(Error::Exists) => self.took_collision(),
-            Outcome::Failed(error) => self.repeat_once(error),
+            Outcome::Failed(Error::Exists) => self.on_collision(),
+            Outcome::Failed(error) => self.retry_once(error),
             _ => unreachable!("a session was to be created"),
         }
     }
 
-    fn took_collision(&mut self) -> Result<(), Error> {
-        self.forget_fresh();
+    fn on_collision(&mut self) -> Result<(), Error> {
+        self.discard_unstored_id();
         self.collisions += 1;
         if self.collisions < CREATE_ATTEMPTS { Ok(()) } else { Err(Error::Exists) }
     }
 
-    /// Whether to go on after a write that failed: one whose outcome is unknown, and which may be repeated
-    /// without harm, is repeated once.
-    fn repeat_once(&mut self, error: Error) -> Result<(), Error> {
-        let repeat = matches!(error, Error::InDoubt { .. }) && !self.repeated;
-        self.repeated = repeat;
+    /// Decides whether to retry a failed write: a write in doubt that can be repeated without harm is retried
+    /// once.
+    fn retry_once(&mut self, error: Error) -> Result<(), Error> {
+        let repeat = matches!(error, Error::InDoubt { .. }) && !self.retried;
+        self.retried = repeat;
         if repeat { Ok(()) } else { Err(error) }
     }
 
-    fn took_new_record(
+    fn on_new_record(
         &mut self,
         token: Token,
         record: Record,
@@ -311,48 +152,49 @@ impl State {
         let session = token.key();
         let owner = record.owner().map(|owner| shared.rules.shown_owner(owner));
         let forked_from = self.forked_from.take().filter(|_| owner.is_some());
-        shared.events.tell(&Event::Created { session, owner, forked_from });
-        self.note_login(owner, shared);
+        shared.events.emit(&Event::Created { session, owner, forked_from });
+        self.note_stored_login(owner, shared);
         self.token = Some(token);
-        self.took_stored(record, shared, now)
+        self.adopt_stored(record, shared, now)
     }
 
-    /// Takes a record as the store has it by now, under the current token. What differs from it is still to
-    /// be written.
-    fn took_stored(
+    /// Adopts the record that is now stored under the current token. Changes that differ from it stay
+    /// pending.
+    pub(super) fn adopt_stored(
         &mut self,
         record: Record,
         shared: &Shared,
         now: Timestamp,
     ) -> Result<(), Error> {
-        self.forget_fresh();
+        self.discard_unstored_id();
         self.collisions = 0;
-        self.standing = Standing::Live;
-        self.verified = now;
-        self.affirmed.clear();
+        self.status = Status::Live;
+        self.verified_at = now;
+        self.unchanged_sets.clear();
         self.changes.secret = None;
-        self.doubt = Doubt::default();
+        self.in_doubt = InDoubt::default();
         self.record = record;
         if self.changes.login.as_ref() == Some(&self.record.login) {
             self.changes.login = None;
         }
-        self.changes.replace = self.is_another_owners();
+        self.changes.replace = self.changes_owner();
         if !self.changes.replace {
             self.changes.forget_stored(&self.record.values);
         }
         let login = self.changes.login.as_ref().and_then(Option::as_deref);
         let stored = self.record.login.as_deref();
-        // Somebody logged in while the record was on its way: again under a secret of its own.
+        // The handler logged an owner in while the record was being stored, so the login needs another new
+        // secret.
         if let Some(login) = login
             && stored.is_none_or(|stored| (&stored.owner, stored.at) != (&login.owner, login.at))
         {
             self.regenerate(shared, now)?;
         }
-        self.measure();
+        self.recompute_totals();
         Ok(())
     }
 
-    fn took_save(
+    fn on_save_outcome(
         &mut self,
         goal: Goal<'_>,
         changes: &Changes,
@@ -361,7 +203,8 @@ impl State {
         now: Timestamp,
     ) -> Result<Progress, Error> {
         let error = match outcome {
-            // The client would have to be told of it, as its token holds the session: nothing is stored.
+            // The save resulted in a new token (a sealed session is its own token), but the response's head
+            // was sent, so the client can't get it: nothing is stored.
             Outcome::Saved(Some(new))
                 if self.head_sent
                     && !self.token.as_ref().is_some_and(|held| held.has_text_of(&new)) =>
@@ -370,14 +213,15 @@ impl State {
             }
             Outcome::Saved(token) => {
                 let Goal::Update(edit) = goal else {
-                    self.took_saved(token, changes, shared, now)?;
+                    self.on_saved(token, changes, shared, now)?;
                     return Ok(Progress::Continue);
                 };
-                // Unless another task of the request changed it meanwhile.
+                // The update has stored the pending change of its key, unless another task changed the key
+                // meanwhile.
                 if self.changes.edit(&edit.key) == edit.pending.as_ref() {
                     self.changes.forget(&edit.key);
                 }
-                self.took_saved(token, changes, shared, now)?;
+                self.on_saved(token, changes, shared, now)?;
                 return Ok(Progress::Reached);
             }
             Outcome::Failed(error) => error,
@@ -385,98 +229,102 @@ impl State {
         };
         match error {
             Error::Gone if changes.login.is_some() && changes.secret.is_some() => {
-                self.question = Some(Question::LostLogin);
+                self.recheck = Some(Recheck::LoginConflict);
             }
             Error::Gone => {
-                self.tell_gone(shared);
-                self.become_mute(Why::Moved, now);
+                self.emit_gone(shared);
+                self.become_mute(MuteReason::Gone, now);
             }
-            // To tell the client again is not worth failing a request.
-            _ if is_announcement(changes) => self.may_reissue = false,
-            // The first try may have been the one that changed the value.
-            Error::Conflict if self.repeated => self.question = Some(Question::Repeated),
-            // Unless it was rolled back meanwhile: there is nothing to repeat then.
-            error if self.is_pending(changes) => self.repeat_once(error)?,
+            // Failing to send the cookie again does not fail the request.
+            _ if is_fingerprint_only(changes) => self.may_resend_token = false,
+            // The first attempt may have been the one that changed the value.
+            Error::Conflict if self.retried => self.recheck = Some(Recheck::RetriedUpdate),
+            // Retried only if the new secret is still pending; after a roll-back there is nothing to retry.
+            error if self.is_secret_pending(changes) => self.retry_once(error)?,
             error => return Err(error),
         }
         Ok(Progress::Continue)
     }
 
-    /// Tells that the session got a new id, by this login if it is not the stored one.
-    fn tell_new_id(&mut self, session: SessionKey, login: Option<&Login>, shared: &Shared) {
+    /// Emits the event that the session got a new id; with the owner, if `login` is new.
+    fn emit_new_id(&mut self, session: SessionKey, login: Option<&Login>, shared: &Shared) {
         let stored = self.record.login.as_deref().map(|login| (&login.owner, login.at));
         let login = login.filter(|login| stored != Some((&login.owner, login.at)));
         let owner = login.map(|login| shared.rules.shown_owner(&login.owner));
-        shared.events.tell(&Event::NewId { session, owner });
-        self.note_login(owner, shared);
+        shared.events.emit(&Event::NewId { session, owner });
+        self.note_stored_login(owner, shared);
     }
 
-    /// Returns the token that a write has stored whose outcome was unknown until now: that of the pending secret,
-    /// or of one that was rolled back.
-    fn token_stored_in_doubt(&mut self, record: &Record, shared: &Shared) -> Option<Token> {
-        let mut secrets = self.changes.secret.iter().chain(&self.rolled_back);
+    /// Returns the pending or rolled-back token, if the record shows that a write in doubt has stored it.
+    pub(super) fn token_stored_in_doubt(
+        &mut self,
+        record: &Record,
+        shared: &Shared,
+    ) -> Option<Token> {
+        let mut secrets = self.changes.secret.iter().chain(&self.rolled_back_secret);
         let token = secrets.find(|secret| secret.holder == record.holder)?.token.clone();
-        self.rolled_back = None;
-        self.tell_new_id(token.key(), record.login.as_deref(), shared);
+        self.rolled_back_secret = None;
+        self.emit_new_id(token.key(), record.login.as_deref(), shared);
         Some(token)
     }
 
-    /// Takes note of a login that was stored, if the owner's sessions are limited.
-    fn note_login(&mut self, owner: Option<&str>, shared: &Shared) {
+    /// Records the owner of a stored login, if the number of sessions per owner is limited.
+    fn note_stored_login(&mut self, owner: Option<&str>, shared: &Shared) {
         if owner.is_some() && shared.rules.sessions_per_owner.is_some() {
             self.stored_login = owner.map(Into::into);
         }
     }
 
-    /// Tells that the session ended or got a new id while the request ran.
-    fn tell_gone(&self, shared: &Shared) {
+    /// Emits the event that the session ended or got a new id while the request ran.
+    pub(super) fn emit_gone(&self, shared: &Shared) {
         let session = self.token.as_ref().map(Token::key);
-        shared.events.tell(&Event::Refused { session, why: Refusal::Gone });
+        shared.events.emit(&Event::Refused { session, why: Refusal::Gone });
     }
 
-    /// Whether the pending login is another owner's than the stored one.
-    fn is_another_owners(&self) -> bool {
+    /// Returns whether the pending login belongs to another owner than the stored one.
+    fn changes_owner(&self) -> bool {
         let pending = self.changes.login.as_ref().and_then(Option::as_deref);
         let stored = self.record.owner();
         pending.zip(stored).is_some_and(|(login, owner)| *login.owner != *owner)
     }
 
-    /// Whether the new secret of a save is still to be stored.
-    fn is_pending(&self, sent: &Changes) -> bool {
+    /// Returns whether the new secret of a save is still pending.
+    fn is_secret_pending(&self, sent: &Changes) -> bool {
         sent.secret.as_ref().is_some_and(|secret| self.changes.secret_is(&secret.holder))
     }
 
-    fn took_saved(
+    fn on_saved(
         &mut self,
         token: Option<Token>,
         saved: &Changes,
         shared: &Shared,
         now: Timestamp,
     ) -> Result<(), Error> {
-        self.repeated = false;
-        self.doubt.keys.retain(|key| saved.get(key).is_none());
-        self.affirmed.retain(|(key, _)| saved.get(key).is_none());
+        self.retried = false;
+        self.in_doubt.keys.retain(|key| saved.get(key).is_none());
+        self.unchanged_sets.retain(|(key, _)| saved.get(key).is_none());
         if let Some(secret) = &saved.secret {
             let login = saved.login.as_ref().and_then(Option::as_deref);
-            self.tell_new_id(secret.token.key(), login, shared);
+            self.emit_new_id(secret.token.key(), login, shared);
             self.record.holder = secret.holder;
             self.record.renewed = secret.at;
-            self.verified = now;
+            self.verified_at = now;
             self.token = Some(token.unwrap_or_else(|| secret.token.clone()));
-            if self.rolled_back.as_ref().is_some_and(|rolled| rolled.holder == secret.holder) {
-                self.rolled_back = None;
+            if self.rolled_back_secret.as_ref().is_some_and(|rolled| rolled.holder == secret.holder)
+            {
+                self.rolled_back_secret = None;
             }
-            // Unless another login is pending by now.
+            // Unless the handler has made another secret pending meanwhile.
             if self.changes.secret_is(&secret.holder) {
                 self.changes.secret = None;
-                self.doubt.secret = false;
+                self.in_doubt.secret = false;
             }
         } else if token.is_some() {
             self.token = token;
         }
         if let Some(cookie) = saved.cookie {
             self.record.cookie = cookie;
-            (self.reissue, self.may_reissue) = (true, false);
+            (self.resend_token, self.may_resend_token) = (true, false);
         }
         let Record { used, expires, .. } = self.record;
         (self.record.used, self.record.expires) = saved.expiry.apply(used, expires);
@@ -486,93 +334,99 @@ impl State {
                 self.changes.login = None;
             }
         }
-        self.changes.replace = self.is_another_owners();
-        // What is pending for another owner is not stored for that one.
+        self.changes.replace = self.changes_owner();
+        // Changes that are pending for another owner were not stored for that owner.
         if !self.changes.replace {
             self.changes.forget_saved(saved);
         }
         if saved.secret.is_some() {
-            self.affirmed.clear();
+            self.unchanged_sets.clear();
         }
-        // The store may hold more by now than this snapshot, and has looked at its own limits.
+        // The store checks its own limits, and this record may lag behind what is stored.
         self.record.values.apply(saved, &Limits::UNLIMITED)?;
-        self.measure();
+        self.recompute_totals();
         Ok(())
     }
 
-    fn took_check(
+    fn on_rechecked(
         &mut self,
         goal: Goal<'_>,
         record: Option<Box<Record>>,
         shared: &Shared,
         now: Timestamp,
     ) -> Result<Progress, Error> {
-        let question = self.question.take();
+        let question = self.recheck.take();
         match (goal, question) {
             (Goal::Destroy, _) => {
-                self.took_holder(record, shared, now);
+                self.on_destroy_rechecked(record, shared, now);
                 return Ok(Progress::Continue);
             }
-            (_, Some(Question::Taken)) => {
-                let token = shared.provider.issue(self.fresh_id(shared)?);
+            (_, Some(Recheck::IdTaken)) => {
+                let token = shared.provider.issue(self.unstored_id(shared)?);
                 match record.filter(|record| record.holder == shared.verifier(&token)) {
-                    Some(record) => self.took_new_record(token, *record, shared, now)?,
-                    None => self.took_collision()?,
+                    Some(record) => self.on_new_record(token, *record, shared, now)?,
+                    None => self.on_collision()?,
                 }
                 return Ok(Progress::Continue);
             }
-            (_, Some(Question::RolledBack)) => {
+            (_, Some(Recheck::RolledBackSecret)) => {
                 let stored =
                     record.as_ref().and_then(|record| self.token_stored_in_doubt(record, shared));
-                self.rolled_back = None;
+                self.rolled_back_secret = None;
                 if let Some((token, record)) = stored.zip(record) {
                     self.token = Some(token);
-                    self.took_stored(*record, shared, now)?;
+                    self.adopt_stored(*record, shared, now)?;
                 }
                 return Ok(Progress::Continue);
             }
             _ => {}
         }
-        // The client's next secret is pending, or was.
+        // The record shows whether a write in doubt stored the new secret.
         let stored = record.as_ref().and_then(|record| self.token_stored_in_doubt(record, shared));
         let is_ours = stored.is_some();
         match (record, goal) {
             (Some(record), _) if is_ours => {
                 self.token = stored;
-                self.took_stored(*record, shared, now)?;
+                self.adopt_stored(*record, shared, now)?;
                 match goal {
-                    Goal::Update(edit) if question == Some(Question::Repeated) => {
+                    Goal::Update(edit) if question == Some(Recheck::RetriedUpdate) => {
                         self.changes.forget(&edit.key);
-                        self.measure();
+                        self.recompute_totals();
                         return Ok(Progress::Reached);
                     }
-                    // To be computed anew, from what is stored.
+                    // The update is computed again from the stored value.
                     Goal::Update(_) => return Err(Error::Conflict),
                     _ => {}
                 }
             }
-            // Nothing was carried out.
+            // The write in doubt was not carried out.
             (Some(record), Goal::Update(_)) if record.holder == self.record.holder => {
-                self.doubt.secret = false;
-                // But for a question in advance, the update was refused: another request changed the value.
-                if question != Some(Question::Doubted) {
+                self.in_doubt.secret = false;
+                // After a retried update, the stored value is another request's change. A recheck before the
+                // first attempt only had to learn the stored secret.
+                if question != Some(Recheck::SecretInDoubt) {
                     return Err(Error::Conflict);
                 }
             }
             (record, _) if self.changes.login.is_some() => {
                 self.fork(record.as_deref(), now);
-                // The update has to be computed anew, from what the new session starts with.
+                // The update is computed again from the values of the new session.
                 if let Goal::Update(_) = goal {
                     return Err(Error::Conflict);
                 }
             }
-            _ => self.become_mute(Why::Moved, now),
+            _ => self.become_mute(MuteReason::Gone, now),
         }
         Ok(Progress::Continue)
     }
 
-    /// Takes note of who holds the session that the handler wants to end.
-    fn took_holder(&mut self, record: Option<Box<Record>>, shared: &Shared, now: Timestamp) {
+    /// Checks before a logout whether this request still holds the session that the handler wants to destroy.
+    fn on_destroy_rechecked(
+        &mut self,
+        record: Option<Box<Record>>,
+        shared: &Shared,
+        now: Timestamp,
+    ) {
         let held = self.token.as_ref().map(|token| shared.verifier(token));
         let is_held =
             |record: &Record| Some(record.holder) == held || self.changes.secret_is(&record.holder);
@@ -587,12 +441,12 @@ impl State {
                 self.changes = Changes::new();
                 self.become_loaded(*record, Settings::default(), now);
             }
-            Some(_) => self.become_mute(Why::Superseded, now),
+            Some(_) => self.become_mute(MuteReason::Superseded, now),
         }
     }
 
-    /// Goes on in a session of its own, with the login that lost its race. The values that this request
-    /// had loaded go along, unless the session has ended or belongs to somebody else by now.
+    /// Makes a new session for a login that lost a race. The loaded values are copied to it, unless the
+    /// session has ended or belongs to another owner.
     fn fork(&mut self, now_stored: Option<&Record>, now: Timestamp) {
         let owner = self.login().map(|login| login.owner.clone());
         let is_shared = now_stored.is_some_and(|record| {
@@ -601,18 +455,18 @@ impl State {
         let values = match is_shared && !self.changes.replace {
             true => std::mem::take(&mut self.record.values),
             false => {
-                self.change_affirmed();
+                self.promote_unchanged_sets();
                 Values::new()
             }
         };
         self.forked_from = self.token.as_ref().map(Token::key);
         self.become_new(now);
-        self.outrun = now_stored.is_some();
+        self.replaced_by_another_request = now_stored.is_some();
         self.record.values = values;
-        self.measure();
+        self.recompute_totals();
     }
 
-    fn took_end(
+    fn on_destroyed(
         &mut self,
         goal: Goal<'_>,
         key: SessionKey,
@@ -621,27 +475,32 @@ impl State {
         now: Timestamp,
     ) -> Result<Progress, Error> {
         match outcome {
-            Outcome::Ended => {
+            Outcome::Destroyed => {
                 let is_own = matches!(goal, Goal::Destroy) && self.live_key() == Some(key);
                 let why = if is_own { Ending::Logout } else { Ending::Several };
-                shared.events.tell(&Event::Ended { session: key, why });
+                shared.events.emit(&Event::Ended { session: key, why });
             }
             Outcome::Failed(error) if matches!(goal, Goal::Destroy) => return Err(error),
-            // The store's failure was logged. The new session is worth more than the end of the others.
+            // The event of the store's failure is logged. Storing the new session matters more than
+            // destroying the other ones.
             _ => {}
         }
-        self.others.retain(|(other, _)| *other != key);
+        self.other_sessions.retain(|(other, _)| *other != key);
         if matches!(goal, Goal::Destroy) && self.live_key() == Some(key) {
-            self.end(now);
-            // The client's own session goes on under another request's id.
-            return if self.outrun { Err(Error::Gone) } else { Ok(Progress::Reached) };
+            self.become_destroyed(now);
+            // The client's session lives on under the id that another request gave it.
+            return if self.replaced_by_another_request {
+                Err(Error::Gone)
+            } else {
+                Ok(Progress::Reached)
+            };
         }
         Ok(Progress::Continue)
     }
 }
 
-/// Whether a save does nothing but to take note of what the client is told.
-fn is_announcement(changes: &Changes) -> bool {
+/// Returns whether a save only stores the fingerprint of the cookie.
+fn is_fingerprint_only(changes: &Changes) -> bool {
     let Changes { login, secret, expected, cookie, .. } = changes;
     let is_empty = changes.is_empty() && login.is_none() && secret.is_none() && expected.is_empty();
     is_empty && cookie.is_some()

@@ -1,30 +1,30 @@
-//! The steps towards a goal.
+//! Chooses the next store operation towards a goal, and builds the records and changes to store.
 
 use smallvec::SmallVec;
 
-use super::{Doubt, Goal, Phase, Question, Standing, State, Step, Why};
+use super::{Goal, InDoubt, MuteReason, Phase, Recheck, State, Status, Step};
 use crate::manager::Shared;
 use crate::provider::{Changes, ExpiryChange, Record, Token, Touch};
-use crate::settings::Settings;
-use crate::{Error, Timestamp, key, lifetime, value};
+use crate::session_settings::Settings;
+use crate::{Error, Timestamp, lifetime, session_settings, value};
 
 impl State {
-    /// Returns the first step towards a goal, or `None` if it is reached. Of an earlier goal that was given
-    /// up on its way, nothing is left but doubt.
+    /// Returns the first step towards a goal, or `None` if the goal is reached. If an earlier goal was
+    /// abandoned, its running write is in doubt from now on.
     ///
     /// # Errors
-    /// If the goal can't be reached.
+    /// Returns an error if the goal can't be reached.
     pub(crate) fn begin(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<Option<Step>, Error> {
-        self.doubt_in_flight();
-        (self.repeated, self.question) = (false, None);
+        self.mark_in_flight_in_doubt();
+        (self.retried, self.recheck) = (false, None);
         self.is_finishing = matches!(goal, Goal::Finish);
         self.next(goal, shared)
     }
 
-    /// Takes note that the outcome of the write that was on its way is unknown.
-    pub(super) fn doubt_in_flight(&mut self) {
+    /// Records that the outcome of the running write is unknown.
+    pub(super) fn mark_in_flight_in_doubt(&mut self) {
         if let Some(sent) = self.in_flight.take() {
-            self.doubt.add(sent);
+            self.in_doubt.add(sent);
         }
     }
 
@@ -38,8 +38,8 @@ impl State {
                 self.leave_urls(shared)?;
                 let step = self.next_write(goal, shared)?;
                 if step.is_none() {
-                    self.close();
-                    self.affirmed.clear();
+                    self.mark_finished();
+                    self.unchanged_sets.clear();
                 }
                 Ok(step)
             }
@@ -49,20 +49,18 @@ impl State {
     fn next_load(&mut self, shared: &Shared) -> Result<Option<Step>, Error> {
         let tokens: SmallVec<_> = match self.phase {
             Phase::Loaded => {
-                let due = self.due.zip(self.token.clone());
+                let due = self.due_touch.zip(self.token.clone());
                 return Ok(due.map(|(touch, token)| self.touch(token, touch, shared)));
             }
-            Phase::Unloaded => self.presented.tokens(shared),
-            Phase::Finished if self.standing == Standing::Live => {
-                self.token.iter().cloned().collect()
-            }
+            Phase::Unloaded => self.credentials.tokens(shared),
+            Phase::Finished if self.status == Status::Live => self.token.iter().cloned().collect(),
             Phase::Finished => SmallVec::new(),
         };
         if !tokens.is_empty() {
             return Ok(Some(Step::Load(tokens)));
         }
         if self.phase == Phase::Unloaded {
-            self.presented.report_malformed(shared);
+            self.credentials.report_malformed(shared);
             self.become_new(shared.clock.now());
         }
         self.phase = Phase::Loaded;
@@ -76,16 +74,16 @@ impl State {
         let mut changes = Changes::new().with_expiry(ExpiryChange::Extend(touch));
         changes.limits = shared.rules.limits;
         changes.seen.clone_from(&self.record.note);
-        Step::Renew(token, touch, self.record.holder, Box::new(changes))
+        Step::TouchBySave(token, touch, self.record.holder, Box::new(changes))
     }
 
     fn next_reload(&mut self, goal: Goal<'_>) -> Result<Option<Step>, Error> {
-        match (self.standing, &self.token) {
-            (Standing::Live, Some(token)) => {
+        match (self.status, &self.token) {
+            (Status::Live, Some(token)) => {
                 Ok(Some(Step::Load(SmallVec::from_elem(token.clone(), 1))))
             }
-            (Standing::Mute(_), _) => Err(Error::Gone),
-            (Standing::New | Standing::Live, _) => {
+            (Status::Mute(_), _) => Err(Error::Gone),
+            (Status::New | Status::Live, _) => {
                 if matches!(goal, Goal::Reload) {
                     self.phase = Phase::Loaded;
                 }
@@ -96,113 +94,118 @@ impl State {
 
     fn next_destroy(&mut self, shared: &Shared) -> Result<Option<Step>, Error> {
         let now = shared.clock.now();
-        match (self.standing, &self.token) {
-            (Standing::Mute(Why::Superseded), _) => Err(Error::Gone),
-            (Standing::New, _) if self.outrun => {
+        match (self.status, &self.token) {
+            (Status::Mute(MuteReason::Superseded), _) => Err(Error::Gone),
+            (Status::New, _) if self.replaced_by_another_request => {
                 self.changes = Changes::new();
-                self.measure();
+                self.recompute_totals();
                 Err(Error::Gone)
             }
-            _ if !self.others.is_empty() => Ok(self.end_of_another()),
-            // Later than this, the session may have a new id that the client was not told of.
-            (Standing::Mute(Why::Moved), Some(token)) => Ok(Some(Step::Check(token.clone()))),
-            (Standing::Live, Some(token)) if now.since(self.verified) > shared.rules.window => {
-                Ok(Some(Step::Check(token.clone())))
+            _ if !self.other_sessions.is_empty() => Ok(self.next_destroy_other()),
+            // The last confirmation of the secret is older than `superseded_for`, so the session may have got
+            // a new id that the client does not know. Recheck the secret.
+            (Status::Mute(MuteReason::Gone), Some(token)) => Ok(Some(Step::Recheck(token.clone()))),
+            (Status::Live, Some(token))
+                if now.since(self.verified_at) > shared.rules.superseded_for =>
+            {
+                Ok(Some(Step::Recheck(token.clone())))
             }
-            (Standing::Live, Some(token)) => {
-                Ok(Some(Step::End(token.key(), shared.last_instant(&self.record))))
+            (Status::Live, Some(token)) => {
+                Ok(Some(Step::Destroy(token.key(), shared.last_instant(&self.record))))
             }
             _ => {
-                self.end(now);
+                self.become_destroyed(now);
                 Ok(None)
             }
         }
     }
 
-    /// Returns the step that ends one of several live sessions that the client presented.
-    fn end_of_another(&self) -> Option<Step> {
-        self.others.last().map(|(key, until)| Step::End(*key, *until))
+    /// Returns the step that destroys one of the other live sessions that the client presented.
+    fn next_destroy_other(&self) -> Option<Step> {
+        self.other_sessions.last().map(|(key, until)| Step::Destroy(*key, *until))
     }
 
-    /// Takes note of the handler's end of the session.
-    pub(super) fn end(&mut self, now: Timestamp) {
+    /// Becomes a visitor without a session, because the handler destroyed it. Pending changes are dropped.
+    pub(super) fn become_destroyed(&mut self, now: Timestamp) {
         self.changes = Changes::new();
-        self.reissue = false;
-        self.ended = true;
+        self.resend_token = false;
+        self.destroyed = true;
         self.become_new(now);
     }
 
-    /// Makes the move from the URL to the cookie part of what is written.
+    /// Adds the move from the URL to the cookie to the pending changes: a new id, which is not accepted in
+    /// URLs.
     fn leave_urls(&mut self, shared: &Shared) -> Result<(), Error> {
         let leaving = std::mem::take(&mut self.leaving_urls) && self.phase == Phase::Loaded;
         if leaving
             && !self.head_sent
-            && self.standing == Standing::Live
-            && self.value(key::IN_URLS).is_some()
+            && self.status == Status::Live
+            && self.value(session_settings::IN_URLS_KEY).is_some()
         {
             self.regenerate(shared, shared.clock.now())?;
-            self.put(key::IN_URLS, None, shared)?;
+            self.put(session_settings::IN_URLS_KEY, None, shared)?;
         }
         Ok(())
     }
 
     fn next_write(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<Option<Step>, Error> {
-        match self.standing {
-            Standing::Mute(_) => self.drop_changes(goal, shared).map(|()| None),
-            Standing::New if self.question.is_some() => {
-                let id = self.fresh_id(shared)?;
-                Ok(Some(Step::Check(shared.provider.issue(id))))
+        match self.status {
+            Status::Mute(_) => self.drop_changes(goal, shared).map(|()| None),
+            Status::New if self.recheck.is_some() => {
+                let id = self.unstored_id(shared)?;
+                Ok(Some(Step::Recheck(shared.provider.issue(id))))
             }
-            Standing::New => self.next_create(shared),
-            // Not before there is a session in their place.
-            Standing::Live if self.carried.is_none() && !self.others.is_empty() => {
-                Ok(self.end_of_another())
+            Status::New => self.next_create(shared),
+            // The other sessions are destroyed after the new session is stored, not before.
+            Status::Live if self.client_token.is_none() && !self.other_sessions.is_empty() => {
+                Ok(self.next_destroy_other())
             }
-            Standing::Live => {
+            Status::Live => {
                 match goal {
-                    Goal::Finish if self.rolled_back.is_some() => {
-                        self.question = Some(Question::RolledBack);
+                    Goal::Finish if self.rolled_back_secret.is_some() => {
+                        self.recheck = Some(Recheck::RolledBackSecret);
                     }
-                    // Another task logged another owner in since the update was computed.
+                    // Another task logged another owner in after the update was computed.
                     Goal::Update(edit) if edit.replaces != self.changes.replace => {
                         return Err(Error::Conflict);
                     }
-                    Goal::Update(_) if self.doubt.secret && !self.repeated => {
-                        self.question = Some(Question::Doubted);
+                    Goal::Update(_) if self.in_doubt.secret && !self.retried => {
+                        self.recheck = Some(Recheck::SecretInDoubt);
                     }
                     _ => {}
                 }
-                let is_asked = self.question.is_some();
+                let is_asked = self.recheck.is_some();
                 let has_changes = self.has_changes() || matches!(goal, Goal::Update(_));
-                let is_due = self.may_reissue_at(goal) && self.new_fingerprint(shared).is_some();
+                let is_due =
+                    self.may_resend_token_at(goal) && self.new_fingerprint(shared).is_some();
                 if !is_asked && !has_changes && !is_due {
                     return Ok(None);
                 }
                 let token = self.token.clone().expect("a live session has a token");
                 if is_asked {
-                    return Ok(Some(Step::Check(token)));
+                    return Ok(Some(Step::Recheck(token)));
                 }
                 let changes = self.changes_to_send(goal, shared);
-                self.in_flight = Some(Doubt::of(&changes, false));
+                self.in_flight = Some(InDoubt::of(&changes, false));
                 Ok(Some(Step::Save(token, self.record.holder, changes)))
             }
         }
     }
 
-    /// Drops what a mute request wanted to store. One that is not told sees it until its end.
+    /// Drops the changes of a mute request. A request that drops them silently sees them until its end.
     fn drop_changes(&mut self, goal: Goal<'_>, shared: &Shared) -> Result<(), Error> {
         let is_end = matches!(goal, Goal::Finish);
         if self.drops_silently() && !is_end {
             return Err(Error::Gone);
         }
-        // To leave the URLs is no wish of the handler's.
-        let is_value = |(key, _): (&str, Option<&[u8]>)| key != key::IN_URLS;
+        // The move out of the URLs is not a change of the handler.
+        let is_value = |(key, _): (&str, Option<&[u8]>)| key != session_settings::IN_URLS_KEY;
         let is_lost = self.changes.iter().any(is_value) || self.changes.login.is_some();
         if is_lost {
             shared.events.counters.dropped.add(1);
         }
         self.changes = Changes::new();
-        self.measure();
+        self.recompute_totals();
         if is_end && (self.drops_silently() || !is_lost) { Ok(()) } else { Err(Error::Gone) }
     }
 
@@ -213,7 +216,7 @@ impl State {
         if self.head_sent {
             return Err(Error::HeadSent);
         }
-        let id = self.fresh_id(shared)?;
+        let id = self.unstored_id(shared)?;
         let now = shared.clock.now();
         let holder = shared.verifier(&shared.provider.issue(id));
         let mut record = Box::new(Record::new(holder, now, now));
@@ -222,34 +225,41 @@ impl State {
         record.cookie = self.fingerprint(lifetime::start(&record), shared);
         record.values = self.record.values.clone();
         let mut changes = self.changes.clone();
-        if shared.transport.uses_url(self.carrier()) {
-            changes.set(key::IN_URLS, value::encode(key::IN_URLS, &true, &shared.rules.limits)?);
-        } else if record.values.get(key::IN_URLS).is_some() {
-            changes.delete(key::IN_URLS);
+        if shared.transport.uses_url(self.source()) {
+            changes.set(
+                session_settings::IN_URLS_KEY,
+                value::encode(session_settings::IN_URLS_KEY, &true, &shared.rules.limits)?,
+            );
+        } else if record.values.get(session_settings::IN_URLS_KEY).is_some() {
+            changes.delete(session_settings::IN_URLS_KEY);
         }
         record.values.apply(&changes, &shared.rules.limits)?;
-        self.in_flight = Some(Doubt::of(&changes, true));
+        self.in_flight = Some(InDoubt::of(&changes, true));
         Ok(Some(Step::Create(id, record)))
     }
 
-    /// Returns what a save has to write.
+    /// Returns the changes to send with a save.
     fn changes_to_send(&self, goal: Goal<'_>, shared: &Shared) -> Box<Changes> {
-        // An update goes alone, so that it doesn't carry what the request may still take back; unless a new
-        // secret is pending, which must not come after a value that it is to protect.
+        // An update is saved without the other pending changes, because the handler may still fail and roll
+        // them back. The exception is a pending new secret: it must be stored together with the value that it
+        // protects.
         let is_alone = matches!(goal, Goal::Update(_)) && self.changes.secret.is_none();
         let mut changes = if is_alone { Changes::new() } else { self.changes.clone() };
         if let Goal::Update(edit) = goal {
-            changes.exchange(&edit.key, edit.seen.clone(), edit.value.clone());
+            changes.exchange(&edit.key, edit.expected.clone(), edit.value.clone());
         }
-        let is_told = [key::LIFETIME, key::PERSISTENT].iter().any(|key| changes.get(key).is_some());
-        let is_told = changes.secret.is_some() || is_told || self.may_reissue_at(goal);
+        let is_told = [session_settings::LIFETIME_KEY, session_settings::PERSISTENT_KEY]
+            .iter()
+            .any(|key| changes.get(key).is_some());
+        let is_told = changes.secret.is_some() || is_told || self.may_resend_token_at(goal);
         if is_told && !self.head_sent {
             changes.cookie = self.new_fingerprint(shared);
         }
         let settings = if is_alone { Settings::of(&self.record.values) } else { self.settings };
         let now = shared.clock.now();
         let touch = settings.lifetime(&shared.rules).touch(self.start(), now);
-        let is_set = changes.login.is_some() || changes.get(key::LIFETIME).is_some();
+        let is_set =
+            changes.login.is_some() || changes.get(session_settings::LIFETIME_KEY).is_some();
         changes.expiry =
             if is_set { ExpiryChange::Set(touch) } else { ExpiryChange::Extend(touch) };
         changes.limits = shared.rules.limits;

@@ -1,5 +1,5 @@
-//! The planner by itself: random sequences of handler calls, store answers, abandoned steps and concurrent
-//! requests, against what the library promises.
+//! Tests of the planner alone: random sequences of handler calls, store results, abandoned steps and
+//! concurrent requests are checked against the library's guarantees.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -7,11 +7,12 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::clock::TestClock;
 use crate::provider::{Answer, Provider, Purged, Values};
-use crate::transport::Found;
-use crate::{Limits, Manager, TestClock, value};
+use crate::transport::Extracted;
+use crate::{Limits, Manager, value};
 
-/// A provider of pure functions: a planner that asked it for anything else would do I/O.
+/// A provider whose store operations panic, because the planner must not do I/O.
 #[derive(Debug)]
 struct NoStore;
 
@@ -56,13 +57,13 @@ impl Provider for NoStore {
     }
 }
 
-/// What becomes of a step.
+/// What happens to a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Done,
     /// The store was not reached.
     Unavailable,
-    /// The step was carried out, or was not, and the answer was lost.
+    /// The step was carried out or was not, and the store's answer was lost.
     InDoubt {
         carried_out: bool,
     },
@@ -72,15 +73,15 @@ enum Fate {
     },
 }
 
-/// The store, and everything that was ever in it.
+/// The store, and the history of its sessions.
 struct World {
     manager: Manager,
     clock: Arc<TestClock>,
     records: HashMap<SessionKey, Record>,
     ended: HashSet<SessionKey>,
-    /// Every holder that a record ever had.
+    /// The verifiers of all secrets that records ever had.
     holders: HashSet<[u8; 32]>,
-    /// Every holder under which the store took note that the client is told its token again.
+    /// The verifiers of the secrets with which a cookie's fingerprint was saved.
     told: HashSet<[u8; 32]>,
 }
 
@@ -103,8 +104,8 @@ impl World {
         &self.manager.0
     }
 
-    /// Stores a session with one value, and returns what its client carries. It was announced with another
-    /// cookie's attributes.
+    /// Stores a session with one value, and returns its token. The record's fingerprint is that of a cookie
+    /// with other attributes.
     fn stored(&mut self, key: &str, owner: Option<&str>) -> Token {
         let id = SessionId::generate().unwrap();
         let now = self.shared().clock.now();
@@ -123,13 +124,13 @@ impl World {
         self.records.insert(key, record);
     }
 
-    /// Whether this token opens a live session.
+    /// Returns the live session that this token opens.
     fn opens(&self, token: &Token) -> Option<&Record> {
         let record = self.records.get(&token.key())?;
         (record.holder == self.shared().verifier(token)).then_some(record)
     }
 
-    /// Whether this token opens a session in which someone is logged in.
+    /// Returns whether this token opens a session with a login.
     fn is_logged_in(&self, token: &Option<Token>) -> bool {
         token.as_ref().and_then(|token| self.opens(token)).is_some_and(|r| r.login.is_some())
     }
@@ -144,8 +145,8 @@ impl World {
             Step::Load(tokens) => {
                 Outcome::Loaded(tokens.iter().map(|token| self.read(token)).collect())
             }
-            Step::Check(token) => Outcome::Checked(self.read(token)),
-            Step::Touch(token, touch) | Step::Renew(token, touch, ..) => {
+            Step::Recheck(token) => Outcome::Rechecked(self.read(token)),
+            Step::Touch(token, touch) | Step::TouchBySave(token, touch, ..) => {
                 match self.records.get_mut(&token.key()) {
                     Some(record) => match record.touch(*touch, now) {
                         Ok(()) => Outcome::Touched(None),
@@ -176,10 +177,10 @@ impl World {
                     Err(error) => Outcome::Failed(error),
                 }
             }
-            Step::End(key, _) => {
+            Step::Destroy(key, _) => {
                 self.records.remove(key);
                 self.ended.insert(*key);
-                Outcome::Ended
+                Outcome::Destroyed
             }
         }
     }
@@ -189,13 +190,13 @@ fn number(n: u64) -> Arc<[u8]> {
     value::encode("", &n, &Limits::default()).unwrap()
 }
 
-/// What a handler does, one after the other.
+/// An action of a handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Act {
     Load,
     Set(&'static str, u64),
     Delete(&'static str),
-    /// Adds one, at the store.
+    /// Adds one to a value, with an atomic update.
     Count(&'static str),
     Regenerate,
     LogIn(&'static str),
@@ -208,21 +209,21 @@ enum Act {
     Finish,
 }
 
-/// A request, with what is under way.
+/// A request, with its running operation.
 struct Request {
     state: State,
     acts: Vec<Act>,
-    /// The number of acts that are done.
+    /// The number of completed acts.
     at: usize,
-    /// The step to carry out next, of an act at the store that was begun.
+    /// The next step of the act that is running.
     next: Option<Step>,
-    edit: Option<Edit>,
-    /// The outcome of the whole.
+    edit: Option<ValueUpdate>,
+    /// The result of the request.
     result: Option<Result<(), Error>>,
-    /// An update was abandoned.
+    /// An update was abandoned, so it is unknown whether it was stored.
     may_have_counted: bool,
     is_navigation: bool,
-    /// Writes that the store saw.
+    /// The number of writes that the store carried out.
     writes: usize,
     /// The response was delivered or lost.
     is_over: bool,
@@ -230,12 +231,12 @@ struct Request {
 
 impl Request {
     fn new(sent: Option<Token>, safe: bool, acts: Vec<Act>) -> Self {
-        let mut found = Found::nothing();
+        let mut found = Extracted::nothing();
         if let Some(token) = sent {
             found = token
-                .with_client_text(|text| found.with(text.as_bytes().to_vec(), Carrier::Cookie));
+                .with_client_text(|text| found.with(text.as_bytes().to_vec(), TokenSource::Cookie));
         }
-        let state = State::new(Presented::new(&found), safe, false, false);
+        let state = State::new(Credentials::new(&found), safe, false, false);
         Self {
             state,
             acts,
@@ -250,9 +251,9 @@ impl Request {
         }
     }
 
-    /// The same, shown by the browser as a page in a tab.
+    /// Makes the request a navigation.
     fn navigation(mut self) -> Self {
-        self.state.may_reissue = true;
+        self.state.may_resend_token = true;
         self.is_navigation = true;
         self
     }
@@ -261,8 +262,8 @@ impl Request {
         self.result.is_some() || self.at == self.acts.len()
     }
 
-    /// Does the next thing: an act in memory, or one step of an act at the store. An error ends the
-    /// request, as it ends most handlers.
+    /// Runs the next act in memory, or one step of an act at the store. An error ends the request, as in most
+    /// handlers.
     fn advance(&mut self, world: &mut World, fate: Fate) {
         if let Err(error) = self.try_advance(world, fate) {
             self.result = Some(Err(error));
@@ -300,18 +301,18 @@ impl Request {
         let edit = match self.edit.take() {
             Some(edit) => edit,
             None => {
-                let base = self.state.base(key, false)?;
+                let base = self.state.update_base(key, false)?;
                 let n: u64 = base
-                    .shown()
+                    .current()
                     .map_or(0, |bytes| value::decode("", bytes, &Limits::default()).unwrap());
                 match base {
-                    Base::InMemory { .. } => {
+                    UpdateBase::InMemory { .. } => {
                         self.at += 1;
                         return self.state.put(key, Some(number(n + 1)), world.shared());
                     }
-                    Base::Stored { seen, pending, replaces, .. } => {
+                    UpdateBase::Stored { expected, pending, replaces, .. } => {
                         let value = Some(number(n + 1));
-                        Edit { key: key.into(), seen, pending, replaces, value }
+                        ValueUpdate { key: key.into(), expected, pending, replaces, value }
                     }
                 }
             }
@@ -319,7 +320,7 @@ impl Request {
         match self.step(world, Goal::Update(&edit), fate) {
             Ok(true) => self.edit = Some(edit),
             Ok(false) => {}
-            // The next round starts from what is there then.
+            // The next attempt starts from the stored value.
             Err(Error::Conflict) => {
                 return self.step(world, Goal::Reload, fate).map(|_| self.at -= 1);
             }
@@ -329,7 +330,7 @@ impl Request {
         Ok(())
     }
 
-    /// Takes one step towards a goal; tells whether more are to come.
+    /// Runs one step towards a goal. Returns whether the goal needs more.
     fn step(&mut self, world: &mut World, goal: Goal<'_>, fate: Fate) -> Result<bool, Error> {
         let step = match self.next.take() {
             Some(step) => step,
@@ -341,7 +342,7 @@ impl Request {
                 }
             },
         };
-        let is_write = !matches!(step, Step::Load(_) | Step::Check(_));
+        let is_write = !matches!(step, Step::Load(_) | Step::Recheck(_));
         let reached = match fate {
             Fate::Done => true,
             Fate::Unavailable => false,
@@ -354,28 +355,28 @@ impl Request {
         let outcome = match (fate, outcome) {
             (Fate::Done, Some(outcome)) => outcome,
             (Fate::InDoubt { .. }, _) if is_write => Outcome::Failed(lost()),
-            // The future of an update is gone, and nobody knows whether it counted.
+            // The future of an update was dropped, so it is unknown whether it was stored.
             (Fate::Abandoned { .. }, _) if matches!(goal, Goal::Update(_)) => {
                 self.at += 1;
                 self.may_have_counted = true;
                 return Ok(false);
             }
-            // Another task begins the same again.
+            // Another task starts the same operation again.
             (Fate::Abandoned { .. }, _) => return Ok(true),
             _ => Outcome::Failed(Error::unavailable("down")),
         };
-        self.next = self.state.took(goal, &step, outcome, world.shared(), now)?;
+        self.next = self.state.apply_outcome(goal, &step, outcome, world.shared(), now)?;
         self.at += usize::from(self.next.is_none());
         Ok(self.next.is_some())
     }
 
-    /// What the response tells the client, if the library promises to tell it.
-    fn respond(&mut self, world: &World) -> Option<Directive> {
+    /// Returns the directive of the response.
+    fn respond(&mut self, world: &World) -> Option<ClientDirective> {
         if matches!(self.result, Some(Err(_))) {
             self.state.roll_back();
         }
         let directive = self.state.directive(world.shared());
-        self.state.announced();
+        self.state.mark_announced();
         directive
     }
 }
@@ -407,7 +408,7 @@ fn fate() -> impl Strategy<Value = Fate> {
     ]
 }
 
-/// One request alone, as a sorted map would have it.
+/// The expected values of a single request, stored and as the handler sees them.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 struct Model {
     stored: BTreeMap<&'static str, u64>,
@@ -417,8 +418,8 @@ struct Model {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// Whatever a handler does, and whatever becomes of the steps: the handler sees what it wrote, and a
-    /// finished request has stored it.
+    /// Whatever a handler does and whatever happens to the steps, the handler sees the values that it wrote,
+    /// and a finished request has stored them.
     #[test]
     fn a_request_alone_behaves_as_a_map(
         acts in prop::collection::vec(act(), 0..12),
@@ -452,7 +453,8 @@ proptest! {
                 Act::Count(key) if !failed => { *model.shown.entry(key).or_default() += 1; }
                 Act::LogIn(_) if !failed => logged_in = true,
                 Act::Count(_) => {
-                    // In doubt, it may have counted: the store and the session agree after a reload.
+                    // After a failure the update may have been stored. The store and the session agree after
+                    // a reload.
                     for _ in 0..2 {
                         request.acts.push(Act::Reload);
                         request.result = None;
@@ -462,11 +464,11 @@ proptest! {
                     }
                     model.shown = shown(&request.state);
                 }
-                // Whether the session lives on is not known; the next request will see.
+                // It is unknown whether the session lives on.
                 Act::Destroy if failed => return Ok(()),
                 Act::Save if failed => is_stored_in_doubt = true,
                 Act::RollBack if is_stored_in_doubt => return Ok(()),
-                // What an end or a roll-back leave is looked at elsewhere.
+                // Other tests check the values after a destroy and a roll-back.
                 Act::RollBack | Act::Destroy => model.shown = shown(&request.state),
                 _ => {}
             }
@@ -483,19 +485,19 @@ proptest! {
                 prop_assert_eq!(stored, model.stored.clone(), "after finishing");
             }
         }
-        // The old id opens nothing that a login got.
+        // The old id does not open a session with a login.
         if let Some(record) = world.opens(&sent) {
             prop_assert!(record.login.is_none() || !logged_in);
         }
         // After an error, a save in doubt may have given the session another id.
         let is_sure = matches!(request.result, Some(Ok(())));
-        if let (true, Some(Directive::Issue(token, _))) = (is_sure, request.respond(&world)) {
+        if let (true, Some(ClientDirective::Set(token, _))) = (is_sure, request.respond(&world)) {
             prop_assert!(world.opens(&token).is_some(), "the client is told of a dead id");
         }
     }
 
-    /// Requests at once, with any faults: nothing is half done, nothing comes back, and nobody is told of
-    /// an id that the store never had.
+    /// Concurrent requests with any faults: no change is stored in part, no destroyed session comes back, and
+    /// no client gets an id that was never stored.
     #[test]
     fn requests_at_once_leave_nothing_half_done(
         scripts in prop::collection::vec(
@@ -528,7 +530,7 @@ proptest! {
                 || request.acts.iter().any(|act| matches!(act, Act::Remember(_)));
             prop_assert!(request.is_done(), "a request comes to no end: {:?}", request.state);
             match request.respond(&world) {
-                Some(Directive::Issue(token, _)) => {
+                Some(ClientDirective::Set(token, _)) => {
                     let holder = world.shared().verifier(&token);
                     prop_assert!(world.holders.contains(holder.as_bytes()), "an id from nowhere");
                     if token.has_text_of(&sent) {
@@ -536,7 +538,7 @@ proptest! {
                         prop_assert!(world.told.contains(holder.as_bytes()), "told without a save");
                     }
                 }
-                Some(Directive::Clear) => {
+                Some(ClientDirective::Clear) => {
                     prop_assert!(world.opens(&sent).is_none(), "a live session's cookie is cleared");
                 }
                 None => {}
@@ -554,14 +556,14 @@ fn numbers(values: &Values) -> BTreeMap<&'static str, u64> {
     names.iter().filter_map(|name| Some((*name, decode(values.get(name)?)))).collect()
 }
 
-/// What the handler sees.
+/// Returns the values that the handler sees.
 fn shown(state: &State) -> BTreeMap<&'static str, u64> {
     let names = ["a", "b", "c"];
     let decode = |bytes: &[u8]| value::decode("", bytes, &Limits::default()).unwrap();
     names.iter().filter_map(|name| Some((*name, decode(state.value(name)?)))).collect()
 }
 
-/// What a browser does with one session.
+/// A request that a browser makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Login(&'static str),
@@ -586,7 +588,7 @@ impl Kind {
     }
 }
 
-/// A browser: its cookie, and the requests that it has under way.
+/// Simulates a browser: its cookie, and its concurrent requests.
 fn browse(
     world: &mut World,
     kinds: &[Kind],
@@ -623,8 +625,8 @@ fn browse(
         }
         let was_logged_in = world.is_logged_in(&jar);
         let next = match told {
-            Some(Directive::Issue(token, _)) => Some(token),
-            Some(Directive::Clear) => None,
+            Some(ClientDirective::Set(token, _)) => Some(token),
+            Some(ClientDirective::Clear) => None,
             None => jar.clone(),
         };
         if !kinds.contains(&Kind::Logout) && !kinds.contains(&Kind::Regenerate) {
@@ -647,9 +649,9 @@ fn browse(
             "a login was delivered, and the browser is logged out"
         );
     }
-    // The first id opens nothing that a login got, and nothing of an ended session is anywhere.
+    // The first id does not open a session with a login.
     prop_assert!(world.opens(first).is_none_or(|record| record.login.is_none()));
-    // Whatever was lost: one login away from being logged in.
+    // Whatever was lost, one more login logs the browser in.
     world.clock.advance(Duration::from_secs(2));
     let mut login = Request::new(jar, false, Kind::Login("ann").acts());
     while !login.is_done() {
@@ -657,7 +659,7 @@ fn browse(
     }
     prop_assert!(matches!(login.result, Some(Ok(()))), "a login fails: {:?}", login.result);
     match login.respond(world) {
-        Some(Directive::Issue(token, _)) => prop_assert!(world.is_logged_in(&Some(token))),
+        Some(ClientDirective::Set(token, _)) => prop_assert!(world.is_logged_in(&Some(token))),
         told => prop_assert!(false, "a login told {told:?}"),
     }
     Ok(())
@@ -677,7 +679,7 @@ fn kind() -> impl Strategy<Value = Kind> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(5_000))]
 
-    /// A browser's parallel requests on one session, in every order of sending, loading, committing and
+    /// A browser's concurrent requests of one session, in every order of sending, loading, saving and
     /// delivering, with any response lost.
     #[test]
     fn a_browser_ends_logged_in_or_one_login_away(
@@ -688,7 +690,7 @@ proptest! {
     ) {
         let mut world = World::new();
         let first = world.stored("a", owner);
-        // A session that has an owner is not expected to lose him by its old id.
+        // This check does not apply to the old id of a session that already has an owner.
         if owner.is_none() {
             browse(&mut world, &kinds, &schedule, lossy, &first)?;
         } else {
@@ -701,7 +703,7 @@ proptest! {
                     while !request.is_done() {
                         request.advance(&mut world, Fate::Done);
                     }
-                    if let Some(Directive::Issue(token, _)) = request.respond(&world) {
+                    if let Some(ClientDirective::Set(token, _)) = request.respond(&world) {
                         jar = Some(token);
                     }
                     if kind == Kind::Login("ann") {
@@ -715,7 +717,7 @@ proptest! {
     }
 }
 
-/// A late request after a login, by the window: mute within it, a stranger's after it.
+/// A late request after a login is mute within `superseded_for`, and opens no session after it.
 #[test]
 fn a_replaced_id_is_mute_for_the_window_and_a_strangers_afterwards() {
     for (secs, mute) in [(0, true), (9, true), (10, false)] {
@@ -738,8 +740,8 @@ fn a_replaced_id_is_mute_for_the_window_and_a_strangers_afterwards() {
     }
 }
 
-/// A logout that was held open for longer than the window verifies the secret again, and once: also where
-/// the window is none at all.
+/// A logout that takes longer than `superseded_for` verifies the secret again, once, also if `superseded_for`
+/// is zero.
 #[test]
 fn a_logout_verifies_the_secret_once() {
     for window in [Duration::ZERO, Duration::from_secs(10)] {
@@ -758,7 +760,7 @@ fn a_logout_verifies_the_secret_once() {
     }
 }
 
-/// A page that reads, to its end.
+/// Runs a request that only reads the session to its end.
 fn read(world: &mut World, token: &Token, is_navigation: bool, fate: Fate) -> Request {
     let request = Request::new(Some(token.clone()), true, vec![Act::Load, Act::Finish]);
     let mut request = if is_navigation { request.navigation() } else { request };
@@ -770,8 +772,8 @@ fn read(world: &mut World, token: &Token, is_navigation: bool, fate: Fate) -> Re
     request
 }
 
-/// A session that was announced otherwise is announced once more, by a navigation for which the store took
-/// note of it, in one more write.
+/// If the cookie's fingerprint differs, a navigation sends the cookie again, once, after it has saved the new
+/// fingerprint in one more write.
 #[test]
 fn a_session_is_announced_again_by_a_navigation_and_once() {
     let mut world = World::new();
@@ -794,7 +796,7 @@ fn a_session_is_announced_again_by_a_navigation_and_once() {
     }
 }
 
-/// A navigation that began before a login and is finished after it says nothing.
+/// A navigation that loads before a login and finishes after it sends no cookie.
 #[test]
 fn a_navigation_that_a_login_overtakes_announces_nothing() {
     for is_safe in [true, false] {

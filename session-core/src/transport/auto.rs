@@ -1,15 +1,17 @@
-//! A cookie where the client returns one, the URL until then.
+//! [`AutoTransport`]: ids in a cookie and in URLs, until the client returns the cookie. Then the session
+//! moves to the cookie and gets a new id.
 
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 
 use super::{
-    Announcement, Carrier, CookieTransport, Found, OldNames, RequestHead, Transport, UrlTransport,
+    CookieTransport, Directive, Extracted, OldNames, RequestHead, TokenSource, Transport,
+    UrlTransport,
 };
 use crate::Error;
 
-/// Sends a cookie and puts the id into URLs as well, until the client returns the cookie.
+/// Sends a cookie, and puts the id into URLs as well until the client returns the cookie.
 #[derive(Debug)]
 pub struct AutoTransport {
     cookie: CookieTransport,
@@ -17,7 +19,7 @@ pub struct AutoTransport {
 }
 
 impl AutoTransport {
-    /// A transport of these two.
+    /// Returns a transport that combines these two.
     pub fn new(cookie: CookieTransport, url: UrlTransport) -> Self {
         Self { cookie, url }
     }
@@ -28,18 +30,18 @@ impl Transport for AutoTransport {
         self.cookie.name()
     }
 
-    /// The cookie has the last word: a client that returns one needs no URL.
-    fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
-        let found = self.cookie.find(request);
-        if found.carrier().is_some() { found } else { self.url.find(request) }
+    /// The cookie takes precedence: a client that returns it needs no id in URLs.
+    fn extract<'r>(&self, request: RequestHead<'r>) -> Extracted<'r> {
+        let found = self.cookie.extract(request);
+        if found.source().is_some() { found } else { self.url.extract(request) }
     }
 
-    fn announce(
+    fn write_response(
         &self,
-        announcement: Announcement<'_>,
+        directive: Directive<'_>,
         headers: &mut HeaderMap,
     ) -> Result<(), Error> {
-        self.cookie.announce(announcement, headers)
+        self.cookie.write_response(directive, headers)
     }
 
     fn also(&self) -> &[String] {
@@ -50,7 +52,7 @@ impl Transport for AutoTransport {
         self.cookie.varies_by()
     }
 
-    fn names(&self) -> Vec<(Carrier, &str)> {
+    fn names(&self) -> Vec<(TokenSource, &str)> {
         [self.cookie.names(), self.url.names()].concat()
     }
 
@@ -70,8 +72,8 @@ impl Transport for AutoTransport {
         self.cookie.persistent()
     }
 
-    fn uses_url(&self, carrier: Option<Carrier>) -> bool {
-        carrier != Some(Carrier::Cookie)
+    fn uses_url(&self, source: Option<TokenSource>) -> bool {
+        source != Some(TokenSource::Cookie)
     }
 
     fn encode_url(&self, url: &str, page: &str, text: &str) -> Option<String> {
@@ -82,7 +84,7 @@ impl Transport for AutoTransport {
         Some(&self.url)
     }
 
-    fn leaves_urls(&self, carrier: Option<Carrier>) -> bool {
-        carrier == Some(Carrier::Cookie)
+    fn leaves_urls(&self, source: Option<TokenSource>) -> bool {
+        source == Some(TokenSource::Cookie)
     }
 }

@@ -1,4 +1,5 @@
-//! Ids in a cookie (RFC 6265, and its successor draft rfc6265bis for prefixes and SameSite).
+//! [`CookieTransport`]: finds ids in the `Cookie` header and writes `Set-Cookie` with its configured
+//! attributes (RFC 6265, and its successor draft rfc6265bis for prefixes and `SameSite`).
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Announcement, Carrier, Found, MAX_AGE_LIMIT, OldNames, RequestHead, Transport, fingerprint,
+    Directive, Extracted, MAX_AGE_LIMIT, OldNames, RequestHead, TokenSource, Transport, fingerprint,
 };
 use crate::Error;
 use crate::lifetime::check_duration;
@@ -17,47 +18,51 @@ use crate::lifetime::check_duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SameSite {
-    /// None at all: a link from elsewhere arrives without the session.
+    /// No cross-site request carries the cookie, so a visitor who follows a link from another site has no
+    /// session.
     #[serde(alias = "Strict")]
     Strict,
-    /// Only top-level navigation by safe methods. The default.
+    /// Only top-level navigations with a safe method carry the cookie. The default.
     #[default]
     #[serde(alias = "Lax")]
     Lax,
-    /// All of them. Needs `Secure`.
+    /// All cross-site requests carry the cookie. Needs `Secure`.
     #[serde(alias = "None")]
     None,
 }
 
-/// The cookie's name and attributes, as configured.
+/// The options of the cookie: its name and attributes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CookieOptions {
-    /// The name. Defaults to `__Host-id`, whose prefix makes browsers refuse the cookie unless it
-    /// is `Secure`, has the path `/` and no domain.
+    /// The cookie's name, 1 to 256 characters. Defaults to `__Host-id`, whose prefix makes browsers refuse
+    /// the cookie unless it is `Secure`, has the path `/` and no domain.
     pub name: String,
-    /// Names that the cookie had before: cookies of these are read as well, replaced by one of the name, and
-    /// removed. Eight at most. Defaults to none.
+    /// Old names of the cookie, at most eight. Cookies with these names are read as well, replaced by a
+    /// cookie of the current name, and removed. Defaults to none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<String>,
-    /// The path. Defaults to `/`.
+    /// The `Path` attribute. Defaults to `/`.
     pub path: String,
-    /// The domain whose subdomains get the cookie too. Defaults to none: this host only.
+    /// The `Domain` attribute, whose subdomains get the cookie, too. Defaults to none: only this host gets
+    /// the cookie.
     pub domain: Option<String>,
-    /// Only over HTTPS (some browsers except localhost). Defaults to true.
+    /// The `Secure` attribute: browsers send the cookie only over HTTPS (some also over HTTP to localhost).
+    /// Defaults to true.
     pub secure: bool,
-    /// Out of reach for scripts. Defaults to true.
+    /// The `HttpOnly` attribute: scripts can't read the cookie. Defaults to true.
     pub http_only: bool,
-    /// Which cross-site requests carry it. Defaults to `lax`.
+    /// The `SameSite` attribute. Defaults to `lax`.
     pub same_site: SameSite,
-    /// A jar of its own for each top-level site (CHIPS). Defaults to false.
+    /// The `Partitioned` attribute: a separate cookie for each top-level site (CHIPS). Defaults to false.
     pub partitioned: bool,
-    /// Whether sessions survive the browser's end unless they say otherwise. Defaults to false.
+    /// Whether cookies survive the end of the browser, unless the session's settings differ. Defaults to
+    /// false.
     pub persistent: bool,
-    /// How long a persistent cookie is kept; a second at least, and 400 days at most. Defaults to what is
-    /// left of the session's absolute lifetime, which is also how long the cookie of a
-    /// [remembered](crate::LoadedSession::remember) visitor is kept.
+    /// How long a persistent cookie is kept; at least a second, and at most 400 days. Defaults to what is
+    /// left of the session's absolute lifetime. The cookie of a [remembered](crate::LoadedSession::remember)
+    /// visitor is always kept for what is left of the session's lifetime.
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Duration>,
 }
@@ -79,25 +84,25 @@ impl Default for CookieOptions {
     }
 }
 
-/// How many bytes of `Cookie` headers are searched. Beyond it a visitor is anonymous.
+/// The number of bytes of `Cookie` headers that are searched. A visitor who sends more is anonymous.
 const SCAN_LIMIT: usize = 64 * 1024;
 
-/// The longest name and value that browsers store (rfc6265bis, section 5.6).
+/// The longest name and value, in bytes together, that browsers store (rfc6265bis, section 5.6).
 const SIZE_LIMIT: usize = 4096;
 
-/// Carries the token in a cookie. The default transport.
+/// Transports the token in a cookie. The default transport.
 pub struct CookieTransport {
     options: CookieOptions,
-    /// Everything behind the value, the lifetime aside.
+    /// The attributes behind the value, except for `Max-Age`.
     attributes: String,
 }
 
 impl CookieTransport {
-    /// A transport by these options.
+    /// Returns a transport with these options.
     ///
     /// # Errors
-    /// [`Error::Config`] for characters that a name or an attribute can't have, and for
-    /// combinations that browsers refuse.
+    /// [`Error::Config`] if a name or an attribute contains a forbidden character, or for combinations that
+    /// browsers refuse.
     pub fn new(options: CookieOptions) -> Result<Self, Error> {
         validate(&options)?;
         let CookieOptions { path, domain, secure, http_only, same_site, partitioned, .. } =
@@ -119,7 +124,7 @@ impl CookieTransport {
         Ok(Self { options, attributes })
     }
 
-    /// The values under a name in one header. A semicolon always separates: quotes don't hide it
+    /// Returns the values of a name in one header. A semicolon always separates cookies, also within quotes
     /// (RFC 6265, section 4.2.1).
     fn values<'r>(name: &str, header: &'r [u8]) -> impl Iterator<Item = &'r [u8]> {
         let name = name.as_bytes();
@@ -136,16 +141,16 @@ impl CookieTransport {
         })
     }
 
-    fn set_cookie(&self, announcement: Announcement<'_>) -> Result<HeaderValue, Error> {
+    fn set_cookie(&self, directive: Directive<'_>) -> Result<HeaderValue, Error> {
         let Self { options: CookieOptions { name, .. }, attributes } = self;
-        let text = match announcement {
-            Announcement::Remove => removal(name, attributes),
-            Announcement::Issue { text, .. } if name.len() + text.len() > SIZE_LIMIT => {
+        let text = match directive {
+            Directive::Clear => removal(name, attributes),
+            Directive::Set { text, .. } if name.len() + text.len() > SIZE_LIMIT => {
                 return Err(Error::TooLarge { what: "cookie bytes", limit: SIZE_LIMIT });
             }
-            Announcement::Issue { text, max_age: None } => [name, "=", text, attributes].concat(),
-            Announcement::Issue { text, max_age: Some(max_age) } => {
-                // Rounded up: zero would remove the cookie of a session that is alive.
+            Directive::Set { text, max_age: None } => [name, "=", text, attributes].concat(),
+            Directive::Set { text, max_age: Some(max_age) } => {
+                // Rounded up, because zero would remove the cookie of a live session.
                 let seconds = max_age.min(MAX_AGE_LIMIT).as_millis().div_ceil(1000);
                 format!("{name}={text}{attributes}; Max-Age={seconds}")
             }
@@ -154,7 +159,7 @@ impl CookieTransport {
     }
 }
 
-/// What removes a cookie that was set with these attributes.
+/// Returns the `Set-Cookie` value that removes a cookie which was set with these attributes.
 fn removal(name: &str, attributes: &str) -> String {
     format!("{name}={attributes}; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT")
 }
@@ -171,36 +176,36 @@ impl Transport for CookieTransport {
         &self.options.name
     }
 
-    fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
+    fn extract<'r>(&self, request: RequestHead<'r>) -> Extracted<'r> {
         let mut left = SCAN_LIMIT;
-        let mut found = Found::nothing();
+        let mut found = Extracted::nothing();
         for header in request.headers.get_all(COOKIE) {
             let Some(rest) = left.checked_sub(header.len()) else {
-                return Found::unreadable(Carrier::Cookie);
+                return Extracted::unreadable(TokenSource::Cookie);
             };
             left = rest;
             for text in Self::values(&self.options.name, header.as_bytes()) {
-                found.add(text, Carrier::Cookie);
+                found.add(text, TokenSource::Cookie);
             }
         }
         for (number, name) in self.options.also.iter().enumerate() {
             for header in request.headers.get_all(COOKIE) {
                 for text in Self::values(name, header.as_bytes()) {
-                    found.add_old(text, number, Carrier::Cookie);
+                    found.add_old(text, number, TokenSource::Cookie);
                 }
             }
         }
         found
     }
 
-    fn announce(
+    fn write_response(
         &self,
-        announcement: Announcement<'_>,
+        directive: Directive<'_>,
         headers: &mut HeaderMap,
     ) -> Result<(), Error> {
-        let ours = self.set_cookie(announcement)?;
+        let cookie = self.set_cookie(directive)?;
         remove_cookie(headers, &self.options.name);
-        headers.append(SET_COOKIE, ours);
+        headers.append(SET_COOKIE, cookie);
         Ok(())
     }
 
@@ -208,21 +213,21 @@ impl Transport for CookieTransport {
         Some(COOKIE)
     }
 
-    fn names(&self) -> Vec<(Carrier, &str)> {
+    fn names(&self) -> Vec<(TokenSource, &str)> {
         let names = std::iter::once(&self.options.name).chain(&self.options.also);
-        names.map(|name| (Carrier::Cookie, name.as_str())).collect()
+        names.map(|name| (TokenSource::Cookie, name.as_str())).collect()
     }
 
     fn also(&self) -> &[String] {
         &self.options.also
     }
 
-    /// With the attributes that are configured now. A cookie that was set with another path or domain stays
-    /// in the browser, and does no harm.
+    /// The removal has the attributes that are configured now. A cookie that was set with another path or
+    /// domain stays in the browser, and does no harm.
     fn remove_old(&self, names: OldNames, headers: &mut HeaderMap) {
         for (number, name) in self.options.also.iter().enumerate() {
             if names.has(number) {
-                // Browsers ignore anything else under such a name.
+                // Browsers ignore a `Set-Cookie` with other attributes for a `__Host-` name.
                 let attributes = match (has_prefix(name, "__Host-"), self.options.partitioned) {
                     (true, true) => "; Path=/; Secure; Partitioned",
                     (true, false) => "; Path=/; Secure",
@@ -254,7 +259,7 @@ impl fmt::Debug for CookieTransport {
     }
 }
 
-/// Removes the `Set-Cookie` headers of this name: a response has one at most (RFC 6265, section
+/// Removes the `Set-Cookie` headers of this name, because a response must have at most one (RFC 6265, section
 /// 4.1.1).
 fn remove_cookie(headers: &mut HeaderMap, name: &str) {
     let is_ours = |value: &HeaderValue| {
@@ -282,17 +287,19 @@ fn validate(options: &CookieOptions) -> Result<(), Error> {
         return refuse("name must be 1 to 256 letters, digits or any of !#$%&'*+-.^_`|~");
     }
     let also = &options.also;
-    if also.len() > OldNames::MOST || !also.iter().all(|name| is_name(name)) {
-        return refuse("also must be a list of eight names at most, each as the name may be");
+    if also.len() > OldNames::MAX_NAMES || !also.iter().all(|name| is_name(name)) {
+        return refuse(
+            "also must be a list of at most eight names, with the same characters as the name",
+        );
     }
     if also.iter().enumerate().any(|(at, old)| old == name || also[..at].contains(old)) {
-        return refuse("also must not have the name itself, nor a name twice");
+        return refuse("also must not contain the name itself, nor a name twice");
     }
-    let plain =
+    let is_plain =
         |text: &str| text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b';' | b','));
-    if !path.starts_with('/') || path.len() > 1024 || !plain(path) {
+    if !path.starts_with('/') || path.len() > 1024 || !is_plain(path) {
         return refuse(
-            "path must start with `/`, and have no blank, comma, semicolon or control character",
+            "path must start with `/`, and have no space, comma, semicolon or control character",
         );
     }
     if let Some(domain) = domain {
@@ -324,12 +331,13 @@ fn validate(options: &CookieOptions) -> Result<(), Error> {
     Ok(())
 }
 
-/// Browsers compare the prefixes of names without regard to case (rfc6265bis, section 5.4).
+/// Returns whether a name has a prefix. Browsers compare prefixes case-insensitively (rfc6265bis, section
+/// 5.4).
 fn has_prefix(name: &str, prefix: &str) -> bool {
     name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
-/// A token character (RFC 9110, section 5.6.2).
+/// Returns whether a byte is a token character (RFC 9110, section 5.6.2).
 pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
@@ -352,12 +360,12 @@ mod tests {
             request.headers_mut().append(COOKIE, HeaderValue::from_bytes(header).unwrap());
         }
         let transport = transport(|_| ()).unwrap();
-        let found = transport.find((&request).into());
-        assert!(found.carrier().is_none_or(|carrier| carrier == Carrier::Cookie));
+        let found = transport.extract((&request).into());
+        assert!(found.source().is_none_or(|source| source == TokenSource::Cookie));
         found.shown()
     }
 
-    /// Of a header as long as it may be, with eight thousand different texts under the name.
+    /// For a header of the maximum length, with eight thousand different texts under the name.
     #[test]
     fn no_more_than_the_last_four_texts_are_kept() {
         let texts: Vec<_> = (0..8000).map(|n| format!("id={n:x}")).collect();
@@ -366,7 +374,7 @@ mod tests {
         request.headers_mut().insert(COOKIE, HeaderValue::try_from(&header).unwrap());
         let find = |options: fn(&mut CookieOptions)| {
             let transport = transport(options).unwrap();
-            let found = transport.find((&request).into());
+            let found = transport.extract((&request).into());
             assert!(found.has_skipped() && found.texts.capacity() == 4);
             (found.shown(), found.old_texts())
         };
@@ -376,7 +384,7 @@ mod tests {
             (o.name, o.also) = ("new".into(), vec!["other".into(), "id".into()]);
         };
         assert_eq!(find(old_only), (last, 4));
-        // A text that comes again is as good as one that comes for the first time.
+        // A repeated text counts like one that occurs for the first time.
         let again = found(&[b"id=A; id=B; id=C; id=D; id=B; id=E; id=A"]);
         assert_eq!(again, some(&["D", "B", "E", "A"]));
         assert_eq!(found(&[header.as_bytes(), b"id=1"]), some(&["1f3d", "1f3e", "1f3f", "1"]));
@@ -386,7 +394,7 @@ mod tests {
         Some(texts.iter().map(|text| (*text).to_owned()).collect())
     }
 
-    /// Each text counts once, at its last place; other cookies may hold any bytes.
+    /// Each text counts once, at its last position; other cookies may contain any bytes.
     #[test]
     fn the_exact_name_counts() {
         assert_eq!(found(&[]), None);
@@ -405,7 +413,7 @@ mod tests {
         assert_eq!(found(&[b"id=\xff"]), some(&["\u{fffd}"]));
     }
 
-    /// Long headers cost a look, and very long ones not even that.
+    /// Long headers are searched, and very long ones are not even searched.
     #[test]
     fn junk_in_front_does_not_hide_ours_up_to_the_scan_limit() {
         let mut junk = "junk=0123456789; ".repeat(180).into_bytes();
@@ -419,23 +427,23 @@ mod tests {
         assert_eq!(found(&[b"id=S", &huge]), some(&[]));
     }
 
-    fn announced(transport: &CookieTransport, announcement: Announcement<'_>) -> String {
+    fn announced(transport: &CookieTransport, directive: Directive<'_>) -> String {
         let mut headers = HeaderMap::new();
-        transport.announce(announcement, &mut headers).unwrap();
+        transport.write_response(directive, &mut headers).unwrap();
         headers[SET_COOKIE].to_str().unwrap().to_owned()
     }
 
-    /// A removal must name what the cookie was set with, or browsers keep it.
+    /// A removal must have the attributes of the cookie, or browsers keep it.
     #[test]
     fn attributes_are_as_configured_and_repeated_on_removal() {
         let default = CookieTransport::new(CookieOptions::default()).unwrap();
-        let issue = |max_age| Announcement::Issue { text: "S", max_age };
+        let issue = |max_age| Directive::Set { text: "S", max_age };
         assert_eq!(
             announced(&default, issue(None)),
             "__Host-id=S; Path=/; Secure; HttpOnly; SameSite=Lax"
         );
         assert_eq!(
-            announced(&default, Announcement::Remove),
+            announced(&default, Directive::Clear),
             "__Host-id=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0; \
              Expires=Thu, 01 Jan 1970 00:00:00 GMT"
         );
@@ -452,20 +460,22 @@ mod tests {
              Max-Age=34560000"
         );
         assert_eq!(
-            announced(&full, Announcement::Remove),
+            announced(&full, Directive::Clear),
             "id=; Path=/app; Domain=example.com; Secure; HttpOnly; SameSite=None; Partitioned; \
              Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
         );
     }
 
-    /// However often a request is finished; and no cache may keep the response.
+    /// However often a request is finished, the response has one `Set-Cookie` of the name.
     #[test]
     fn one_set_cookie_for_the_name_and_caches_are_told() {
         let transport = transport(|_| ()).unwrap();
         let mut headers = HeaderMap::new();
         headers.append(SET_COOKIE, HeaderValue::from_static("idx=1"));
         headers.append(SET_COOKIE, HeaderValue::from_static("id=old"));
-        transport.announce(Announcement::Issue { text: "S", max_age: None }, &mut headers).unwrap();
+        transport
+            .write_response(Directive::Set { text: "S", max_age: None }, &mut headers)
+            .unwrap();
         let cookies: Vec<_> = headers.get_all(SET_COOKIE).iter().collect();
         assert_eq!(cookies.len(), 2);
         assert_eq!(cookies[0], "idx=1");
@@ -477,12 +487,12 @@ mod tests {
         let text = "x".repeat(4096);
         let error = transport(|_| ())
             .unwrap()
-            .announce(Announcement::Issue { text: &text, max_age: None }, &mut HeaderMap::new())
+            .write_response(Directive::Set { text: &text, max_age: None }, &mut HeaderMap::new())
             .unwrap_err();
         assert!(matches!(error, Error::TooLarge { what: "cookie bytes", limit: 4096 }));
     }
 
-    /// No configured character ends an attribute early.
+    /// No configured character can end an attribute early.
     #[test]
     fn contradictions_and_bad_characters_are_configuration_errors() {
         for bad in ["", "a;b", "a b", "a,b", "a=b", "a\r\nb", "a\0", "é", "\"a\""] {

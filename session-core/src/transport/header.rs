@@ -1,17 +1,17 @@
-//! Ids in a header of their own, for API clients.
+//! [`HeaderTransport`]: ids in a request and response header, for API clients.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::{Deserialize, Serialize};
 
-use super::{Announcement, Carrier, Found, RequestHead, Transport};
+use super::{Directive, Extracted, RequestHead, TokenSource, Transport};
 use crate::Error;
 
-/// The header's name, as configured.
+/// The options of the header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct HeaderOptions {
-    /// The name, in requests and responses. Defaults to `x-session-id`.
+    /// The header's name, in requests and responses. Defaults to `x-session-id`.
     pub name: String,
 }
 
@@ -21,7 +21,7 @@ impl Default for HeaderOptions {
     }
 }
 
-/// Headers that mean something else to clients, servers and caches.
+/// Headers that have another meaning in HTTP.
 const MEANINGFUL: [HeaderName; 27] = [
     header::ACCEPT,
     header::AGE,
@@ -52,17 +52,17 @@ const MEANINGFUL: [HeaderName; 27] = [
     header::WWW_AUTHENTICATE,
 ];
 
-/// Carries the token in a request and response header; an empty one in a response tells the client
-/// to forget its token.
+/// Transports the token in a request and response header. An empty header in a response tells the client to
+/// delete its token.
 #[derive(Debug)]
 pub struct HeaderTransport(HeaderName);
 
 impl HeaderTransport {
-    /// A transport by these options.
+    /// Returns a transport with these options.
     ///
     /// # Errors
-    /// [`Error::Config`] if the name can't be a header's (RFC 9110, section 5.1), or is one that
-    /// HTTP itself gives a meaning.
+    /// [`Error::Config`] if the name is not a header name (RFC 9110, section 5.1), or is one to which HTTP
+    /// gives another meaning.
     pub fn new(options: &HeaderOptions) -> Result<Self, Error> {
         let name: HeaderName = options.name.parse().map_err(|_| {
             Error::config("header name must be letters, digits or any of !#$%&'*+-.^_`|~")
@@ -79,22 +79,22 @@ impl Transport for HeaderTransport {
         self.0.as_str()
     }
 
-    fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
-        let mut found = Found::nothing();
+    fn extract<'r>(&self, request: RequestHead<'r>) -> Extracted<'r> {
+        let mut found = Extracted::nothing();
         for value in request.headers.get_all(&self.0) {
-            found.add(value.as_bytes().trim_ascii(), Carrier::Header);
+            found.add(value.as_bytes().trim_ascii(), TokenSource::Header);
         }
         found
     }
 
-    fn announce(
+    fn write_response(
         &self,
-        announcement: Announcement<'_>,
+        directive: Directive<'_>,
         headers: &mut HeaderMap,
     ) -> Result<(), Error> {
-        let text = match announcement {
-            Announcement::Issue { text, .. } => text,
-            Announcement::Remove => "",
+        let text = match directive {
+            Directive::Set { text, .. } => text,
+            Directive::Clear => "",
         };
         let mut value = HeaderValue::from_str(text)
             .map_err(|_| Error::config("the token's text does not fit a header"))?;
@@ -107,11 +107,11 @@ impl Transport for HeaderTransport {
         Some(self.0.clone())
     }
 
-    fn names(&self) -> Vec<(Carrier, &str)> {
-        vec![(Carrier::Header, self.name())]
+    fn names(&self) -> Vec<(TokenSource, &str)> {
+        vec![(TokenSource::Header, self.name())]
     }
 
-    fn is_sent_by_itself(&self) -> bool {
+    fn is_ambient(&self) -> bool {
         false
     }
 }
@@ -125,16 +125,18 @@ mod tests {
     fn the_header_carries_both_ways() {
         let transport = HeaderTransport::new(&HeaderOptions::default()).unwrap();
         let request = Request::builder().header("X-Session-Id", " S ").body(()).unwrap();
-        assert_eq!(transport.find((&request).into()).shown(), Some(vec!["S".to_owned()]));
+        assert_eq!(transport.extract((&request).into()).shown(), Some(vec!["S".to_owned()]));
         let two = Request::builder().header("x-session-id", "S").header("x-session-id", "T");
         let two = two.body(()).unwrap();
-        let found = transport.find((&two).into());
+        let found = transport.extract((&two).into());
         assert_eq!(found.shown(), Some(vec!["S".to_owned(), "T".to_owned()]));
-        assert_eq!(found.carrier(), Some(Carrier::Header));
+        assert_eq!(found.source(), Some(TokenSource::Header));
         let mut headers = HeaderMap::new();
-        transport.announce(Announcement::Issue { text: "S", max_age: None }, &mut headers).unwrap();
+        transport
+            .write_response(Directive::Set { text: "S", max_age: None }, &mut headers)
+            .unwrap();
         assert_eq!(headers["x-session-id"], "S");
-        transport.announce(Announcement::Remove, &mut headers).unwrap();
+        transport.write_response(Directive::Clear, &mut headers).unwrap();
         assert_eq!(headers["x-session-id"], "");
     }
 

@@ -1,4 +1,5 @@
-//! How ids travel between client and server.
+//! [`Transport`]: how clients send and receive ids. `cookie` writes the `Set-Cookie` header and its
+//! attributes, `url` puts ids into URLs, `auto` does both, and `header` uses a header of its own.
 
 mod auto;
 mod cookie;
@@ -8,10 +9,16 @@ pub(crate) mod reference;
 pub(crate) mod scope;
 mod url;
 
-pub use auto::AutoTransport;
 pub use cookie::{CookieOptions, CookieTransport, SameSite};
 pub use header::{HeaderOptions, HeaderTransport};
-pub use url::{UrlOptions, UrlTransport};
+pub use url::UrlOptions;
+
+// Public only for the tests of this workspace: the manager creates these transports from its configuration,
+// and does a part of their work.
+#[doc(hidden)]
+pub use auto::AutoTransport;
+#[doc(hidden)]
+pub use url::UrlTransport;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,9 +26,26 @@ use std::time::Duration;
 
 use http::header::UPGRADE;
 use http::{HeaderMap, HeaderName, Method, Request, Uri};
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::Error;
+
+/// The built-in transports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransportKind {
+    /// Ids are in a cookie. The default.
+    #[default]
+    Cookie,
+    /// Ids are in a query argument, in the application's own links and redirects.
+    Url,
+    /// Ids are in a cookie and in URLs until the client returns the cookie, and in the cookie alone from then
+    /// on.
+    Auto,
+    /// Ids are in a header of their own, for programs.
+    Header,
+}
 
 /// The parts of a request that a transport reads.
 #[derive(Clone, Copy)]
@@ -35,8 +59,8 @@ pub struct RequestHead<'r> {
 }
 
 impl RequestHead<'_> {
-    /// Whether the method is safe (RFC 9110, section 9.2.1) and asks for no upgrade. A WebSocket, which begins
-    /// with a GET, may do anything later.
+    /// Returns whether the method is safe (RFC 9110, section 9.2.1) and the request asks for no upgrade. A
+    /// WebSocket begins with a GET, and its messages may change anything.
     pub(crate) fn is_safe(&self) -> bool {
         self.method.is_safe() && !self.headers.contains_key(UPGRADE)
     }
@@ -54,100 +78,102 @@ impl<'r> From<&'r http::request::Parts> for RequestHead<'r> {
     }
 }
 
-// Method, target and headers may all carry an id.
+// `Debug` is redacted, because the target and the headers may contain an id.
 impl fmt::Debug for RequestHead<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RequestHead(redacted)")
     }
 }
 
-/// The part of a request that carried an id.
+/// The part of a request that an id was in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Carrier {
+pub enum TokenSource {
     /// A cookie.
     Cookie,
     /// The URL.
     Url,
-    /// A header of its own, or whatever else a custom transport reads.
+    /// A header of its own, or anything else that a custom transport reads.
     Header,
 }
 
-/// What a transport finds in a request: the different texts under its name, in order.
+/// The texts that a transport extracted from a request: the different values under its name, in order.
 ///
-/// Of more than four it keeps the last four, as browsers send cookies of longer paths first (RFC 6265,
-/// section 5.4): ours is among the last. A text that comes again counts at its last place.
+/// If there are more than four different texts, the last four are kept, because browsers send the cookies
+/// with longer paths first (RFC 6265, section 5.4), so the transport's cookie is among the last. A text that
+/// occurs several times counts at its last position.
 ///
-/// Whether a text is well formed, the provider tells. A request whose texts can't be read, because they
-/// are doubled where nobody doubles them by accident or lie beyond a limit, has a carrier and no text.
+/// The provider parses the texts. If texts are present but can't be read, because a query argument is
+/// duplicated or a header exceeds a limit, `Extracted` has a source and no texts.
 #[derive(Clone, Default)]
-pub struct Found<'r> {
-    carrier: Option<Carrier>,
-    /// First those that came only under old names.
+pub struct Extracted<'r> {
+    source: Option<TokenSource>,
+    /// The texts that came only under old names are first.
     texts: SmallVec<[Cow<'r, [u8]>; 1]>,
     old_texts: usize,
     old_names: OldNames,
-    /// Whether texts were left out, of too many.
+    /// Whether there were more texts than are kept.
     skipped: bool,
 }
 
-/// How many different texts are kept and looked up, of those that a client sent. However many there are,
-/// each is compared with these only.
-const KEPT: usize = 4;
+/// The number of different texts that are kept and looked up. However many texts a client sends, each is
+/// compared with these only.
+const MAX_TOKENS: usize = 4;
 
-/// Which of the configured old names a client sent something under.
+/// The set of the configured old names under which a client sent a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OldNames(u8);
 
 impl OldNames {
-    /// How many old names there can be.
-    pub(crate) const MOST: usize = 8;
+    /// The maximum number of old names.
+    pub(crate) const MAX_NAMES: usize = 8;
 
-    /// Whether it sent something under the one of this number, in the order of the configuration.
+    /// Returns whether the client sent a text under the old name with this index, in the order of the
+    /// configuration.
     pub fn has(self, number: usize) -> bool {
-        number < Self::MOST && self.0 & (1 << number) != 0
+        number < Self::MAX_NAMES && self.0 & (1 << number) != 0
     }
 
     fn add(&mut self, number: usize) {
-        debug_assert!(number < Self::MOST);
+        debug_assert!(number < Self::MAX_NAMES);
         self.0 |= 1 << number;
     }
 }
 
-impl<'r> Found<'r> {
-    /// Nothing under the transport's name.
+impl<'r> Extracted<'r> {
+    /// Returns the result for a request without a text under the transport's name.
     pub fn nothing() -> Self {
         Self::default()
     }
 
-    /// Something under the transport's name that can't be read.
-    pub fn unreadable(carrier: Carrier) -> Self {
-        Self { carrier: Some(carrier), ..Self::default() }
+    /// Returns the result for a request whose text under the transport's name can't be read.
+    pub fn unreadable(source: TokenSource) -> Self {
+        Self { source: Some(source), ..Self::default() }
     }
 
-    /// Adds a text, in the bytes that came.
+    /// Adds a text, as the bytes in the request.
     #[must_use]
-    pub fn with(mut self, text: impl Into<Cow<'r, [u8]>>, carrier: Carrier) -> Self {
-        self.add(text, carrier);
+    pub fn with(mut self, text: impl Into<Cow<'r, [u8]>>, source: TokenSource) -> Self {
+        self.add(text, source);
         self
     }
 
-    fn add(&mut self, text: impl Into<Cow<'r, [u8]>>, carrier: Carrier) {
-        self.carrier = Some(carrier);
+    fn add(&mut self, text: impl Into<Cow<'r, [u8]>>, source: TokenSource) {
+        self.source = Some(source);
         let text = text.into();
         if let Some(at) = self.texts.iter().position(|other| *other == text) {
             self.texts.remove(at);
-        } else if self.texts.len() == KEPT {
+        } else if self.texts.len() == MAX_TOKENS {
             self.texts.remove(0);
             self.skipped = true;
         }
         self.texts.push(text);
     }
 
-    /// Adds a text under an old name, once all under the name itself were added: in front of these, and only
-    /// where they leave room.
-    fn add_old(&mut self, text: &'r [u8], number: usize, carrier: Carrier) {
-        self.carrier = Some(carrier);
+    /// Adds a text under an old name. Called after all texts under the current name were added: it is
+    /// inserted in front of these, and only if there is room.
+    fn add_old(&mut self, text: &'r [u8], number: usize, source: TokenSource) {
+        self.source = Some(source);
         self.old_names.add(number);
         let text = Cow::from(text);
         match self.texts.iter().position(|other| *other == text) {
@@ -156,7 +182,7 @@ impl<'r> Found<'r> {
                 self.old_texts -= 1;
             }
             Some(_) => return,
-            None if self.texts.len() == KEPT => {
+            None if self.texts.len() == MAX_TOKENS => {
                 self.skipped = true;
                 if self.old_texts == 0 {
                     return;
@@ -170,169 +196,214 @@ impl<'r> Found<'r> {
         self.old_texts += 1;
     }
 
-    /// Whether texts were left out, of too many.
+    /// Returns whether there were more texts than are kept.
     pub(crate) fn has_skipped(&self) -> bool {
         self.skipped
     }
 
-    /// How many texts, from the first one on, came only under old names.
+    /// Returns the number of texts, counted from the first, that came only under old names.
     pub(crate) fn old_texts(&self) -> usize {
         self.old_texts
     }
 
-    /// The old names that something came under.
+    /// Returns the old names under which the client sent a text.
     pub fn old_names(&self) -> OldNames {
         self.old_names
     }
 
-    /// The different texts, in order; four at most.
+    /// Returns the different texts, in order; at most four.
     pub fn texts(&self) -> &[Cow<'r, [u8]>] {
         &self.texts
     }
 
-    /// What carried them; `None` if there was nothing.
-    pub fn carrier(&self) -> Option<Carrier> {
-        self.carrier
+    /// Returns where the texts were; `None` if there were none.
+    pub fn source(&self) -> Option<TokenSource> {
+        self.source
     }
 }
 
-impl fmt::Debug for Found<'_> {
+impl fmt::Debug for Extracted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Found({:?}, {} texts)", self.carrier, self.texts.len())
+        write!(f, "Extracted({:?}, {} texts)", self.source, self.texts.len())
     }
 }
 
 #[cfg(test)]
-impl Found<'_> {
-    /// The texts as a test compares them; `None` for nothing.
+impl Extracted<'_> {
+    /// Returns the texts for comparison in tests; `None` if there were none.
     pub(crate) fn shown(&self) -> Option<Vec<String>> {
-        self.carrier?;
+        self.source?;
         Some(self.texts.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect())
     }
 }
 
-/// The longest that browsers keep a cookie (rfc6265bis, section 5.5): 400 days.
+/// The longest time for which browsers keep a cookie: 400 days (rfc6265bis, section 5.5).
 pub(crate) const MAX_AGE_LIMIT: Duration = Duration::from_secs(400 * 86_400);
 
-/// Adds bytes to a fingerprint: FNV-1a, which is the same in every process and version.
+/// Adds bytes to a fingerprint. FNV-1a gives the same result in every process and version.
 pub(crate) fn fingerprint(so_far: u32, bytes: &[u8]) -> u32 {
     bytes.iter().fold(so_far, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
-/// What a response tells the client about its session.
+/// What a response does to the client's copy of the token.
 #[derive(Clone, Copy)]
-pub enum Announcement<'a> {
-    /// Carry this text from now on.
-    Issue {
-        /// The token's text: a secret.
+pub enum Directive<'a> {
+    /// The client stores this text.
+    Set {
+        /// The token's text, which is secret.
         text: &'a str,
-        /// Keep it this long, or until the browser ends.
+        /// How long the client keeps the text; `None` until the browser ends.
         max_age: Option<Duration>,
     },
-    /// Carry nothing from now on.
-    Remove,
+    /// The client deletes the text that it has.
+    Clear,
 }
 
-impl fmt::Debug for Announcement<'_> {
+impl fmt::Debug for Directive<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Issue { .. } => "Issue",
-            Self::Remove => "Remove",
+            Self::Set { .. } => "Set",
+            Self::Clear => "Clear",
         })
     }
 }
 
-/// A way for ids to travel.
+/// A transport of ids between client and server.
 ///
-/// Implement it to carry tokens elsewhere than in cookies, URLs and plain headers. A transport does
-/// no I/O and judges no token; it moves text.
+/// Implement it to transport tokens otherwise than in cookies, URLs and plain headers, and pass it to
+/// [`ManagerBuilder::with_transport`](crate::ManagerBuilder::with_transport). A transport does no I/O and
+/// does not verify tokens; it only moves text.
+///
+/// ```
+/// use http::{HeaderMap, HeaderValue};
+/// use session_core::Error;
+/// use session_core::transport::{Directive, Extracted, RequestHead, TokenSource, Transport};
+///
+/// /// `X-Game: id=...`, in requests and responses.
+/// #[derive(Debug)]
+/// struct Game;
+///
+/// impl Transport for Game {
+///     fn name(&self) -> &str {
+///         "x-game"
+///     }
+///
+///     fn extract<'r>(&self, request: RequestHead<'r>) -> Extracted<'r> {
+///         match request.headers.get("x-game").map(|value| value.as_bytes().strip_prefix(b"id=")) {
+///             None => Extracted::nothing(),
+///             Some(None) => Extracted::unreadable(TokenSource::Header),
+///             Some(Some(text)) => Extracted::nothing().with(text, TokenSource::Header),
+///         }
+///     }
+///
+///     fn write_response(&self, to: Directive<'_>, headers: &mut HeaderMap) -> Result<(), Error> {
+///         let text = match to {
+///             Directive::Set { text, .. } => format!("id={text}"),
+///             Directive::Clear => "gone".to_owned(),
+///         };
+///         let mut value = HeaderValue::try_from(text).expect("tokens are visible ASCII");
+///         value.set_sensitive(true);
+///         headers.insert("x-game", value);
+///         Ok(())
+///     }
+/// }
+/// ```
 pub trait Transport: Send + Sync + fmt::Debug + 'static {
-    /// The name that the client knows the session by: the cookie's, the query argument's...
+    /// Returns the name under which clients send the text: the name of the cookie, query argument or header.
     ///
-    /// Two managers that serve one request must differ in it, and in all [`names`](Self::names).
+    /// Two managers that serve one request must have different names, also among all their
+    /// [`names`](Self::names).
     fn name(&self) -> &str;
 
-    /// Finds the text that the client sent.
-    fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r>;
+    /// Extracts the texts that the client sent.
+    fn extract<'r>(&self, request: RequestHead<'r>) -> Extracted<'r>;
 
-    /// Writes an announcement into a response's headers, replacing an earlier one.
+    /// Writes a directive to a response's headers, and replaces an earlier one.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if the text does not fit the carrier. Nothing is written then.
-    fn announce(
+    /// [`Error::TooLarge`] if the text is too long for the cookie or header. Nothing is written then.
+    fn write_response(
         &self,
-        announcement: Announcement<'_>,
+        directive: Directive<'_>,
         headers: &mut HeaderMap,
     ) -> Result<(), Error>;
 
-    /// The names that the client knew the session by before, under which [`find`](Self::find) looks as well.
-    /// Defaults to none.
+    /// Returns the old names, under which [`extract`](Self::extract) looks for texts as well. Defaults to
+    /// none.
     fn also(&self) -> &[String] {
         &[]
     }
 
-    /// All names that the transport reads, each with what carries it. Defaults to the name and the
-    /// [old names](Self::also), in any carrier.
-    fn names(&self) -> Vec<(Carrier, &str)> {
+    /// Returns all names that the transport reads, each with its source. Defaults to the [name](Self::name)
+    /// and the [old names](Self::also), in every source.
+    fn names(&self) -> Vec<(TokenSource, &str)> {
         let names = std::iter::once(self.name()).chain(self.also().iter().map(String::as_str));
-        let carriers = [Carrier::Cookie, Carrier::Url, Carrier::Header];
-        names.flat_map(|name| carriers.map(|carrier| (carrier, name))).collect()
+        let sources = [TokenSource::Cookie, TokenSource::Url, TokenSource::Header];
+        names.flat_map(|name| sources.map(|source| (source, name))).collect()
     }
 
-    /// The request header that the token is read from, which goes into the `Vary` of responses. Defaults to
-    /// none, for tokens that are part of the URL.
+    /// Returns the request header that the token is read from, for the `Vary` header of responses. Defaults
+    /// to none, for tokens in the URL.
     fn varies_by(&self) -> Option<HeaderName> {
         None
     }
 
-    /// Whether a browser can be made to send a token by another site's page. Defaults to true; a transport
-    /// whose tokens only scripts of the application itself can send needs no check for
-    /// [cross-site requests](crate::CrossSiteOptions).
-    fn is_sent_by_itself(&self) -> bool {
+    /// Returns whether another site's page can make a browser send the token. Defaults to true. A transport
+    /// whose tokens are sent only by scripts of the application itself needs no check for [cross-site
+    /// requests](crate::CrossSiteOptions).
+    fn is_ambient(&self) -> bool {
         true
     }
 
-    /// Removes from the client what it sent under old names. Called after an [announcement](Self::announce),
-    /// whichever it is. Does nothing by default.
+    /// Removes the client's texts under old names. Called after [`write_response`](Self::write_response),
+    /// whatever the directive. Does nothing by default.
     fn remove_old(&self, _names: OldNames, _headers: &mut HeaderMap) {}
 
-    /// The configured lifetime of a persistent token at the client; `None` for the session's own.
+    /// Returns the configured `Max-Age` of a persistent token; `None` for the session's lifetime. Defaults to
+    /// `None`.
     fn max_age(&self) -> Option<Duration> {
         None
     }
 
-    /// A fingerprint of what is configured about an announcement beside the text and its lifetime, such as
-    /// a cookie's attributes. When it is another than a session was announced with, the session is announced
-    /// once more. The same in all processes of one configuration. Defaults to 0, for nothing.
+    /// Returns a fingerprint of the configuration that applies to every directive, such as a cookie's
+    /// attributes. If it differs from the fingerprint that was stored when the token was last sent, the token
+    /// is sent again. It must be the same in all processes with one configuration. Defaults to 0.
     fn fingerprint(&self) -> u32 {
         0
     }
 
-    /// Whether sessions are persistent at the client unless they say otherwise.
+    /// Returns whether tokens are persistent unless the session's settings differ. Defaults to false.
     fn persistent(&self) -> bool {
         false
     }
 
-    /// Whether responses to a request whose token came by `carrier` put ids into URLs.
-    fn uses_url(&self, _carrier: Option<Carrier>) -> bool {
+    // Ids in URLs need more than this trait: rewriting redirects and pages, and moving from URLs to the
+    // cookie. So only the built-in transports support them, and the methods below are not public API.
+
+    /// Returns whether responses to a request whose token came from `source` put ids into URLs.
+    #[doc(hidden)]
+    fn uses_url(&self, _source: Option<TokenSource>) -> bool {
         false
     }
 
-    /// The URL with the token's text in it; `None` where it may not go there.
+    /// Returns the URL with the token's text in it; `None` if the URL must not carry it.
     ///
-    /// A reference is resolved as on a page of the path and query `page`.
+    /// A relative reference is resolved against `page`, the path and query of the page.
+    #[doc(hidden)]
     fn encode_url(&self, _url: &str, _page: &str, _text: &str) -> Option<String> {
         None
     }
 
-    /// The transport that puts tokens into URLs, alone or among others.
+    /// Returns the transport that puts tokens into URLs, if this transport is or contains one.
+    #[doc(hidden)]
     fn urls(&self) -> Option<&UrlTransport> {
         None
     }
 
-    /// Whether a session that began in URLs leaves them when its token comes by `carrier`: it gets
-    /// a new id then, which URLs don't carry any more.
-    fn leaves_urls(&self, _carrier: Option<Carrier>) -> bool {
+    /// Returns whether a session whose ids were in URLs moves to the cookie when its token comes from
+    /// `source`: it gets a new id then, which is not accepted in URLs.
+    #[doc(hidden)]
+    fn leaves_urls(&self, _source: Option<TokenSource>) -> bool {
         false
     }
 }

@@ -1,6 +1,6 @@
-//! Origins: a scheme, a host and a port (RFC 6454, section 4).
+//! [`Origin`]: a scheme, a host and a port (RFC 6454, section 4).
 
-/// An origin of a web site.
+/// The origin of a web site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     scheme: String,
@@ -9,7 +9,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// Reads an origin in ASCII, such as `https://example.com` or `http://localhost:8080`.
+    /// Parses an origin in ASCII, such as `https://example.com` or `http://localhost:8080`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (scheme, authority) = text.split_once("://")?;
         let scheme = scheme.to_ascii_lowercase();
@@ -29,21 +29,20 @@ impl Origin {
         is_host.then(|| Self { scheme, host: host.to_ascii_lowercase(), port })
     }
 
-    /// Whether an absolute URL's scheme and authority are these. An authority with a user, and a
-    /// host that is only the same after decoding, are not.
+    /// Returns whether this is the origin of an absolute URL with this scheme and authority. It is not if the
+    /// authority has a user, or if the host is equal only after decoding.
     pub(crate) fn is(&self, scheme: &str, authority: &str) -> bool {
         scheme.eq_ignore_ascii_case(&self.scheme) && self.is_at(authority)
     }
 
-    /// Whether an authority has this host and port. Without a port it has the default one of the
-    /// origin's scheme.
+    /// Returns whether an authority has this host and port. The default port is that of the origin's scheme.
     pub(crate) fn is_at(&self, authority: &str) -> bool {
         let Some((host, port)) = split_port(authority) else { return false };
         host.eq_ignore_ascii_case(&self.host) && port_of(&self.scheme, port) == Some(self.port)
     }
 }
 
-/// The host and the port of an authority; the last colon outside brackets parts them.
+/// Splits an authority into host and port, at the first colon outside brackets.
 fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
     let end = match authority.strip_prefix('[') {
         Some(rest) => rest.find(']')? + 2,

@@ -1,25 +1,25 @@
-//! References to other pages, read as browsers read them.
+//! [`Reference`]: a URL reference in a link or redirect, parsed as browsers parse it.
 
 use std::borrow::Cow;
 
-/// A reference that may lead to the application itself, taken apart.
+/// The parts of a reference that may lead to the application itself.
 ///
-/// Browsers read more than RFC 3986 does: they strip blanks, drop tabs and line breaks, take `\`
-/// for `/`, and understand `https:x` (WHATWG URL, section 4.4). What only they would understand is
-/// no reference here, so that nothing is ever taken for the application's own that is not.
+/// Browsers accept more than RFC 3986: they strip surrounding spaces, drop tabs and line breaks, treat `\` as
+/// `/`, and understand `https:x` (WHATWG URL, section 4.4). Such references are rejected here, so that a
+/// reference to another site is never taken for one to the application.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Reference<'a> {
     /// The scheme and the authority of an absolute URL.
     pub(crate) site: Option<(&'a str, &'a str)>,
-    /// Everything in front of the query, with the site.
+    /// Everything in front of the query, including scheme and authority.
     pub(crate) front: &'a str,
     pub(crate) path: &'a str,
     pub(crate) query: Option<&'a str>,
     pub(crate) fragment: Option<&'a str>,
 }
 
-/// The text as a browser looks at it: without blanks around it, and without tabs and line breaks
-/// anywhere. `None` if other control characters are left.
+/// Returns the text as a browser parses it: without surrounding spaces, and without tabs and line breaks.
+/// Returns `None` if other control characters are left.
 pub(crate) fn clean(text: &str) -> Option<Cow<'_, str>> {
     let text = text.trim_matches(|c| c <= ' ');
     let dropped = |c: char| matches!(c, '\t' | '\n' | '\r');
@@ -32,8 +32,8 @@ pub(crate) fn clean(text: &str) -> Option<Cow<'_, str>> {
 }
 
 impl<'a> Reference<'a> {
-    /// Takes a [clean](clean) text apart. `None` if it leads elsewhere whatever the page: another
-    /// scheme than HTTP's, or an authority without a scheme.
+    /// Parses a [clean](clean) text. Returns `None` if it leads to another site on every page: if it has a
+    /// scheme other than HTTP's, or an authority without a scheme.
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let (rest, fragment) = match text.split_once('#') {
             Some((rest, fragment)) => (rest, Some(fragment)),
@@ -58,14 +58,15 @@ impl<'a> Reference<'a> {
         Some(Self { site: Some((scheme, authority)), front, path, query, fragment })
     }
 
-    /// Whether it leads to a place in the same page, which makes no request.
+    /// Returns whether the reference leads to a fragment of the same page, so that following it makes no
+    /// request.
     pub(crate) fn is_fragment(&self) -> bool {
         self.front.is_empty() && self.query.is_none() && self.fragment.is_some()
     }
 }
 
-/// The segments of the path that a browser asks for when it follows `path` on a page of the path
-/// `page`, without their slashes.
+/// Returns the segments, without slashes, of the path that a browser requests if it follows `path` on a page
+/// with the path `page`.
 pub(crate) fn resolve<'a>(path: &'a str, page: &'a str) -> Vec<&'a str> {
     let mut segments = Vec::new();
     if path.is_empty() {
@@ -80,7 +81,7 @@ pub(crate) fn resolve<'a>(path: &'a str, page: &'a str) -> Vec<&'a str> {
     segments
 }
 
-/// Goes along a path from where `segments` lead (WHATWG URL, section 4.4, "path state").
+/// Appends a path to `segments`, and resolves its dot segments (WHATWG URL, section 4.4, "path state").
 fn walk<'a>(segments: &mut Vec<&'a str>, path: &'a str) {
     let mut steps = path.strip_prefix('/').unwrap_or(path).split('/').peekable();
     while let Some(step) = steps.next() {
@@ -99,7 +100,7 @@ fn walk<'a>(segments: &mut Vec<&'a str>, path: &'a str) {
     }
 }
 
-/// How many dots a segment stands for, if it is nothing else; browsers read `%2e` as one.
+/// Returns 1 or 2 for a dot segment, and 0 for any other. Browsers read `%2e` as a dot.
 fn dots(step: &str) -> usize {
     let mut rest = step.as_bytes();
     let mut count = 0;

@@ -1,4 +1,4 @@
-//! Where an id may go.
+//! [`Scope`]: which URLs may carry an id.
 
 use super::origin::Origin;
 use super::reference::{Reference, resolve};
@@ -6,20 +6,20 @@ use crate::Error;
 
 /// The URLs that may carry an id: those of the configured origin, at or below the configured path.
 ///
-/// Nothing in it comes from a request: the `Host` header is whatever a client makes it.
+/// The scope depends on the configuration only, because a client can send any `Host` header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Scope {
-    /// Without it only references without a site are the application's own.
+    /// The site's origin. If it is `None`, only references without an authority are the application's own.
     origin: Option<Origin>,
-    /// Starts with a slash, and ends with none; empty for all paths.
+    /// The path, which begins with a slash and does not end with one; empty for all paths.
     base: String,
 }
 
 impl Scope {
-    /// A scope by the options `origin` and `base`.
+    /// Returns the scope for the options `origin` and `base`.
     ///
     /// # Errors
-    /// [`Error::Config`] says what is wrong with them.
+    /// [`Error::Config`] says what is wrong with the option.
     pub(crate) fn new(origin: Option<&str>, base: &str) -> Result<Self, Error> {
         let origin = match origin {
             Some(text) => Some(Origin::parse(text).ok_or(Error::config(
@@ -51,7 +51,8 @@ impl Scope {
         }
     }
 
-    /// Whether a browser that follows the reference on a page of the path `page` stays within.
+    /// Returns whether a browser that follows the reference on a page with the path `page` stays within the
+    /// scope.
     pub(crate) fn admits(&self, reference: &Reference<'_>, page: &str) -> bool {
         if !self.is_same_site(reference) {
             return false;
@@ -59,20 +60,20 @@ impl Scope {
         if self.base.is_empty() {
             return true;
         }
-        // An absolute URL without a path means the root.
+        // An absolute URL without a path means the path `/`.
         let path = if reference.site.is_some() { "/" } else { "" };
         let path = if reference.path.is_empty() { path } else { reference.path };
         let mut asked = resolve(path, page).into_iter();
         self.base[1..].split('/').all(|segment| asked.next() == Some(segment))
     }
 
-    /// Whether the reference leads to the configured origin, or to no site but the page's own.
+    /// Returns whether the reference leads to the configured origin, or has no authority.
     pub(crate) fn is_same_site(&self, reference: &Reference<'_>) -> bool {
         let Some((scheme, authority)) = reference.site else { return true };
         self.origin.as_ref().is_some_and(|origin| origin.is(scheme, authority))
     }
 
-    /// Whether every path is within.
+    /// Returns whether the scope contains every path of the origin.
     #[cfg(feature = "rewrite")]
     pub(crate) fn is_whole_origin(&self) -> bool {
         self.base.is_empty()

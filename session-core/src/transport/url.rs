@@ -1,29 +1,32 @@
-//! Ids in the URL, as one query argument. Opt-in: URLs end up in logs, histories and bookmarks.
+//! [`UrlTransport`]: ids in a query argument of URLs. It is opt-in, because URLs end up in logs, histories
+//! and bookmarks. A duplicated argument is refused here; an id in a URL of a session that does not accept ids
+//! in URLs is refused in `state/verification.rs`.
 
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
 use super::reference::{Reference, clean};
 use super::scope::Scope;
-use super::{Announcement, Carrier, Found, RequestHead, Transport};
+use super::{Directive, Extracted, RequestHead, TokenSource, Transport};
 use crate::Error;
 
-/// The query argument, and where it may go, as configured.
+/// The options of ids in URLs: the query argument, and the URLs that may carry it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct UrlOptions {
-    /// The argument's name. Defaults to `sid`.
+    /// The argument's name: letters, digits or any of `-._~`. Defaults to `sid`.
     pub param: String,
-    /// The site as its visitors know it: scheme, host and port, such as `https://example.com`.
-    /// Absolute URLs carry ids to nowhere else. Defaults to none: only references without a host
-    /// carry them.
+    /// The origin of the site as browsers see it: scheme, host and port, such as `https://example.com`.
+    /// Absolute URLs of this origin may carry ids. Defaults to none: only references without a host may carry
+    /// ids.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
-    /// The path at or below which ids may go, as visitors and the server know it. Defaults to `/`.
+    /// The path at or below which URLs may carry ids, as in the browser's URL and in requests. Defaults to
+    /// `/`.
     pub base: String,
-    /// Whether the wrapper for hyper services puts ids into HTML pages; it can with the feature
-    /// `rewrite`. Defaults to true.
+    /// Whether the wrapper for hyper services puts ids into HTML pages, which needs the feature `rewrite`.
+    /// Defaults to true.
     pub rewrite: bool,
 }
 
@@ -33,7 +36,7 @@ impl Default for UrlOptions {
     }
 }
 
-/// Carries the token as one query argument of the application's own links and redirects.
+/// Transports the token in a query argument of the application's own links and redirects.
 #[derive(Debug)]
 pub struct UrlTransport {
     options: UrlOptions,
@@ -41,11 +44,11 @@ pub struct UrlTransport {
 }
 
 impl UrlTransport {
-    /// A transport by these options.
+    /// Returns a transport with these options.
     ///
     /// # Errors
-    /// [`Error::Config`] if the name has other than unreserved characters (RFC 3986, section 2.3),
-    /// which need no encoding anywhere, and for what is no origin or path.
+    /// [`Error::Config`] if the argument's name contains a character that is not unreserved (RFC 3986,
+    /// section 2.3), and would need encoding, or if the origin or the path is invalid.
     pub fn new(options: UrlOptions) -> Result<Self, Error> {
         if options.param.is_empty() || !options.param.bytes().all(is_unreserved) {
             return Err(Error::config("url param must be letters, digits or any of -._~"));
@@ -54,47 +57,49 @@ impl UrlTransport {
         Ok(Self { options, scope })
     }
 
-    /// The options.
+    /// Returns the options.
     pub fn options(&self) -> &UrlOptions {
         &self.options
     }
 
-    /// Where ids may go.
+    /// Returns the scope of the URLs that may carry ids.
     #[cfg(feature = "rewrite")]
     pub(crate) fn scope(&self) -> &Scope {
         &self.scope
     }
 
-    /// The value, if `argument` is ours.
-    fn ours<'a>(&self, argument: &'a str) -> Option<&'a str> {
+    /// Returns the value of `argument`, if it is the id's argument.
+    fn own_value<'a>(&self, argument: &'a str) -> Option<&'a str> {
         argument.strip_prefix(&self.options.param)?.strip_prefix('=')
     }
 
-    /// The arguments of a query but ours.
-    fn others<'a>(&self, query: &'a str) -> impl Iterator<Item = &'a str> {
-        query.split('&').filter(|argument| !argument.is_empty() && self.ours(argument).is_none())
+    /// Returns the other arguments of a query.
+    fn other_arguments<'a>(&self, query: &'a str) -> impl Iterator<Item = &'a str> {
+        query
+            .split('&')
+            .filter(|argument| !argument.is_empty() && self.own_value(argument).is_none())
     }
 
-    /// Whether a request's path and query have our argument.
+    /// Returns whether a path and query contain the id's argument.
     pub(crate) fn has_id(&self, target: &str) -> bool {
         let query = target.split_once('?').map_or("", |(_, query)| query);
-        query.split('&').any(|argument| self.ours(argument).is_some())
+        query.split('&').any(|argument| self.own_value(argument).is_some())
     }
 
-    /// A request's path and query without our argument; `None` if it has none, or if a browser
-    /// would take what is left for another site's URL.
+    /// Returns a path and query without the id's argument; `None` if they don't contain it, or if a browser
+    /// would read the rest as a URL of another site.
     pub(crate) fn without_id(&self, target: &str) -> Option<String> {
         let reference = Reference::parse(target)?;
         if !reference.path.starts_with('/') || !self.has_id(target) {
             return None;
         }
-        let others: Vec<&str> = self.others(reference.query?).collect();
+        let others: Vec<&str> = self.other_arguments(reference.query?).collect();
         let mark = if others.is_empty() { "" } else { "?" };
         Some(format!("{}{mark}{}", reference.path, others.join("&")))
     }
 }
 
-/// An unreserved character (RFC 3986, section 2.3).
+/// Returns whether a byte is an unreserved character (RFC 3986, section 2.3).
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
@@ -104,27 +109,27 @@ impl Transport for UrlTransport {
         &self.options.param
     }
 
-    fn find<'r>(&self, request: RequestHead<'r>) -> Found<'r> {
+    fn extract<'r>(&self, request: RequestHead<'r>) -> Extracted<'r> {
         let arguments = request.uri.query().unwrap_or_default().split('&');
-        let mut ours = arguments.filter_map(|argument| self.ours(argument));
-        // Unlike cookies, which a browser may hold twice, a doubled argument is nobody's accident.
-        match (ours.next(), ours.next()) {
-            (None, _) => Found::nothing(),
-            (Some(text), None) => Found::nothing().with(text.as_bytes(), Carrier::Url),
-            (Some(_), Some(_)) => Found::unreadable(Carrier::Url),
+        let mut values = arguments.filter_map(|argument| self.own_value(argument));
+        // A browser may have two cookies of one name, but a duplicated argument is never an accident.
+        match (values.next(), values.next()) {
+            (None, _) => Extracted::nothing(),
+            (Some(text), None) => Extracted::nothing().with(text.as_bytes(), TokenSource::Url),
+            (Some(_), Some(_)) => Extracted::unreadable(TokenSource::Url),
         }
     }
 
-    /// URLs announce themselves: there is nothing to say in a header.
-    fn announce(&self, _: Announcement<'_>, _: &mut HeaderMap) -> Result<(), Error> {
+    /// Writes nothing: the id is in the URLs of the response.
+    fn write_response(&self, _: Directive<'_>, _: &mut HeaderMap) -> Result<(), Error> {
         Ok(())
     }
 
-    fn names(&self) -> Vec<(Carrier, &str)> {
-        vec![(Carrier::Url, self.name())]
+    fn names(&self) -> Vec<(TokenSource, &str)> {
+        vec![(TokenSource::Url, self.name())]
     }
 
-    fn uses_url(&self, _carrier: Option<Carrier>) -> bool {
+    fn uses_url(&self, _source: Option<TokenSource>) -> bool {
         true
     }
 
@@ -132,14 +137,14 @@ impl Transport for UrlTransport {
         let url = clean(url)?;
         let reference = Reference::parse(&url)?;
         let (page_path, page_query) = page.split_once('?').unwrap_or((page, ""));
-        // A text that would need encoding is none that `find` could give back.
+        // A text that needs encoding is left out, because `extract` does not decode.
         if reference.is_fragment()
             || !self.scope.admits(&reference, page_path)
             || !text.bytes().all(is_unreserved)
         {
             return None;
         }
-        // The empty reference is the page with its query (RFC 3986, section 5.2.2).
+        // The empty reference means the page with its query (RFC 3986, section 5.2.2).
         let query = reference.query.unwrap_or(match reference.front {
             "" => page_query,
             _ => "",
@@ -147,7 +152,7 @@ impl Transport for UrlTransport {
         let mut encoded = String::with_capacity(url.len() + query.len() + text.len() + 8);
         encoded.push_str(reference.front);
         let mut separator = '?';
-        for argument in self.others(query) {
+        for argument in self.other_arguments(query) {
             encoded.push(separator);
             encoded.push_str(argument);
             separator = '&';
@@ -197,7 +202,7 @@ mod tests {
         }
     }
 
-    /// What leads elsewhere, or only may, gets no id.
+    /// A URL that leads to another site, or may do so, gets no id.
     #[test]
     fn links_elsewhere_are_left_alone() {
         for url in [
@@ -223,13 +228,13 @@ mod tests {
         }
     }
 
-    /// Doubled, renamed and encoded arguments make an anonymous visitor.
+    /// A request with a duplicated, renamed or encoded argument is anonymous.
     #[test]
     fn only_one_plain_argument_counts() {
         let found = |target: &str| {
             let request = Request::builder().uri(target).body(()).unwrap();
             let transport = transport();
-            transport.find((&request).into()).shown().map(|texts| texts.join(" "))
+            transport.extract((&request).into()).shown().map(|texts| texts.join(" "))
         };
         assert_eq!(found("/?sid=S").as_deref(), Some("S"));
         assert_eq!(found("/?a=1&sid=S&b=2").as_deref(), Some("S"));

@@ -1,19 +1,20 @@
-//! What a counted request costs: the session is loaded, a number in it goes up, and it is saved.
+//! Measures a request that counts: it loads the session, increments a number and saves.
 //!
-//! All variants run in one process, round by round in turn, so that whatever else the machine does
-//! hits all alike. A figure is the median of the rounds; the ratios are what to look at.
+//! All variants run in one process, taking turns round by round, so that other load on the machine
+//! affects all of them alike. A figure is the median of the rounds. The ratios matter more than the
+//! absolute figures.
 //!
-//! The plain way is what a store in files usually does: read the whole file and decode it, encode
-//! all of it and write it over the old one, with nothing that keeps two requests apart, and on the
-//! client's own thread. The plain durable way writes a new file, fsyncs it, renames it and fsyncs
-//! the directory, one request after another.
+//! The plain variant is what a simple file store does: it reads and decodes the whole file, encodes it
+//! and overwrites the file, without locks and on the client's thread. The plain durable variant writes a
+//! new file, fsyncs it, renames it and fsyncs the directory, one request after another.
 //!
-//! The system calls alone are the floor: a file is made, written and given the old one's name,
-//! durably or not, with nothing read, decoded or locked, on the client's own thread.
+//! The bare variant is the lower bound: it makes and writes a file and renames it over the old one,
+//! durably or not, without reading, decoding or locking, on the client's thread.
 //!
-//! The directory is made in the one for temporary files (`TMPDIR`), whose file system decides: one
-//! without a journal writes every folder and inode for each fsync, and makes a file the slower the
-//! more were removed in the last seconds; one with a journal writes those of all clients together.
+//! The store is made in the directory for temporary files (`TMPDIR`). The results depend on its file
+//! system: one without a journal writes every folder and inode for each fsync, and makes files more
+//! slowly the more were removed in the last seconds; one with a journal combines the writes of all
+//! clients.
 
 #[cfg(unix)]
 mod rounds;

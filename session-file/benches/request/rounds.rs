@@ -12,10 +12,10 @@ use crate::ways::{self, Way};
 const ROUNDS: usize = 15;
 pub(crate) const CLIENTS: usize = 64;
 
-/// One way of counting.
+/// A variant with its requests.
 struct Variant {
     name: &'static str,
-    /// Requests in a round: few where each waits for the disk.
+    /// The number of requests in a round: few if each waits for the disk.
     requests: usize,
     way: Way,
 }
@@ -37,8 +37,8 @@ pub(crate) fn main() {
         Way::library("file", &source)
     };
     let variant = |name, requests, way| Variant { name, requests, way };
-    // What the hasty ones leave to be written would be waited for by the next fsync: the ones that
-    // wait for the disk are measured apart.
+    // An fsync would also wait for the unwritten data of the variants that don't sync, so the durable
+    // variants are measured separately.
     let hasty = [
         variant("memory", 2000, Way::library("memory", "")),
         variant("sync=none", 500, file("none")),
@@ -85,7 +85,7 @@ pub(crate) fn main() {
     );
 }
 
-/// Prints what requests cost that come one after another.
+/// Prints the times of sequential requests.
 fn one_after_another(variants: &[Variant]) {
     let measures: [fn(&Variant) -> f64; 3] =
         [Variant::reading, Variant::one_client, Variant::one_session];
@@ -96,7 +96,7 @@ fn one_after_another(variants: &[Variant]) {
     }
 }
 
-/// The medians of a measure of several variants, taken in turn.
+/// Returns the medians of a measure for several variants, which take turns.
 fn in_turn<V>(variants: &[V], measure: impl Fn(&V) -> f64) -> Vec<f64> {
     let mut times = vec![Vec::new(); variants.len()];
     for _ in 0..ROUNDS {
@@ -135,8 +135,8 @@ impl Variant {
         micros(start, self.requests)
     }
 
-    /// The requests of one of many clients. A round's end, when the first ones are through, is not
-    /// to count for much.
+    /// Returns the number of requests of one of many clients. It is large enough that the end of a
+    /// round, when some clients have finished, matters little.
     fn share(&self) -> usize {
         self.requests / 2
     }

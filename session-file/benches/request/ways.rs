@@ -1,4 +1,4 @@
-//! The ways of counting that are compared.
+//! The compared variants of counting.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,7 +21,7 @@ pub(crate) enum Way {
         files: Vec<PathBuf>,
         durable: bool,
     },
-    /// Only the system calls that replace a file, in a folder for each client.
+    /// Only the system calls that replace a file, with a folder for each client.
     Bare {
         folders: Vec<OwnedFd>,
         durable: bool,
@@ -98,7 +98,7 @@ fn durably(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     File::open(path.parent().expect("is in a directory"))?.sync_all()
 }
 
-/// As many bytes as a session's file has here.
+/// The size of a session's file in this benchmark.
 const BARE: [u8; 128] = [0; 128];
 
 fn replace(folder: &OwnedFd, durable: bool) -> rustix::io::Result<()> {
@@ -141,7 +141,7 @@ fn request(cookie: &HeaderValue) -> Request<()> {
     request
 }
 
-/// The cookie of a new visitor.
+/// Returns the cookie of a new visitor.
 async fn visitor(manager: &Manager) -> HeaderValue {
     let request = Request::new(());
     let handle = manager.start(&request);

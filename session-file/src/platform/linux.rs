@@ -1,4 +1,4 @@
-//! What only Linux can do.
+//! The operations that need Linux.
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,11 +11,12 @@ use rustix::io::{self, Errno, ReadWriteFlags};
 use crate::disk;
 use crate::faults::{Operation, before, portion};
 
-/// Reading doesn't write the time of access, which it would do each time, as the modification time
-/// lies ahead.
+/// Reads don't update the time of access. Otherwise each read would, as the modification time lies in
+/// the future.
 pub(crate) const READ: OFlags = OFlags::NOATIME;
 
-/// Whether a touch can be the file's times: reading leaves the time of access alone.
+/// Whether a touch only sets the file's times. It does here, because reads don't change the time of
+/// access.
 pub(crate) const TOUCHES_IN_PLACE: bool = true;
 
 /// Waits until a file or directory is on the disk.
@@ -23,8 +24,8 @@ pub(crate) fn sync(file: impl AsFd) -> Result<(), Errno> {
     fs::fsync(file)
 }
 
-/// Opens a file below a directory to read, if the kernel has all that it needs for that in memory;
-/// otherwise [`Errno::AGAIN`], or another error where the kernel can't tell.
+/// Opens a file below a directory to read if the kernel needs no disk access for that; otherwise returns
+/// [`Errno::AGAIN`], or another error if the kernel can't tell.
 pub(crate) fn open_file_cached(dir: impl AsFd, path: &[u8]) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::CACHED | ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     disk::uninterrupted(Operation::Open, || {
@@ -32,8 +33,8 @@ pub(crate) fn open_file_cached(dir: impl AsFd, path: &[u8]) -> Result<OwnedFd, E
     })
 }
 
-/// Reads the file's beginning if the kernel has it in memory; otherwise [`Errno::AGAIN`], or another
-/// error where the file system can't tell.
+/// Reads the file's beginning if the kernel has it in memory; otherwise returns [`Errno::AGAIN`], or
+/// another error if the file system can't tell.
 pub(crate) fn read_cached(file: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     before(Operation::Read)?;
     let end = portion(buffer.len());
@@ -41,10 +42,10 @@ pub(crate) fn read_cached(file: impl AsFd, buffer: &mut [u8]) -> Result<usize, E
     io::preadv2(&file, &mut slices, 0, ReadWriteFlags::NOWAIT)
 }
 
-/// Swaps two names of a directory; `false` where the file system can't.
+/// Swaps the files of two names in a directory. Returns `false` if the file system can't.
 ///
-/// For replacing a file that nobody waits for: ext4 writes a file to the disk before it is renamed
-/// over another one, for programs that forget to sync. Files that are swapped are left alone.
+/// For replacing a file without waiting for the disk: when a file is renamed over another one, ext4
+/// first writes it to the disk, for programs that forget to sync. It doesn't do that for swapped files.
 pub(crate) fn exchange(dir: impl AsFd, one: &[u8], two: &[u8]) -> Result<bool, Errno> {
     let swapped = before(Operation::Exchange)
         .and_then(|()| fs::renameat_with(&dir, one, &dir, two, RenameFlags::EXCHANGE));
@@ -55,20 +56,19 @@ pub(crate) fn exchange(dir: impl AsFd, one: &[u8], two: &[u8]) -> Result<bool, E
     }
 }
 
-/// Where in the lock file the bytes begin that processes hold for as long as they have the store
-/// open.
+/// The offset in the lock file of the bytes that show which openings of the store live.
 const LIVES: i64 = 1 << 62;
 
-/// The locks of an opening of the store: on single bytes of the lock file.
+/// The locks of an opening of the store, each on one byte of the lock file.
 ///
-/// A lock belongs to the open file description: it goes when the last process that has it open
-/// dies, and threads and libraries that open the same file don't drop it (fcntl(2), "Open file
-/// description locks").
+/// A lock belongs to the open file description. It is released when the last process that has the
+/// description open dies, and not when threads or libraries open and close the same file (fcntl(2),
+/// "Open file description locks").
 pub(crate) struct Locks {
     file: OwnedFd,
 }
 
-/// A lock on a byte, given back when dropped.
+/// A lock on a byte, released when dropped.
 pub(crate) struct Lock<'l> {
     file: &'l OwnedFd,
     byte: i64,
@@ -79,7 +79,7 @@ impl Locks {
         Ok(Self { file: lock_file })
     }
 
-    /// The lock file.
+    /// Returns the lock file.
     pub(crate) fn file(&self) -> &OwnedFd {
         &self.file
     }
@@ -90,13 +90,13 @@ impl Locks {
         Ok(self.try_byte(byte)?.then_some(Lock { file: &self.file, byte }))
     }
 
-    /// Shows other openings that the one with this token lives, for as long as these locks are open;
-    /// `false` if another one shows it.
+    /// Locks this token for as long as these locks are open, which shows other openings that this one
+    /// lives. Returns `false` if another opening has the token.
     pub(crate) fn claim(&mut self, token: u64) -> Result<bool, Errno> {
         self.try_byte(life(token))
     }
 
-    /// Whether another opening has this token.
+    /// Returns whether another opening has this token.
     pub(crate) fn lives(&self, token: u64) -> Result<bool, Errno> {
         disk::uninterrupted(Operation::Lock, || {
             let mut lock = range(libc::F_WRLCK, life(token));
@@ -121,14 +121,14 @@ impl Locks {
 
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
-        // Splitting a range may need memory; a single byte's lock goes as a whole, which doesn't
-        // fail.
+        // Unlocking can fail only if it splits a locked range, which needs memory. This lock is one
+        // byte.
         let _ = fcntl(self.file, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, self.byte)));
     }
 }
 
 fn life(token: u64) -> i64 {
-    // The last byte of a file has no end that could be locked up to.
+    // The highest offset can't be locked, because a lock's end must be representable too.
     LIVES + (token & (u64::MAX >> 3)) as i64
 }
 

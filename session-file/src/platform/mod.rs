@@ -1,8 +1,8 @@
-//! What systems do differently: locks among processes, what a sync waits for, reads that never wait
-//! for the disk, and files that are swapped.
+//! The operations that differ between systems: locks between processes, syncing, reads that never wait
+//! for the disk, and swapping files.
 //!
-//! `linux` is the better way where there is one, `portable` what every Unix can do.
-//! `RUSTFLAGS="--cfg session_file_portable"` chooses the portable way on Linux, for tests.
+//! `linux` uses what Linux offers, `portable` works on every Unix. `RUSTFLAGS="--cfg
+//! session_file_portable"` selects `portable` on Linux, for tests.
 
 #[cfg(all(target_os = "linux", not(session_file_portable)))]
 mod linux;

@@ -1,12 +1,13 @@
-//! The index of owners: which sessions an owner has.
+//! The owner index: the sessions of each owner.
 //!
-//! A session with an owner has an entry in the owner's folder, an empty file that is named by the session's
-//! key. The entry is made under the session's lock, before the record that names the owner is there; it is
-//! removed under that lock, where the session is gone or has another owner. So a session never lacks its
-//! entry, whenever a process is killed. An entry alone says nothing: whoever reads one looks at the session's
-//! record, too.
+//! A session with an owner has an entry in the owner's folder: an empty file that is named by the
+//! session's key. The entry is made under the session's lock, before the record that names the owner is
+//! written. It is removed under the same lock if the session is gone or has another owner. So a session
+//! never lacks its entry, even if a process is killed at any point. An entry alone proves nothing: a
+//! reader also looks at the session's record.
 
 use std::collections::BinaryHeap;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
@@ -20,18 +21,17 @@ use crate::directory::{OWNERS, is_file};
 use crate::disk::{self, FILE_MODE};
 use crate::error::failed;
 use crate::name::{Name, OwnerName, folder_name};
-use crate::walk::Then;
 
-/// How often an entry is tried to be made. Each try but the last one met somebody who removed the owner's
-/// folder just then, because it was empty.
+/// Attempts to make an entry. Each attempt but the last one met another process that was just removing
+/// the owner's empty folder.
 const TRIES: usize = 100;
 
-const ADDING: &str = "making an entry in the index of owners";
-const LISTING: &str = "listing the index of owners";
+const ADDING: &str = "making an entry in the owner index";
+const LISTING: &str = "listing the owner index";
 
 impl Store {
-    /// Makes an owner's entry of a session whose lock is held, and waits until it is on the disk, if it is
-    /// to: a record that names the owner may follow.
+    /// Makes the entry of a session, whose lock is held, in its owner's folder. With `sync=full` it waits
+    /// until the entry is on the disk, because the record that names the owner is written next.
     pub(super) fn add_entry(&self, owner: &str, name: &Name) -> Result<(), Error> {
         let owner = OwnerName::of(owner);
         for _ in 0..TRIES {
@@ -43,7 +43,7 @@ impl Store {
         Err(failed(ADDING)(Errno::NOENT))
     }
 
-    /// Makes an entry; [`Errno::NOENT`] if its folder was removed meanwhile.
+    /// Makes an entry. Returns [`Errno::NOENT`] if its folder was removed meanwhile.
     fn try_add_entry(&self, owner: &OwnerName, name: &Name) -> Result<(), Errno> {
         let root = &self.directory.root;
         let (owners, is_new) = disk::open_or_make_folder(root, OWNERS)?;
@@ -51,32 +51,34 @@ impl Store {
             self.sync(root)?;
         }
         let (shard, is_new) = disk::open_or_make_folder(&owners, &folder_name(owner.shard()))?;
-        let is_settled = &self.shards[owner.shard()];
-        if is_new || !is_settled.load(Ordering::Relaxed) {
+        let is_synced = &self.synced_shards[owner.shard()];
+        if is_new || !is_synced.load(Ordering::Relaxed) {
             self.sync(&owners)?;
-            is_settled.store(true, Ordering::Relaxed);
+            is_synced.store(true, Ordering::Relaxed);
         }
         let (folder, _) = disk::open_or_make_folder(&shard, owner.folder())?;
         let (file, is_new) = self.make_entry(&folder, &name.entry())?;
-        // The folder's name, too: who made it may be at it right now, or was killed before.
+        // The folder's name is synced as well, because the process that made it may not have done so
+        // yet, or was killed before.
         let file = file.map_or(Ok(()), |file| self.sync(file));
         let synced = file.and_then(|()| self.sync(&folder)).and_then(|()| self.sync(&shard));
         if synced.is_err() && is_new {
-            // What failed to be written counts as written from now on. The next try begins anew.
+            // After a failed sync, the kernel treats the data as written. The next attempt has to begin
+            // anew.
             let _ = disk::unlink(&folder, &name.entry());
             let _ = disk::remove_folder(&shard, owner.folder());
         }
         synced
     }
 
-    /// Makes an entry's file, or opens the one that is there. Tells whether it was made.
+    /// Makes an entry's file, or opens the existing one. Returns whether it was made.
     fn make_entry(&self, folder: &OwnedFd, entry: &[u8]) -> Result<(Option<OwnedFd>, bool), Errno> {
         match disk::create_file(folder, entry) {
             Ok(file) => {
                 disk::set_mode(&file, FILE_MODE)?;
                 Ok((Some(file), true))
             }
-            // Anything else of this name will do, as nobody reads it.
+            // Anything else with this name serves as well, because the content isn't read.
             Err(Errno::EXIST) if !is_file(&disk::stat_at(folder, entry)?) => Ok((None, false)),
             Err(Errno::EXIST) => {
                 let open = |entry: &[u8]| disk::open_file(folder, entry);
@@ -86,14 +88,14 @@ impl Store {
         }
     }
 
-    /// Lists a page of an owner's sessions, and removes the entries on it that are stale.
+    /// Lists a page of an owner's sessions, and removes the stale entries on it.
     pub(crate) fn list(&self, owner: &str, page: Page, now: Timestamp) -> Result<Listed, Error> {
-        let place = OwnerName::of(owner);
-        let opened = self.open_owner(&place).map_err(failed("opening an owner's folder"))?;
+        let owner_name = OwnerName::of(owner);
+        let opened = self.open_owner(&owner_name).map_err(failed("opening an owner's folder"))?;
         let Some((shard, folder)) = opened else { return Ok(Listed::default()) };
         let mut listing = disk::list(folder).map_err(failed(LISTING))?;
         let size = page.size();
-        // One more, to know whether others follow.
+        // One more than the page holds, to tell whether another page follows.
         let mut first = BinaryHeap::with_capacity(size + 2);
         while let Some(entry) = listing.read() {
             let entry = entry.map_err(failed(LISTING))?;
@@ -119,24 +121,25 @@ impl Store {
                 Ok(_) => {
                     let is_stale = || match self.load(&name, now)? {
                         Some(record) => Ok(record.owner() != Some(owner)),
-                        // One that only expired may live by another clock.
+                        // An expired session may still be live by another process's clock.
                         None => self.is_gone(&name),
                     };
-                    // The list is right without; and a collection tells of what can't be removed.
-                    let _ = self.trim(folder, &name, is_stale);
+                    // A failure doesn't matter for the list, and a collection reports what can't be
+                    // removed.
+                    let _ = self.remove_stale_entry(folder, &name, is_stale);
                 }
-                // It is no session.
+                // An unreadable file is not a session.
                 Err(Error::Unreadable { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
         if next.is_none() && sessions.is_empty() {
-            let _ = disk::remove_folder(&shard, place.folder());
+            let _ = disk::remove_folder(&shard, owner_name.folder());
         }
         Ok(Listed { sessions, next })
     }
 
-    /// Opens an owner's folder and the one that it is in; `None` if the owner has none.
+    /// Opens an owner's folder and its parent. Returns `None` if the owner has none.
     fn open_owner(&self, owner: &OwnerName) -> Result<Option<(OwnedFd, OwnedFd)>, Errno> {
         let open = || {
             let owners = disk::open_own_folder(&self.directory.root, OWNERS)?;
@@ -150,16 +153,17 @@ impl Store {
         }
     }
 
-    /// Removes an entry if it is stale and nobody is changing its session; tells whether it was removed.
-    fn trim(
+    /// Removes an entry if it is stale and nobody is changing its session. Returns whether it was
+    /// removed.
+    fn remove_stale_entry(
         &self,
         folder: BorrowedFd<'_>,
         name: &Name,
         is_stale: impl Fn() -> Result<bool, Error>,
     ) -> Result<bool, Error> {
-        self.if_still(name, is_stale, || {
-            // That the session is gone or moved is on the disk before its entry goes: it may not be back
-            // without the entry after a power cut.
+        self.remove_if(name, is_stale, || {
+            // The session's removal or new owner must be on the disk before its entry is removed.
+            // Otherwise a power cut could bring the session back without the entry.
             match self.open_folder(name) {
                 Ok(folder) => self.sync(folder).map_err(failed("syncing a folder"))?,
                 Err(Error::Gone) => {}
@@ -167,14 +171,14 @@ impl Store {
             }
             match disk::unlink(folder, &name.entry()) {
                 Ok(()) => Ok(true),
-                // Not an entry, but a directory with such a name.
+                // It is gone already, or it is a directory with such a name.
                 Err(Errno::NOENT | Errno::ISDIR | Errno::PERM) => Ok(false),
-                Err(errno) => Err(failed("removing an entry of the index of owners")(errno)),
+                Err(errno) => Err(failed("removing an entry of the owner index")(errno)),
             }
         })
     }
 
-    /// Whether there is nothing where a session's file would be.
+    /// Returns whether a session's file is missing.
     fn is_gone(&self, name: &Name) -> Result<bool, Error> {
         let folder = match self.open_folder(name) {
             Err(Error::Gone) => return Ok(true),
@@ -188,11 +192,11 @@ impl Store {
     }
 }
 
-/// Where a walk over the index is.
+/// The position of a walk over the index.
 #[derive(Default)]
-pub(crate) struct IndexPlace {
+pub(crate) struct IndexCursor {
     began: bool,
-    /// The listings that have begun: of the folder of all owners, of a folder in that, of an owner's folder.
+    /// The open listings: of the folder `owners`, of a folder in it, and of an owner's folder.
     listings: Vec<Listing>,
 }
 
@@ -200,31 +204,31 @@ pub(crate) struct IndexPlace {
 struct Listing {
     dir: Dir,
     name: Vec<u8>,
-    /// Whether nothing was left in it so far.
+    /// Whether everything in the folder so far was removed.
     is_empty: bool,
 }
 
 impl Store {
-    /// Removes entries of sessions that are gone, and owners' folders that have no entry, from a place on,
-    /// until `look` says that it is enough: it is told of each thing that was looked at, and whether it was
-    /// removed. Returns whether the walk came to its end.
+    /// Removes entries of sessions that are gone, and owners' folders without entries, from the cursor
+    /// on, until `look` breaks. `look` is called for each thing, with whether it was removed. Returns
+    /// whether the walk reached the end.
     ///
-    /// Looks whether a session's file is there, and not into it: the entry of one that has another owner goes
-    /// when that one is gone, unless its former owner's list comes first.
+    /// It only checks whether a session's file exists. If a session got another owner, its former
+    /// owner's entry is removed when the session is gone, or earlier by a list of the former owner.
     pub(crate) fn collect_entries(
         &self,
-        place: &mut IndexPlace,
-        mut look: impl FnMut(bool) -> Then,
+        cursor: &mut IndexCursor,
+        mut look: impl FnMut(bool) -> ControlFlow<()>,
     ) -> Result<bool, Error> {
-        if !place.began {
-            place.listings.extend(enter(&self.directory.root, OWNERS)?);
-            place.began = true;
+        if !cursor.began {
+            cursor.listings.extend(enter(&self.directory.root, OWNERS)?);
+            cursor.began = true;
         }
-        while let depth = place.listings.len()
-            && let Some(listing) = place.listings.last_mut()
+        while let depth = cursor.listings.len()
+            && let Some(listing) = cursor.listings.last_mut()
         {
             let Some(entry) = listing.dir.read() else {
-                self.leave(place)?;
+                self.leave(cursor)?;
                 continue;
             };
             let entry = entry.map_err(failed(LISTING))?;
@@ -234,30 +238,30 @@ impl Store {
             }
             let folder = listing.dir.fd().map_err(failed(LISTING))?;
             let (mut inner, mut removed) = (None, false);
-            // Whatever else is there is none of ours, and is left alone.
+            // Anything else is not the store's, and is left alone.
             match depth {
                 1 if OwnerName::is_shard(name) => inner = enter(folder, name)?,
                 2 if OwnerName::is_folder(name) => inner = enter(folder, name)?,
                 3 if matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown) => {
                     if let Some(name) = Name::read_entry(name) {
-                        removed = self.trim(folder, &name, || self.is_gone(&name))?;
+                        removed = self.remove_stale_entry(folder, &name, || self.is_gone(&name))?;
                     }
                 }
                 _ => {}
             }
             listing.is_empty &= removed;
-            place.listings.extend(inner);
-            if matches!(look(removed), Then::Stop) {
+            cursor.listings.extend(inner);
+            if look(removed).is_break() {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Leaves a folder at its end, and removes that of an owner who has no sessions.
-    fn leave(&self, place: &mut IndexPlace) -> Result<(), Error> {
-        let Some(left) = place.listings.pop() else { return Ok(()) };
-        if let [_, shard] = &place.listings[..]
+    /// Closes a finished listing, and removes the folder of an owner without entries.
+    fn leave(&self, cursor: &mut IndexCursor) -> Result<(), Error> {
+        let Some(left) = cursor.listings.pop() else { return Ok(()) };
+        if let [_, shard] = &cursor.listings[..]
             && left.is_empty
         {
             let shard = shard.dir.fd().map_err(failed(LISTING))?;
@@ -268,14 +272,14 @@ impl Store {
     }
 }
 
-/// Begins to list a folder of the index; `None` if it was removed or is none of ours.
+/// Starts to list a folder of the index. Returns `None` if it was removed or is not the store's.
 fn enter(dir: impl AsFd + Copy, name: &[u8]) -> Result<Option<Listing>, Error> {
     let folder = match disk::open_own_folder(dir, name) {
         Ok(folder) => folder,
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS | Errno::PERM) => {
             return Ok(None);
         }
-        Err(errno) => return Err(failed("opening a folder of the index of owners")(errno)),
+        Err(errno) => return Err(failed("opening a folder of the owner index")(errno)),
     };
     let dir = disk::list(folder).map_err(failed(LISTING))?;
     Ok(Some(Listing { dir, name: name.to_owned(), is_empty: true }))

@@ -1,4 +1,4 @@
-//! Reading sessions' files, and what their metadata says.
+//! Reading sessions' files and their metadata.
 
 use std::os::fd::OwnedFd;
 
@@ -15,13 +15,13 @@ use crate::format;
 use crate::name::{Name, folder_name};
 use crate::platform;
 
-/// The largest file that is read where a runtime's worker may be waiting: beyond it, even what is
-/// in memory takes time.
+/// The largest file that is read on the caller's thread, which may be a runtime's worker. Reading more
+/// takes too long, even from memory.
 const CACHED_BYTES: usize = 64 * 1024;
 
 impl Store {
-    /// Returns the answer at once if all that is needed is in memory and the platform can tell;
-    /// `None` if [`load`](Self::load) has to look.
+    /// Loads a record if everything needed is in memory and the platform can tell. Otherwise returns
+    /// `None`, and the caller has to use [`load`](Self::load).
     pub(crate) fn load_cached(
         &self,
         name: &Name,
@@ -52,15 +52,15 @@ impl Store {
         match disk::open_folder(&self.directory.root, &folder_name(name.folder())) {
             Ok(folder) => self.read(&folder, name, now),
             Err(Errno::NOENT) => Ok(None),
-            Err(Errno::NOTDIR | Errno::LOOP) => Err(unreadable("its folder is none")),
+            Err(Errno::NOTDIR | Errno::LOOP) => Err(unreadable("its folder is not a directory")),
             Err(errno) => Err(failed("opening a folder")(errno)),
         }
     }
 
-    /// The expiry of a live record, going by its file's metadata; `None` if it is expired.
+    /// Returns the expiry of a record according to its file's metadata; `None` if it is expired.
     pub(crate) fn check(&self, stat: &Stat, now: Timestamp) -> Result<Option<Timestamp>, Error> {
         if !is_file(stat) {
-            return Err(unreadable("it is no regular file"));
+            return Err(unreadable("it is not a regular file"));
         }
         if stat.st_uid != self.directory.user {
             return Err(unreadable("it belongs to another user"));
@@ -89,16 +89,18 @@ impl Store {
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP) => return Err(unreadable("it is a symbolic link")),
             Err(Errno::NXIO | Errno::NODEV | Errno::OPNOTSUPP) => {
-                return Err(unreadable("it is no regular file"));
+                return Err(unreadable("it is not a regular file"));
             }
-            Err(Errno::PERM | Errno::ACCESS) => return Err(unreadable("it may not be read")),
+            Err(Errno::PERM | Errno::ACCESS) => {
+                return Err(unreadable("it can't be opened by this user"));
+            }
             Err(errno) => return Err(failed("opening a session's file")(errno)),
         };
         let stat = disk::stat(&file).map_err(failed("looking at a session's file"))?;
         if self.check(&stat, now)?.is_none() {
             return Ok(None);
         }
-        // Checked: no more than max_bytes.
+        // The size was checked: it is at most max_bytes.
         let mut bytes = vec![0; stat.st_size as usize];
         let read = disk::read(&file, &mut bytes);
         let length = read.map_err(failed("reading a session's file"))?;
@@ -107,14 +109,14 @@ impl Store {
 
     fn decode(&self, bytes: &[u8], name: &Name, stat: &Stat) -> Result<Record, Error> {
         let expires = self.times.expires(stat).unwrap_or_default();
-        let mut record = format::decode(bytes, name.key(), expires).map_err(unreadable)?;
+        let mut record = format::decode(bytes, name.key(), expires)?;
         if platform::TOUCHES_IN_PLACE {
             record.used = record.used.max(self.times.used(stat));
         }
         Ok(record)
     }
 
-    /// The record that a change builds on.
+    /// Reads the record that a change builds on.
     pub(super) fn read_live(
         &self,
         folder: &OwnedFd,
@@ -128,7 +130,7 @@ impl Store {
         }
     }
 
-    /// Whether a name has an expired record; an error if it has anything else.
+    /// Returns whether a name has an expired record. Fails if it has anything else.
     pub(super) fn check_free(
         &self,
         folder: &OwnedFd,
@@ -140,7 +142,7 @@ impl Store {
             Err(errno) => Err(failed("looking at a session's file")(errno)),
             Ok(stat) => match self.check(&stat, now) {
                 Ok(None) => Ok(true),
-                // What can't be read is somebody's, and keys don't meet by chance.
+                // An unreadable file may be a session, and random keys don't collide by chance.
                 Ok(Some(_)) | Err(_) => Err(Error::Exists),
             },
         }

@@ -9,7 +9,7 @@ use session_core::provider::{Login, NewSecret, Page};
 use session_core::{SessionKey, value};
 
 use super::*;
-use crate::faults::{Fault, Fuse, Operation};
+use crate::faults::{Fault, FaultInjector, Operation};
 use crate::format;
 use crate::temporary::Temporary;
 
@@ -37,7 +37,7 @@ const ERRNOS: [Errno; 5] = [Errno::NOSPC, Errno::IO, Errno::MFILE, Errno::ROFS, 
 
 struct Tested {
     store: Store,
-    fuse: Fuse,
+    injector: FaultInjector,
     scratch: Scratch,
 }
 
@@ -47,11 +47,11 @@ impl Tested {
     }
 
     fn in_scratch(scratch: Scratch, sync: Durability) -> Self {
-        let fuse = Fuse::new();
+        let injector = FaultInjector::new();
         let config = FileConfig::new(scratch.path()).with_sync(sync);
         let mut store = Store::open(config).expect("opens");
-        store.locks.set_patience(Duration::ZERO);
-        Self { store, fuse, scratch }
+        store.locks.set_timeout(Duration::ZERO);
+        Self { store, injector, scratch }
     }
 
     fn queue(&self, name: &Name) -> Queued {
@@ -168,15 +168,15 @@ fn with_every_fault<T: std::fmt::Debug>(
             for at in (first..).step_by(step) {
                 assert!(at < 2000, "the operation has no end");
                 let name = tested.stored();
-                tested.fuse.set(Some(Fault { at, errno, lasts }));
+                tested.injector.set(Some(Fault { at, errno, lasts }));
                 let result = operate(&tested, &name);
-                let failed = tested.fuse.unset();
+                let failed = tested.injector.unset();
                 let what = format!("{sync:?}, {errno:?} at {at}, lasts: {lasts}: {result:?}");
                 match &result {
                     Ok(_) => {}
                     Err(Error::Full { .. }) => assert_eq!(errno, Errno::NOSPC, "{what}"),
                     Err(Error::InDoubt { source } | Error::Unavailable { source }) => {
-                        // Found behind the steps' names, for logs.
+                        // Extracted behind the steps' names, for logs.
                         assert!(source.source().is_some(), "{what}");
                     }
                     Err(_) => panic!("{what}"),
@@ -191,11 +191,11 @@ fn with_every_fault<T: std::fmt::Debug>(
             }
         }
         // What could not be removed then is removed by others when this opening has ended.
-        let Tested { store, fuse, scratch } = tested;
+        let Tested { store, injector, scratch } = tested;
         let config = store.config.clone();
         drop(store);
         let store = Store::open(config).expect("opens");
-        let tested = Tested { store, fuse, scratch };
+        let tested = Tested { store, injector, scratch };
         while tested.store.purge(NOW, 1000).expect("collects").more {}
         assert_eq!(tested.strays(), 0);
         assert_eq!(tested.store.count(NOW).expect("counts"), 0);
@@ -341,10 +341,10 @@ fn a_fault_during_open_is_an_error_and_the_next_open_works() {
                 if let Some(scratch) = &scratch {
                     config.path = scratch.path().into();
                 }
-                let fuse = Fuse::new();
-                fuse.set(Some(Fault { at, errno: *errno, lasts: false }));
+                let injector = FaultInjector::new();
+                injector.set(Some(Fault { at, errno: *errno, lasts: false }));
                 let opened = Store::open(config.clone());
-                failed |= fuse.unset();
+                failed |= injector.unset();
                 match opened.map(drop) {
                     Ok(()) => {}
                     Err(Error::Full { .. } | Error::Unavailable { .. }) => {}
@@ -364,7 +364,7 @@ fn a_fault_during_open_is_an_error_and_the_next_open_works() {
 fn short_reads_and_writes_are_completed() {
     for portion in [1, 7, 95] {
         let tested = Tested::new(Durability::None);
-        tested.fuse.set_portion(portion);
+        tested.injector.set_portion(portion);
         let name = tested.stored();
         assert_eq!(tested.found(&name), Some(record()));
         tested.save(&name).expect("is live");
@@ -383,19 +383,23 @@ fn a_failed_fsync_is_not_tried_again() {
     let name = tested.stored();
     tested.save(&name).expect("makes its owner's entry");
     let steps = |errno| {
-        tested.fuse.set(None);
+        tested.injector.set(None);
         tested.save(&name).expect("is live");
-        let kinds = tested.fuse.kinds();
+        let kinds = tested.injector.kinds();
         let syncs: Vec<_> = (0..kinds.len()).filter(|at| kinds[*at] == Operation::Sync).collect();
         assert_eq!(syncs.len(), 2, "the file, then its folder");
         syncs.into_iter().map(move |at| Fault { at, errno, lasts: false })
     };
     for errno in [Errno::IO, Errno::INTR, Errno::NOSPC] {
         for (number, fault) in steps(errno).enumerate() {
-            tested.fuse.set(Some(fault));
+            tested.injector.set(Some(fault));
             let saved = tested.save(&name);
-            assert!(tested.fuse.unset());
-            assert_eq!(tested.fuse.seen(Operation::Sync), number + 1, "none after the failed one");
+            assert!(tested.injector.unset());
+            assert_eq!(
+                tested.injector.seen(Operation::Sync),
+                number + 1,
+                "none after the failed one"
+            );
             match saved {
                 Err(Error::Unavailable { .. } | Error::Full { .. }) if number == 0 => {}
                 Err(Error::InDoubt { .. }) if number == 1 => {}
@@ -411,9 +415,9 @@ fn a_failed_fsync_is_not_tried_again() {
 fn an_entry_is_on_the_disk_before_its_record() {
     let tested = Tested::new(Durability::Full);
     let name = tested.stored();
-    tested.fuse.set(None);
+    tested.injector.set(None);
     tested.save(&name).expect("is live");
-    let (kinds, created) = (tested.fuse.kinds(), tested.fuse.seen(Operation::Create));
+    let (kinds, created) = (tested.injector.kinds(), tested.injector.seen(Operation::Create));
     let at = |kind| kinds.iter().rposition(|seen| *seen == kind).expect("is done");
     let synced: Vec<_> = (0..kinds.len()).filter(|at| kinds[*at] == Operation::Sync).collect();
     // The record's file; the folder of all owners, as never before; the entry, the owner's folder and
@@ -424,15 +428,19 @@ fn an_entry_is_on_the_disk_before_its_record() {
     for (number, at) in synced[1..5].iter().enumerate() {
         let tested = Tested::new(Durability::Full);
         let name = tested.stored();
-        tested.fuse.set(Some(Fault { at: *at, errno: Errno::IO, lasts: false }));
+        tested.injector.set(Some(Fault { at: *at, errno: Errno::IO, lasts: false }));
         let failed = tested.save(&name);
         assert!(matches!(failed, Err(Error::Unavailable { .. })), "fsync {number}: {failed:?}");
         tested.check_lists(&Some(record()), &name, "after the fault");
         let entries = index_entries(tested.scratch.path());
         assert_eq!(entries.len(), 1, "fsync {number}: the next try begins anew");
-        tested.fuse.set(None);
+        tested.injector.set(None);
         tested.save(&name).expect("is live");
-        assert_eq!(tested.fuse.seen(Operation::Create), created, "fsync {number}: and makes it");
+        assert_eq!(
+            tested.injector.seen(Operation::Create),
+            created,
+            "fsync {number}: and makes it"
+        );
         tested.check_lists(&Some(saved()), &name, "after the next try");
     }
 }
@@ -444,20 +452,20 @@ fn an_owners_folder_that_goes_is_made_again() {
     let (mut at, mut created) = (None, 0);
     for _ in 0..2 {
         let name = tested.stored();
-        tested.fuse.set(None);
+        tested.injector.set(None);
         tested.save(&name).expect("is live");
         // Of the second one, whose owner has a folder.
-        at = tested.fuse.kinds().iter().rposition(|kind| *kind == Operation::Create);
-        created = tested.fuse.seen(Operation::Create);
+        at = tested.injector.kinds().iter().rposition(|kind| *kind == Operation::Create);
+        created = tested.injector.seen(Operation::Create);
     }
     let name = tested.stored();
-    tested.fuse.set(at.map(|at| Fault { at, errno: Errno::NOENT, lasts: false }));
+    tested.injector.set(at.map(|at| Fault { at, errno: Errno::NOENT, lasts: false }));
     tested.save(&name).expect("is live");
-    assert!(tested.fuse.unset());
-    assert_eq!(tested.fuse.seen(Operation::Create), created + 1, "the entry twice");
+    assert!(tested.injector.unset());
+    assert_eq!(tested.injector.seen(Operation::Create), created + 1, "the entry twice");
     // Nor is it tried for ever.
     let name = tested.stored();
-    tested.fuse.set(at.map(|at| Fault { at, errno: Errno::NOENT, lasts: true }));
+    tested.injector.set(at.map(|at| Fault { at, errno: Errno::NOENT, lasts: true }));
     let saved = tested.save(&name);
     assert!(matches!(saved, Err(Error::Unavailable { .. })), "{saved:?}");
 }
@@ -467,14 +475,15 @@ fn an_owners_folder_that_goes_is_made_again() {
 fn a_file_system_that_cannot_swap_files_renames_them() {
     let tested = Tested::new(Durability::None);
     let name = tested.stored();
-    let steps = || (tested.fuse.seen(Operation::Exchange), tested.fuse.seen(Operation::Rename));
-    tested.fuse.set(None);
+    let steps =
+        || (tested.injector.seen(Operation::Exchange), tested.injector.seen(Operation::Rename));
+    tested.injector.set(None);
     tested.save(&name).expect("is live");
     assert_eq!(steps(), (1, 0));
-    tested.fuse.set(None);
+    tested.injector.set(None);
     tested.save(&name).expect("is live");
-    let at = tested.fuse.kinds().iter().position(|kind| *kind == Operation::Exchange);
-    tested.fuse.set(at.map(|at| Fault { at, errno: Errno::INVAL, lasts: false }));
+    let at = tested.injector.kinds().iter().position(|kind| *kind == Operation::Exchange);
+    tested.injector.set(at.map(|at| Fault { at, errno: Errno::INVAL, lasts: false }));
     tested.save(&name).expect("is live");
     assert_eq!(steps(), (1, 1));
     assert_eq!(tested.strays(), 0);
@@ -485,7 +494,7 @@ fn a_lock_that_is_not_given_back_is_not_waited_for_without_end() {
     let one = Tested::new(Durability::None);
     let name = one.stored();
     let mut other = Store::open(one.store.config.clone()).expect("opens");
-    other.locks.set_patience(Duration::ZERO);
+    other.locks.set_timeout(Duration::ZERO);
     let held = one.store.hold(one.queue(&name)).expect("is free");
     let queue = || block_on(other.locks.queue(&name));
     let saved = other.save(queue(), &name, &HOLDER, &changes(), NOW);

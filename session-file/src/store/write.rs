@@ -1,4 +1,4 @@
-//! Writing sessions' files, step by step.
+//! The steps of writing a session's file.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
@@ -16,26 +16,27 @@ use crate::temporary::Temporary;
 use crate::{Durability, format};
 
 impl Store {
-    /// The folder of a session that is to be stored. All were made when the store was opened, but
-    /// what cleans up directories for temporary files removes empty ones.
+    /// Opens the folder of a session that is to be stored. All folders were made when the store was
+    /// opened, but programs that clean up temporary files may remove empty directories.
     pub(super) fn make_folder(&self, name: &Name) -> Result<OwnedFd, Error> {
         let root = &self.directory.root;
         let opened = disk::open_or_make_folder(root, &folder_name(name.folder()));
         let (folder, is_new) = opened.map_err(failed("opening a folder"))?;
         if is_new {
-            self.settle(root)?;
+            self.sync_committed(root)?;
         }
         Ok(folder)
     }
 
-    /// Writes a record to a temporary in the folder.
+    /// Writes a record to a temporary file in the folder.
     pub(super) fn write<'t>(
         &'t self,
         folder: &'t OwnedFd,
         record: &Record,
         name: &Name,
     ) -> Result<Temporary<'t>, Error> {
-        if format::encoded_len(record) > self.config.max_bytes {
+        let bytes = format::encode(record, name.key());
+        if bytes.len() > self.config.max_bytes {
             return Err(Error::TooLarge {
                 what: "bytes of a session's file",
                 limit: self.config.max_bytes,
@@ -43,13 +44,12 @@ impl Store {
         }
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let temporary = Temporary::create(folder, self.token, serial)?;
-        let bytes = format::encode(record, name.key());
         let times = self.times.to_file(record.used, record.expires);
         temporary.fill(&bytes, &times, self.config.sync == Durability::Full)?;
         Ok(temporary)
     }
 
-    /// Gives a temporary the session's name, all at once for whoever reads.
+    /// Renames a temporary file to the session's name. Readers see the old file or the new one.
     pub(super) fn install(
         &self,
         temporary: Temporary<'_>,
@@ -61,7 +61,7 @@ impl Store {
         if replaces && self.config.sync == Durability::None {
             let swapped = platform::exchange(folder, temporary.name(), name.file());
             if swapped.map_err(not_done(doing))? {
-                // Dropped, the temporary removes the old record's file.
+                // When dropped, the temporary file removes the old record, which now has its name.
                 return Ok(());
             }
         }
@@ -71,12 +71,13 @@ impl Store {
         Ok(())
     }
 
-    /// Waits until a change of a directory is on the disk, if it is to.
-    pub(super) fn settle(&self, directory: impl AsFd) -> Result<(), Error> {
+    /// With [`Durability::Full`], waits until a change of a directory is on the disk. The change has
+    /// been made, so a failure leaves it in doubt.
+    pub(super) fn sync_committed(&self, directory: impl AsFd) -> Result<(), Error> {
         self.sync(directory).map_err(in_doubt("syncing a folder"))
     }
 
-    /// Waits until a file or directory is on the disk, if it is to.
+    /// With [`Durability::Full`], waits until a file or directory is on the disk.
     pub(super) fn sync(&self, file: impl AsFd) -> Result<(), Errno> {
         match self.config.sync {
             Durability::Full => disk::sync(file),

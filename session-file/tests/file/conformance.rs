@@ -1,12 +1,14 @@
-//! The suite, on two openings of one directory: each has locks of its own, as processes have.
+//! The conformance suite on two openings of one directory. Each opening has its own locks, like a
+//! process.
 
 use std::sync::Arc;
 
 use session_core::conformance::{Capabilities, Harness};
 use session_core::provider::Provider;
+use session_core::{SessionKey, Timestamp};
 use session_file::{Durability, FileConfig, FileProvider};
 
-use crate::scratch::{Scratch, index_entries};
+use crate::scratch::{Scratch, damage, index_entries, store_expiry};
 
 struct Files {
     provider: Arc<FileProvider>,
@@ -17,7 +19,8 @@ struct Files {
 
 impl Files {
     fn new(sync: Durability, rounds: usize) -> Self {
-        // On a disk where it matters: the suite is many small steps.
+        // The synced store is on a disk; the other one is in memory if possible, because the suite has
+        // many small steps.
         let scratch = match sync {
             Durability::Full => Scratch::new(),
             _ => Scratch::in_memory(),
@@ -49,6 +52,15 @@ impl Harness for Files {
 
     fn index_entries(&self) -> Option<usize> {
         Some(index_entries(self.scratch.path()).len())
+    }
+
+    fn store_expiry(&self, key: &SessionKey) -> Option<Timestamp> {
+        Some(store_expiry(self.scratch.path(), key))
+    }
+
+    fn damage(&self, key: &SessionKey) -> bool {
+        damage(self.scratch.path(), key);
+        true
     }
 }
 

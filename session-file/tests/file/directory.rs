@@ -1,4 +1,4 @@
-//! Directories that are refused, and what is made in one that isn't.
+//! Directories that are refused, and what is made in an accepted one.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -32,15 +32,15 @@ fn a_path_must_name_a_directory_of_our_own() {
     check_refused("sessions", "is relative");
     check_refused("./sessions", "is relative");
     check_refused("../sessions", "is relative");
-    check_refused(path("../sessions"), "without `..`");
-    check_refused("/tmp\0/sessions", "is not a plain path");
+    check_refused(path("../sessions"), "has `..` or NUL");
+    check_refused("/tmp\0/sessions", "has `..` or NUL");
     check_refused(path("missing"), "is missing");
     check_refused(path("missing/sessions"), "is missing");
     check_refused(path(&"x".repeat(300)), "is too long");
     fs::write(path("file"), "").unwrap();
-    check_refused(path("file"), "is no directory");
-    check_refused(path("file/sessions"), "is no directory");
-    check_refused("/dev/null", "is no directory");
+    check_refused(path("file"), "is not a directory");
+    check_refused(path("file/sessions"), "is not a directory");
+    check_refused("/dev/null", "is not a directory");
     assert!(!path("sessions").exists(), "nothing is made on the way");
 }
 
@@ -63,13 +63,13 @@ fn a_directory_that_others_can_write_in_is_refused() {
     let scratch = Scratch::new();
     for wide in [0o777, 0o1777, 0o770, 0o702, 0o720] {
         fs::set_permissions(scratch.path(), Permissions::from_mode(wide)).unwrap();
-        check_refused(scratch.path(), "can be written by others");
+        check_refused(scratch.path(), "can be written by other users");
         assert_eq!(mode(scratch.path()), wide, "it is as it was");
     }
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
 }
 
-/// Giving a directory away takes privileges.
+/// Changing a directory's owner needs privileges.
 #[test]
 #[ignore = "needs the right to give directories away"]
 fn a_directory_of_another_user_is_refused() {
@@ -91,7 +91,7 @@ fn a_directory_for_sessions_alone_is_closed_to_others() {
     let home = Scratch::new();
     fs::write(home.path().join("thesis"), "").unwrap();
     fs::set_permissions(home.path(), Permissions::from_mode(0o755)).unwrap();
-    check_refused(home.path(), "holds other things");
+    check_refused(home.path(), "holds other files");
     assert_eq!(mode(home.path()), 0o755, "it is as it was");
 }
 
@@ -103,22 +103,28 @@ fn what_stands_in_the_way_is_refused() {
         prepare(scratch.path());
         check_refused(scratch.path(), why);
     };
-    refused(&|path| symlink("/dev/null", path.join(lock)).unwrap(), "for a lock file");
-    refused(&|path| fs::create_dir(path.join(lock)).unwrap(), "for a lock file");
-    refused(&|path| fs::write(path.join("7f"), "").unwrap(), "has in it 7f");
-    refused(&|path| symlink("/tmp", path.join("7f")).unwrap(), "has in it 7f");
-    refused(&|path| symlink("/tmp", path.join("owners")).unwrap(), "has in it owners");
-    refused(&|path| fs::write(path.join("owners"), "").unwrap(), "has in it owners");
+    refused(
+        &|path| symlink("/dev/null", path.join(lock)).unwrap(),
+        "has a lock file that is not a regular file",
+    );
+    refused(
+        &|path| fs::create_dir(path.join(lock)).unwrap(),
+        "has a lock file that is not a regular file",
+    );
+    refused(&|path| fs::write(path.join("7f"), "").unwrap(), "contains 7f");
+    refused(&|path| symlink("/tmp", path.join("7f")).unwrap(), "contains 7f");
+    refused(&|path| symlink("/tmp", path.join("owners")).unwrap(), "contains owners");
+    refused(&|path| fs::write(path.join("owners"), "").unwrap(), "contains owners");
     refused(
         &|path| {
             fs::create_dir(path.join("7f")).unwrap();
             fs::set_permissions(path.join("7f"), Permissions::from_mode(0o777)).unwrap();
         },
-        "has in it 7f",
+        "contains 7f",
     );
 }
 
-/// A store of the layout before this one, whose sessions had other ids: none of them could be found.
+/// A store with the previous layout, whose sessions had other ids, so none could be found.
 #[test]
 fn a_store_of_an_earlier_version_is_refused_and_left() {
     let scratch = Scratch::new();
@@ -131,7 +137,7 @@ fn a_store_of_an_earlier_version_is_refused_and_left() {
     fs::write(path("format-1.lock"), "").unwrap();
     for mode in [0o700, 0o755] {
         fs::set_permissions(scratch.path(), Permissions::from_mode(mode)).unwrap();
-        check_refused(scratch.path(), "in a format of an earlier version, which is not read");
+        check_refused(scratch.path(), "in the format of an earlier version, which can't be read");
     }
     assert!(!path("store-1.lock").exists(), "it is not made a store of ours");
     fs::remove_file(path("format-1.lock")).unwrap();
@@ -140,7 +146,7 @@ fn a_store_of_an_earlier_version_is_refused_and_left() {
     open(scratch.path()).expect("opens when what is in it was removed");
 }
 
-/// Of a process that was killed before it set the mode, under a strict umask.
+/// A process made the folder under a strict umask and was killed before it set the mode.
 #[test]
 fn a_folder_with_fewer_rights_is_put_right() {
     let scratch = Scratch::new();
@@ -151,7 +157,7 @@ fn a_folder_with_fewer_rights_is_put_right() {
     assert_eq!(mode(&folder), 0o700);
 }
 
-/// Something that cleans up: from then on others would not be kept out.
+/// A cleaning program removed the lock file, so other processes would not be excluded any more.
 #[test]
 fn without_its_lock_file_an_open_store_changes_nothing() {
     let store = Store::new();

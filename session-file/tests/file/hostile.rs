@@ -1,4 +1,4 @@
-//! Files that the provider did not write, in the place of ones that it did.
+//! Files that the provider did not write, in the places of sessions' files.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{
@@ -14,8 +14,8 @@ use session_core::{Error, Limits, Timestamp};
 use crate::scratch::{Scratch, index_entries};
 use crate::store::{HOUR, NOW, Store, id, list, log_in, new_secret, number, record};
 
-/// What every operation has to say to a session whose file can't be read, while the sessions around
-/// it are as they were.
+/// Checks every operation on a session whose file can't be read, and that other sessions are not
+/// affected.
 fn check_absent(store: &Store, token: &Token, what: &str) {
     let bystander = store.stored();
     match store.load(token) {
@@ -40,13 +40,13 @@ fn set_modified(path: &Path, seconds: i64, nanos: i64) {
     utimensat(CWD, path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).expect("times are set");
 }
 
-/// The expiry that sample records have, put on whatever is there now.
+/// Sets the modification time of a path to the expiry of sample records.
 fn make_live(path: &Path) {
     set_modified(path, (NOW.as_secs() + HOUR.as_secs()) as i64, 123_000_000);
 }
 
-/// Puts other bytes into a file. Not by cutting it down to nothing first, after which ext4 would
-/// wait for the disk.
+/// Overwrites a file. It doesn't truncate the file to nothing first, because ext4 would wait for the
+/// disk then.
 fn overwrite(path: &Path, content: &[u8]) {
     let file = File::options().write(true).open(path).expect("is there");
     file.write_all_at(content, 0).expect("is written");
@@ -54,7 +54,7 @@ fn overwrite(path: &Path, content: &[u8]) {
     make_live(path);
 }
 
-/// A store with a session whose file was replaced; its old content is handed over.
+/// Returns a store with a session whose file `change` replaced. `change` gets the old content.
 fn with_file(change: impl FnOnce(&Path, Vec<u8>)) -> (Store, Token) {
     let store = Store::new();
     let token = store.stored();
@@ -91,7 +91,7 @@ fn a_file_of_another_content_is_no_session() {
         old
     });
     check_content("4 GiB of keys", |mut old| {
-        old[104..108].copy_from_slice(&[0xff; 4]);
+        old[113..117].copy_from_slice(&[0xff; 4]);
         old
     });
 }
@@ -178,7 +178,7 @@ fn a_pipe_is_not_waited_for() {
 #[test]
 fn a_socket_is_refused() {
     let (store, token) = with_file(|path, _| {
-        // The names of sockets are shorter than those of sessions.
+        // The paths of sockets must be shorter than those of sessions.
         let short = path.parent().unwrap().join("s");
         std::os::unix::net::UnixListener::bind(&short).expect("is made");
         fs::set_permissions(&short, Permissions::from_mode(0o600)).unwrap();
@@ -202,8 +202,8 @@ fn a_directory_is_refused_and_left() {
     assert!(store.path(&token).is_dir(), "it was left alone");
 }
 
-/// Making a device takes privileges; that other kinds of files are refused by their kind, whatever
-/// it is, is tested without them where the check is.
+/// Making a device needs privileges. That other kinds of files are refused is tested without privileges
+/// elsewhere.
 #[cfg(target_os = "linux")]
 #[test]
 #[ignore = "needs the right to make devices"]
@@ -221,7 +221,7 @@ fn a_device_is_refused() {
     }
 }
 
-/// Giving a file away takes privileges; see `a_device_is_refused`.
+/// Changing a file's owner needs privileges; see `a_device_is_refused`.
 #[test]
 #[ignore = "needs the right to give files away"]
 fn a_file_of_another_user_is_refused() {
@@ -264,7 +264,7 @@ fn an_expiry_at_the_end_of_time_does_no_harm() {
         let kept = store.path(&token).symlink_metadata().unwrap().mtime();
         match store.load(&token) {
             Ok(None) | Err(Error::Unreadable { .. }) => {}
-            // A file system may not hold such times and answer the last that it holds.
+            // A file system that can't store such a time may store its last one.
             other => assert!(kept < time, "{time}: loaded as {other:?}"),
         }
         let saved = store.save(&token, "count", 2);
@@ -277,7 +277,7 @@ fn an_expiry_at_the_end_of_time_does_no_harm() {
     for time in [i64::MIN, i64::MIN + 1, -(1 << 33), -1, 0, 1, 1 << 33, 1 << 40, i64::MAX] {
         gone(time);
     }
-    // Of two expiries of our own, the later is never the earlier.
+    // Of two expiries that this provider writes, the later one is never read as the earlier one.
     let store = Store::new();
     let token = store.stored();
     for millis in [NOW.as_millis() + (1 << 40), (1 << 33) * 1000 - 1001, u64::MAX / 2, u64::MAX] {
@@ -291,8 +291,7 @@ fn an_expiry_at_the_end_of_time_does_no_harm() {
     }
 }
 
-/// What reading a session may write is nothing: not even the time of access, where the system has a
-/// way to leave that alone.
+/// Reading a session writes nothing, not even the time of access if the system has a way to avoid that.
 #[test]
 fn reading_leaves_no_trace() {
     let store = Store::new();
@@ -390,13 +389,13 @@ fn a_folder_that_is_a_link_leads_nowhere() {
     assert_eq!(outside.load(&token).unwrap().unwrap().values.get("count"), Some(&number(1)[..]));
 }
 
-/// Ada's folder in the index, where she has one session.
+/// Returns Ada's folder in the owner index, where she has one session.
 fn owners_folder(store: &Store) -> PathBuf {
     let [entry] = &index_entries(store.scratch.path())[..] else { panic!("there is one session") };
     entry.parent().expect("is in a folder").to_owned()
 }
 
-/// An entry's name.
+/// Returns an entry's name.
 fn entry(token: &Token) -> String {
     token.key().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -411,7 +410,8 @@ fn what_is_no_entry_is_not_listed_and_not_followed() {
     let (graces, nobodys) = (store.stored(), id());
     store.save_all(&graces, &log_in("grace")).expect("is live");
     store.create(&nobodys, Record { login: None, ..record() }).expect("is stored");
-    // Entries of sessions that others have, or that nobody has, as files and as what never was one.
+    // Entries of other owners' sessions, of sessions without an owner and of missing sessions, as files
+    // and as other things.
     let names = [entry(&graces), entry(&nobodys.into()), entry(&id().into()), entry(&id().into())];
     let [other, link, pipe, directory] = names.map(|name| folder.join(name));
     fs::write(&other, "").unwrap();
@@ -437,7 +437,7 @@ fn what_is_no_entry_is_not_listed_and_not_followed() {
     assert!(folder.join("junk").exists(), "what is no entry is left");
 }
 
-/// An entry needs nothing but its name.
+/// Only the name of an entry matters.
 #[test]
 fn what_has_an_entrys_name_already_does_for_one() {
     type Make = fn(&Path);
@@ -510,7 +510,7 @@ fn an_index_that_is_gone_is_made_again() {
     }
 }
 
-/// Folders of a process that was killed before it set their modes, under a strict umask.
+/// A process made the folders under a strict umask and was killed before it set their modes.
 #[test]
 fn an_index_folder_with_fewer_rights_is_put_right() {
     let store = Store::new();

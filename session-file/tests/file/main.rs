@@ -1,4 +1,4 @@
-//! The provider keeps the contract, and what its documentation says beyond that.
+//! Tests that the provider keeps the contract, and what its documentation says beyond it.
 
 #[cfg(unix)]
 mod conformance;

@@ -1,4 +1,4 @@
-//! The index of owners, seen from outside: what it costs, and what is in it after sessions have ended.
+//! The owner index from outside: its cost, and its entries after sessions have ended.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -16,7 +16,7 @@ fn owned(store: &Store, owner: &str) -> Token {
     token
 }
 
-/// The entries, and the folders that they are in.
+/// Returns the entries and the number of owners' folders.
 fn index(store: &Store) -> (Vec<PathBuf>, usize) {
     let entries = index_entries(store.scratch.path());
     let shards = fs::read_dir(store.scratch.path().join("owners")).expect("is there");
@@ -64,7 +64,7 @@ fn owners_are_not_in_names() {
     let tokens = owners.map(|owner| owned(&store, owner));
     let is_hexadecimal = |name: &str| name.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
     let entries = index(&store).0;
-    // Their first owner's entries are there, too.
+    // The entries of their first owner are still there, too.
     assert_eq!(entries.len(), 2 * owners.len());
     for entry in entries {
         let path = entry.strip_prefix(store.scratch.path().join("owners")).expect("is in it");
@@ -77,7 +77,7 @@ fn owners_are_not_in_names() {
     }
 }
 
-/// An owner who never looks.
+/// The owner never lists the sessions.
 #[test]
 fn a_collection_removes_entries_of_sessions_that_are_gone() {
     let store = Store::new();
@@ -88,10 +88,10 @@ fn a_collection_removes_entries_of_sessions_that_are_gone() {
         store.destroy(token).expect("is removed");
     }
     assert_eq!(index(&store).0.len(), 30 + 2);
-    // Of the sessions that live, nothing is removed; not of the one either that has another owner by now.
+    // No entry of a live session is removed, not even of the one that has another owner by now.
     assert_eq!(store.drain(NOW), 0);
     assert_eq!(index(&store).0.len(), 20 + 2);
-    // What has expired and is not collected lives by the clock of somebody else.
+    // An expired session that is not collected yet may be live by another process's clock.
     let later = NOW.saturating_add(2 * HOUR);
     assert_eq!(store.list_at("ada", later), []);
     assert_eq!(
@@ -131,7 +131,7 @@ fn a_list_removes_what_is_stale_and_the_empty_folder() {
     assert_eq!((index(&store).0.len(), index(&store).1), (1, 1));
 }
 
-/// The owner's folder comes and goes all the time.
+/// The owner's folder is made and removed continuously.
 #[test]
 fn a_login_that_meets_the_removal_of_its_folder_is_listed() {
     const ROUNDS: usize = 2000;

@@ -1,9 +1,14 @@
-//! A directory for one test.
+//! A temporary directory for one test.
 
+use std::fs::{File, FileTimes};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
 
-/// A new directory with mode 0700, removed with all that is in it when dropped.
+use session_core::{SessionKey, Timestamp};
+
+/// A new directory with mode 0700, which is removed with its content when dropped.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
@@ -11,7 +16,7 @@ impl Scratch {
         Self::below(&std::env::temp_dir())
     }
 
-    /// One whose file system waits for no disk, if there is such; for tests of many small steps.
+    /// Makes a directory in a file system in memory, if there is one, for tests with many small steps.
     #[allow(dead_code, reason = "not every program that includes this file has such tests")]
     pub(crate) fn in_memory() -> Self {
         let memory = Path::new("/dev/shm");
@@ -38,16 +43,47 @@ impl Scratch {
     }
 }
 
-/// The entries in the index of owners of the store in a directory.
+/// Returns the entries in the owner index of the store in a directory.
 #[allow(dead_code, reason = "not every program that includes this file asks for them")]
 pub(crate) fn index_entries(store: &Path) -> Vec<PathBuf> {
-    // A folder that somebody removed meanwhile has nothing in it.
+    // A folder that was removed meanwhile counts as empty.
     let inside = |folder: &PathBuf| {
         let entries = std::fs::read_dir(folder).into_iter().flatten();
         entries.map(|entry| entry.expect("is listed").path()).collect::<Vec<_>>()
     };
-    // The folder of all owners has folders, which have those of owners.
+    // Three levels: the folder `owners`, the folders in it, and the owners' folders.
     (0..3).fold(vec![store.join("owners")], |folders, _| folders.iter().flat_map(inside).collect())
+}
+
+/// The file of a session in the store in a directory.
+#[allow(dead_code, reason = "not every program that includes this file asks for it")]
+pub(crate) fn session_file(store: &Path, key: &SessionKey) -> PathBuf {
+    let hex: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    store.join(&hex[..2]).join(&hex[2..])
+}
+
+/// When the store in a directory lets a session go: its file's modification time.
+#[allow(dead_code, reason = "not every program that includes this file asks for it")]
+pub(crate) fn store_expiry(store: &Path, key: &SessionKey) -> Timestamp {
+    let file = session_file(store, key).metadata().expect("the session's file is there");
+    let modified = file.modified().expect("it has a time");
+    let since_1970 = modified.duration_since(UNIX_EPOCH).expect("it is later than 1970");
+    Timestamp::from_millis(since_1970.as_millis().try_into().expect("it is in range"))
+}
+
+/// Flips the last bit of a session's file, and leaves its times as they are.
+#[allow(dead_code, reason = "not every program that includes this file does it")]
+pub(crate) fn damage(store: &Path, key: &SessionKey) {
+    let path = session_file(store, key);
+    let file = File::options().read(true).write(true).open(&path).expect("the file is there");
+    let metadata = file.metadata().expect("it has metadata");
+    let times = FileTimes::new()
+        .set_accessed(metadata.accessed().expect("it has a time"))
+        .set_modified(metadata.modified().expect("it has a time"));
+    let mut last = [0];
+    file.read_exact_at(&mut last, metadata.len() - 1).expect("it is read");
+    file.write_all_at(&[last[0] ^ 1], metadata.len() - 1).expect("it is written");
+    file.set_times(times).expect("its times are set");
 }
 
 impl Drop for Scratch {

@@ -1,4 +1,4 @@
-//! A store in a scratch directory, seen from both sides.
+//! A store in a temporary directory, with access to its files.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::scratch::Scratch;
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_123);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-/// Who holds sample records.
+/// The holder of sample records.
 pub(crate) const HOLDER: Verifier = Verifier::from_bytes([1; 32]);
 
 pub(crate) struct Store {
@@ -29,7 +29,7 @@ impl Store {
         Self::in_scratch(Scratch::new())
     }
 
-    /// One that waits for no disk.
+    /// Makes a store with `sync=none`, in memory if possible.
     pub(crate) fn in_memory() -> Self {
         Self::in_scratch(Scratch::in_memory())
     }
@@ -39,7 +39,7 @@ impl Store {
         Self { provider, scratch }
     }
 
-    /// One that waits for the disk.
+    /// Makes a store with `sync=full`.
     pub(crate) fn synced() -> Self {
         let scratch = Scratch::new();
         let config = FileConfig::new(scratch.path()).with_sync(Durability::Full);
@@ -66,7 +66,7 @@ impl Store {
         block_on(self.provider.load(token, now))
     }
 
-    /// Saves a number under a key, as the client who holds sample records.
+    /// Saves a number under a key as the holder of sample records.
     pub(crate) fn save(&self, token: &Token, key: &str, n: u64) -> Result<(), Error> {
         self.save_all(token, &set(key, n))
     }
@@ -84,7 +84,7 @@ impl Store {
         block_on(self.provider.destroy(&token.key(), Timestamp::MAX, NOW))
     }
 
-    /// The sessions in an owner's list.
+    /// Returns the sessions in an owner's list.
     pub(crate) fn list(&self, owner: &str) -> Vec<SessionKey> {
         self.list_at(owner, NOW)
     }
@@ -110,14 +110,14 @@ impl Store {
         panic!("the collection doesn't end");
     }
 
-    /// Where a session's file is.
+    /// Returns the path of a session's file.
     pub(crate) fn path(&self, token: &Token) -> PathBuf {
         let key = token.key();
         let hex: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         self.scratch.path().join(&hex[..2]).join(&hex[2..])
     }
 
-    /// The names in a session's folder.
+    /// Returns the names in a session's folder.
     pub(crate) fn beside(&self, token: &Token) -> Vec<String> {
         let path = self.path(token);
         let folder = std::fs::read_dir(path.parent().expect("is in a folder")).expect("is listed");
@@ -132,7 +132,7 @@ pub(crate) fn open(scratch: &Scratch) -> Result<FileProvider, Error> {
     FileProvider::open(FileConfig::new(scratch.path()).with_sync(Durability::None))
 }
 
-/// The sessions in an owner's list, page by page.
+/// Returns the sessions in an owner's list, read page by page.
 pub(crate) fn list(
     provider: &FileProvider,
     owner: &str,
@@ -171,7 +171,7 @@ pub(crate) fn set(key: &str, n: u64) -> Changes {
     changes
 }
 
-/// Changes that log an owner in.
+/// Returns changes that log an owner in.
 pub(crate) fn log_in(owner: &str) -> Changes {
     Changes::new().with_login(login(owner))
 }
@@ -180,7 +180,7 @@ fn login(owner: &str) -> Option<Box<Login>> {
     Some(Box::new(Login { owner: owner.into(), at: NOW, label: "phone".into() }))
 }
 
-/// Changes that give a token's session a new secret.
+/// Returns changes that give a token's session a new secret.
 pub(crate) fn new_secret(token: &Token) -> Changes {
     let id = token.id().with_new_secret().expect("the system has random numbers");
     let holder = Verifier::digest(&id, "");

@@ -1,4 +1,4 @@
-//! What a system hears that the provider does not run on yet.
+//! The error on systems that the provider doesn't support.
 
 use session_core::Error;
 use session_file::{FileConfig, FileProvider};

@@ -1,10 +1,11 @@
-//! Processes that are killed at random moments, and what is in the store afterwards.
+//! Kills processes at random moments and checks the store afterwards.
 //!
-//! A victim changes sessions on several threads. Before each change it writes a line that says what
-//! it is about to do, and after it a line that acknowledges it. The parent kills it with SIGKILL,
-//! reads what it wrote to the end, and looks at the store: what was acknowledged is there, what was
-//! begun is there or not, and nothing else. A login's new secret, owner and values arrive together: its
-//! old id never opens what the new one got. Each owner's list has the owner's sessions, and nothing else.
+//! A victim process changes sessions on several threads. Before each change it writes a line that
+//! announces the change, and after it a line that acknowledges it. The parent kills the victim with
+//! SIGKILL, reads its output, and checks the store: acknowledged changes are there, announced changes
+//! are there or not, and nothing else has changed. A login's new secret, owner and values are stored
+//! together: the old id never opens what the new id got. Each owner's list has exactly the owner's
+//! sessions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -15,34 +16,35 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
+use session_core::provider::Secret;
 use session_core::provider::{
     Changes, Login, NewSecret, Page, Provider as _, Record, Token, Touch, Verifier,
 };
-use session_core::{Error, Secret, SessionId, SessionKey, Timestamp, value};
+use session_core::{Error, SessionId, SessionKey, Timestamp, value};
 use session_file::{Durability, FileConfig, FileProvider};
 
 use crate::scratch::{Scratch, index_entries};
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_123);
 const LATER: Timestamp = Timestamp::from_millis(1_800_003_600_123);
-/// When logins happen, and touches.
+/// The time of logins and touches.
 const SOON: Timestamp = Timestamp::from_millis(1_800_000_060_000);
 const TOUCH: Touch = Touch { used: SOON, expires: Timestamp::from_millis(1_800_003_660_000) };
 const THREADS: usize = 3;
-/// Victims at a time; they share one session, whose number they count up.
+/// The number of concurrent victims. They share one session, whose number they increment.
 const VICTIMS: usize = 2;
-/// Who logs in.
+/// The number of owners.
 const OWNERS: u64 = 5;
-/// The most sessions that are kept from one round to the next.
+/// The maximum number of sessions that are kept for the next round.
 const SESSIONS: usize = 100;
 
-/// A session as its client knows it.
+/// A client's view of a session.
 #[derive(Clone, Copy, Debug)]
 struct Session {
     id: SessionId,
-    /// Stands for its values.
+    /// Determines the session's values.
     n: u64,
-    /// Whether somebody logged in to it.
+    /// Whether an owner is logged in.
     logged_in: bool,
 }
 
@@ -60,7 +62,7 @@ impl Session {
         self.id.key()
     }
 
-    /// What the store holds of it, if it was not touched.
+    /// Returns the record that the store should have if the session was not touched.
     fn record(self) -> Record {
         let mut record = Record::new(holder(&self.id), NOW, LATER);
         let mut changes = values(self.n);
@@ -75,7 +77,7 @@ impl Session {
     }
 }
 
-/// A change of one session: what it is before, and what it gets.
+/// A change of one session, with its state before and after.
 #[derive(Clone, Copy, Debug)]
 enum Change {
     Create(Session),
@@ -91,7 +93,7 @@ enum Change {
     Touch(Session),
     Destroy(Session),
     Increment,
-    /// Lists an owner's sessions and collects, which removes what is stale in the index.
+    /// Lists an owner's sessions and collects, which removes stale entries of the index.
     Trim {
         owner: u64,
     },
@@ -127,7 +129,8 @@ impl Change {
         }
     }
 
-    /// The session before and after the change; `None` for the counter's, and where none is changed.
+    /// Returns the session before and after the change; `None` for the shared counter, and if the change
+    /// affects no session.
     fn outcome(self) -> Option<(Option<Session>, Option<Session>)> {
         match self {
             Self::Create(new) => Some((None, Some(new))),
@@ -154,7 +157,7 @@ fn number(text: &str) -> u64 {
     text.parse().expect("is a number")
 }
 
-/// A reproducible sequence (splitmix64).
+/// A reproducible sequence of random numbers (splitmix64).
 struct Random(u64);
 
 impl Random {
@@ -171,7 +174,7 @@ fn encoded(n: u64) -> std::sync::Arc<[u8]> {
     value::encode("", &n, &Default::default()).expect("is a value")
 }
 
-/// Values that belong together: of a torn record they would not.
+/// Returns values that match each other. Those of a torn record would not.
 fn values(n: u64) -> Changes {
     let length = (n * 7919 % 9000) as usize;
     let text: String = std::iter::repeat_n((b'a' + (n % 26) as u8) as char, length).collect();
@@ -181,15 +184,15 @@ fn values(n: u64) -> Changes {
     changes
 }
 
-/// The key of what a login grants.
+/// The key of the value that a login grants.
 const GRANTED: &str = "granted";
 
-/// The value that only the client with this id is to have.
+/// Returns the value that only the client with this id may see.
 fn granted(id: &SessionId) -> std::sync::Arc<[u8]> {
     value::encode("", &*id.text(), &Default::default()).expect("is a value")
 }
 
-/// A login of one of a few owners, which depends on the new id.
+/// Returns a login of an owner that the new id determines.
 fn login(new_id: &SessionId) -> Option<Box<Login>> {
     let owner = owner(u64::from(new_id.secret().as_bytes()[0]) % OWNERS).into();
     Some(Box::new(Login { owner, at: SOON, label: "phone".into() }))
@@ -199,7 +202,7 @@ fn owner(number: u64) -> String {
     format!("owner {number}")
 }
 
-/// The sessions in an owner's list, page by page.
+/// Returns the sessions in an owner's list, read page by page.
 fn list(provider: &FileProvider, owner: &str) -> Vec<SessionKey> {
     let (mut keys, mut after) = (Vec::new(), None);
     loop {
@@ -213,7 +216,7 @@ fn list(provider: &FileProvider, owner: &str) -> Vec<SessionKey> {
     }
 }
 
-/// Everything of a login, in one save.
+/// Returns the changes of a complete login in one save.
 fn login_changes(new_id: SessionId, n: u64) -> Changes {
     let secret = NewSecret { token: new_id.into(), holder: holder(&new_id), at: SOON };
     let mut changes = values(n).with_login(login(&new_id)).with_secret(secret);
@@ -226,7 +229,7 @@ fn open(directory: &Path, sync: Durability) -> FileProvider {
     FileProvider::open(config).expect("the store opens")
 }
 
-/// What the victim does until it is killed.
+/// The victim's main function, which runs until it is killed.
 pub(crate) fn victim(directory: &str, sync: &str, seed: u64, sessions: &str) -> ExitCode {
     let sync = if sync == "full" { Durability::Full } else { Durability::None };
     let provider = open(Path::new(directory), sync);
@@ -289,7 +292,7 @@ impl Worker<'_> {
         }
     }
 
-    /// One write: a line is there or not, however the process ends.
+    /// Writes a line with one system call, so it is there or not, however the process ends.
     fn say(&self, what: &str, change: Change) {
         let line = format!("{what} {} {}\n", self.number, change.to_words());
         let written = rustix::io::write(rustix::stdio::stdout(), line.as_bytes());
@@ -330,38 +333,38 @@ impl Worker<'_> {
     }
 }
 
-/// What the store should hold.
+/// The expected content of the store.
 struct Model {
     live: BTreeMap<SessionKey, Session>,
-    /// Sessions that were destroyed.
+    /// Ids of destroyed sessions.
     dead: Vec<SessionId>,
-    /// Ids that were replaced, some of sessions that were destroyed since.
+    /// Replaced ids, some of them of sessions that were destroyed since.
     old: Vec<SessionId>,
     counter: SessionId,
     counted: u64,
 }
 
-/// What was checked and what was found.
+/// Counts of checks, and the errors that were found.
 #[derive(Debug, Default)]
 struct Report {
     kills: usize,
     acknowledged: usize,
     begun_only: usize,
-    /// Of these, logins.
+    /// How many of these were logins.
     begun_logins: usize,
     checked: usize,
     strays: usize,
-    /// Sessions in owners' lists.
+    /// The number of sessions in owners' lists.
     listed: usize,
-    /// Acknowledged changes that are not there.
+    /// Acknowledged changes that are missing.
     lost: Vec<String>,
     /// Records that are neither the old nor the new one.
     torn: Vec<String>,
-    /// Destroyed sessions that are there again.
+    /// Destroyed sessions that exist again.
     back: Vec<String>,
-    /// Old ids that open a session, or what a new id got under an old one.
+    /// Old ids that open a session, or that see values of the new id.
     half_done: Vec<String>,
-    /// Lists that lack a session of their owner, or have anything else.
+    /// Lists that lack a session of their owner or have another one.
     unlisted: Vec<String>,
 }
 
@@ -383,12 +386,12 @@ pub(crate) fn run(kills: usize, seed: u64) {
             eprintln!("{} killed after {:.0?}", report.kills, start.elapsed());
         }
     }
-    // The last strays go with a collection, and no session does.
+    // A collection removes the last abandoned temporary files, and no session.
     while provider.purge(NOW, 1000).expect("collects").more {}
     assert_eq!(strays(scratch.path()), 0, "strays stay");
     let live = block_on(provider.count(NOW)).expect("counts");
     assert_eq!(live, model.live.len() as u64 + 1, "sessions in the end");
-    // All lists were looked at, so nothing stale is left.
+    // All owners' sessions were listed, so no stale entry is left.
     let owned = model.live.values().filter(|session| session.logged_in).count();
     assert_eq!(index_entries(scratch.path()).len(), owned, "entries in the end");
     let Report { kills, acknowledged, begun_only, begun_logins, checked, strays, .. } = report;
@@ -443,7 +446,7 @@ fn round(
     let mut begun_only = Vec::new();
     let mut touched = BTreeSet::new();
     for (mut child, output) in victims {
-        // Most get time to begin; some are killed while they open the store.
+        // Most victims get time to start; some are killed while they open the store.
         if random.below(8) > 0 {
             let _ = output.began.recv_timeout(Duration::from_secs(60));
         }
@@ -454,7 +457,7 @@ fn round(
         report.kills += 1;
         let text = output.text.join().expect("the listener does not panic");
         let mut begun: [Option<Change>; THREADS] = [None; THREADS];
-        // A line without an end is none: the write was cut off by the kill.
+        // A line without an end doesn't count, because the kill interrupted its write.
         for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
             let words: Vec<_> = line.split(' ').collect();
             let thread = number(words[1]) as usize;
@@ -493,7 +496,7 @@ impl Model {
         }
     }
 
-    /// Notes a change of a session. Returns the session's key.
+    /// Records a change of a session. Returns the session's key.
     fn happened(&mut self, outcome: (Option<Session>, Option<Session>)) -> Option<SessionKey> {
         match outcome {
             (old, Some(new)) => {
@@ -511,7 +514,7 @@ impl Model {
         }
     }
 
-    /// Compares the store with what it should hold, and goes on from what it does.
+    /// Compares the store with the expected content, and continues with the actual content.
     fn check(
         &mut self,
         provider: &FileProvider,
@@ -536,11 +539,11 @@ impl Model {
             } else if !is(old) {
                 report.torn.push(format!("{change:?}: found {found:?}"));
             } else if let (Change::Login { old, new_id, n }, Some(_)) = (*change, old) {
-                // The one that was not to be.
+                // The id that the login would have set.
                 check_refused(provider, report, Session { id: new_id, n, ..old });
             }
         }
-        // All that the victims touched, and some that they did not.
+        // All sessions that the victims changed, and some others.
         let mut wanted = touched;
         wanted.extend(self.live.keys().filter(|_| random.below(4) == 0));
         let ids = wanted.iter().map(|key| SessionId::new(*key, Secret::from_bytes([0; 20])));
@@ -570,7 +573,7 @@ impl Model {
         self.check_lists(provider, report);
     }
 
-    /// Compares the lists of all owners with the sessions that they should have.
+    /// Compares the lists of all owners with the expected sessions.
     fn check_lists(&self, provider: &FileProvider, report: &mut Report) {
         for owner in (0..OWNERS).map(owner) {
             report.checked += 1;
@@ -585,13 +588,13 @@ impl Model {
     }
 }
 
-/// The last one, and some of the others.
+/// Returns the last id, and some of the others.
 fn some_of(ids: &[SessionId], random: &mut Random) -> Vec<SessionId> {
     let some = (0..ids.len().min(20)).map(|_| ids[random.below(ids.len() as u64) as usize]);
     some.chain(ids.last().copied()).collect()
 }
 
-/// The record under the id's key, whoever holds it, as if it had not been touched.
+/// Returns the record under the id's key, whatever its holder, as if it had not been touched.
 fn found(provider: &FileProvider, report: &mut Report, id: &SessionId) -> Option<Record> {
     let mut record = match block_on(provider.load(&Token::from(*id), NOW)) {
         Ok(found) => found?,
@@ -600,7 +603,7 @@ fn found(provider: &FileProvider, report: &mut Report, id: &SessionId) -> Option
             return None;
         }
     };
-    // Both times move in one step.
+    // A touch sets both times at once.
     if (record.used, record.expires) == (TOUCH.used, TOUCH.expires) {
         (record.used, record.expires) = (NOW, LATER);
     }
@@ -616,7 +619,7 @@ fn found(provider: &FileProvider, report: &mut Report, id: &SessionId) -> Option
     Some(record)
 }
 
-/// Checks that an id that is not the session's, or not any more, opens nothing and saves nothing.
+/// Checks that an id that is not or no longer the session's opens nothing and saves nothing.
 fn check_refused(provider: &FileProvider, report: &mut Report, session: Session) {
     let (token, holder) = (Token::from(session.id), holder(&session.id));
     let loaded = block_on(provider.load(&token, NOW)).expect("can be read");
@@ -627,14 +630,14 @@ fn check_refused(provider: &FileProvider, report: &mut Report, session: Session)
     }
 }
 
-/// What a victim writes.
+/// The output of a victim.
 struct Output {
-    /// Told once, when the first line is there.
+    /// Receives one message after the first line.
     began: Receiver<()>,
     text: thread::JoinHandle<String>,
 }
 
-/// Reads all that a victim writes, so that it never waits for us.
+/// Reads the whole output of a victim, so that it never blocks on writing.
 fn listen(mut output: ChildStdout) -> Output {
     let (begin, began) = channel();
     let text = thread::spawn(move || {
@@ -653,7 +656,7 @@ fn listen(mut output: ChildStdout) -> Output {
     Output { began, text }
 }
 
-/// The number of temporaries in the store.
+/// Returns the number of temporary files in the store.
 fn strays(directory: &Path) -> usize {
     let entries = |path: &Path| std::fs::read_dir(path).expect("is listed").flatten();
     let folders = entries(directory).filter(|entry| entry.path().is_dir());

@@ -5,9 +5,8 @@
 //! cargo test --release -p session-file --test processes -- --kills 3000
 //! ```
 //!
-//! A program of its own rather than a part of the other tests, because it starts itself again: as
-//! a process that serves the conformance suite's operations, as one with another umask, and as one
-//! that is killed.
+//! This test is a separate program, because it starts itself again: as a process that serves the
+//! conformance suite's operations, as one with another umask, and as one that is killed.
 
 #[cfg(unix)]
 mod crash;

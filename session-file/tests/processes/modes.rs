@@ -1,4 +1,4 @@
-//! The modes of what is made, under umasks that would have others.
+//! The modes of created files and folders under other umasks.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -24,7 +24,7 @@ fn ids() -> [SessionId; 2] {
     [1, 2].map(|byte| SessionId::from_bytes([byte; 32]))
 }
 
-/// What the other process does.
+/// The main function of the other process.
 pub(crate) fn masked(mask: &str, directory: &str) -> ExitCode {
     let mask = rustix::fs::RawMode::from_str_radix(mask, 8).expect("is octal");
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
@@ -68,7 +68,7 @@ pub(crate) fn run() {
                 paths.extend(entries.map(|entry| entry.expect("is listed").path()));
             }
         }
-        // Of the portable way, the locks of both sessions, too.
+        // The portable way also has lock files for both sessions.
         let locks = if cfg!(all(target_os = "linux", not(session_file_portable))) { 1 } else { 3 };
         assert_eq!(files, 2 * 2 + locks, "two sessions, their entries, and the locks");
         assert_eq!(folders, 1 + 256 + 3, "the store, the sessions', and the index's");

@@ -1,4 +1,4 @@
-//! The program: tests by their names, and the parts that it plays in them.
+//! The program's command line: the tests by name, and the roles of its child processes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use lexopt::{Arg, ValueExt as _};
 
 use crate::{crash, modes, remote};
 
-/// How often processes are killed where nobody asks for more.
+/// The default number of kills.
 const FEW_KILLS: usize = 60;
 
 enum Role {
@@ -17,7 +17,7 @@ enum Role {
         wanted: Vec<String>,
     },
     List,
-    /// Does for another process what that asks for.
+    /// Performs operations for another process.
     Serve {
         socket: String,
         directory: String,
@@ -83,7 +83,7 @@ fn role() -> Result<Role, lexopt::Error> {
             Arg::Long("seed") => seed = arguments.value()?.parse()?,
             Arg::Long("list") => return Ok(Role::List),
             Arg::Value(name) => wanted.push(name.string()?),
-            // What the standard test runner takes is of no use here, and does no harm.
+            // Options of the standard test runner are accepted and ignored.
             Arg::Long("test-threads" | "format" | "color" | "skip") => drop(arguments.value()?),
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! A provider whose operations other processes do.
+//! A provider whose operations run in other processes.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -10,23 +10,25 @@ use futures_lite::future::block_on;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use session_core::conformance::{Capabilities, Harness};
+use session_core::provider::Secret;
 use session_core::provider::{
     Answer, Changes, Expected, ExpiryChange, Listed, Login, NewSecret, Page, Provider,
     ProviderFuture, Purged, Record, Summary, Token, Touch, Verifier,
 };
-use session_core::{Error, Limits, Secret, SessionId, SessionKey, Timestamp};
+use session_core::{Error, Limits, SessionId, SessionKey, Timestamp};
 use session_file::{Durability, FileConfig, FileProvider};
 
-use crate::scratch::{Scratch, index_entries};
+use crate::scratch::{Scratch, damage, index_entries, store_expiry};
 
 type Key = [u8; SessionKey::BYTES];
 
-/// An operation, as it travels. Files are found by the key alone.
+/// A serialized operation. It has no secret of the token, because files are found by the key.
 #[derive(Serialize, Deserialize)]
 enum Call {
-    Create(Key, Sent, u64),
+    /// With [`Record::to_bytes`], as a found record has.
+    Create(Key, Vec<u8>, u64),
     Load(Key, u64),
-    Save(Key, [u8; 32], SentChanges, u64),
+    Save(Key, [u8; 32], Box<SentChanges>, u64),
     Destroy(Key, u64, u64),
     Touch(Key, SentTouch, u64),
     List(String, Option<Key>, usize, u64),
@@ -37,8 +39,8 @@ enum Call {
 #[derive(Serialize, Deserialize)]
 enum Reply {
     Done,
-    Found(Option<Sent>),
-    /// The sessions, and behind which key the next page begins.
+    Found(Option<Vec<u8>>),
+    /// The sessions, and the key after which the next page begins.
     Listed(Vec<SentSummary>, Option<Key>),
     Count(u64),
     Purged(usize, bool),
@@ -50,21 +52,10 @@ enum Failure {
     Gone,
     Conflict,
     Exists,
+    Unreadable,
     TooManyBytes(usize),
     TooManyKeys(usize),
     Other(String),
-}
-
-#[derive(Serialize, Deserialize)]
-struct Sent {
-    holder: [u8; 32],
-    created: u64,
-    renewed: u64,
-    used: u64,
-    expires: u64,
-    login: Option<SentLogin>,
-    cookie: u32,
-    values: Vec<(String, Vec<u8>)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -96,9 +87,9 @@ struct SentChanges {
     replace: bool,
     expected: Vec<(String, Option<Vec<u8>>)>,
     expiry: SentExpiry,
-    /// The inner one in brackets: MessagePack has one `nil` only.
+    /// The inner option is in a tuple, because MessagePack has only one `nil`.
     login: Option<(Option<SentLogin>,)>,
-    /// The bytes of the new holder, and when its secret was made.
+    /// The bytes of the new holder, and the time of its secret.
     secret: Option<([u8; 32], u64)>,
     cookie: Option<u32>,
     limits: Limits,
@@ -109,6 +100,10 @@ enum SentExpiry {
     Keep,
     Extend(SentTouch),
     Set(SentTouch),
+}
+
+fn read(record: &[u8]) -> Record {
+    Record::from_bytes(record).expect("a record was sent")
 }
 
 const fn time(millis: u64) -> Timestamp {
@@ -162,37 +157,6 @@ impl From<SentSummary> for Summary {
             expires: time(sent.expires),
             authenticated: time(sent.authenticated),
             label: sent.label.into(),
-        }
-    }
-}
-
-impl From<&Record> for Sent {
-    fn from(record: &Record) -> Self {
-        Self {
-            holder: *record.holder.as_bytes(),
-            created: record.created.as_millis(),
-            renewed: record.renewed.as_millis(),
-            used: record.used.as_millis(),
-            expires: record.expires.as_millis(),
-            login: record.login.as_deref().map(SentLogin::from),
-            cookie: record.cookie,
-            values: record.values.iter().map(|(key, value)| (key.into(), value.into())).collect(),
-        }
-    }
-}
-
-impl From<Sent> for Record {
-    fn from(sent: Sent) -> Self {
-        Self {
-            holder: Verifier::from_bytes(sent.holder),
-            created: time(sent.created),
-            renewed: time(sent.renewed),
-            used: time(sent.used),
-            expires: time(sent.expires),
-            login: sent.login.map(|login| Box::new(login.into())),
-            cookie: sent.cookie,
-            values: sent.values.into_iter().collect(),
-            note: None,
         }
     }
 }
@@ -251,7 +215,7 @@ impl SentChanges {
     }
 }
 
-/// An id with this key. The provider never looks at the secret.
+/// Returns an id with this key. The provider doesn't use the secret.
 fn id(key: SessionKey) -> SessionId {
     SessionId::new(key, Secret::from_bytes([0; Secret::BYTES]))
 }
@@ -262,6 +226,7 @@ impl From<Error> for Failure {
             Error::Gone => Self::Gone,
             Error::Conflict => Self::Conflict,
             Error::Exists => Self::Exists,
+            Error::Unreadable { .. } => Self::Unreadable,
             Error::TooLarge { what: "session bytes", limit } => Self::TooManyBytes(limit),
             Error::TooLarge { what: "session keys", limit } => Self::TooManyKeys(limit),
             other => Self::Other(format!("{other:?}")),
@@ -275,6 +240,7 @@ impl From<Failure> for Error {
             Failure::Gone => Self::Gone,
             Failure::Conflict => Self::Conflict,
             Failure::Exists => Self::Exists,
+            Failure::Unreadable => Self::Unreadable { reason: "the other process can't read it" },
             Failure::TooManyBytes(limit) => Self::TooLarge { what: "session bytes", limit },
             Failure::TooManyKeys(limit) => Self::TooLarge { what: "session keys", limit },
             Failure::Other(text) => Self::unavailable(text),
@@ -296,7 +262,8 @@ fn receive<T: for<'de> Deserialize<'de>>(mut stream: &UnixStream) -> io::Result<
     rmp_serde::from_slice(&bytes).map_err(io::Error::other)
 }
 
-/// What the other process does: one operation after another, until nobody asks any more.
+/// The main function of the other process: performs one operation after another until the connection
+/// closes.
 pub(crate) fn serve(socket: &str, directory: &str) -> ExitCode {
     let stream = UnixStream::connect(socket).expect("the parent listens");
     let config = FileConfig::new(directory).with_sync(Durability::None);
@@ -313,12 +280,12 @@ fn reply(provider: &FileProvider, call: Call) -> Result<Reply, Error> {
     let token = |bytes| Token::from(id(key(bytes)));
     Ok(match call {
         Call::Create(new, record, now) => {
-            block_on(provider.create(&id(key(new)), record.into(), time(now)))?;
+            block_on(provider.create(&id(key(new)), read(&record), time(now)))?;
             Reply::Done
         }
         Call::Load(key, now) => {
             let found = block_on(provider.load(&token(key), time(now)))?;
-            Reply::Found(found.as_ref().map(Sent::from))
+            Reply::Found(found.as_ref().map(Record::to_bytes))
         }
         Call::Save(saved, holder, changes, now) => {
             let (holder, changes) =
@@ -348,13 +315,13 @@ fn reply(provider: &FileProvider, call: Call) -> Result<Reply, Error> {
     })
 }
 
-/// Processes that share a directory, one case's store.
+/// Processes that share a directory, the store of one test case.
 pub(crate) struct Processes {
     provider: Arc<Remote>,
     scratch: Scratch,
 }
 
-/// Hands each operation to the next process.
+/// Passes each operation to the next process.
 #[derive(Debug)]
 struct Remote {
     processes: Vec<Mutex<Process>>,
@@ -410,6 +377,15 @@ impl Harness for Processes {
     fn index_entries(&self) -> Option<usize> {
         Some(index_entries(&self.scratch.path().join("store")).len())
     }
+
+    fn store_expiry(&self, key: &SessionKey) -> Option<Timestamp> {
+        Some(store_expiry(&self.scratch.path().join("store"), key))
+    }
+
+    fn damage(&self, key: &SessionKey) -> bool {
+        damage(&self.scratch.path().join("store"), key);
+        true
+    }
 }
 
 impl Remote {
@@ -435,13 +411,13 @@ impl Provider for Remote {
         record: Record,
         now: Timestamp,
     ) -> Answer<'a, Option<Token>> {
-        self.done(&Call::Create(*id.key().as_bytes(), Sent::from(&record), now.as_millis()))
+        self.done(&Call::Create(*id.key().as_bytes(), record.to_bytes(), now.as_millis()))
     }
 
     fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Answer<'a, Option<Record>> {
         let reply = self.ask(&Call::Load(*token.key().as_bytes(), now.as_millis()));
         ProviderFuture::ready(reply.map(|reply| match reply {
-            Reply::Found(found) => found.map(Record::from),
+            Reply::Found(found) => found.map(|bytes| read(&bytes)),
             _ => panic!("no reply to a load"),
         }))
     }
@@ -454,7 +430,7 @@ impl Provider for Remote {
         now: Timestamp,
     ) -> Answer<'a, Option<Token>> {
         let (key, holder) = (*token.key().as_bytes(), *holder.as_bytes());
-        self.done(&Call::Save(key, holder, changes.into(), now.as_millis()))
+        self.done(&Call::Save(key, holder, Box::new(changes.into()), now.as_millis()))
     }
 
     fn touch<'a>(

@@ -1,9 +1,9 @@
-//! A cookie that is announced again.
+//! Renewal of cookies.
 //!
-//! One with a Max-Age is announced in each third of it, to a client that navigates, so that it ends for
-//! nobody who comes regularly; any cookie once, when its attributes are configured differently. Not by a
-//! request in the background, nor by one that lost its session to a login: the response may arrive after the
-//! login's.
+//! A cookie with a Max-Age is set again in each third of its Max-Age when the client navigates, so that
+//! it never ends for a regular visitor. Any cookie is set again once when its configured attributes
+//! change. Background requests, and requests that lost their session to a login, don't set it: their
+//! response may arrive after the login's.
 
 use http::header::HeaderValue;
 use http::{Method, Request};
@@ -14,14 +14,14 @@ use crate::support::*;
 
 const DAY: u64 = 86_400;
 
-/// Cookies of 30 days, of sessions that live for a year.
+/// Configures cookies of 30 days, for sessions of a year.
 fn monthly(config: &mut Config) {
     config.cookie.persistent = true;
     config.cookie.max_age = Some(secs(30 * DAY));
     (config.idle, config.absolute) = (secs(365 * DAY), secs(365 * DAY));
 }
 
-/// A page that a browser asks for so.
+/// Returns a request with these Fetch Metadata headers.
 fn fetch<'s>(site: &'s Site, visitor: &Visitor<'s>, mode: &str, dest: &str) -> Request<()> {
     assert_eq!(site.manager.name(), "__Host-id");
     let mut request = visitor.request();
@@ -32,7 +32,7 @@ fn fetch<'s>(site: &'s Site, visitor: &Visitor<'s>, mode: &str, dest: &str) -> R
     request
 }
 
-/// Whether the response to a page that reads announces the visitor's cookie.
+/// Returns whether the response to a request that reads sets the visitor's cookie.
 fn is_announced(site: &Site, visitor: &Visitor<'_>, request: &Request<()>) -> bool {
     let page = Underway::of(site, request);
     assert!(!page.session.is_new());
@@ -52,7 +52,7 @@ fn polls(site: &Site, visitor: &Visitor<'_>) -> bool {
 
 #[test]
 fn a_client_that_keeps_navigating_is_told_before_two_thirds_of_the_max_age_are_gone() {
-    // The steps between two visits, with a poll in the background before each.
+    // The times between two visits, with a background poll before each.
     for step in [3600, DAY, 3 * DAY + 7, 10 * DAY - 1] {
         let site = Site::configured(monthly);
         let visitor = site.visitor();
@@ -88,12 +88,12 @@ fn it_costs_one_save_in_a_third() {
         assert_eq!(navigates(&site, &visitor), calls.len() == 2);
         assert_eq!(site.store.calls(), calls);
     }
-    // What is saved anyway takes it along.
+    // A save renews the cookie as well.
     site.clock.advance(secs(10 * DAY));
     site.store.calls();
     assert!(visitor.set("n", 2).set_cookie().is_some());
     assert_eq!(site.store.calls(), ["load", "save"]);
-    // So does a new id.
+    // A new id renews it, too.
     site.clock.advance(secs(10 * DAY));
     visitor.visit(async |handle| handle.load().await.unwrap().regenerate().unwrap());
     assert!(!navigates(&site, &visitor));
@@ -121,7 +121,7 @@ fn what_is_left_of_the_session_is_told_in_thirds_too() {
     assert_eq!(told, [10, 20]);
 }
 
-/// Longer than browsers keep any.
+/// Browsers keep no cookie for longer.
 #[test]
 fn a_max_age_beyond_four_hundred_days_is_told_in_thirds_of_these() {
     let site = Site::configured(|config| {
@@ -169,13 +169,13 @@ fn a_request_in_the_background_announces_nothing() {
             "{mode} {dest}"
         );
     }
-    // Nor one that stores something.
+    // A background request that stores something doesn't renew it either.
     let mut request = fetch(&site, &visitor, "cors", "empty");
     *request.method_mut() = Method::POST;
     let form = Underway::of(&site, &request);
     form.session.set("n", &2u64).unwrap();
     assert!(visitor.receive(form.finish().unwrap()).is_plain());
-    // A client that doesn't say what it does asks for one thing after the other.
+    // A client without Fetch Metadata sends one request after the other.
     assert!(is_announced(&site, &visitor, &visitor.request()));
 }
 
@@ -200,7 +200,7 @@ fn a_request_that_saw_the_secret_change_announces_nothing() {
     }
 }
 
-/// A failure to take note of it is none of the page's.
+/// If the store fails to record the renewal, the page succeeds nonetheless.
 #[test]
 fn a_store_that_fails_for_it_alone_fails_no_page() {
     for fault in [Fault::Down, Fault::Full, Fault::DoubtBefore] {
@@ -257,7 +257,7 @@ fn attributes_that_are_configured_differently_are_told_once() {
         let reply = visitor.receive(page.finish().unwrap());
         match reply.set_cookie() {
             Some(_) => assert_eq!(reply.attributes(), attributes),
-            // Of a cookie that ends with the browser it says nothing.
+            // A cookie that ends with the browser has no Max-Age.
             None => assert_eq!(attributes, ""),
         }
         for method in [Method::GET, Method::POST] {
@@ -268,7 +268,7 @@ fn attributes_that_are_configured_differently_are_told_once() {
     }
 }
 
-/// The durations of a cookie that has a Max-Age are told, too.
+/// A changed Max-Age counts as a changed attribute, too.
 #[test]
 fn a_max_age_that_is_configured_differently_is_told_once() {
     let site = Site::configured(|config| config.cookie.persistent = true);

@@ -1,12 +1,13 @@
-//! What caches are told.
+//! Cache headers.
 //!
-//! A response whose session was looked up is for its visitor alone, unless the handler says otherwise. One that
-//! sets a cookie, or tells of a race or a refusal, is for nobody else and no other time. One that never asked
-//! says nothing.
+//! A response to a request that looked up its session is private, unless the handler sets other headers.
+//! A response that sets a cookie, or that tells of a race or a refusal, must not be stored. A response
+//! to a request that never used its session has no cache headers.
 
 use http::header::{CACHE_CONTROL, HeaderName, VARY};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use session_core::{SessionHandle, TransportKind};
+use session_core::SessionHandle;
+use session_core::transport::TransportKind;
 
 use crate::support::*;
 
@@ -15,7 +16,7 @@ fn all(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     values.map(|value| value.to_str().unwrap().to_owned()).collect()
 }
 
-/// Cache-Control and Vary of a response, for which the handler said this, after a request.
+/// Returns Cache-Control and Vary of a response to a request, where the handler set this Cache-Control.
 async fn told(
     handle: &SessionHandle<'_>,
     status: u16,
@@ -106,7 +107,8 @@ fn a_response_of_one_moment_is_kept_by_nobody_whatever_the_handler_says() {
     }
 }
 
-/// The load failed, and the handler made a page without it: it is no page for the next visitor.
+/// The load failed and the handler made a page without the session, which must not be shown to the next
+/// visitor.
 #[test]
 fn a_page_without_the_session_that_the_store_did_not_give_is_private() {
     let site = Site::new();
@@ -154,11 +156,11 @@ fn each_transport_varies_by_what_it_reads() {
     }
 }
 
-/// A page whose URL has an id in it.
+/// The page's URL has an id.
 #[test]
 fn a_stricter_referrer_policy_of_the_handlers_own_stays() {
     let site = Site::configured(|config| {
-        config.transport = session_core::TransportKind::Url;
+        config.transport = session_core::transport::TransportKind::Url;
         config.url.base = "/shop".into();
     });
     let mut request = Request::new(());
@@ -167,11 +169,11 @@ fn a_stricter_referrer_policy_of_the_handlers_own_stays() {
     let mut response =
         Response::builder().header("referrer-policy", "no-referrer").body(()).unwrap();
     block_on(handle.finish(&mut response)).unwrap();
-    // With `same-origin`, `/blog` on the same host is told the id.
+    // With `same-origin`, `/blog` on the same host would get the id.
     assert_eq!(response.headers()["referrer-policy"], "no-referrer");
 }
 
-/// The headers of Vercel, Netlify and Akamai, which these believe rather than `Cache-Control`.
+/// Vercel, Netlify and Akamai prefer their own headers to `Cache-Control`.
 #[test]
 fn no_cdn_is_told_to_keep_a_cookie() {
     for name in ["vercel-cdn-cache-control", "netlify-cdn-cache-control", "edge-control"] {

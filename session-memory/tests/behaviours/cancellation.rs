@@ -1,18 +1,18 @@
-//! Futures that are dropped where they wait for the store.
+//! Futures that are dropped while they wait for the store.
 //!
-//! The stored record is as it was or as it was to become, never in between, and what was not saved
-//! is kept for another try.
+//! The stored record is the old one or the new one, never anything in between. What was not saved is
+//! kept for another attempt.
 
 use http::Response;
 use session_core::SessionHandle;
 
 use crate::support::*;
 
-/// What is stored under the handle's id: the value of "n".
+/// Returns the stored value of "n" under the handle's id.
 async fn stored(site: &Site, handle: &SessionHandle<'_>) -> Option<u64> {
     let id = handle.load().await.unwrap().id().unwrap();
     let record = site.store.peek(&id.into(), site.manager.now())?;
-    // A small number is its own encoding.
+    // A small number is encoded as itself.
     record.values.get("n").map(|bytes| u64::from(bytes[0]))
 }
 
@@ -105,7 +105,7 @@ fn an_update_that_is_dropped_is_done_or_not_and_others_go_on() {
             drop_midway(session.update("n", |n: Option<u64>| n.unwrap() + 1));
             site.store.mend();
             assert_eq!(other.get("n"), Some(wanted));
-            // The queue of updates is free, for this request and for others.
+            // The queue of updates is free for this request and for others.
             session.update("n", |n: Option<u64>| n.unwrap() + 1).await.unwrap();
             other.visit(async |handle| {
                 let session = handle.load().await.unwrap();

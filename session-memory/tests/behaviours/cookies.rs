@@ -1,9 +1,8 @@
-//! The cookie.
+//! The session cookie.
 //!
-//! It is set and removed with all its configured attributes, beside the handler's own cookies. Only
-//! its exact name counts; of two different ids the live one is used, and an id that the store doesn't know
-//! is never adopted. A session is kept beyond the browser's end or not, as it says, for 400 days at
-//! most.
+//! The cookie is set and removed with all configured attributes, beside the handler's cookies. Only its
+//! exact name counts. Of two different ids, the live one is used. An id that the store doesn't know is
+//! never adopted. The session decides whether the cookie outlives the browser, for 400 days at most.
 
 use http::Request;
 use http::Response;
@@ -95,7 +94,7 @@ fn an_id_that_the_store_does_not_know_is_never_adopted() {
     assert_eq!(visitor.get("n"), Some(1));
 }
 
-/// The value that a request with these `Cookie` headers reads.
+/// Returns the value that a request with these `Cookie` headers reads.
 fn read_with(site: &Site, cookies: &[Vec<u8>]) -> Option<u64> {
     let mut request = Request::new(());
     for cookie in cookies {

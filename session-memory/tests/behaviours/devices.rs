@@ -1,12 +1,13 @@
-//! A user's sessions where clocks differ, requests race, the store fails, or its answers are lost; and what an
-//! observer is told of that.
+//! A user's sessions when clocks differ, requests race, the store fails or its replies are lost; and the
+//! events that an observer gets.
 
 use std::sync::Arc;
 
 use http::header::{COOKIE, HeaderValue};
 use http::{Method, Request, StatusCode};
 use parking_lot::Mutex;
-use session_core::{Event, Observer, Operation, SessionKey};
+use session_core::SessionKey;
+use session_core::events::{Event, Observer, Operation};
 
 use crate::support::*;
 
@@ -61,7 +62,7 @@ fn observed(told: &Told, limit: u32) -> Site {
     )
 }
 
-/// A session from the future counts as ended at load, but holds the newest place in the list.
+/// A session from the future counts as ended when it is loaded, but is the newest one in the list.
 #[test]
 fn a_clock_that_is_set_back_locks_nobody_out_by_the_limit() {
     let site = limited(1);
@@ -83,14 +84,14 @@ fn a_session_of_an_unknown_age_is_not_listed_and_is_ended_with_all() {
     assert_eq!(visitor.owner(), None, "of unknown age");
     let listed = keys_of(&site, "ada");
     let ended = block_on(site.manager.end_all("ada")).unwrap();
-    // A moment later it is live again, on this server, and on the other all the time.
+    // Without `end_all`, it would be live again two seconds later on this server, and on the other
+    // server all the time.
     site.clock.advance(secs(2));
     assert_eq!((listed.len(), visitor.owner().as_deref(), ended), (0, None, 1));
 }
 
-/// Two servers, one of whose clocks is two seconds slow.
-/// By the same clock, in the same millisecond, one after the other.
-/// The surplus is looked for before the sessions that the client presented have ended.
+/// The limit counts only sessions that stay live: those that the client presented are ended by the login
+/// itself.
 #[test]
 fn the_limit_ends_no_more_than_it_has_to() {
     let told = Told::default();
@@ -113,7 +114,7 @@ fn the_limit_ends_no_more_than_it_has_to() {
     assert_eq!((live, elsewhere.owner().as_deref()), (2, Some("ada")), "{:?}", told.take());
 }
 
-/// The login's answer was lost twice; the client is told of the new id all the same.
+/// The store's reply to the login was lost twice; the client gets the new id nonetheless.
 #[test]
 fn a_login_that_turns_out_to_be_stored_is_told_and_limited() {
     for way in ["reload", "update", "refuse"] {
@@ -146,7 +147,7 @@ fn a_login_that_turns_out_to_be_stored_is_told_and_limited() {
     }
 }
 
-/// A thief has the id from before the login, and gets a new one at the same time.
+/// A thief has the id from before the login, and asks for a new one at the same time.
 #[test]
 fn end_others_keeps_only_the_session_that_is_the_current_one_in_the_end() {
     let site = Site::new();
@@ -161,7 +162,8 @@ fn end_others_keeps_only_the_session_that_is_the_current_one_in_the_end() {
     assert_eq!((keys_of(&site, "ada"), thief.owner()), (vec![user.key()], None));
 }
 
-/// The id was replaced after this request had loaded the session: whoever replaced it stays.
+/// The id was replaced after this request had loaded the session, so the request must not end the
+/// others.
 #[test]
 fn end_others_asks_whether_the_session_is_still_the_clients() {
     let site = Site::new();
@@ -173,7 +175,7 @@ fn end_others_asks_whether_the_session_is_still_the_clients() {
     assert!(ended.is_err() || thief.owner().is_none(), "{ended:?}, and the thief stays");
 }
 
-/// As a request that the user has just thrown out.
+/// The request's session was just ended by the user.
 #[test]
 fn an_ended_session_ends_no_others() {
     let site = Site::new();
@@ -187,7 +189,7 @@ fn an_ended_session_ends_no_others() {
     assert_eq!(user.owner().as_deref(), Some("ada"), "{listed:?} {ended:?}");
 }
 
-/// As `destroy` does.
+/// `end_others` fails in a mute request, as `destroy` does.
 #[test]
 fn a_mute_request_is_told_that_it_ended_nothing() {
     let site = Site::new();
@@ -199,7 +201,7 @@ fn a_mute_request_is_told_that_it_ended_nothing() {
     assert!(ended.is_err(), "{ended:?}, though two sessions of the owner live");
 }
 
-/// The session gets another owner between the look at it and its end.
+/// The list shows the expiry by the shorter lifetime, as a load does.
 #[test]
 fn the_list_says_when_a_session_ends_by_a_lifetime_that_became_shorter() {
     let site = Site::new();
@@ -211,7 +213,7 @@ fn the_list_says_when_a_session_ends_by_a_lifetime_that_became_shorter() {
     assert_eq!(listed[0].expires.since(strict.manager.now()), request.session.remaining());
 }
 
-/// `remember` became shorter than `absolute`, which is warned of, and allowed.
+/// `remember` may be shorter than `absolute`; the configuration only warns of it.
 #[test]
 fn a_remembered_session_that_is_over_is_not_listed() {
     let site = Site::new();
@@ -227,7 +229,7 @@ fn a_remembered_session_that_is_over_is_not_listed() {
     assert!(keys_of(&strict, "ada").is_empty());
 }
 
-/// With "remember me", whatever was not used for half an hour.
+/// A new id with a label is reported as a new id, not as a login.
 #[test]
 fn a_label_with_a_new_id_is_no_login() {
     let told = Told::default();
@@ -242,8 +244,7 @@ fn a_label_with_a_new_id_is_no_login() {
     assert_eq!((told.take(), site.manager.stats().logins), (vec!["new id -".to_owned()], 1));
 }
 
-/// One cookie of a session that is over, sent again and again until the store lets it go.
-/// A stream that looks now and then whether its session lives; its visitor logs in again.
+/// A stream reloads its session after the visitor has got a new id. That is not an attack.
 #[test]
 fn a_reload_after_a_login_is_no_wrong_secret() {
     let told = Told::default();
@@ -267,7 +268,7 @@ fn counting_is_an_operation_like_the_others() {
     assert_eq!(told.operations.lock().len(), 1);
 }
 
-/// By a clock that stands still, which a wall clock may do as well, or go back.
+/// The clock stands still here, as a wall clock may.
 #[test]
 fn both_times_of_a_failed_operation_agree() {
     #[derive(Clone, Debug, Default)]
@@ -291,7 +292,7 @@ fn both_times_of_a_failed_operation_agree() {
     assert_eq!(times[0], times[1]);
 }
 
-/// Of forty, one can't be ended now.
+/// One of forty sessions can't be ended now.
 #[test]
 fn one_failure_keeps_no_other_session_from_being_ended() {
     let site = Site::new();
@@ -303,8 +304,7 @@ fn one_failure_keeps_no_other_session_from_being_ended() {
     assert_eq!(keys_of(&site, "ada").len(), 1);
 }
 
-/// One of an owner's 1,024 bytes is a NUL.
-/// An observer that uses the manager.
+/// The observer calls the manager from within an event.
 #[test]
 fn an_observer_may_use_the_manager() {
     #[derive(Clone, Debug, Default)]
@@ -339,7 +339,7 @@ fn owners_of_any_unicode_have_lists_of_their_own() {
     }
 }
 
-/// A damaged record, which the list of a store that looks at times and labels alone still has.
+/// The record is damaged, but a store whose list reads only times and labels still lists it.
 #[test]
 fn an_unreadable_session_that_is_listed_can_be_ended() {
     let site = Site::new();
@@ -352,7 +352,7 @@ fn an_unreadable_session_that_is_listed_can_be_ended() {
     assert_eq!((ended, keys_of(&site, "ada").len()), (1, 0), "{calls:?}");
 }
 
-/// As a WebSocket does whose messages are uses.
+/// A task loads the session again, like a WebSocket whose messages count as uses.
 #[test]
 fn a_load_after_a_login_elsewhere_is_no_wrong_secret() {
     let told = Told::default();
@@ -370,7 +370,7 @@ fn a_load_after_a_login_elsewhere_is_no_wrong_secret() {
     );
 }
 
-/// The handler fails while a task's save is on its way.
+/// The handler fails while a task's save is under way.
 #[test]
 fn a_login_that_is_stored_while_the_request_fails_is_told_once() {
     let told = Told::default();
@@ -392,7 +392,7 @@ fn a_login_that_is_stored_while_the_request_fails_is_told_once() {
     assert_eq!(told.take(), ["new id ada"]);
 }
 
-/// The login that lost its race was given up, as the store was down.
+/// The login that lost its race was dropped because the store was down.
 #[test]
 fn a_session_that_begins_after_a_lost_login_was_dropped_is_no_fork() {
     let site = Site::new();

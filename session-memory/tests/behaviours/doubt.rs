@@ -1,8 +1,8 @@
-//! Writes whose outcome is unknown: the store's answer was lost, or the future was dropped.
+//! Writes in doubt: the store's reply was lost, or the future was dropped.
 //!
-//! The request goes on from what it knows for sure. An update that succeeds is stored, and counted once;
-//! what a finished request has set is what is stored; a pending login succeeds; and nobody gets what was
-//! stored with another owner.
+//! The request continues from what is certain. An update that succeeds is stored and counted once. What
+//! a finished request has set is stored. A pending login succeeds. Nobody gets values that were stored
+//! with another owner.
 
 use http::{Method, StatusCode};
 use session_core::Error;
@@ -50,7 +50,7 @@ fn an_update_after_a_new_id_in_doubt_counts_once() {
     }
 }
 
-/// The handler fails, and the request goes on in another session of the same visitor.
+/// The handler fails, and the request continues in another session of the same visitor.
 #[test]
 fn a_doubt_misleads_no_update_after_a_failure() {
     for update in [false, true] {
@@ -64,7 +64,7 @@ fn a_doubt_misleads_no_update_after_a_failure() {
         }
         site.store.sabotage_once("save", Fault::DoubtBefore);
         if update {
-            // The repeated save is a conflict, and what is stored by now is not seen.
+            // The repeated save is a conflict, and the load after it doesn't complete.
             site.store.sabotage_once("load", Fault::StallBefore);
             drop_midway(request.session.update("n", add_one));
         } else {
@@ -158,7 +158,7 @@ fn a_new_session_whose_creation_was_dropped_is_found_again() {
     assert_eq!((visitor.get("n"), site.count()), (Some(1), 1), "one login, one session");
 }
 
-/// The login lost its race, and the store went down before that was clear.
+/// The login lost its race, and the store went down before the request could find that out.
 #[test]
 fn the_response_in_place_of_a_failed_one_is_finished_without_the_store() {
     let site = Site::new();
@@ -176,7 +176,7 @@ fn the_response_in_place_of_a_failed_one_is_finished_without_the_store() {
     assert!(site.store.calls().is_empty());
 }
 
-/// Whether the new id is stored is looked up for the response that takes the place of the failed one.
+/// The response that replaces the failed one looks up whether the new id is stored.
 #[test]
 fn a_new_id_in_doubt_is_told_by_the_response_in_place_of_the_failed_one() {
     for (repeated, stored) in

@@ -1,20 +1,20 @@
-//! What whoever is on call is told: in the log, at INFO, with the session's key, everything that ends or
-//! replaces a session; one warning each of what is wrong with the whole site; and counters.
+//! Logs and counters for operators: at INFO, with the session's key, everything that ends or replaces a
+//! session; one warning for each problem of the whole site; and counters.
 
 use http::header::{COOKIE, HeaderValue};
 use http::{Method, Request};
 
 use crate::support::*;
 
-/// The lines about one thing at INFO.
+/// Returns the lines at INFO that contain this text.
 fn infos(site: &Site, about: &str) -> Vec<String> {
     let text = site.log.text();
     let wanted = |line: &&str| line.contains(" INFO ") && line.contains(about);
     text.lines().filter(wanted).map(str::to_owned).collect()
 }
 
-/// Checks that there is one line at INFO about a visitor's session since its last such check, with these
-/// words in it.
+/// Checks that there is exactly one new line at INFO about a visitor's session, and that it contains
+/// these words.
 fn assert_told(site: &Site, key: &str, told: &mut usize, words: &[&str]) {
     let lines = infos(site, key);
     let [line] = &lines[*told..] else { panic!("one event of {words:?}: {lines:?}") };
@@ -72,7 +72,7 @@ fn a_session_that_is_over_when_it_is_met_is_told_with_the_reason() {
         assert!(is_anonymous(&strict, &visitor.request()).0);
         let key = visitor.key().to_string();
         let reason = format!("reason=\"{reason}\"");
-        assert_told(&strict, &key, &mut 0, &["beyond its lifetime", &reason]);
+        assert_told(&strict, &key, &mut 0, &["session expired", &reason]);
     }
 }
 
@@ -88,14 +88,14 @@ fn a_session_that_gave_way_is_told_and_the_full_store_once() {
         })
         .collect();
     for key in &keys[..3] {
-        assert_told(&site, key, &mut 0, &["gave way in a full store"]);
+        assert_told(&site, key, &mut 0, &["evicted from a full store"]);
     }
     for key in &keys[3..] {
         assert!(infos(&site, key).is_empty());
     }
 }
 
-/// A site whose cookie has a name that no other test's has, as all of them log into one text.
+/// Returns a site with a unique cookie name, because all tests log into one text.
 fn named(name: &str) -> Site {
     Site::configured(|config| config.cookie.name = name.into())
 }
@@ -143,7 +143,7 @@ fn a_site_to_which_somebody_comes_back_is_not_warned() {
         let visitor = site.visitor();
         visitor.set("n", 1);
         if n % 90 == 0 {
-            // As an ordinary user of the site, with a login and more requests.
+            // An ordinary user, with a login and more requests.
             visitor.visit(async |handle| handle.load().await.unwrap().log_in("ada").unwrap());
             site.clock.advance(secs(600));
             visitor.set("n", 2);
@@ -154,8 +154,8 @@ fn a_site_to_which_somebody_comes_back_is_not_warned() {
     assert_eq!((stats.announced, stats.came_back, stats.regenerated), (300, 4, 4));
 }
 
-/// A session that is loaded again by the request that created it has not come back; a new id is no new
-/// session.
+/// A session that is loaded again by the request that created it has not come back, and a new id is not
+/// a new session.
 #[test]
 fn what_is_announced_and_what_came_back_is_counted_once() {
     let site = Site::new();
@@ -179,7 +179,7 @@ fn what_is_announced_and_what_came_back_is_counted_once() {
     }
     visitor.visit(async |handle| handle.load().await.unwrap().regenerate().unwrap());
     assert_eq!(counted(), (1, 1));
-    // A response that takes another's place says the same again.
+    // A response that replaces another one sets the same cookie again.
     let another = site.visitor().begin(Method::POST);
     another.session.set("n", &1).unwrap();
     another.finish().unwrap();
@@ -187,7 +187,7 @@ fn what_is_announced_and_what_came_back_is_counted_once() {
     assert_eq!(counted(), (2, 1));
 }
 
-/// One that was superseded tells nobody anything, and counts what it dropped.
+/// A superseded request sets no cookie, and counts what it dropped.
 #[test]
 fn what_a_superseded_request_drops_is_counted() {
     let site = Site::new();
@@ -224,7 +224,7 @@ fn clocks_that_disagree_are_warned_of_once() {
     assert_eq!(ahead(&site.reconfigured(|_| ()), 50), 1, "for each manager");
 }
 
-/// Anybody can send such requests, as many as it takes to fill a log.
+/// Anybody can send such requests, enough to fill a log.
 #[test]
 fn more_ids_than_are_looked_up_are_warned_of_once() {
     let site = named("__Host-flooded");

@@ -1,7 +1,7 @@
-//! Every way out of a request, under the wrapper and by hand.
+//! Every way in which a request can end, with the wrapper and by hand.
 //!
-//! Whatever happens to the handler, the visitor gets a response. What was pending is dropped with a handler
-//! that fails, so the old id is as good as before; what was stored stands, and the response tells it.
+//! Whatever happens in the handler, the visitor gets a response. If the handler fails, pending changes
+//! are dropped, so the old id stays valid. What was stored stays, and the response sets its cookie.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -14,22 +14,21 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::service::Service;
 use parking_lot::Mutex;
-use session_core::{
-    BoxError, Error, Failure, LoadedSession, SessionBody, SessionService, Sessions,
-};
+use session_core::provider::BoxError;
+use session_core::{Error, Failure, LoadedSession, SessionBody, SessionService, Sessions};
 
 use crate::support::*;
 
 /// How the handler ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
-    /// An error that is a session's.
+    /// A session error.
     Session,
-    /// An application's error, whose cause is a session's.
+    /// An application's error that is caused by a session error.
     Caused,
-    /// The same in an error of any type, several causes deep.
+    /// A session error several causes deep in an error of another type.
     Deep,
-    /// An error that has nothing to do with sessions.
+    /// An error without a session error.
     Other,
     /// A panic.
     Panic,
@@ -86,7 +85,7 @@ impl End {
     }
 }
 
-/// A login, with a new value, that is stored or not.
+/// Logs in and sets a value, and saves if `is_stored`.
 async fn log_in(session: &LoadedSession, is_stored: bool) -> Result<(), Error> {
     session.log_in("ada")?;
     session.set("n", &2u64)?;
@@ -97,7 +96,7 @@ fn sessions(request: &Request<()>) -> Sessions {
     request.extensions().get::<Sessions>().expect("the wrapper puts them there").clone()
 }
 
-/// By the wrapper or by hand.
+/// Runs the handler with the wrapper or by hand.
 fn respond(
     site: &Site,
     visitor: &Visitor<'_>,
@@ -170,7 +169,7 @@ fn what_was_stored_before_is_told_by_the_response_in_its_place() {
     }
 }
 
-/// Services may do their work in the call, before their future is there.
+/// A service may work in `call`, before it returns the future.
 #[test]
 fn a_panic_in_the_call_is_one_in_the_handler() {
     struct Panics;
@@ -190,7 +189,7 @@ fn a_panic_in_the_call_is_one_in_the_handler() {
     assert!(site.log.text().contains("panicked"));
 }
 
-/// Operators read what happened, visitors do not.
+/// The log has the error, the response doesn't.
 #[test]
 fn an_error_of_the_handlers_own_is_logged_and_not_shown() {
     let site = Site::new();
@@ -242,8 +241,8 @@ fn an_error_page_of_the_applications_own_knows_the_error_and_the_request() {
     }
 }
 
-/// The server drops the future. A task of the request that lives on can store nothing that a response
-/// would have to tell.
+/// The server drops the future. A task of the request that continues can't store anything that a
+/// response would have to tell.
 #[test]
 fn when_the_client_goes_away_what_is_pending_is_dropped() {
     for by_hand in [false, true] {
@@ -284,7 +283,7 @@ fn when_the_client_goes_away_what_is_pending_is_dropped() {
     }
 }
 
-/// A handler whose errors are anyhow's.
+/// The handler returns `anyhow::Error`.
 #[test]
 fn an_anyhow_error_keeps_the_session_errors_status() {
     let mut seen = Vec::new();
@@ -312,7 +311,7 @@ fn an_anyhow_error_with_context_keeps_the_session_errors_status() {
     assert_eq!(response.status(), 409);
 }
 
-/// An error type that most programs derive.
+/// The error is like one that `thiserror` derives.
 #[test]
 fn a_transparent_error_keeps_the_session_errors_status() {
     #[derive(Debug)]
@@ -323,7 +322,7 @@ fn a_transparent_error_keeps_the_session_errors_status() {
         }
     }
     impl std::error::Error for App {
-        // As `#[error(transparent)]` does.
+        // The same as with `#[error(transparent)]`.
         fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
             self.0.source()
         }

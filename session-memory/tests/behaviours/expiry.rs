@@ -1,8 +1,8 @@
-//! Expiry.
+//! Expiry of sessions.
 //!
-//! A session ends when it was not used for its idle time, and at its absolute age however busy it
-//! is. Reading tells the store so seldom that it costs nothing, and often enough that no session
-//! in use ends. From the instant of expiry a session is gone for everything, collected or not.
+//! A session ends when it was not used for its idle time, and at its absolute age in any case. Reads
+//! touch the store rarely, but often enough that no session in use ends. From its expiry on, a session
+//! is gone for every operation, collected or not.
 
 use session_core::provider::{ExpiryChange, Touch};
 use session_core::{Error, Timestamp};
@@ -13,7 +13,7 @@ const IDLE: u64 = 1800;
 const ABSOLUTE: u64 = 43_200;
 const TOUCH: u64 = 180;
 
-/// A site and its visitor, whose session was created now.
+/// Makes a site with a visitor whose session was just created.
 macro_rules! started {
     ($site:ident, $visitor:ident) => {
         started!($site, $visitor, |_| ());
@@ -49,7 +49,7 @@ fn without_use_a_session_ends_after_its_idle_time() {
 fn use_moves_the_idle_end_and_nothing_moves_the_absolute_one() {
     started!(site, visitor);
     let start = site.manager.now();
-    // Reading, saving and updating in turn.
+    // Reads, saves and updates take turns.
     let mut visits = 0;
     while site.manager.now().saturating_add(secs(599)) < start.saturating_add(secs(ABSOLUTE)) {
         site.clock.advance(secs(599));
@@ -121,7 +121,7 @@ fn reading_writes_nothing_until_a_tenth_of_the_idle_time_has_passed() {
         assert!(reply.is_plain());
         assert_eq!(site.store.calls(), ["load", "touch"]);
     }
-    // What the last touch reached.
+    // The expiry that the last touch has set.
     site.clock.advance(secs(IDLE - 1));
     assert!(visitor.get("n").is_some());
 }
@@ -192,7 +192,7 @@ fn a_late_touch_after_a_newer_one_changes_nothing() {
     site.clock.advance(secs(600));
     visitor.get("n");
     let newer = site.manager.now();
-    // A server whose clock is behind.
+    // Another server's clock is slow.
     site.clock.set(newer.saturating_sub(secs(200)));
     visitor.get("n");
     let record = site.store.peek(&visitor.token(), newer).unwrap();
@@ -234,7 +234,7 @@ fn expired_is_gone_for_every_operation_before_any_collection() {
                 "save" => session.set("n", &2).unwrap(),
                 "update" => gone(session.update("n", |_: Option<u64>| 2).await.map(drop)),
                 "flash" => gone(session.add_flash("info", "x").await),
-                // It has ended, as the handler wants.
+                // The session has ended, as the handler asked.
                 "destroy" => session.destroy().await.unwrap(),
                 _ => assert_eq!(session.get::<u64>("n").unwrap(), Some(1)),
             }
@@ -246,7 +246,7 @@ fn expired_is_gone_for_every_operation_before_any_collection() {
         }
         assert_eq!(site.count(), 0, "{operation}");
         assert_eq!(visitor.get("n"), None, "{operation}");
-        // It was there all the time.
+        // The expired record was in the store all the time.
         let removed = site.manager.collect().unwrap().removed;
         site.clock.advance(secs(1));
         let removed = removed + site.manager.collect().unwrap().removed;

@@ -1,8 +1,8 @@
-//! What can't be loaded, saved, or made.
+//! Failures of loads, saves and new ids.
 //!
-//! A store that is down is an error, never an empty session; what can't be saved is not announced,
-//! and kept for another try. An unreadable record is reported once and treated as absent. A taken
-//! id is never overwritten, and a generator that fails fails the call.
+//! A store that is down is an error, never an empty session. A new id that can't be saved is not sent,
+//! and the changes are kept for another attempt. An unreadable record is reported once and treated as
+//! absent. An existing id is never overwritten, and a failure of the random generator is an error.
 
 use futures_lite::future::poll_once;
 use http::header::SET_COOKIE;
@@ -35,7 +35,7 @@ fn a_store_that_fails_while_saving_is_an_error_and_the_response_is_untouched() {
                 visitor.cookie().map(|_| 1)
             );
 
-            // What was to be saved is kept for another try.
+            // The changes are kept for another attempt.
             site.store.mend();
             handle.finish(&mut response).await.unwrap();
         });
@@ -105,7 +105,7 @@ fn what_a_failed_save_kept_is_not_lost_in_silence() {
     assert_eq!((site.manager.stats().gone, site.count()), (1, 0));
 }
 
-/// A login that an update has stored, and a value that is still pending when the request fails.
+/// Logs in, stores that by an update, sets another value, and fails.
 async fn log_in_and_fail(handle: &SessionHandle<'_>) {
     let session = handle.load().await.unwrap();
     session.log_in("ada").unwrap();
@@ -113,7 +113,8 @@ async fn log_in_and_fail(handle: &SessionHandle<'_>) {
     session.set("pending", &1u64).unwrap();
 }
 
-/// The old id is dead at the store already: untold, the visitor would be logged out.
+/// The old id is invalid in the store already, so without the new cookie the visitor would be logged
+/// out.
 #[test]
 fn the_response_in_place_of_one_that_could_not_be_finished_tells_what_was_stored() {
     for fault in [Fault::Down, Fault::Full, Fault::StallBefore] {
@@ -127,7 +128,7 @@ fn the_response_in_place_of_one_that_could_not_be_finished_tells_what_was_stored
             site.store.sabotage("save", fault);
             let mut response = Response::new(());
             match fault {
-                // A timeout of the application's own.
+                // The application has its own time-out.
                 Fault::StallBefore => {
                     assert!(poll_once(handle.finish(&mut response)).await.is_none());
                 }
@@ -146,7 +147,7 @@ fn the_response_in_place_of_one_that_could_not_be_finished_tells_what_was_stored
     }
 }
 
-/// A 409, unlike a 5xx, may be a handler's ordinary response, so its status alone drops nothing.
+/// Unlike a 5xx, a 409 may be a handler's ordinary response, so the status alone drops nothing.
 #[test]
 fn a_refused_request_stores_nothing_more_whatever_the_status() {
     for status in [StatusCode::CONFLICT, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::OK] {
@@ -185,7 +186,7 @@ fn a_session_can_be_ended_in_a_full_store() {
     assert_eq!((visitor.cookie(), site.count()), (None, 0));
 }
 
-/// What was read was right; the next request touches again, but not this one.
+/// The values that were read are right. The next request touches the session again, this one doesn't.
 #[test]
 fn a_touch_that_fails_fails_no_request() {
     let site = Site::new();

@@ -1,7 +1,7 @@
 //! Flash messages.
 //!
-//! They come in the order of their adding, once; categories don't mix; unread ones stay, also
-//! when the id changes; and no two requests get the same one.
+//! Messages are returned once, in the order in which they were added. Categories are separate. Unread
+//! messages stay, also when the id changes. No two requests get the same message.
 
 use crate::support::*;
 
@@ -83,7 +83,8 @@ fn a_message_of_another_type_is_an_error_and_stays() {
     });
 }
 
-/// Many requests that loaded the same snapshot add and take in turn: every message is seen once.
+/// Many requests that loaded the same snapshot add and take messages in turn. Every message is seen
+/// once.
 #[test]
 fn interleaved_requests_lose_no_message_and_show_none_twice() {
     let site = Site::new();

@@ -7,13 +7,13 @@ use http::header::{CACHE_CONTROL, HOST, ORIGIN, SET_COOKIE, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::service::Service;
-use session_core::{
-    BoxError, Config, Error, Failure, Managers, SessionService, Sessions, TransportKind,
-};
+use session_core::provider::BoxError;
+use session_core::transport::TransportKind;
+use session_core::{Config, Error, Failure, Managers, SessionService, Sessions};
 
 use crate::support::*;
 
-/// A request as a browser sends it for this site, or for another.
+/// Returns a form request as a browser sends it for this site or for another one.
 fn form(site: Option<&str>, origin: Option<&str>) -> Request<()> {
     let mut request = Request::builder().method(Method::POST).uri("/login").header(HOST, "here");
     for (name, value) in [("sec-fetch-site", site), ("origin", origin)] {
@@ -40,7 +40,7 @@ const OWN: [(Option<&str>, Option<&str>); 5] = [
     (None, None),
 ];
 
-/// A handler that logs in, and counts how often it is called.
+/// Returns a handler that logs in and counts its calls.
 fn login(
     calls: &Arc<AtomicUsize>,
 ) -> impl Service<Request<()>, Response = Response<Frames>, Error = BoxError, Future: Send + 'static>
@@ -121,7 +121,7 @@ fn ids_in_headers_need_no_check() {
     for (site, origin) in FOREIGN {
         assert!(here.manager.start(&form(site, origin)).check_site().is_ok());
     }
-    // Beside a cookie they do.
+    // If another manager of the service takes cookies, requests are checked.
     let cookie = Site::new();
     for order in [[&here, &cookie], [&cookie, &here]] {
         let calls = Arc::default();
@@ -155,7 +155,7 @@ fn what_the_configuration_trusts_passes() {
     }
 }
 
-/// Behind a proxy that changes the host, a browser without `Sec-Fetch-Site` looks foreign with each form.
+/// Behind a proxy that changes the host, every form of a browser without `Sec-Fetch-Site` looks foreign.
 #[test]
 fn forms_that_fail_by_their_origin_alone_are_reported_once_with_the_way_out() {
     let here = Site::new();

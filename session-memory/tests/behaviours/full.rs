@@ -1,15 +1,15 @@
 //! A full store.
 //!
-//! Visitors who stored something and never came back make room for everybody else, so that no flood of them
-//! locks users out. Who came back or logged in never makes room. Where nobody is left who could, the answer
-//! is an error.
+//! A full store evicts sessions of visitors who never came back, so that a flood of them can't lock
+//! users out. Sessions of visitors who came back or logged in are never evicted. If nothing can be
+//! evicted, the operation is an error.
 
 use http::StatusCode;
 use session_core::Error;
 
 use crate::support::*;
 
-/// A hundred strangers who store something each and never come back.
+/// Stores a session for each of a hundred strangers who never come back.
 fn flood(site: &Site) {
     for _ in 0..100 {
         site.clock.advance(Duration::from_millis(1));
@@ -24,7 +24,7 @@ fn log_in(visitor: &Visitor<'_>, owner: &str) {
 #[test]
 fn a_flood_of_strangers_locks_nobody_out() {
     let site = Site::over_source("max_sessions=20");
-    // By its first request.
+    // In its first request.
     let ada = site.visitor();
     log_in(&ada, "ada");
     let (returning, grace) = (site.visitor(), site.visitor());
@@ -47,7 +47,7 @@ fn a_flood_of_strangers_locks_nobody_out() {
     assert_eq!(site.manager.stats().unavailable, 0, "nobody was refused");
 }
 
-/// The last to come have the most time to come back.
+/// The latest visitors have the most time to come back.
 #[test]
 fn the_oldest_make_room_first() {
     let site = Site::over_source("max_sessions=10");

@@ -1,8 +1,8 @@
-//! After the response's head.
+//! Sessions after the response's head was sent.
 //!
-//! The client can't be told anything any more: a new id, a login and the first value of a new session are
-//! errors, never a record that no client can learn. A task that lives on can change and save the session,
-//! can ask whether it is still there, and is told of its end.
+//! The client can't get a cookie any more, so a new id, a login and the first value of a new session are
+//! errors: no record is stored whose id no client gets. A task that continues can change and save the
+//! session, check whether it still exists, and is told of its end.
 
 use futures_lite::future::zip;
 use http::{Method, Response};
@@ -10,7 +10,7 @@ use session_core::Error;
 
 use crate::support::*;
 
-/// A request whose head was sent, and whose task goes on with its session.
+/// Returns a request whose head was sent and whose task continues with the session.
 fn streaming(visitor: &Visitor<'_>, method: Method) -> Underway {
     let request = visitor.begin(method);
     visitor.receive(request.finish().unwrap());
@@ -62,7 +62,8 @@ fn a_stored_session_is_changed_and_saved_but_gets_no_new_id() {
     assert_eq!((visitor.get("n"), visitor.id()), (Some(3), id));
 }
 
-/// Nothing would store a change that is made in memory, so it is no change. What acts at once does.
+/// A change in memory would not be saved by anything, so it is refused. Operations that act at once
+/// work.
 #[test]
 fn after_the_response_a_session_is_read_and_reloaded_to_be_changed() {
     let site = Site::new();
@@ -83,7 +84,7 @@ fn after_the_response_a_session_is_read_and_reloaded_to_be_changed() {
     assert_eq!(visitor.get("n"), Some(12));
 }
 
-/// It waits until the response is finished, and is a load of its own.
+/// The load waits until the response is finished, and then loads separately.
 #[test]
 fn a_load_while_the_response_is_finished_is_as_good_as_one_after_it() {
     for stored in [false, true] {
@@ -110,7 +111,7 @@ fn a_load_while_the_response_is_finished_is_as_good_as_one_after_it() {
     }
 }
 
-/// The task's is the first load, so the response's end found no session to tell of it.
+/// The task is the first to load the session, so finishing the response could not set a cookie.
 #[test]
 fn a_session_that_is_loaded_first_after_the_head_is_told_nothing_either() {
     let site = Site::new();
@@ -133,7 +134,7 @@ fn a_task_that_lives_on_is_told_of_the_sessions_end() {
         let site = Site::new();
         let visitor = site.visitor();
         visitor.set("n", 1);
-        // Whatever the method: nobody waits for this response's status any more.
+        // The method doesn't matter, because the response's status was sent already.
         let tasks = [Method::GET, Method::POST].map(|method| streaming(&visitor, method));
         for task in &tasks {
             block_on(task.session.reload()).unwrap();

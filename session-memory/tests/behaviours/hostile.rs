@@ -1,15 +1,16 @@
-//! Hostile inputs, by class: ids, the Cookie header, queries, links, and configured attributes.
+//! Hostile inputs: ids, the Cookie header, queries, links, and configured attributes.
 //!
-//! Nothing panics or hangs. What is not exactly one well-formed id makes the visitor anonymous,
-//! with no store call, and is logged as a hash at most.
+//! Nothing panics or hangs. Anything but one well-formed id makes the visitor anonymous without a call
+//! to the store, and is logged as a hash at most.
 
 use http::header::{COOKIE, HeaderName, HeaderValue, LOCATION};
 use http::{Request, Response};
-use session_core::{Config, Error, Manager, TransportKind};
+use session_core::transport::TransportKind;
+use session_core::{Config, Error, Manager};
 
 use crate::support::*;
 
-/// Texts that are no id, most of them of the right length.
+/// Returns texts that are not ids, most of them with the right length.
 fn malformed_ids() -> Vec<Vec<u8>> {
     let texts = [
         "",
@@ -50,7 +51,7 @@ fn malformed_ids() -> Vec<Vec<u8>> {
     all
 }
 
-/// Fails unless the request is anonymous, costs no store call, and logs nothing of the text.
+/// Checks that the request is anonymous, calls the store not at all, and logs nothing of the text.
 fn assert_anonymous(site: &Site, request: &Request<()>, text: &[u8]) {
     let log = Log::open();
     let (anonymous, calls) = is_anonymous(site, request);
@@ -145,7 +146,7 @@ fn cookie_headers_full_of_junk() {
     ] {
         assert_eq!(read(&before(&junk)), Some(1), "{}", junk.len());
     }
-    // Past the scan limit the visitor is anonymous, and the store is not asked.
+    // Beyond the scan limit the visitor is anonymous, and the store is not called.
     site.store.calls();
     assert_eq!(read(&before(&vec![b'x'; 64 * 1024])), None);
     assert_eq!(read(&[vec![b'x'; 40 * 1024], vec![b'y'; 40 * 1024], ours.into_bytes()]), None);

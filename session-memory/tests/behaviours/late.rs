@@ -1,16 +1,16 @@
-//! Requests that arrive with an id which was replaced a moment ago, or whose session got a new id or ended
-//! while they ran.
+//! Requests with an id that was replaced a moment ago, or whose session got a new id or ended while they
+//! ran.
 //!
-//! For ten seconds such a request is mute: it sees nothing, stores nothing, and gets no cookie, so that the
-//! client keeps the new id. A safe one drops what it wanted to store; an unsafe one is told `Gone`. Later
-//! the old id is a stranger's. A wrong secret never ends a session: its key is public.
+//! For ten seconds such a request is mute: it sees nothing, stores nothing and sets no cookie, so that
+//! the client keeps the new id. A safe request drops its changes; an unsafe one gets `Gone`. After that,
+//! the old id counts as unknown. A wrong secret never ends a session, because keys are public.
 
 use http::Method;
 use session_core::{Error, SessionId};
 
 use crate::support::*;
 
-/// Gives the visitor's session a new id. Returns another tab, which has the old one.
+/// Gives the visitor's session a new id. Returns another tab with the old id.
 fn renewed<'s>(visitor: &Visitor<'s>, by: &str) -> Visitor<'s> {
     let tab = visitor.tab();
     let ((), reply) = visitor.visit(async |handle| {
@@ -85,7 +85,7 @@ fn after_ten_seconds_or_as_many_as_configured_the_old_id_is_a_strangers() {
     }
 }
 
-/// The time of the new id lies ahead where another server's clock is fast.
+/// The time of the new id is in the future if another server's clock is fast.
 #[test]
 fn a_clock_that_differs_mutes_nobody_for_longer() {
     let site = Site::new();
@@ -119,7 +119,7 @@ fn what_must_be_stored_before_a_login_starts_a_session_of_its_own() {
         assert_eq!((old.get("token"), old.get("n")), (Some(7), None));
         assert_eq!((visitor.get("token"), visitor.get("n")), (None, Some(1)));
     }
-    // Any other request goes on as it is.
+    // Any other request continues unchanged.
     let site = Site::new();
     let visitor = site.visitor();
     visitor.set("n", 1);
@@ -131,7 +131,7 @@ fn what_must_be_stored_before_a_login_starts_a_session_of_its_own() {
     assert!(n == Some(1) && reply.is_plain());
 }
 
-/// So that nothing which may be decided only once is decided on what isn't stored.
+/// So that nothing is decided on values that are not stored.
 #[test]
 fn in_a_mute_request_an_update_computes_and_what_asks_to_be_stored_is_told_gone() {
     for is_superseded in [true, false] {
@@ -146,7 +146,8 @@ fn in_a_mute_request_an_update_computes_and_what_asks_to_be_stored_is_told_gone(
                 page
             }
         };
-        // Of a session that moved on meanwhile, the request still sees what it loaded, until it is told.
+        // A request whose session got a new id while it runs still sees what it loaded, other than one
+        // that came with the replaced id.
         let seen = u64::from(!is_superseded);
         let session = &page.session;
         block_on(async {
@@ -222,7 +223,7 @@ fn a_live_key_with_a_wrong_secret_is_an_event_and_ends_nothing() {
     let events = events.lines().filter(|line| line.contains("wrong_secret"));
     assert_eq!(events.filter(|line| line.contains(&key)).count(), 1);
     assert_eq!(site.manager.stats().wrong_secret, 1);
-    // Whatever such a visitor does.
+    // Whatever such a visitor does, it has no effect on the session.
     let logout = stranger.begin(Method::POST);
     block_on(logout.session.destroy()).unwrap();
     logout.finish().unwrap();
@@ -243,7 +244,7 @@ fn an_unknown_key_is_no_wrong_secret() {
     assert_eq!(site.manager.stats().wrong_secret, 0);
 }
 
-/// Whatever it starts for itself, the client has the other request's id, or is about to get it.
+/// The client has the other request's id or is about to get it, whatever this request starts.
 #[test]
 fn a_logout_with_a_replaced_id_is_told_so_and_clears_nothing() {
     for first in ["nothing", "start_anew", "log_in"] {
@@ -260,7 +261,7 @@ fn a_logout_with_a_replaced_id_is_told_so_and_clears_nothing() {
         assert!(matches!(block_on(late.session.destroy()), Err(Error::Gone)), "{first}");
         assert!(is_silent(&late.finish().unwrap()), "{first}");
 
-        // One that learns while it runs that its session moved on.
+        // A request that finds out while it runs that its session got a new id.
         assert!(block_on(form.session.update("n", add_one)).is_err());
         if first == "start_anew" {
             form.session.start_anew().unwrap();
@@ -304,7 +305,7 @@ fn a_mute_request_shows_the_times_of_a_new_visitor() {
     assert_eq!(page.session.remaining(), page.session.lifetime().idle);
 }
 
-/// A session that never had another id was never replaced: the secret is as unknown as the key would be.
+/// A session that never had another secret was never renewed, so a wrong secret is simply unknown.
 #[test]
 fn a_wrong_secret_of_a_session_that_never_had_another_is_a_strangers_at_once() {
     let site = Site::configured(|config| config.namespace = "a".into());

@@ -1,7 +1,7 @@
 //! A handle from load to finish, and the tasks of one request that share it.
 //!
-//! All loads answer the same session; a finished one says so. What one task changes while another
-//! saves is seen and saved, or refused, and never lost.
+//! All loads return the same session; a finished one returns an error. What one task changes while
+//! another one saves is seen and saved, or refused, and never lost.
 
 use std::sync::mpsc;
 use std::thread;
@@ -61,7 +61,7 @@ fn a_finished_session_refuses_changes_and_can_be_loaded_again() {
             assert!(matches!(result, Err(Error::Finished)), "{result:?}");
         }
         assert_eq!((session.get::<u64>("n").unwrap(), session.keys().len()), (Some(1), 1));
-        // All copies can be changed again.
+        // All clones can be changed again.
         handle.load().await.unwrap();
         assert_eq!(session.get::<u64>("n").unwrap(), Some(1));
         session.set("n", &2u64).unwrap();
@@ -116,7 +116,7 @@ fn a_session_tells_its_age() {
     assert_ne!(created, Timestamp::default());
 }
 
-/// Runs the test on a thread of its own: a deadlock fails it rather than hanging the suite.
+/// Runs the test on another thread, so that a deadlock fails it instead of hanging the suite.
 fn within_a_minute(test: impl FnOnce() + Send + 'static) {
     let (done, finished) = mpsc::channel();
     let thread = thread::spawn(move || {
@@ -135,7 +135,7 @@ fn the_closure_of_an_update_may_use_the_session() {
     within_a_minute(|| {
         let site = Site::new();
         let visitor = site.visitor();
-        // A new session, then a stored one.
+        // First with a new session, then with a stored one.
         for round in 1..=2u64 {
             visitor.visit(async |handle| {
                 let session = handle.load().await.unwrap();
@@ -154,7 +154,7 @@ fn the_closure_of_an_update_may_use_the_session() {
     });
 }
 
-/// One task saves, and while the store works another one changes values through the same handle.
+/// One task saves, and meanwhile another one changes values through the same handle.
 async fn while_saving(
     site: &Site,
     handle: &SessionHandle<'_>,

@@ -1,6 +1,6 @@
-//! Limits.
+//! Limits of a session.
 //!
-//! Over a limit of size, keys or depth, a typed error comes before anything is written. A change
+//! Beyond a limit of size, keys or depth, a typed error is returned before anything is written. A change
 //! that makes a session smaller is always allowed, so that a lowered limit locks nobody out.
 
 use session_core::Error;
@@ -11,7 +11,7 @@ fn nested(depth: usize) -> serde_json::Value {
     (0..depth).fold(serde_json::Value::Null, |inner, _| serde_json::json!([inner]))
 }
 
-/// What is wrong, and the limit.
+/// Returns what is too large, and the limit.
 fn too_large(error: Error) -> (&'static str, usize) {
     match error {
         Error::TooLarge { what, limit } => (what, limit),
@@ -44,7 +44,7 @@ fn over_a_limit_is_a_typed_error_before_anything_is_written() {
             let update = session.update("s", |_: Option<serde_json::Value>| nested(9)).await;
             assert_eq!(too_large(update.unwrap_err()), depth);
             assert_eq!(too_large(session.add_flash("f", &long).await.unwrap_err()), bytes);
-            // The list of messages is a level of its own.
+            // The list of messages adds one level.
             assert_eq!(too_large(session.add_flash("f", &nested(8)).await.unwrap_err()).0, depth.0);
             session.set("deepest", &nested(8)).unwrap();
             session.delete("deepest").unwrap();
@@ -82,7 +82,8 @@ fn an_owner_has_1_to_1024_bytes() {
         let error = session.label(&"y".repeat(1025)).unwrap_err();
         assert_eq!(too_large(error), ("label bytes", 1024));
         assert_eq!(session.owner(), Some("x".repeat(1024)));
-        // It is most likely a missing field of a form, and would log everybody in as the same account.
+        // An empty owner is most likely a missing form field, and would log everybody in to the same
+        // account.
         let error = session.log_in("").unwrap_err();
         assert!(matches!(error, Error::Invalid { what: "owner", .. }), "{error:?}");
         assert_eq!(error.to_string(), "owner is invalid: empty; an owner has 1 to 1,024 bytes");
@@ -97,7 +98,7 @@ fn a_session_may_be_filled_to_the_last_byte() {
     let visitor = site.visitor();
     let ((), _) = visitor.visit(async |handle| {
         let session = handle.load().await.unwrap();
-        // Two bytes of key, two of header: 96 fit.
+        // The key has two bytes and the value's header two, so 96 bytes fit.
         session.set("kk", &"x".repeat(96)).unwrap();
         assert_eq!(too_large(session.set("kk", &"x".repeat(97)).unwrap_err()).1, 100);
         assert_eq!(too_large(session.set("", &1).unwrap_err()).1, 100);

@@ -1,24 +1,25 @@
 //! Logins.
 //!
-//! A login is one save: the new id, the owner and what the request set. However many come at once from one
-//! old id, each ends logged in. Whatever fails before the save leaves the old id as good as it was; what
-//! the store acknowledged is announced, whatever the response's status. The absolute lifetime counts from
+//! A login is one save with the new id, the owner and what the request set. All concurrent logins from
+//! one old id succeed. Whatever fails before the save leaves the old id valid. What the store
+//! acknowledged is sent to the client, whatever the response's status. The absolute lifetime counts from
 //! the login.
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::service::Service as _;
-use session_core::{BoxError, Error, Lifetime, Managers, SessionService, Sessions};
+use session_core::provider::BoxError;
+use session_core::{Error, Lifetime, Managers, SessionService, Sessions};
 
 use crate::support::*;
 
-/// A visitor with an anonymous session that has something in the cart.
+/// Returns a visitor with an anonymous session that has something in the cart.
 fn shopper(site: &Site) -> Visitor<'_> {
     let visitor = site.visitor();
     visitor.set("cart", 3);
     visitor
 }
 
-/// A login that is to be finished.
+/// Returns a request with a login that is not finished yet.
 fn login(visitor: &Visitor<'_>, owner: &str) -> Underway {
     let request = visitor.begin(Method::POST);
     request.session.log_in(owner).unwrap();
@@ -66,7 +67,7 @@ fn logins_at_once_as_different_owners_share_nothing() {
     assert_eq!((tabs[1].get("cart"), tabs[1].get("mine")), (None, None), "it starts empty");
 }
 
-/// In any order, and however it writes.
+/// In any order, and with any kind of write.
 #[test]
 fn a_login_that_loses_to_a_new_id_keeps_what_it_loaded_and_one_that_loses_to_a_logout_starts_empty()
 {
@@ -119,7 +120,7 @@ fn a_login_after_a_lost_response_succeeds_at_once_and_starts_empty() {
     }
 }
 
-/// The form comes first, and stores a token.
+/// The form is loaded first, and stores a token.
 #[test]
 fn a_login_whose_form_needs_a_session_succeeds_after_a_lost_response() {
     let site = Site::new();
@@ -194,7 +195,7 @@ fn a_login_or_a_new_id_that_cannot_be_saved_leaves_the_old_id_as_it_was() {
             site.store.mend();
             assert!(!site.has(&new) && site.has(&visitor.id()), "{fault:?}");
             assert_eq!((visitor.get("cart"), visitor.owner()), (Some(3), None));
-            // What was to be saved is kept for another try, under the same new id.
+            // The changes are kept for another attempt, under the same new id.
             let reply = visitor.receive(request.finish().unwrap());
             assert!(reply.set_cookie().is_some());
             assert_eq!((visitor.id(), visitor.get("cart")), (new, Some(4)));
@@ -248,7 +249,7 @@ fn a_first_login_of_unknown_outcome_makes_one_session() {
     }
 }
 
-/// By hand: the response's status says whether the handler failed.
+/// By hand: the response's status tells whether the handler failed.
 #[test]
 fn a_response_that_says_the_handler_failed_drops_what_is_pending() {
     for (status, is_dropped) in [
@@ -272,13 +273,13 @@ fn a_response_that_says_the_handler_failed_drops_what_is_pending() {
         assert_eq!(visitor.get("cart"), Some(if is_dropped { 3 } else { 4 }), "{status}");
         assert_eq!(visitor.owner().is_none(), is_dropped, "{status}");
 
-        // A new session is none then.
+        // A new session is not created then.
         let stranger = site.visitor();
         let request = login(&stranger, "ada");
         stranger.receive(request.finish_with(status).unwrap());
         assert_eq!(stranger.cookie().is_none(), is_dropped, "{status}");
 
-        // What acted at once stands, and is announced.
+        // Operations that acted at once stay, and their cookie is set.
         let old = stored.id();
         let request = login(&stored, "ada");
         block_on(request.session.save()).unwrap();
@@ -293,7 +294,7 @@ fn sessions(request: &Request<()>) -> Sessions {
     request.extensions().get::<Sessions>().expect("the wrapper puts them there").clone()
 }
 
-/// Under the wrapper: an error of any type, a status, a panic.
+/// With the wrapper: an error of any type, a status, a panic.
 #[test]
 fn a_handler_that_fails_after_its_login_leaves_the_old_id_as_it_was() {
     for failure in ["session error", "other error", "status", "panic"] {
@@ -342,13 +343,13 @@ fn another_managers_store_that_is_down_costs_no_login() {
         let service = SessionService::new(Managers::new(managers).unwrap(), handler);
         let response = block_on(service.call(visitor.request())).unwrap();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-        // The login was stored, and is announced.
+        // The login was stored, and its cookie is set.
         receive(&visitor, response.map(drop), "ada");
         assert_eq!(visitor.get("cart"), Some(3));
     }
 }
 
-/// A client that goes away, wherever the login waits for the store.
+/// The client disconnects at any point where the login waits for the store.
 #[test]
 fn a_login_that_is_dropped_before_its_save_leaves_the_old_id_as_it_was() {
     let site = Site::new();
@@ -386,7 +387,7 @@ fn the_absolute_lifetime_counts_from_the_login() {
     assert_eq!((visitor.owner(), site.count()), (None, 0));
 }
 
-/// A new id alone doesn't start it anew.
+/// A new id alone doesn't restart the absolute lifetime.
 #[test]
 fn a_new_id_without_a_login_prolongs_no_absolute_lifetime() {
     const HOUR: u64 = 3600;
@@ -416,7 +417,7 @@ fn a_fresh_login_is_told_from_an_old_one() {
     assert!(fresh(&visitor));
 }
 
-/// Not the value that the handler had set before it was updated.
+/// The new session doesn't get the value that the handler had set before the update.
 #[test]
 fn a_login_as_another_owner_takes_along_no_value_from_before_an_update() {
     let site = Site::new();

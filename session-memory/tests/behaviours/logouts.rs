@@ -1,8 +1,8 @@
 //! Logouts.
 //!
-//! However many come at once, each succeeds and clears the cookie, and so does one whose cookie is dead
-//! already. One with an id that was replaced before it loaded the session ends nothing, and is told so. A
-//! session that gets a new id while its logout runs is ended by it.
+//! All concurrent logouts succeed and clear the cookie, even if the cookie is invalid already. A logout
+//! with an id that was replaced before it loaded the session ends nothing and gets an error. If a
+//! session gets a new id while its logout runs, the logout ends it.
 
 use http::{Method, Response};
 use session_core::Error;
@@ -119,7 +119,7 @@ fn a_logout_drops_what_is_pending() {
     assert_eq!(site.count(), 0);
 }
 
-/// By a visitor who tries again.
+/// The visitor tries again.
 #[test]
 fn a_logout_that_fails_can_be_tried_again() {
     let site = Site::new();
@@ -137,7 +137,7 @@ fn a_logout_that_fails_can_be_tried_again() {
     assert_eq!(site.count(), 0);
 }
 
-/// The other login's response tells the client its id, so the visitor is not logged out.
+/// The other login's response sets the client's id, so the visitor is not logged out.
 #[test]
 fn a_logout_in_the_session_of_a_login_that_lost_its_race_is_told_so() {
     let site = Site::new();

@@ -1,7 +1,7 @@
-//! What a client or a caller of `session-core` sees, over the memory provider.
+//! The behaviour of `session-core` towards clients and callers, with the memory provider.
 //!
-//! Each module is about one part of the promise and begins by saying it. What a provider alone
-//! decides is in the conformance suite.
+//! Each module begins with the part of the behaviour that it tests. The conformance suite tests what a
+//! provider alone decides.
 
 mod announcing;
 mod caches;

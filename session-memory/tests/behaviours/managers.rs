@@ -1,4 +1,5 @@
-//! Several managers in one request: independent, finished by one call, the errors of each kept.
+//! Several managers in one request: they are independent, one call finishes them, and each one's error
+//! is kept.
 
 use http::header::SET_COOKIE;
 use http::{Request, Response};
@@ -14,10 +15,10 @@ fn together<const N: usize>(sites: [&Site; N]) -> Managers {
     Managers::new(sites.map(|site| site.manager.clone())).unwrap()
 }
 
-/// Cookies, query arguments and headers are found by their names, each kind among its own.
+/// Cookies, query arguments and headers have separate names.
 #[test]
 fn managers_that_would_take_each_others_ids_are_refused() {
-    use session_core::TransportKind::{self, Auto, Cookie, Header, Url};
+    use session_core::transport::TransportKind::{self, Auto, Cookie, Header, Url};
 
     let site = |kind: TransportKind, cookie: &str, param: &str, header: &str| {
         let site = Site::configured(|config| {
@@ -61,7 +62,7 @@ fn two_managers_of_one_request_are_independent() {
     assert!(cookies[0].to_str().unwrap().starts_with("__Host-shop="));
     assert!(cookies[1].to_str().unwrap().starts_with("__Host-admin="));
     assert_eq!((shop.count(), admin.count()), (1, 1));
-    // One's cookie means nothing to the other.
+    // One manager ignores the other one's cookie.
     let text = cookies[0].to_str().unwrap().split([';', '=']).nth(1).unwrap().to_owned();
     assert_eq!(Visitor::with_cookie(&shop, &text).get("n"), Some(1));
     assert_eq!(Visitor::with_cookie(&admin, &text).get("n"), None);
@@ -89,7 +90,7 @@ fn one_call_finishes_all_and_keeps_the_errors_of_each() {
         for name in wanted {
             assert!(errors.to_string().contains(name), "{errors}");
         }
-        // The healthy one is stored and announced.
+        // The working one is stored and its cookie is set.
         let cookies = response.headers().get_all(SET_COOKIE).iter().count();
         assert_eq!(cookies, 2 - broken.len());
         for (at, site) in sites.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Applications of different namespaces on one store: none takes an id of another's.
+//! Applications with different namespaces in one store: none accepts an id of another.
 
 use http::Method;
 
@@ -16,7 +16,7 @@ fn managers_of_different_namespaces_take_none_of_each_others_ids() {
             session.set("n", &1u64).unwrap();
             session.log_in("ada").unwrap();
         });
-        // At once, and when the id is no new one any more.
+        // At once, and when the id is no longer new.
         for wait in [0, 60] {
             site.clock.advance(secs(wait));
             for method in [Method::GET, Method::POST] {
@@ -39,7 +39,7 @@ fn managers_of_different_namespaces_take_none_of_each_others_ids() {
     }
 }
 
-/// It stands in front of owners, and ends with a NUL there.
+/// The namespace is a prefix of owners that ends with a NUL.
 #[test]
 fn a_namespace_has_no_nul() {
     let mut config = session_core::Config::default();

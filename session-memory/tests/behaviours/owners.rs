@@ -1,17 +1,16 @@
-//! A user's sessions: listed, ended, limited; and whoever observes.
+//! Listing, ending and limiting a user's sessions; and observers.
 
 use std::sync::Arc;
 
 use http::{Method, Request, Response};
 use parking_lot::Mutex;
 use session_core::conformance::{Delayed, Task, interleave};
-use session_core::{
-    Ending, Error, Event, LoadedSession, Observer, Operation, OwnedSession, Refusal, SessionKey,
-};
+use session_core::events::{Ending, Event, Observer, Operation, Refusal};
+use session_core::{Error, LoadedSession, OwnedSession, SessionKey};
 
 use crate::support::*;
 
-/// Another browser in which this owner logs in.
+/// Logs this owner in with another browser.
 fn log_in<'s>(site: &'s Site, owner: &str, label: &str) -> Visitor<'s> {
     let visitor = site.visitor();
     visitor.visit(async |handle| {
@@ -49,7 +48,7 @@ fn a_user_sees_all_sessions_newest_login_first_and_nobody_elses() {
     let labels: Vec<_> = listed.iter().map(|session| &*session.label).collect();
     assert_eq!(labels, ["tv", "tablet", "phone"]);
     assert!(listed.iter().all(|session| !session.current));
-    // A summary opens nothing, and its times are the session's.
+    // A summary has no secret, and its times are the session's.
     let last = listed[0].clone();
     assert_eq!((last.created, last.used), (site.manager.now(), site.manager.now()));
     assert_eq!(last.authenticated, site.manager.now());
@@ -64,7 +63,7 @@ fn a_user_sees_all_sessions_newest_login_first_and_nobody_elses() {
     assert!(block_on(site.manager.sessions_beside(&stranger.session)).unwrap().is_empty());
 }
 
-/// One store, and the same names of users.
+/// The applications share a store and have users of the same names.
 #[test]
 fn applications_of_different_namespaces_list_and_end_none_of_each_others() {
     let one = Site::configured(|config| config.namespace = "one".into());
@@ -72,7 +71,7 @@ fn applications_of_different_namespaces_list_and_end_none_of_each_others() {
     let plain = one.reconfigured(|_| ());
     let sites = [&one, &other, &plain];
     let visitors = sites.map(|site| log_in(site, "ada", ""));
-    // Nor by a name that looks like another's.
+    // An owner that looks like one in another namespace doesn't help either.
     let sly = log_in(&plain, "one\0ada", "");
     for (site, visitor) in sites.iter().zip(&visitors) {
         assert_eq!(visitor.owner().as_deref(), Some("ada"));
@@ -98,7 +97,7 @@ fn what_is_over_by_its_own_or_the_configured_lifetime_is_neither_listed_nor_ende
         session.log_in("ada").unwrap();
         session.remember(true).unwrap();
     });
-    // A remembered session outlives the others' idle time, in the list as well.
+    // A remembered session outlives the others' idle time, also in the list.
     site.clock.advance(secs(1799));
     assert_eq!(sessions_of(&site, "ada").len(), 2);
     site.clock.advance(secs(1));
@@ -106,7 +105,7 @@ fn what_is_over_by_its_own_or_the_configured_lifetime_is_neither_listed_nor_ende
     assert_eq!(keys(&left), [remembered.key()]);
     assert_eq!(left[0].expires.since(site.manager.now()), secs(30 * 86_400 - 1800));
     assert!(!block_on(site.manager.end("ada", ada.key())).unwrap());
-    // So does a lifetime that became shorter.
+    // A shortened lifetime applies to the list as well.
     let strict = site.reconfigured(|config| config.remember = secs(1000));
     assert!(sessions_of(&strict, "ada").is_empty());
     assert!(!block_on(strict.manager.end("ada", remembered.key())).unwrap());
@@ -127,7 +126,7 @@ fn a_session_is_ended_by_its_key_if_it_is_the_owners() {
     assert!(end(phone.key()));
     assert!(!end(phone.key()), "it has ended");
     assert_eq!((phone.owner(), desk.owner().as_deref()), (None, Some("ada")));
-    // A request that was under way brings nothing back.
+    // A request that was under way doesn't bring the session back.
     let slow = desk.begin(Method::POST);
     slow.session.set("n", &1u64).unwrap();
     assert!(end(desk.key()));
@@ -177,7 +176,7 @@ fn the_oldest_logins_beyond_the_limit_end() {
     }
     assert_eq!(visitors[3].owner().as_deref(), Some("ada"), "the newest is never ended");
     assert_eq!(bob.owner().as_deref(), Some("bob"));
-    // A login in the session that is there takes no place, and makes it the newest.
+    // A login in an existing session doesn't count as another one, and makes the session the newest.
     site.clock.advance(secs(1));
     visitors[2].visit(async |handle| handle.load().await.unwrap().log_in("ada").unwrap());
     site.clock.advance(secs(1));
@@ -203,7 +202,7 @@ fn a_login_is_good_although_the_limit_can_not_be_applied() {
     }
 }
 
-/// An update that takes a pending login along is where that is stored.
+/// An update saves the pending login.
 #[test]
 fn a_login_that_an_update_stores_counts_for_the_limit() {
     let site = Site::configured(|config| config.sessions_per_owner = 1.try_into().ok());
@@ -220,7 +219,8 @@ fn a_login_that_an_update_stores_counts_for_the_limit() {
     assert_eq!((first.owner(), second.owner().as_deref()), (None, Some("ada")));
 }
 
-/// In thousands of orders of the steps at the store, of new visitors and of ones with a session.
+/// In thousands of orders of the store's operations, with new visitors and with visitors who have a
+/// session.
 #[test]
 fn of_logins_at_once_at_a_limit_of_one_exactly_one_lives() {
     for seed in 0..3_000 {
@@ -238,7 +238,7 @@ fn of_logins_at_once_at_a_limit_of_one_exactly_one_lives() {
             let site = &site;
             let login: Task<'_, Response<()>> = Box::pin(async move {
                 let handle = site.manager.start(request);
-                // Some at the same instant, some not.
+                // Some logins are at the same time, some are not.
                 site.clock.advance(Duration::from_millis(at as u64 * (seed % 3)));
                 handle.load().await.unwrap().log_in("ada").unwrap();
                 let mut response = Response::new(());
@@ -256,7 +256,7 @@ fn of_logins_at_once_at_a_limit_of_one_exactly_one_lives() {
     }
 }
 
-/// What an observer was told, in words.
+/// The events that an observer got, as texts.
 #[derive(Clone, Debug, Default)]
 struct Told {
     events: Arc<Mutex<Vec<String>>>,

@@ -1,4 +1,4 @@
-//! Pages for visitors without cookies, through the wrapper around a hyper service.
+//! Pages for visitors without cookies, with the wrapper around a hyper service.
 
 use std::convert::Infallible;
 use std::io::{self, Write};
@@ -14,11 +14,13 @@ use http::header::{
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::service::{Service as _, service_fn};
-use session_core::{BoxError, Config, Error, Manager, SessionService, Sessions, TransportKind};
+use session_core::provider::BoxError;
+use session_core::transport::TransportKind;
+use session_core::{Config, Error, Manager, SessionService, Sessions};
 
 const PAGE: &str = "<a href=\"/next\">next</a>";
 
-/// A site whose handler counts and answers the same page to all.
+/// A site whose handler counts and returns the same page to all.
 struct Site {
     manager: Manager,
     headers: HeaderMap,
@@ -36,13 +38,13 @@ impl Reply {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// The id in the page's link.
+    /// Returns the id in the page's link.
     fn link_id(&self) -> Option<&str> {
         let (_, rest) = self.body.split_once("/next?sid=")?;
         rest.split('"').next()
     }
 
-    /// The id in the cookie.
+    /// Returns the id in the cookie.
     fn cookie_id(&self) -> Option<&str> {
         let value = self.header(&SET_COOKIE)?.strip_prefix("__Host-id=")?;
         value.split(';').next()
@@ -132,7 +134,7 @@ fn what_is_no_page_and_what_is_compressed_goes_by_as_it_is() {
     assert_eq!((reply.body.as_str(), reply.header(&ETAG)), (PAGE, Some("\"1\"")));
 }
 
-/// What is logged by one thread.
+/// The log of one thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -176,8 +178,8 @@ fn a_cookie_that_comes_back_ends_the_id_in_urls() {
     let clean = site.with_cookie("/next?a=1&b=2", &new);
     assert_eq!((clean.status, clean.body.as_str()), (StatusCode::OK, PAGE));
     assert_eq!(clean.cookie_id(), None);
-    // Neither id opens the session from a URL any more: the new one is a stranger's there, and a request
-    // with the old one is late.
+    // Neither id opens the session from a URL any more: the new one is unknown there, and a request with
+    // the old one is late.
     let stranger = site.get(&format!("/?sid={new}"), &[]);
     assert!(![&old, &new].contains(&&stranger.link_id().unwrap().to_owned()));
     assert_eq!(site.get(&format!("/?sid={old}"), &[]).link_id(), None);
@@ -200,7 +202,7 @@ fn whoever_lost_the_race_for_the_clean_url_is_sent_there_too() {
     assert_eq!(block_on(site.manager.count()).unwrap(), 1);
 }
 
-/// The session lives on under the new id: it would be a false success.
+/// The session continues under the new id, so a success would be false.
 #[test]
 fn a_logout_that_comes_with_the_id_left_behind_is_refused() {
     let site = Site::new(TransportKind::Auto);
@@ -215,7 +217,7 @@ fn a_logout_that_comes_with_the_id_left_behind_is_refused() {
     assert_eq!(block_on(site.manager.count()).unwrap(), 1);
 }
 
-/// Requests that a page makes on its own may be under way when the session gets its new id.
+/// Requests of the page's scripts and images may be under way when the session gets its new id.
 #[test]
 fn only_a_page_in_a_tab_changes_the_id() {
     let site = Site::new(TransportKind::Auto);
@@ -236,7 +238,7 @@ fn only_a_page_in_a_tab_changes_the_id() {
         &[("cookie", &cookie), ("sec-fetch-dest", "document"), ("sec-fetch-mode", "navigate")],
     );
     assert_eq!(page.status, StatusCode::SEE_OTHER);
-    // One that comes late stores nothing, and leaves the new cookie alone.
+    // A late request stores nothing, and leaves the new cookie alone.
     let late = of_the_page("/image");
     assert_eq!((late.status, late.cookie_id()), (StatusCode::OK, None));
     assert_eq!(block_on(site.manager.count()).unwrap(), 1);
@@ -254,7 +256,8 @@ fn a_redirect_to_the_clean_url_leads_to_no_other_site() {
     }
 }
 
-/// A form that posts from the first page: the session leaves the URLs there and then.
+/// A form is posted from the first page: the session moves from the URLs to the cookie with that
+/// request.
 #[test]
 fn a_post_with_the_cookie_is_handled_and_changes_the_id() {
     let site = Site::new(TransportKind::Auto);

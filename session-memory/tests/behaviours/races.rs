@@ -1,7 +1,7 @@
-//! Several requests of one session at once.
+//! Concurrent requests of one session.
 //!
-//! Changes of different keys merge, and updates of one value add up. A destroyed session never
-//! comes back; of racing new ids one wins, and the old id opens nothing from its save on.
+//! Changes of different keys are merged, and updates of one value add up. A destroyed session never
+//! comes back. Of concurrent new ids one wins, and the old id is invalid from its save on.
 
 use std::pin::pin;
 use std::thread;
@@ -76,7 +76,7 @@ fn parallel_increments_end_at_their_number() {
     assert_eq!(visitor.get("n"), Some(4 * EACH));
 }
 
-/// At a store that takes its time, so that nearly all of them wait.
+/// The store is slow, so nearly all of them wait.
 #[test]
 fn a_thousand_updates_of_one_session_at_once_end_at_a_thousand() {
     const ALL: usize = 1000;
@@ -210,7 +210,7 @@ fn a_session_that_is_destroyed_meanwhile_is_not_brought_back() {
     assert!(matches!(finished.unwrap_err(), Error::Gone));
     assert!(!site.has(&id));
     assert_eq!((site.count(), visitor.get("n")), (0, None));
-    // The visitor starts anew, with another id.
+    // The visitor starts a new session with another id.
     visitor.set("n", 3);
     assert_ne!(visitor.id(), id);
     assert_eq!(site.manager.stats().gone, 1);
@@ -318,7 +318,7 @@ fn of_racing_regenerates_one_wins() {
                 session.regenerate().unwrap();
                 let id = text_of(&session);
                 let mut response = Response::new(());
-                // There is nothing else to lose.
+                // There are no other changes.
                 handle.finish(&mut response).await.unwrap();
                 response.headers().contains_key(SET_COOKIE).then_some(id)
             })
@@ -333,7 +333,7 @@ fn of_racing_regenerates_one_wins() {
     }
 }
 
-/// The handler fails: what it set besides the updated key is dropped.
+/// The handler fails: what it set beside the updated key is dropped.
 #[test]
 fn an_update_stores_nothing_else_that_is_pending() {
     let site = Site::new();
@@ -351,7 +351,7 @@ fn an_update_stores_nothing_else_that_is_pending() {
     assert_eq!((visitor.get("n"), visitor.get("other")), (Some(6), None));
 }
 
-/// The touch that is due after a reload finds the session gone.
+/// The touch that is due after a reload finds that the session is gone.
 #[test]
 fn what_was_set_in_a_session_that_ended_starts_no_other() {
     let site = Site::new();

@@ -1,4 +1,4 @@
-//! Providers by name: who registers once is found by all, and errors about names help.
+//! Providers by name: registered providers are found, and errors about names are helpful.
 
 use std::sync::Arc;
 use std::thread;

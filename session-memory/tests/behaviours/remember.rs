@@ -1,5 +1,5 @@
-//! "Remember me": one call, after which the cookie outlives the browser, and the session its idle and its
-//! absolute lifetime, for as long as the configuration says by then.
+//! "Remember me": after one call, the cookie outlives the browser, and the session outlives its idle and
+//! absolute lifetime, for as long as the current configuration says.
 
 use http::Method;
 use session_core::{Lifetime, LoadedSession};
@@ -13,7 +13,7 @@ fn lasting(left: u64) -> String {
     format!("{PLAIN}; Max-Age={left}")
 }
 
-/// A visitor with a session, whose handler does this once more.
+/// Returns a visitor with a session after a request with this handler.
 fn after<'s>(site: &'s Site, handler: impl Fn(&LoadedSession)) -> Visitor<'s> {
     let visitor = site.visitor();
     visitor.set("n", 1);
@@ -53,7 +53,7 @@ fn a_remembered_session_lives_for_thirty_days_used_or_not() {
 fn the_cookie_is_kept_for_as_long_and_no_longer_once_that_is_undone() {
     let site = Site::configured(|config| {
         config.remember = secs(7 * DAY);
-        // Of cookies that are persistent otherwise.
+        // This is for other persistent cookies.
         config.cookie.max_age = Some(secs(60));
     });
     let visitor = site.visitor();
@@ -124,7 +124,7 @@ fn a_configuration_that_changed_applies_to_sessions_that_exist() {
     let (shorter, longer) = (with(10), with(60));
     site.clock.advance(secs(10 * DAY - 1));
     let texts = visitors.each_ref().map(|visitor| visitor.cookie().unwrap());
-    // A use by it tells the store.
+    // A use through that server updates the store.
     assert_eq!(Visitor::with_cookie(&longer, &texts[0]).get("n"), Some(1));
     assert_eq!(Visitor::with_cookie(&shorter, &texts[0]).get("n"), Some(1));
     site.clock.advance(secs(1));

@@ -1,8 +1,9 @@
-//! A cookie that got another name: one of an old name is read, replaced by one of the new name and removed.
+//! A renamed cookie: a cookie under an old name is read, replaced by one under the new name, and
+//! removed.
 //!
-//! Texts under old names count as further texts under the name (see `several`), but that a live session under
-//! the name wins. The response that announces the new name, or the end of the session, removes what the client
-//! sent under old ones.
+//! Texts under old names count as further texts under the current name (see `several`), except that a
+//! live session under the current name wins. The response that sets the cookie under the new name, or
+//! that ends the session, removes the cookies that the client sent under old names.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -23,7 +24,7 @@ fn site() -> Site {
 struct Jar(RefCell<BTreeMap<String, String>>);
 
 impl Jar {
-    /// One with these cookies.
+    /// Returns a browser with these cookies.
     fn with(cookies: &[(&str, &str)]) -> Self {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         Self(RefCell::new(cookies.iter().map(own).collect()))
@@ -42,7 +43,7 @@ impl Jar {
         Underway::of(site, &self.request(method))
     }
 
-    /// Takes a response's cookies, and returns what it did with each, as `+name` or `-name`.
+    /// Receives a response's cookies. Returns the changes as `+name` or `-name`.
     fn receive(&self, response: &Response<()>) -> Vec<String> {
         let mut done = Vec::new();
         for cookie in response.headers().get_all(SET_COOKIE) {
@@ -70,7 +71,7 @@ impl Jar {
     }
 }
 
-/// The text of a session with one value, from before the cookie was renamed.
+/// Returns the cookie of a session with one value, from before the cookie was renamed.
 fn stored(site: &Site, n: u64) -> String {
     let visitor = site.visitor();
     visitor.set("n", n);
@@ -137,7 +138,7 @@ fn a_logout_clears_the_old_names_that_were_presented() {
         (&["__Host-id", "older"], &["-__Host-id", "-older"]),
         (&["__Host-id"], &["-__Host-id"]),
     ] {
-        // Alive, dead or malformed.
+        // A live, an unknown and a malformed one.
         for kind in 0..3 {
             let site = site();
             let text = [stored(&site, 1), UNKNOWN.to_owned(), "junk".to_owned()][kind].clone();
@@ -162,7 +163,8 @@ fn an_old_cookie_without_a_session_is_removed_with_the_first_announcement() {
     assert_eq!(jar.receive(&first.finish().unwrap()), ["+__Host-id", "-older"]);
 }
 
-/// A browser that did not remove the old cookie, which was set for another path, sends both on and on.
+/// A browser that did not remove the old cookie, because it was set for another path, keeps sending
+/// both.
 #[test]
 fn an_old_cookie_that_stays_does_no_harm() {
     let site = site();
@@ -184,7 +186,7 @@ fn an_old_cookie_that_stays_does_no_harm() {
     }
 }
 
-/// The name may have a prefix that keeps planted cookies out, where old names have none.
+/// The current name may have a prefix that keeps out planted cookies, which old names lack.
 #[test]
 fn a_live_session_under_the_name_wins_over_old_names() {
     let site = site();
@@ -224,7 +226,7 @@ fn two_live_sessions_under_old_names_are_several() {
     assert_eq!(jar.begin(&site, Method::GET).session.owner().as_deref(), Some("ada"));
 }
 
-/// Of more than four texts those under the name itself are looked up first.
+/// Of more than four texts, those under the current name are looked up first.
 #[test]
 fn old_names_do_not_crowd_out_the_name() {
     let site = site();

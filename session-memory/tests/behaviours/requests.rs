@@ -1,8 +1,8 @@
-//! What a request costs and what its response says.
+//! The store calls of a request, and the cookie in its response.
 //!
-//! A session that is not used costs nothing and says nothing. A session that gets its first value
-//! is announced by exactly one `Set-Cookie`; reading, and storing what is there already, announce
-//! nothing and write nothing. A new session that is destroyed leaves no trace.
+//! An unused session causes no store call and no cookie. A session that gets its first value sets
+//! exactly one `Set-Cookie`. Reading, and storing an equal value, set no cookie and write nothing. A new
+//! session that is destroyed leaves no trace.
 
 use crate::support::*;
 
@@ -82,7 +82,7 @@ fn an_equal_value_writes_nothing() {
     site.store.calls();
     assert!(visitor.set("n", 1).is_plain());
     assert_eq!(site.store.calls(), ["load"]);
-    // Changed and changed back is equal too; so is deleting what is not there.
+    // A value that was changed back is equal as well, and so is a deleted key that didn't exist.
     let ((), reply) = visitor.visit(async |handle| {
         let session = handle.load().await.unwrap();
         session.set("n", &2).unwrap();
@@ -167,7 +167,7 @@ fn a_new_session_that_is_destroyed_leaves_no_cookie_and_no_record() {
     });
     assert!(reply.is_plain());
     assert_eq!(site.store.calls(), [""; 0]);
-    // Stored already, but never announced.
+    // The session was stored already, but its cookie was never set.
     let (id, reply) = visitor.visit(async |handle| {
         let session = handle.load().await.unwrap();
         session.set("n", &1).unwrap();
@@ -230,7 +230,7 @@ fn the_id_of_a_new_session_is_known_before_it_is_stored() {
     });
     assert_eq!(visitor.id(), id);
     assert!(site.has(&id));
-    // Asking is not using: nothing is stored for it.
+    // Asking for the key is not a use: nothing is stored.
     let other = site.visitor();
     let (_, reply) = other.visit(async |handle| handle.load().await.unwrap().id().unwrap());
     assert!(reply.is_plain());

@@ -1,8 +1,8 @@
-//! No secret of an id, cookie, value, owner or password appears in `Debug` output, error texts, or logs, at
-//! any level; the key of an id may.
+//! No secret of an id, and no cookie, value, owner or password appears in `Debug` output, error texts or
+//! logs at any level. The key of an id may appear.
 //!
-//! Every visitor of this suite checks at its end that none of its secrets was logged. Here are the
-//! journeys that log most, and everything that can be printed.
+//! Every visitor of this suite checks when it is dropped that none of its secrets was logged. These
+//! tests have the requests that log most, and everything that can be printed.
 
 use std::fmt::{Debug, Write as _};
 
@@ -10,10 +10,10 @@ use http::header::{COOKIE, LOCATION, SET_COOKIE};
 use http::{Request, Response};
 use session_core::provider::Provider as _;
 use session_core::provider::{Changes, Login, Record, Source, Token, Values, Verifier};
-use session_core::transport::{Announcement, Carrier, Found, RequestHead};
+use session_core::transport::TransportKind;
+use session_core::transport::{Directive, Extracted, RequestHead, TokenSource};
 use session_core::{
     Config, Error, Manager, Managers, SessionId, SessionKey, SessionService, Timestamp,
-    TransportKind,
 };
 
 use crate::support::*;
@@ -22,7 +22,7 @@ const VALUE: &str = "value-that-nobody-may-see";
 const OWNER: &str = "owner-that-nobody-may-see";
 const PASSWORD: &str = "hunter2-hunter2";
 
-/// All the ways in which an id's secret could be recognized.
+/// Returns all forms in which an id's secret could be recognized.
 fn traces(id: &SessionId) -> Vec<String> {
     let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     let secret = id.secret().as_bytes();
@@ -173,8 +173,8 @@ fn debug_output_shows_nothing() {
         .body(())
         .unwrap();
     show(&RequestHead::from(&request));
-    show(&Found::nothing().with(text.as_bytes(), Carrier::Url));
-    show(&Announcement::Issue { text: &text, max_age: None });
+    show(&Extracted::nothing().with(text.as_bytes(), TokenSource::Url));
+    show(&Directive::Set { text: &text, max_age: None });
 
     let site = Site::new();
     let now = site.manager.now();

@@ -1,8 +1,10 @@
-//! What may cross threads: every public type, and the futures of every public operation.
+//! Every public type, and the futures of all public operations, can cross threads.
 
 use std::sync::Arc;
 
 use http::Response;
+use session_core::clock::*;
+use session_core::events::*;
 use session_core::provider::*;
 use session_core::transport::*;
 use session_core::*;
@@ -45,6 +47,8 @@ fn public_types_are_send_and_sync() {
     shared::<ExpiryChange>();
     shared::<Purged>();
     shared::<Timestamp>();
+    shared::<Event<'_>>();
+    shared_unsized::<dyn Observer>();
     shared::<SystemClock>();
     shared::<TestClock>();
     shared::<CookieTransport>();
@@ -55,8 +59,8 @@ fn public_types_are_send_and_sync() {
     shared::<UrlOptions>();
     shared::<HeaderOptions>();
     shared::<RequestHead<'_>>();
-    shared::<Found<'_>>();
-    shared::<Announcement<'_>>();
+    shared::<Extracted<'_>>();
+    shared::<Directive<'_>>();
     shared::<SessionService<()>>();
     shared::<SessionBody<()>>();
     shared::<session_memory::MemoryProvider>();

@@ -1,9 +1,9 @@
-//! Several different ids under the cookie's name: an old path or domain, attributes that were configured
-//! anew, a planted cookie.
+//! Several different ids under the cookie's name: from an old path or domain, from changed attributes,
+//! or from a planted cookie.
 //!
-//! Exactly one live session is used, wherever its id stands. Of several live ones none is trusted: the
-//! request is mute, and a login or a logout from there ends those that were presented, so that nobody is
-//! locked out. Of more than four ids the last four are looked up.
+//! If exactly one of them is live, it is used, wherever it stands. If several are live, none is trusted:
+//! the request is mute, and a login or logout ends all the presented ones, so that nobody is locked out.
+//! Of more than four ids, the last four are looked up.
 
 use http::header::{COOKIE, HeaderValue};
 use http::{Method, Request};
@@ -11,7 +11,7 @@ use session_core::{Error, SessionId};
 
 use crate::support::*;
 
-/// A request with these ids in one `Cookie` header.
+/// Returns a request with these ids in one `Cookie` header.
 fn with(method: Method, ids: &[&str]) -> Request<()> {
     let pairs: Vec<_> = ids.iter().map(|id| format!("__Host-id={id}")).collect();
     let mut request = Request::new(());
@@ -24,7 +24,7 @@ fn begin(site: &Site, ids: &[&str]) -> Underway {
     Underway::of(site, &with(Method::POST, ids))
 }
 
-/// Two visitors with a session each, whose ids are no new ones.
+/// Returns two visitors with a session each, whose ids are no longer new.
 fn two(site: &Site) -> [Visitor<'_>; 2] {
     let visitors = [1, 2].map(|n| {
         let visitor = site.visitor();
@@ -50,7 +50,7 @@ fn one_live_session_is_used_wherever_its_id_stands() {
             assert!(is_silent(&request.finish().unwrap()));
         }
     }
-    // It can be changed and logged in, too.
+    // The session can be changed and logged in.
     let request = begin(&site, &[UNKNOWN, &live_id]);
     request.session.set("n", &3u64).unwrap();
     request.session.log_in("ada").unwrap();
@@ -108,7 +108,7 @@ fn a_login_from_there_works_at_once_and_ends_what_was_presented() {
         login.session.log_in("ada").unwrap();
         login.session.set("own", &4u64).unwrap();
         if is_down {
-            // The login is worth more than the end of the others.
+            // The login succeeds although the others can't be ended.
             site.store.sabotage("destroy", Fault::Down);
         }
         let visitor = site.visitor();
@@ -118,7 +118,7 @@ fn a_login_from_there_works_at_once_and_ends_what_was_presented() {
         assert_eq!(ids.map(|id| site.has(id)), [is_down; 2]);
         assert_eq!(bystander.get("n"), Some(9));
         if !is_down {
-            // The browser may send one of the old ones for as long as it likes.
+            // The browser may keep sending one of the old cookies.
             let next = begin(&site, &[ids[0], &visitor.id(), ids[1]]);
             assert_eq!(next.session.owner().as_deref(), Some("ada"));
             assert!(is_silent(&next.finish().unwrap()));
@@ -145,7 +145,7 @@ fn however_often_such_a_request_starts_anew_one_record_is_made() {
     let site = Site::new();
     let [one, two] = two(&site);
     let (one, two) = (one.id(), two.id());
-    // The browser keeps one cookie under each path, and is given a new one beside them.
+    // The browser keeps one cookie for each path, and gets a new one beside them.
     let mut anew = None::<Visitor<'_>>;
     for n in 0..5u64 {
         let own = anew.as_ref().map(Visitor::id);
@@ -180,7 +180,7 @@ fn of_more_than_four_the_last_four_are_looked_up() {
     assert!(site.log.text().contains("more ids than are looked up"));
 }
 
-/// The same id twice is one id.
+/// The same id twice counts as one id.
 #[test]
 fn the_same_id_twice_is_looked_up_once() {
     let site = Site::new();

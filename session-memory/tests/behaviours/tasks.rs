@@ -1,7 +1,8 @@
-//! Several tasks of one request, of which one waits for the store while another goes on.
+//! Several tasks of one request: one waits for the store while another one continues.
 //!
-//! What a task is told to be stored is stored. Another owner who logs in meanwhile gets nothing of the one
-//! before, and keeps what is set from then on, also where it equals what is on its way.
+//! What a task is told to be stored is stored. If another owner logs in meanwhile, that owner gets no
+//! values of the previous one, and keeps what is set from then on, even if it equals what is being
+//! saved.
 
 use futures_lite::future::{yield_now, zip};
 use http::Method;

@@ -12,15 +12,14 @@ use session_core::{Config, Error, Manager, SessionId, SessionKey, Timestamp};
 
 use crate::support::*;
 
-/// What happened to a provider, as told to a test.
+/// An event of a provider, which a test receives.
 #[derive(Debug, PartialEq)]
 enum Event {
     Purged { thread: Option<String> },
     Dropped,
 }
 
-/// A provider that does nothing but tell what the timer thread does with it, and misbehaves in the
-/// first rounds.
+/// A provider that reports the calls of the timer thread, and fails in the first rounds.
 #[derive(Debug)]
 struct Watched {
     events: Mutex<Sender<Event>>,
@@ -40,7 +39,7 @@ impl Watched {
     }
 
     fn tell(&self, event: Event) {
-        // A test that has seen enough listens no more.
+        // The test may have stopped listening.
         let _ = self.events.lock().send(event);
     }
 
@@ -110,7 +109,7 @@ fn watched(every: Duration, trouble: impl Into<Vec<Trouble>>) -> (Manager, Recei
     (manager, events)
 }
 
-/// Generous: a test that fails may take long, one that passes never does.
+/// The time-out is long, but only a failing test reaches it.
 fn next(events: &Receiver<Event>) -> Event {
     events.recv_timeout(secs(60)).expect("something happens within a minute")
 }
@@ -144,7 +143,7 @@ fn collection_goes_on_after_a_panic_or_an_error_of_the_provider() {
 
 #[test]
 fn the_timer_thread_ends_with_the_last_clone_of_the_manager() {
-    // It sleeps for an hour: only being woken ends it in time.
+    // The thread sleeps for an hour, so it must be woken to end in time.
     let (manager, events) = watched(secs(3600), []);
     let clone = manager.clone();
     let handle = clone.start_owned(&Request::new(()));
@@ -152,7 +151,7 @@ fn the_timer_thread_ends_with_the_last_clone_of_the_manager() {
     drop(clone);
     assert!(events.try_recv().is_err(), "a handle in a task keeps the manager");
     drop(handle);
-    // The thread holds the provider: when it is dropped, the thread let go of it.
+    // The thread holds the provider. When the provider is dropped, the thread has released it.
     assert_eq!(next(&events), Event::Dropped);
 }
 
@@ -186,7 +185,7 @@ fn closing_waits_for_the_thread_and_sessions_go_on() {
     manager.close();
     let purged = manager.stats().purged;
     while events.try_recv().is_ok() {}
-    // Asked for, it still collects, on this thread and no other.
+    // A call of `collect` still collects, on this thread.
     manager.collect().unwrap();
     assert_eq!(manager.stats().purged, purged + 1);
     let here = thread::current().name().map(str::to_owned);
@@ -212,7 +211,7 @@ fn expired_sessions_disappear_by_themselves() {
     let site = Site::configured(|config| config.gc_every = OFTEN);
     site.visitor().set("n", 1);
     site.clock.advance(secs(1801));
-    // No sleeping: the thread's next round is waited for by what it leaves behind.
+    // Instead of sleeping, this waits for the effect of the thread's next round.
     while site.manager.stats().purged == 0 {
         thread::yield_now();
     }

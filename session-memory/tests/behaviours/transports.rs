@@ -1,13 +1,14 @@
-//! Ids in URLs and headers, through the manager.
+//! Ids in URLs and headers.
 //!
-//! An id from a URL counts only for a session that was born with its id in URLs. In cookie mode,
-//! URLs carry nothing either way. Links and redirects of the application get the id; pages that
-//! have ids in their URLs stay out of caches and referrers.
+//! An id from a URL is accepted only for a session that was created with its id in URLs. With the
+//! transport `cookie`, ids in URLs are neither read nor written. Links and redirects of the application
+//! get the id. Pages that have ids in their URLs stay out of caches and referrers.
 
 use http::header::{CACHE_CONTROL, COOKIE, ETAG, LOCATION, REFERRER_POLICY, SET_COOKIE};
 use http::{Request, Response};
-use session_core::transport::Carrier;
-use session_core::{SessionHandle, TransportKind};
+use session_core::SessionHandle;
+use session_core::transport::TokenSource;
+use session_core::transport::TransportKind;
 
 use crate::support::*;
 
@@ -39,7 +40,7 @@ fn run<R>(
     })
 }
 
-/// Stores one value and answers the id.
+/// Stores one value and returns the id.
 fn begin(site: &Site, request: &Request<()>) -> (String, Response<()>) {
     run(site, request, async |handle| {
         let session = handle.load().await.unwrap();
@@ -125,7 +126,7 @@ fn links_of_a_new_session_carry_its_id_once_it_has_a_value() {
     let id = after.strip_prefix("/a?sid=").expect("the link has the id");
     assert_eq!(read(&site, &get(&format!("/?sid={id}"))), Some(1));
     assert_eq!(all(&response, "location"), [format!("/next?x=1&sid={id}#part")]);
-    // A visitor without a session has plain links.
+    // A visitor without a session gets plain links.
     let ((), plain) = run(&site, &get("/"), async |_| ());
     assert_eq!(all(&plain, "location"), ["/next?x=1#part"]);
 }
@@ -158,7 +159,7 @@ fn in_cookie_mode_ids_in_urls_are_ignored_and_links_are_plain() {
     assert_eq!(all(&response, "referrer-policy"), ["unsafe-url"]);
     site.store.calls();
     let (link, _) = run(&site, &get(&format!("/?sid={id}&__Host-id={id}")), async |handle| {
-        assert_eq!(handle.carrier(), None);
+        assert_eq!(handle.token_source(), None);
         assert!(handle.load().await.unwrap().is_new());
         handle.encode_url("/a")
     });
@@ -168,7 +169,7 @@ fn in_cookie_mode_ids_in_urls_are_ignored_and_links_are_plain() {
 
 #[test]
 fn an_id_in_a_url_is_refused_unless_the_session_was_born_in_urls() {
-    // Born in a cookie: under auto, a client that returned one, if a useless one.
+    // Created with a cookie: under `auto`, a client that returned one, even an invalid one.
     let site = site(TransportKind::Auto);
     let stale = Request::builder().header(COOKIE, "__Host-id=stale").body(()).unwrap();
     let (id, response) = begin(&site, &stale);
@@ -177,7 +178,7 @@ fn an_id_in_a_url_is_refused_unless_the_session_was_born_in_urls() {
     assert_eq!(read(&site, &by_cookie), Some(1));
     let by_url = get(&format!("/?sid={id}"));
     assert_eq!(read(&site, &by_url), None);
-    // Who comes with it gets a session of their own, and the other one is unharmed.
+    // A visitor with that id in the URL gets a new session, and the other session is unharmed.
     let (other, _) = begin(&site, &by_url);
     assert_ne!(other, id);
     assert_eq!((read(&site, &by_cookie), read(&site, &by_url)), (Some(1), None));
@@ -192,21 +193,21 @@ fn in_auto_mode_both_are_sent_until_the_cookie_returns() {
     assert!(all(&first, "set-cookie")[0].starts_with(&format!("__Host-id={id}; ")));
     assert_eq!(all(&first, "cache-control"), ["no-store"]);
     assert_eq!(all(&first, "referrer-policy"), ["same-origin"]);
-    // Without the cookie: by the URL, on and on.
+    // Without the cookie, the id stays in the URLs.
     let (value, second) = run(&site, &get(&format!("/?sid={id}")), async |handle| {
-        assert_eq!(handle.carrier(), Some(Carrier::Url));
+        assert_eq!(handle.token_source(), Some(TokenSource::Url));
         handle.load().await.unwrap().get::<u64>("n").unwrap()
     });
     assert_eq!(value, Some(1));
     assert_eq!(all(&second, "location"), [format!("/next?x=1&sid={id}#part")]);
-    // With it: plain links, and the cookie has the last word. The session leaves the URLs.
+    // With the cookie, the links are plain and the cookie decides. The session leaves the URLs.
     let both = Request::builder()
         .uri(format!("/?sid={}", "A".repeat(43)))
         .header(COOKIE, format!("__Host-id={id}"))
         .body(())
         .unwrap();
     let (value, third) = run(&site, &both, async |handle| {
-        assert_eq!(handle.carrier(), Some(Carrier::Cookie));
+        assert_eq!(handle.token_source(), Some(TokenSource::Cookie));
         assert_eq!(handle.encode_url("/a"), "/a");
         handle.load().await.unwrap().get::<u64>("n").unwrap()
     });

@@ -1,6 +1,6 @@
-//! Tasks of a request beside its end: while the stores are asked, before the head is written, when the client goes
-//! away, after a panic. Nothing is stored that a response would have to tell and can't, and nothing that is set is
-//! lost without an error.
+//! Tasks of a request while it ends: while the stores are called, before the head is written, when the
+//! client disconnects, and after a panic. Nothing is stored that the response would have to tell but
+//! can't, and nothing that is set is lost without an error.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -11,7 +11,8 @@ use futures_lite::future::{pending, poll_once};
 use http::{Method, Request, Response, StatusCode};
 use hyper::service::Service;
 use parking_lot::Mutex;
-use session_core::{BoxError, Error, Failure, LoadedSession, Managers, SessionService, Sessions};
+use session_core::provider::BoxError;
+use session_core::{Error, Failure, LoadedSession, Managers, SessionService, Sessions};
 
 use crate::support::*;
 
@@ -19,14 +20,14 @@ fn site_named(name: &str) -> Site {
     Site::configured(|config| config.cookie.name = name.into())
 }
 
-/// Two sites whose sessions travel beside each other.
+/// Returns two sites and managers for both.
 fn two_sites() -> ([Site; 2], Managers) {
     let sites = ["__Host-first", "__Host-second"].map(site_named);
     let managers = Managers::new(sites.each_ref().map(|site| site.manager.clone())).unwrap();
     (sites, managers)
 }
 
-/// After the client went away, as after the response.
+/// After the client has disconnected, `set` fails as it does after the response.
 #[test]
 fn after_the_client_went_away_set_says_that_nothing_would_store_it() {
     let site = Site::new();
@@ -45,7 +46,7 @@ fn after_the_client_went_away_set_says_that_nothing_would_store_it() {
     assert!(set.is_err() || visitor.get("n") == Some(2), "{set:?}");
 }
 
-/// A service may do its work in the call. Its future may be dropped before it is polled.
+/// A service may work in `call`, and its future may be dropped before it is polled.
 #[test]
 fn a_future_that_was_never_polled_abandons_its_sessions() {
     struct Eager(Arc<Mutex<Option<Sessions>>>);
@@ -74,13 +75,13 @@ fn a_future_that_was_never_polled_abandons_its_sessions() {
     assert_eq!(visitor.get("n"), Some(1));
 }
 
-/// A wrapped error may be another crate's shell.
+/// The task logs in while the request's future is being dropped.
 #[test]
 fn a_task_that_logs_in_while_the_client_goes_away_stores_no_login() {
     let site = Site::new();
     let visitor = site.visitor();
     visitor.set("n", 1);
-    // Many threads, as the window is small.
+    // Many attempts, because the window is small.
     for _ in 0..500 {
         let handle = site.manager.start_owned(&visitor.request());
         let session = block_on(handle.load()).unwrap();
@@ -109,7 +110,7 @@ fn a_task_that_logs_in_while_the_client_goes_away_stores_no_login() {
     }
 }
 
-/// The head is out, and the store was down for a moment.
+/// The head was sent, and the store was down for a moment.
 #[test]
 fn after_a_reload_that_failed_set_says_that_nothing_would_store_it() {
     let site = Site::new();
@@ -123,7 +124,7 @@ fn after_a_reload_that_failed_set_says_that_nothing_would_store_it() {
     assert!(matches!(set, Err(Error::Finished)), "{set:?}");
 }
 
-/// A panic of a provider in the handler is a 500; in the save at its end it breaks the connection.
+/// A panic of a provider in the handler is a 500, and so it must be in the save at the end.
 #[test]
 fn a_panic_while_sessions_are_finished_is_a_response_too() {
     let site = Site::new();
@@ -139,13 +140,14 @@ fn a_panic_while_sessions_are_finished_is_a_response_too() {
     assert_eq!(caught.unwrap().unwrap().status(), StatusCode::INTERNAL_SERVER_ERROR);
 }
 
-/// The first session is stored while the second's store is slow. A task that reloads the first then may ask for
-/// a new id, which is stored after the head, and told to nobody.
+/// The first session is stored while the second one's store is slow. A task that reloads the first
+/// session then may ask for a new id, which must not be stored after the head, as no client would get
+/// it.
 #[test]
 fn a_new_id_between_the_stores_and_the_head_logs_nobody_out() {
     let ([first, slow], managers) = two_sites();
 
-    // A visitor with a session of the first.
+    // A visitor with a session of the first manager.
     let mut response = Response::new(());
     block_on(async {
         let sessions = managers.start(&Request::new(()));
@@ -190,7 +192,8 @@ fn a_new_id_between_the_stores_and_the_head_logs_nobody_out() {
     );
 }
 
-/// The same for a login, by `set` on a session that is not stored: Ok, and nothing stores it.
+/// The same for `set` on a session that is not stored: it must not return Ok if nothing stores the
+/// value.
 #[test]
 fn what_is_set_between_the_stores_and_the_head_is_stored_or_refused() {
     let ([_first, slow], managers) = two_sites();
@@ -203,7 +206,7 @@ fn what_is_set_between_the_stores_and_the_head_is_stored_or_refused() {
         sessions.get("__Host-second").unwrap().load().await.unwrap().set("n", &1u64).unwrap();
         let (all, kept) = (sessions.clone(), Arc::clone(&set));
         slow.store.before_next("create", move || {
-            // What a task does that comes late: load, then set.
+            // A late task loads the session and sets a value.
             let session = block_on(all.get("__Host-first").unwrap().load()).unwrap();
             *kept.lock() = Some(session.set("n", &1u64));
         });
@@ -218,7 +221,7 @@ fn what_is_set_between_the_stores_and_the_head_is_stored_or_refused() {
     assert!(set.is_err() || told, "set said {set:?}, and nobody stores or tells it");
 }
 
-/// The session was never loaded when the error response was made.
+/// The session was not loaded when the error response was made.
 #[test]
 fn a_session_that_is_loaded_first_after_a_refused_response_gets_no_new_id() {
     let site = Site::new();
@@ -234,7 +237,7 @@ fn a_session_that_is_loaded_first_after_a_refused_response_gets_no_new_id() {
     assert_eq!(visitor.get("n"), Some(1), "{asked:?}, {saved:?}: the visitor's id is dead");
 }
 
-/// A task logs in while a refused response waits for another operation; the store is down then.
+/// A task logs in while a refused response waits for another operation; then the store goes down.
 #[test]
 fn what_comes_in_while_a_request_is_refused_is_not_stored_after_its_head() {
     let site = Site::new();
@@ -257,7 +260,7 @@ fn what_comes_in_while_a_request_is_refused_is_not_stored_after_its_head() {
     assert_eq!(visitor.get("n"), Some(1), "log_in {asked:?}, set {set:?}, save {later:?}");
 }
 
-/// The same, of a value: Ok, and neither stored nor an error.
+/// The same for a value: `set` must not return Ok if the value is not stored.
 #[test]
 fn after_a_refused_response_that_could_not_be_stored_set_says_that_nothing_would_store_it() {
     let site = Site::new();
@@ -277,7 +280,8 @@ fn after_a_refused_response_that_could_not_be_stored_set_says_that_nothing_would
     assert!(matches!(set, Err(Error::Finished)), "{set:?}");
 }
 
-/// The login was stored, its answer lost; a task asks for the session anew while the request is refused.
+/// The login was stored and the store's reply lost. A task reloads the session while the request is
+/// refused.
 #[test]
 fn a_task_that_reloads_keeps_no_refused_response_from_telling_a_login() {
     let owners = ["nothing", "reload", "update"].map(|way| {
@@ -323,7 +327,7 @@ fn after_a_logout_that_failed_set_says_that_nothing_would_store_it() {
     }
 }
 
-/// It reloads the session by itself.
+/// `end_others` reloads the session.
 #[test]
 fn after_others_were_ended_in_a_finished_request_set_says_that_nothing_would_store_it() {
     let site = Site::new();
@@ -336,7 +340,7 @@ fn after_others_were_ended_in_a_finished_request_set_says_that_nothing_would_sto
     assert!(matches!(set, Err(Error::Finished)), "{set:?}");
 }
 
-/// A provider whose lock is poisoned panics in each call.
+/// A provider with a poisoned lock panics in each call.
 #[test]
 fn a_provider_that_panics_keeps_no_other_session_from_being_told() {
     let ([broken, _second], managers) = two_sites();
@@ -390,10 +394,11 @@ fn messages_that_another_request_took_are_not_shown_again() {
     });
 }
 
-/// A double click on a form of a page whose links have the id, now that the cookie has come back.
+/// A double click on a form of a page whose links have the id, after the cookie has come back.
 #[test]
 fn of_two_requests_that_leave_the_urls_the_one_that_changed_nothing_has_no_error() {
-    let site = Site::configured(|config| config.transport = session_core::TransportKind::Auto);
+    let site =
+        Site::configured(|config| config.transport = session_core::transport::TransportKind::Auto);
     let visitor = site.visitor();
     visitor.set("n", 1);
     let (one, two) = (visitor.begin(Method::POST), visitor.begin(Method::POST));
@@ -402,7 +407,7 @@ fn of_two_requests_that_leave_the_urls_the_one_that_changed_nothing_has_no_error
     assert!(lost.is_ok(), "{lost:?}");
 }
 
-/// After a response in place of a failed one whose finishing panicked.
+/// The response replaces a failed one whose finishing panicked.
 #[test]
 fn a_task_stores_no_login_after_a_refused_response_that_panicked() {
     let broken = Site::new();
@@ -433,10 +438,12 @@ fn a_task_stores_no_login_after_a_refused_response_that_panicked() {
     assert_eq!(n, Some(1), "log_in {asked:?}, save {saved:?}: the visitor's id is dead");
 }
 
-/// The same without a task: the move out of the URLs could not be stored with the refused response.
+/// The same without a task: the move from the URLs to the cookie could not be stored with the refused
+/// response.
 #[test]
 fn a_move_out_of_the_urls_that_failed_is_not_stored_after_the_head() {
-    let site = Site::configured(|config| config.transport = session_core::TransportKind::Auto);
+    let site =
+        Site::configured(|config| config.transport = session_core::transport::TransportKind::Auto);
     let visitor = site.visitor();
     visitor.set("n", 1);
     let request = visitor.begin(Method::POST);
@@ -451,7 +458,8 @@ fn a_move_out_of_the_urls_that_failed_is_not_stored_after_the_head() {
 /// The response was finished before the session was loaded, and is finished again.
 #[test]
 fn a_response_that_is_finished_again_moves_no_id_out_of_urls() {
-    let site = Site::configured(|config| config.transport = session_core::TransportKind::Auto);
+    let site =
+        Site::configured(|config| config.transport = session_core::transport::TransportKind::Auto);
     let visitor = site.visitor();
     visitor.set("n", 1);
     let handle = site.manager.start_owned(&visitor.request());
@@ -463,7 +471,7 @@ fn a_response_that_is_finished_again_moves_no_id_out_of_urls() {
     assert_eq!(visitor.get("n"), Some(2), "{finished:?}");
 }
 
-/// What acted at once stands.
+/// Operations that acted at once stay.
 #[test]
 fn an_update_to_what_was_set_before_is_stored_at_once() {
     let site = Site::new();

@@ -1,7 +1,7 @@
 //! Values.
 //!
-//! What serde can represent comes back as it went in, under any key. A value of another type is an
-//! error that names key and type and leaves the session usable.
+//! Everything that serde can represent is read back unchanged, under any key. Reading a value as another
+//! type is an error that names key and type and leaves the session usable.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -176,7 +176,7 @@ fn the_wrong_type_is_an_error_that_names_key_and_type_and_the_session_stays_usab
     assert_eq!(visitor.get("n"), Some(1));
 }
 
-/// A deploy that changed a type: what visitors have is no permanent error page.
+/// A deployment changed a type. The stored values don't make every page an error.
 #[test]
 fn a_lenient_session_goes_on_where_a_type_changed() {
     let site = Site::new();
@@ -220,7 +220,7 @@ fn a_lenient_session_goes_on_where_a_type_changed() {
     });
 }
 
-/// Of two requests after the deploy, neither loses what the other made of the stale value.
+/// Of two requests after the deployment, neither loses the other one's update of the stale value.
 #[test]
 fn lenient_updates_at_once_lose_nothing() {
     let site = Site::new();
@@ -251,7 +251,7 @@ fn of_messages_a_lenient_session_keeps_those_of_the_wanted_type() {
     });
 }
 
-/// The documented way for handlers that need no more than the four operations.
+/// Handlers that need only the four operations take a `dyn Session`, as documented.
 #[test]
 fn a_lenient_session_is_lenient_as_a_dyn_session() {
     let site = Site::new();

@@ -1,8 +1,8 @@
 //! The wrapper around a hyper service.
 //!
-//! The session is saved before the response's head is sent, and can be saved again from a task
-//! that streams the body. Bodies, trailers and upgrades pass untouched. A store that is down is a
-//! 503 without a cookie.
+//! The session is saved before the response's head is sent, and a task that streams the body can save it
+//! again. Bodies, trailers and upgrades pass unchanged. If the store is down, the response is a 503
+//! without a cookie.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -19,11 +19,10 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::service::Service;
 use parking_lot::Mutex;
+use session_core::provider::BoxError;
 use session_core::transport::Transport;
-use session_core::transport::{Announcement, Found, RequestHead};
-use session_core::{
-    BoxError, Error, Managers, RequestSession, SessionBody, SessionService, Sessions,
-};
+use session_core::transport::{Directive, Extracted, RequestHead};
+use session_core::{Error, Managers, RequestSession, SessionBody, SessionService, Sessions};
 
 use crate::support::*;
 
@@ -142,7 +141,7 @@ fn the_session_can_be_saved_again_from_the_task_that_streams_the_body() {
     .unwrap();
     visitor.receive(response.map(drop));
     assert_eq!(visitor.get("n"), Some(1));
-    // The head is gone: from here on the body's task works alone.
+    // The head was sent. From here on only the body's task runs.
     let sessions = tasks.recv().unwrap();
     let streaming = std::thread::spawn(move || {
         block_on(async {
@@ -235,7 +234,8 @@ fn a_session_error_of_the_handler_is_a_response_of_its_status() {
     assert_eq!(site.count(), 0, "what a handler that failed left is not stored");
 }
 
-/// The old id is dead at the store already: untold, the visitor would be logged out.
+/// The old id is invalid in the store already, so without the new cookie the visitor would be logged
+/// out.
 #[test]
 fn what_a_handler_did_before_it_failed_is_announced() {
     let site = Site::new();
@@ -284,7 +284,7 @@ fn what_a_task_stores_while_the_handler_fails_is_announced() {
         }
     });
     let service = SessionService::new(site.manager.clone(), handler);
-    // The service is polled first, so the task is there when it is its turn.
+    // The service is polled first, so the task exists when it is polled.
     let (response, saved) = block_on(zip(service.call(visitor.request()), async {
         let saving = task.lock().take().expect("the handler ran");
         saving.await
@@ -297,7 +297,7 @@ fn what_a_task_stores_while_the_handler_fails_is_announced() {
     assert_eq!(owner.as_deref(), Some("ada"));
 }
 
-/// They name keys, types and limits: for visitors there are other words, and these go to the log.
+/// Session errors name keys, types and limits. They are logged, and visitors get other texts.
 #[test]
 fn errors_that_are_nobodys_business_are_logged_and_not_shown() {
     let site = Site::new();
@@ -357,7 +357,7 @@ fn several_sessions_are_found_by_name_and_finished_together() {
         assert!(sessions.only().is_none(), "there are two");
         sessions.get("__Host-shop").unwrap().load().await?.set("n", &1u64)?;
         sessions.get("__Host-admin").unwrap().load().await?.set("n", &2u64)?;
-        // Asking again gives the same one.
+        // Another call returns the same session.
         let again = sessions.get("__Host-admin").unwrap().load().await?;
         assert_eq!(again.get::<u64>("n")?, Some(2));
         Ok(Response::new(Frames::default()))
@@ -375,7 +375,7 @@ fn several_sessions_are_found_by_name_and_finished_together() {
     }
 }
 
-/// A transport that can't announce anything.
+/// A transport that can't write to the response.
 #[derive(Debug)]
 struct Mute;
 
@@ -384,11 +384,11 @@ impl Transport for Mute {
         "mute"
     }
 
-    fn find<'r>(&self, _: RequestHead<'r>) -> Found<'r> {
-        Found::nothing()
+    fn extract<'r>(&self, _: RequestHead<'r>) -> Extracted<'r> {
+        Extracted::nothing()
     }
 
-    fn announce(&self, _: Announcement<'_>, _: &mut HeaderMap) -> Result<(), Error> {
+    fn write_response(&self, _: Directive<'_>, _: &mut HeaderMap) -> Result<(), Error> {
         Err(Error::TooLarge { what: "cookie bytes", limit: 0 })
     }
 }
@@ -419,7 +419,7 @@ fn one_sessions_store_that_is_down_keeps_no_other_session_from_its_client() {
     }
 }
 
-/// In one call, which says what is missing rather than panics.
+/// One call loads the session, or returns an error that says what is missing.
 #[test]
 fn a_request_gives_its_session_in_one_call() {
     let [shop, admin] = two_sites();

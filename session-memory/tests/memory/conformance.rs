@@ -1,12 +1,13 @@
-//! The suite, plain and through layers.
+//! The conformance suite, plain and through layers.
 
 use std::sync::Arc;
 
 use session_core::conformance::{Capabilities, Harness};
 use session_core::provider::Provider;
+use session_core::{SessionKey, Timestamp};
 use session_memory::{MemoryConfig, MemoryProvider};
 
-/// A store, and the layers that it is used through.
+/// A store with layers around it.
 struct Memory {
     store: Arc<MemoryProvider>,
     provider: Arc<dyn Provider>,
@@ -19,6 +20,7 @@ impl Memory {
     }
 }
 
+// No hook to damage a record: what is in the process's memory is never read from bytes.
 impl Harness for Memory {
     fn provider(&self) -> Arc<dyn Provider> {
         Arc::clone(&self.provider)
@@ -31,6 +33,10 @@ impl Harness for Memory {
     fn index_entries(&self) -> Option<usize> {
         Some(self.store.indexed_sessions())
     }
+
+    fn store_expiry(&self, key: &SessionKey) -> Option<Timestamp> {
+        Some(self.store.collected_from(key).expect("the session is there"))
+    }
 }
 
 mod plain {
@@ -40,7 +46,7 @@ mod plain {
 mod through_layers {
     use session_core::conformance::{Counting, Delayed, Faulty};
 
-    // Futures that wait, and layers that are not to be noticed.
+    // Futures that wait, and layers that must have no effect.
     session_core::conformance_tests!(super::Memory::through(|store| {
         Counting::new(Faulty::new(Delayed::new(store, 42)))
     }));

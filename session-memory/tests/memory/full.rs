@@ -1,5 +1,5 @@
-//! Who gives way in a full store: sessions whose clients never came back, oldest first. One that was used
-//! again, or has an owner, never does.
+//! Eviction from a full store: sessions whose clients never came back are evicted, the oldest first. A
+//! session that was used again or has an owner is never evicted.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::limits::*;
 
-/// Stores a session in this second, which lives for a day, and whose client may come back.
+/// Stores a session in this second, for a day, whose client may come back.
 fn stored(provider: &MemoryProvider, second: u64, login: Option<Box<Login>>) -> Token {
     let now = at(second);
     let record = Record { created: now, login, ..record(24 * HOUR, 10) };
@@ -44,7 +44,7 @@ fn sessions_whose_clients_never_came_back_give_way_oldest_first() {
         stored(&provider, 200 + n, None);
         assert_eq!(held(&provider).0, 100, "one gives way for each");
     }
-    // Looking at them is coming back, so they are looked at once, at the end.
+    // Loading a session counts as coming back, so they are loaded only once, at the end.
     for (n, token) in old.iter().enumerate() {
         assert_eq!(is_there(&provider, token), n >= 60, "session {n}");
     }
@@ -60,14 +60,14 @@ fn what_was_used_again_or_has_an_owner_never_gives_way() {
         match second % 4 {
             0 => came_back(&provider, &token),
             1 => {}
-            // Logged in by the request that created it.
+            // The request that created the session logs in.
             2 => {
                 let mut changes = new_secret(&provider, &token);
                 changes.login = Some(login("grace"));
                 kept.push(save(&provider, &token, &changes, at(second)).expect("it is live"));
                 continue;
             }
-            // Saved once more by the request that created it: nobody has come back.
+            // The request that created the session saves it again, which doesn't count as coming back.
             _ => {
                 save(&provider, &token, &set(vec![1; 10]), at(second)).expect("it is live");
                 continue;
@@ -85,7 +85,7 @@ fn what_was_used_again_or_has_an_owner_never_gives_way() {
     assert_eq!(held(&provider).0, 100);
 }
 
-/// Then the documented error says so, and nothing is lost.
+/// The documented error is returned, and nothing is lost.
 #[test]
 fn where_everything_was_used_or_has_an_owner_the_store_is_full() {
     let provider = provider("max_sessions=10");
@@ -106,7 +106,7 @@ fn where_everything_was_used_or_has_an_owner_the_store_is_full() {
     create(&provider, &anyone, at(20)).expect("there is room again");
 }
 
-/// What expired goes first.
+/// Expired sessions are removed first.
 #[test]
 fn nothing_gives_way_while_something_has_expired() {
     let provider = provider("max_sessions=10");
@@ -133,7 +133,7 @@ fn they_give_way_to_bytes_too_but_none_to_its_own_growth() {
     }
     save(&provider, &user, &set(vec![1; 50_000]), at(900)).expect("others give way");
     assert!(held(&provider).1 <= 100_000);
-    // The rest of the store is as good as the session's own.
+    // For a session that grows, all other sessions may be evicted, but not the session itself.
     let own = never.pop().expect("there are some");
     save(&provider, &own, &set(vec![1; 45_000]), at(900)).expect("all others give way");
     full(&save(&provider, &own, &set(vec![1; 60_000]), at(900)));
@@ -143,7 +143,7 @@ fn they_give_way_to_bytes_too_but_none_to_its_own_growth() {
     }
 }
 
-/// A session that would never fit makes nobody give way.
+/// Nothing is evicted for a session that would never fit.
 #[test]
 fn a_session_larger_than_the_store_is_refused_at_once() {
     let provider = provider("max_bytes=60000");
@@ -157,8 +157,8 @@ fn a_session_larger_than_the_store_is_refused_at_once() {
     }
 }
 
-/// Another provider's entry for the end of a sealed session is an empty record. Were it to give way, the
-/// session that ended would live again.
+/// The entry for the end of a sealed session is an empty record. If it were evicted, the session would
+/// live again.
 #[test]
 fn an_empty_record_is_never_forgotten() {
     let provider = provider("max_sessions=10");
@@ -199,7 +199,7 @@ fn threads_keep_to_the_limit_and_lose_nothing_that_is_kept() {
                         let is_owned = owner.is_some();
                         let record = Record { login: owner, ..record(24 * HOUR, 10) };
                         let token = create(provider, &record, at(n)).expect("others give way");
-                        // Others may have pushed it out by now, but not after it came back.
+                        // It may have been evicted before, but not after it came back.
                         if is_owned || n % 100 == thread && is_there(provider, &token) {
                             kept.push(token);
                         }

@@ -1,4 +1,4 @@
-//! How much the provider holds.
+//! The limits of the store.
 
 use std::sync::Arc;
 use std::thread;
@@ -21,7 +21,7 @@ pub(crate) fn record(lives: Duration, bytes: usize) -> Record {
     Record { values, ..Record::new(Verifier::NOBODY, NOW, NOW.saturating_add(lives)) }
 }
 
-/// Stores a record under a new id, whose client holds it.
+/// Stores a record under a new id, with the id's verifier as its holder.
 pub(crate) fn create(
     provider: &MemoryProvider,
     record: &Record,
@@ -41,14 +41,14 @@ fn create_as(
     block_on(provider.create(&id, record, now)).map(|_| token)
 }
 
-/// Stores a record whose client comes back, so that it never gives way.
+/// Stores a record whose client comes back, so that it is never evicted.
 fn create_used(provider: &MemoryProvider, record: &Record, now: Timestamp) -> Result<Token, Error> {
     let token = create(provider, record, now)?;
     assert!(load(provider, &token, now).is_some());
     Ok(token)
 }
 
-/// Saves changes for the client of a token. Returns the token to use from then on.
+/// Saves changes as the client of a token. Returns the token to use from then on.
 pub(crate) fn save(
     provider: &MemoryProvider,
     token: &Token,
@@ -61,14 +61,14 @@ pub(crate) fn save(
     Ok(renewed.unwrap_or_else(|| token.clone()))
 }
 
-/// Loads what a token's client holds, but for the holder.
+/// Loads the record of a token, without its holder.
 pub(crate) fn load(provider: &MemoryProvider, token: &Token, now: Timestamp) -> Option<Record> {
     let found = block_on(provider.load(token, now)).expect("loading works");
     let held = found.filter(|record| record.holder == provider.verifier(token, ""));
     held.map(|record| Record { holder: Verifier::NOBODY, ..record })
 }
 
-/// Changes that give a token's session a new secret.
+/// Returns changes that give a token's session a new secret.
 pub(crate) fn new_secret(provider: &MemoryProvider, token: &Token) -> Changes {
     let token =
         Token::from(provider.renewed_id(token.id()).expect("the system has random numbers"));
@@ -94,7 +94,7 @@ pub(crate) fn destroy(
     block_on(provider.destroy(&token.key(), Timestamp::MAX, now))
 }
 
-/// Sessions and bytes held, as `Debug` shows them.
+/// Returns the numbers of stored sessions and bytes that `Debug` shows.
 pub(crate) fn held(provider: &MemoryProvider) -> (usize, usize) {
     let shown = format!("{provider:?}");
     let number = |name: &str| {
@@ -105,7 +105,7 @@ pub(crate) fn held(provider: &MemoryProvider) -> (usize, usize) {
     (number("sessions"), number("bytes"))
 }
 
-/// Destroys all and checks that nothing is held any more.
+/// Destroys all sessions and checks that nothing is accounted for any more.
 pub(crate) fn empties(provider: &MemoryProvider, tokens: &[Token]) {
     for token in tokens {
         destroy(provider, token, NOW).expect("destroying works");
@@ -204,7 +204,7 @@ fn what_expired_makes_room_for_what_grows() {
     empties(&provider, &[token]);
 }
 
-/// Every way in and every way out, and as much is given back as was taken.
+/// Whatever adds and removes records, everything that was reserved is released.
 #[test]
 fn the_books_balance() {
     let provider = provider("max_sessions=1000");
@@ -234,7 +234,7 @@ fn the_books_balance() {
     }
     assert_eq!(held(&provider).0, 300);
     let (dead, expiring) = tokens.split_at(150);
-    // Taken over while expired, by new records.
+    // Expired records are replaced by new ones.
     let later = NOW.saturating_add(2 * HOUR);
     let long = record(24 * HOUR, 100);
     let new = create_as(&provider, *expiring[0].id(), &long, later).expect("it is free");
@@ -263,8 +263,8 @@ fn threads_meet_the_limit_exactly() {
     empties(&provider, &[]);
 }
 
-/// The work of a collection, in slices rather than seconds: with as many living sessions beside the
-/// expired ones, it takes as many calls, each of which finds what it was told to remove.
+/// Measures the work of a collection in slices instead of seconds: with as many live sessions beside the
+/// expired ones, a collection takes as many calls, each of which removes as many as it may.
 #[test]
 fn a_million_living_cost_the_collection_of_a_million_expired_nothing() {
     const EACH: u64 = 1_000_000;

@@ -1,16 +1,16 @@
-//! Primary, standby and front.
+//! The cluster: primary, standby and front.
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-/// A running set, stopped when dropped.
+/// A running cluster, which is stopped when dropped.
 pub(crate) struct Cluster {
     name: String,
     uri: String,
 }
 
 impl Cluster {
-    /// Starts one; the exit code if there can be none.
+    /// Starts a cluster. Returns an exit code if that is impossible.
     pub(crate) fn start() -> Result<Self, ExitCode> {
         let name = format!("failover-{}", std::process::id());
         let output = script(&["start", "--standby", "--name", &name])
@@ -29,12 +29,12 @@ impl Cluster {
         self.uri.clone()
     }
 
-    /// The front's host and port.
+    /// Returns the front's host and port.
     pub(crate) fn address(&self) -> String {
         self.uri.trim_start_matches("mongodb://").trim_end_matches('/').to_owned()
     }
 
-    /// Has something done to one of the servers.
+    /// Runs a command of `scripts/mongo-server`.
     pub(crate) fn run(&self, command: &str) {
         let done = script(&[command, "--name", &self.name]).stdout(Stdio::null()).status();
         assert!(done.is_ok_and(|done| done.success()), "mongo-server {command} failed");

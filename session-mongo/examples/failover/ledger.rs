@@ -1,43 +1,43 @@
-//! What a worker was told.
+//! The ledger: what was acknowledged to a worker.
 
 use std::fmt::Write as _;
 
 use session_core::SessionId;
 
-/// How many keys each process sets in a session that both work on.
+/// The number of keys that each process sets in a session that both work on.
 pub(crate) const KEYS: usize = 24;
 
-/// A session that two processes work on, as one of them knows it.
+/// One process's view of a session that two processes work on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shared {
     pub(crate) task: usize,
     pub(crate) number: usize,
-    /// Its creation was acknowledged, to this process or the other.
+    /// Whether its creation was acknowledged, to this process or the other.
     pub(crate) created: bool,
-    /// Which keys' saves were acknowledged, by bit.
+    /// The keys whose saves were acknowledged, one bit each.
     pub(crate) saved: u64,
-    /// How many increments were acknowledged, and how many are in doubt.
+    /// The numbers of increments that were acknowledged, and that are in doubt.
     pub(crate) counted: u64,
     pub(crate) doubtful: u64,
 }
 
-/// What a visitor was told about a session of its own, in the order in which it happens.
+/// The stages of a visitor's session, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
-    /// Stored: the first id opens it, and nobody is logged in.
+    /// Stored: the first id opens the session, and nobody is logged in.
     New,
-    /// Logged in: the second id opens it.
+    /// Logged in: the second id opens the session.
     LoggedIn,
-    /// With a new id afterwards: the third one opens it.
+    /// With a new id after the login: the third id opens the session.
     Renewed,
-    /// Logged out: it must not be there.
+    /// Logged out: the session must not exist.
     Ended,
 }
 
 impl Stage {
     pub(crate) const ALL: [Self; 4] = [Self::New, Self::LoggedIn, Self::Renewed, Self::Ended];
 
-    /// Which of the session's ids opens it.
+    /// Returns which of the session's ids opens it.
     pub(crate) fn opened_by(self) -> Option<usize> {
         Self::ALL[..3].iter().position(|stage| *stage == self)
     }
@@ -46,19 +46,19 @@ impl Stage {
 /// A session of one visitor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Own {
-    /// The ids that it has one after the other.
+    /// The session's successive ids.
     pub(crate) ids: [SessionId; 3],
-    /// What was acknowledged.
+    /// The stage that was acknowledged.
     pub(crate) least: Stage,
-    /// What may have been applied: the same, or the next one, which is in doubt.
+    /// The stage that may have been applied: the acknowledged one, or the next one, which is in doubt.
     pub(crate) most: Stage,
-    /// The stage after which a value was saved last by itself, as far as it was acknowledged.
+    /// The last stage after which a separate save of a value was acknowledged.
     pub(crate) kept: Stage,
-    /// The same, with the saves that are in doubt.
+    /// The same, including saves in doubt.
     pub(crate) perhaps_kept: Stage,
 }
 
-/// A worker's books.
+/// A worker's ledger.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) shared: Vec<Shared>,
@@ -66,14 +66,14 @@ pub(crate) struct Ledger {
     pub(crate) outcomes: Outcomes,
 }
 
-/// How operations ended.
+/// Counts of operations by their results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcomes {
     pub(crate) acknowledged: u64,
     pub(crate) conflicts: u64,
     pub(crate) unavailable: u64,
     pub(crate) doubtful: u64,
-    /// `Gone` of a session that should be there.
+    /// `Gone` of a session that should exist.
     pub(crate) vanished: u64,
 }
 
@@ -89,7 +89,7 @@ impl Ledger {
         sum.vanished += more.vanished;
     }
 
-    /// As lines of numbers.
+    /// Writes the ledger as lines of numbers.
     pub(crate) fn write(&self) -> String {
         let mut text = String::new();
         for shared in &self.shared {

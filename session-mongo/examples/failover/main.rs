@@ -1,16 +1,16 @@
-//! Breaks a database under load, again and again, and counts what was lost.
+//! Breaks a database under load repeatedly, and counts what was lost.
 //!
 //! ```sh
 //! cargo run --release -p session-mongo --example failover               # short
 //! cargo run --release -p session-mongo --example failover -- --rounds 30
 //! ```
 //!
-//! `scripts/mongo-server` sets up a primary and a synchronous standby behind the protocol's front.
-//! Two processes save, update, log in, regenerate ids and log out through a proxy, while each round
+//! `scripts/mongo-server` sets up a primary and a synchronous standby behind FerretDB (the front). Two
+//! processes save, update, log in, regenerate ids and log out through a proxy. Meanwhile each round
 //! kills the primary and promotes the standby, freezes the primary and fences it, kills the front,
-//! freezes it, and cuts the clients off in two ways. In the end everything that was acknowledged is
-//! looked up. The exit code is 1 if anything was lost, came back or was done by half, and 3 if no server
-//! can be had here.
+//! freezes it, and disconnects the clients in two ways. In the end everything that was acknowledged is
+//! looked up. The exit code is 1 if anything was lost, came back or was applied partially, and 3 if this
+//! machine can't run a server.
 
 mod cluster;
 mod ledger;
@@ -31,11 +31,11 @@ use cluster::Cluster;
 use proxy::{Link, Pose, Proxy};
 use worker::Worker;
 
-/// A time within which everything is live.
+/// A time at which all sessions are live.
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 pub(crate) const EXPIRES: Timestamp = Timestamp::from_millis(1_900_000_000_000);
 
-/// How long the load runs undisturbed between two faults.
+/// How long the load runs between two faults.
 const CALM: Duration = Duration::from_millis(300);
 
 fn main() -> ExitCode {
@@ -52,17 +52,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// A record without values that this id opens.
+/// Returns a record without values that this id opens.
 pub(crate) fn record(id: &SessionId) -> Record {
     Record::new(holder(id), NOW, EXPIRES)
 }
 
-/// What the store keeps to recognize who has this id.
+/// Returns the verifier of this id.
 pub(crate) fn holder(id: &SessionId) -> Verifier {
     Verifier::digest(id, "")
 }
 
-/// A way to break the store.
+/// A fault of the store.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     KillPrimary,
@@ -83,9 +83,9 @@ const FAULTS: [Fault; 6] = [
 ];
 
 impl Fault {
-    /// Breaks and repairs; returns when the repair was done.
+    /// Causes the fault and repairs it. Returns the time of the repair.
     fn happen(self, cluster: &Cluster, proxy: &Proxy, round: usize) -> Instant {
-        // Within the time limit of an operation, and beyond it, by turns.
+        // Alternately shorter and longer than the time limit of an operation.
         let pause = Duration::from_millis(if round.is_multiple_of(2) { 700 } else { 3500 });
         match self {
             Self::KillPrimary => {
@@ -177,7 +177,7 @@ fn run(rounds: usize) -> ExitCode {
     verdict::pronounce(&books, &direct, lasted)
 }
 
-/// Shortest, median and longest.
+/// Returns the shortest, median and longest of the times.
 fn spread(times: &mut [Duration]) -> String {
     times.sort_unstable();
     let show = |time: Option<&Duration>| time.copied().unwrap_or_default().as_millis();
@@ -185,7 +185,7 @@ fn spread(times: &mut [Duration]) -> String {
     format!("{:>6} {:>6} {:>6} ms", show(first), show(middle), show(last))
 }
 
-/// A session that tells whether the store works.
+/// A session for checking whether the store works.
 pub(crate) struct Probe {
     pub(crate) provider: MongoProvider,
     id: SessionId,
@@ -203,7 +203,7 @@ impl Probe {
         futures_lite::future::block_on(created).expect("the store works at first");
     }
 
-    /// Saves until a save is acknowledged; returns when.
+    /// Saves until a save is acknowledged. Returns the time of that.
     fn until_it_works(&self) -> Instant {
         let (token, holder) = (self.id.into(), holder(&self.id));
         let mut changes = Changes::new();

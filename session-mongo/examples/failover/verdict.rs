@@ -1,4 +1,4 @@
-//! Looks up everything that was acknowledged.
+//! The verdict: looks up everything that was acknowledged.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use crate::ledger::{KEYS, Ledger, Outcomes, Own, Stage};
 use crate::worker::{key, shared_id};
 use crate::{NOW, Probe, holder};
 
-/// Prints what is as it should be and what isn't.
+/// Prints the results, and returns the exit code.
 pub(crate) fn pronounce(books: &[Ledger], store: &Probe, lasted: Duration) -> ExitCode {
     let mut total = Ledger::default();
     for book in books {
@@ -26,7 +26,8 @@ pub(crate) fn pronounce(books: &[Ledger], store: &Probe, lasted: Duration) -> Ex
 
     let mut lost = 0;
     let mut saves = 0;
-    // By session: created, acknowledged and doubtful increments.
+    // By session: whether it was created, and its increments that were acknowledged and that are in
+    // doubt.
     let mut sessions: BTreeMap<(usize, usize), (bool, u64, u64)> = BTreeMap::new();
     for (process, book) in books.iter().enumerate() {
         for shared in &book.shared {
@@ -102,8 +103,8 @@ pub(crate) fn pronounce(books: &[Ledger], store: &Probe, lasted: Duration) -> Ex
     }
 }
 
-/// The stage of a session by what is stored of it; `None` if its parts belong to several: an id that opens
-/// what a later one got, or the other way round.
+/// Returns the stage of a stored session. Returns `None` if its parts belong to different stages: an id
+/// opens what a later one got, or the other way round.
 fn stage(own: &Own, record: Option<&Record>) -> Option<Stage> {
     let Some(record) = record else { return Some(Stage::Ended) };
     let opened_by = own.ids.iter().position(|id| holder(id) == record.holder)?;

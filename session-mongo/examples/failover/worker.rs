@@ -1,4 +1,4 @@
-//! A process that works on sessions, and remembers what it was told.
+//! A worker process, which changes sessions and records what was acknowledged.
 
 use std::io::Read as _;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -12,10 +12,10 @@ use session_mongo::{MongoConfig, MongoProvider};
 use crate::ledger::{KEYS, Ledger, Outcomes, Own, Shared, Stage};
 use crate::{EXPIRES, NOW, holder, record};
 
-/// Visitors at once in each process.
+/// The number of concurrent visitors in each process.
 const TASKS: usize = 8;
 
-/// A worker as the harness sees it.
+/// The harness's handle of a worker.
 pub(crate) struct Worker(Child);
 
 impl Worker {
@@ -29,7 +29,7 @@ impl Worker {
         Self(child.expect("a worker starts"))
     }
 
-    /// Ends the work and returns its books.
+    /// Stops the worker and returns its ledger.
     pub(crate) fn stop(mut self) -> Ledger {
         drop(self.0.stdin.take());
         let output = self.0.wait_with_output().expect("a worker ends");
@@ -38,7 +38,7 @@ impl Worker {
     }
 }
 
-/// The worker's own main: works until stdin ends, and prints its books.
+/// The worker's main function: works until stdin ends, and prints its ledger.
 pub(crate) fn work(process: usize, source: &str) -> ExitCode {
     let config = MongoConfig::parse(source).expect("the source is right");
     let provider = Arc::new(MongoProvider::new(config).expect("a provider opens"));
@@ -66,7 +66,7 @@ pub(crate) fn work(process: usize, source: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The id of a session that both processes know without telling each other.
+/// Returns the id of a shared session, which both processes derive without communication.
 pub(crate) fn shared_id(task: usize, number: usize) -> SessionId {
     let mut bytes = [0x5a; 32];
     bytes[..8].copy_from_slice(&(task as u64).to_le_bytes());
@@ -74,12 +74,12 @@ pub(crate) fn shared_id(task: usize, number: usize) -> SessionId {
     SessionId::from_bytes(bytes)
 }
 
-/// The key that a process saves in a shared session.
+/// Returns a key that a process saves in a shared session.
 pub(crate) fn key(process: usize, at: usize) -> String {
     format!("p{process}.{at}")
 }
 
-/// What an attempt came to.
+/// The result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
     Done,
@@ -110,7 +110,7 @@ impl Visitor {
         self.ledger
     }
 
-    /// Saves and increments in a session that the other process works on, too.
+    /// Saves and increments in a session that the other process changes as well.
     async fn share(&mut self, number: usize) {
         let id = shared_id(self.task, number);
         let mut shared = Shared { task: self.task, number, ..Shared::default() };
@@ -135,13 +135,13 @@ impl Visitor {
         self.ledger.shared.push(shared);
     }
 
-    /// Reads, adds one and writes, until nobody comes between.
+    /// Reads, adds one and writes, until there is no conflict.
     async fn increment(&mut self, id: &SessionId) -> Told {
         loop {
             let loaded = self.provider.load(&(*id).into(), NOW).await;
             let record = match loaded {
                 Ok(Some(record)) => record,
-                // Its creation failed at both processes, or at the other one so far.
+                // Its creation failed at both processes, or has only been tried by the other one.
                 Ok(None) => return Told::Gone,
                 Err(error) => return self.told::<()>(Err(error)),
             };
@@ -156,7 +156,7 @@ impl Visitor {
         }
     }
 
-    /// A login, a new id after it, a save by itself after each, and every other time a logout.
+    /// Logs in, regenerates the id, saves a value after each of these, and every other time logs out.
     async fn log_in_and_out(&mut self, number: usize) {
         let first = SessionId::generate().expect("an id");
         let renewed = || first.with_new_secret().expect("an id");
@@ -181,7 +181,7 @@ impl Visitor {
                     self.keep(&mut own, stage).await;
                 }
                 Told::Nothing => break,
-                // One or the other: the verdict looks that it isn't a bit of both.
+                // It was applied or not. The verdict checks that it was not applied partially.
                 Told::Doubt => {
                     own.most = stage;
                     break;
@@ -195,7 +195,7 @@ impl Visitor {
         self.ledger.own.push(own);
     }
 
-    /// Saves by itself what a late attempt of the login would undo.
+    /// Saves a value separately, which a late attempt of the login would undo.
     async fn keep(&mut self, own: &mut Own, stage: Stage) {
         let Some(at) = stage.opened_by() else { return };
         let mut changes = Changes::new();
@@ -208,7 +208,7 @@ impl Visitor {
         }
     }
 
-    /// Brings a session of one's own to the next stage.
+    /// Brings a visitor's session to the next stage.
     async fn go_on(&mut self, ids: &[SessionId; 3], stage: Stage) -> Told {
         let Some(at) = stage.opened_by() else {
             let destroyed = self.provider.destroy(&ids[0].key(), EXPIRES, NOW).await;

@@ -1,4 +1,4 @@
-//! What goes to the server: how many commands, how large, and that indexes serve them.
+//! The commands that are sent: how many, how large, and that indexes serve them.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,7 +20,7 @@ const LATER: Touch = Touch {
     expires: Timestamp::from_millis(1_800_007_200_123),
 };
 
-/// A provider whose commands are noted.
+/// A provider whose commands are recorded.
 struct Noted {
     server: Server,
     provider: Arc<dyn Provider>,
@@ -92,7 +92,7 @@ fn set(key: &str, value: &[u8]) -> Changes {
     changes
 }
 
-/// What a login saves, and the id that opens the session afterwards.
+/// Returns the changes of a login, and the id that opens the session afterwards.
 fn login(id: SessionId) -> (Changes, SessionId) {
     let new_id = id.with_new_secret().unwrap();
     let mut changes = set("cart", &[1]);
@@ -134,7 +134,8 @@ fn each_operation_is_one_command() {
     let (result, commands) = noted.save(id, &changes);
     result.unwrap();
     assert_eq!(names(&commands), ["update"]);
-    // The only operation with a second one: it tells a conflict from a session that ended.
+    // Only this operation has a second command, which distinguishes a conflict from a session that
+    // ended.
     let (result, commands) = noted.save(id, &changes);
     assert!(matches!(result, Err(Error::Conflict)), "{result:?}");
     assert_eq!(names(&commands), ["update", "find"]);
@@ -151,7 +152,7 @@ fn each_operation_is_one_command() {
     let (result, commands) = noted.save(id, &changes);
     result.unwrap();
     assert_eq!(names(&commands), ["update"], "a login is one save");
-    // The id from before the login changes nothing, and is told so by the same command.
+    // A save with the id from before the login changes nothing, and fails with its first command.
     let (result, commands) = noted.save(id, &set("key0", &[3]));
     assert!(matches!(result, Err(Error::Gone)), "{result:?}");
     assert_eq!(names(&commands), ["update"]);
@@ -192,12 +193,12 @@ fn every_write_asks_for_a_majority_and_the_journal_and_none_is_an_upsert() {
     }
 }
 
-/// However large the page is, whatever has expired, and with none of the values.
+/// Whatever the page's size and however many sessions have expired, it is one find without values.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_page_of_an_owners_sessions_is_one_find_without_values() {
     let noted = Noted::new();
-    noted.owned("ada", Page::MOST + 20);
+    noted.owned("ada", Page::MAX_SIZE + 20);
     noted.owned("grace", 3);
     let token = Token::from(SessionId::generate().unwrap());
     let list = |owner, page, now| {
@@ -212,24 +213,24 @@ fn a_page_of_an_owners_sessions_is_one_find_without_values() {
         listed.unwrap()
     };
     let first = |limit| Page { after: None, limit };
-    for limit in [1, 2, Page::MOST, usize::MAX] {
+    for limit in [1, 2, Page::MAX_SIZE, usize::MAX] {
         let page = first(limit);
         let listed = list("ada", page, NOW);
         assert_eq!(listed.sessions.len(), page.size());
         assert_eq!(listed.next, listed.sessions.last().map(|session| session.key));
-        let rest = list("ada", Page { after: listed.next, limit: Page::MOST }, NOW);
-        assert_eq!(rest.sessions.len(), (Page::MOST + 20 - page.size()).min(Page::MOST));
+        let rest = list("ada", Page { after: listed.next, limit: Page::MAX_SIZE }, NOW);
+        assert_eq!(rest.sessions.len(), (Page::MAX_SIZE + 20 - page.size()).min(Page::MAX_SIZE));
     }
     assert_eq!(list("grace", first(3), NOW).next, None);
     assert_eq!(list("alan", first(3), NOW), Default::default());
-    // What has expired and isn't collected makes pages short, and no page longer.
+    // Expired sessions that aren't collected make pages shorter.
     let expired = list("ada", first(10), EXPIRES);
     assert_eq!((expired.sessions, expired.next.is_some()), (vec![], true));
     let last = Some(SessionKey::from_bytes([0xff; 12]));
     assert_eq!(list("ada", Page { after: last, limit: 10 }, NOW), Default::default());
 }
 
-/// Neither the database nor who reads its log learns what opens a session.
+/// Neither the database nor its log has a secret that opens a session.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn no_secret_is_in_a_command() {
@@ -254,7 +255,7 @@ fn no_secret_is_in_a_command() {
     }
 }
 
-/// A save names the changed keys and sends nothing of the others.
+/// A save names only the changed keys.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_save_sends_as_much_beside_fifty_keys_as_beside_none() {
@@ -270,12 +271,12 @@ fn a_save_sends_as_much_beside_fifty_keys_as_beside_none() {
     assert_eq!(size(1000), alone);
 }
 
-/// All the filters that operations send are served by an index: asked of the server itself.
+/// Indexes serve all filters of the operations; the server's `explain` says so.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn indexes_serve_every_filter() {
     let noted = Noted::new();
-    // So many that reading them all would be the worse plan, of few owners and of none.
+    // Enough documents that a full scan would be the worse plan, of few owners and of none.
     let documents: Vec<Document> = (0..2000_u32)
         .map(|n| {
             let key = SessionId::generate().unwrap().key();
@@ -333,7 +334,7 @@ fn indexes_serve_every_filter() {
         let plan = noted.server.block_on(database.run_command(explain).into_future()).unwrap();
         let mut used = Vec::new();
         let mut scans = Vec::new();
-        // MongoDB tells of plans that it did not take, too; PostgreSQL has words of its own.
+        // MongoDB also returns rejected plans. PostgreSQL has other names.
         let planner = plan.get_document("queryPlanner").expect("a plan");
         match planner.get_document("winningPlan") {
             Ok(winner) => {
@@ -350,7 +351,7 @@ fn indexes_serve_every_filter() {
             Some(Bson::Binary(_)) => &[&["_id_"]],
             _ if filter.contains_key("login.owner") => &[&["login.owner_1__id_1"]],
             None => &[&["expires_1"]],
-            // The batch that was found, by its `_id`.
+            // The deletion of a batch by `_id`.
             Some(_) => &[&["_id_"], &["expires_1"], &["_id_", "expires_1"]],
         };
         let used: Vec<&str> = used.iter().map(String::as_str).collect();
@@ -360,7 +361,7 @@ fn indexes_serve_every_filter() {
     }
 }
 
-/// All texts of this name, however deep.
+/// Collects all texts with this name at any depth.
 fn values_of(document: &Document, name: &str, found: &mut Vec<String>) {
     for (field, value) in document {
         match value {
@@ -376,7 +377,7 @@ fn values_of(document: &Document, name: &str, found: &mut Vec<String>) {
     }
 }
 
-/// The filter of a command: its own, or that of its only statement.
+/// Returns the filter of a command, or of its only statement.
 fn filter(command: &Document) -> Document {
     let statements = command.get_array("updates").or_else(|_| command.get_array("deletes"));
     let holder = match statements {

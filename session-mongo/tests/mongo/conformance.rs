@@ -1,17 +1,20 @@
-//! The suite, with two ways of collecting, and under encryption.
+//! The conformance suite with and without TTL, and with encryption.
 //!
-//! The time limit is a long one: where several requests insert one id at once, which the suite does
-//! and chance doesn't, DocumentDB's unique indexes run into deadlocks that take a second each to be
-//! found.
+//! The time limit is long: if several requests insert one id at once, which the suite does, DocumentDB's
+//! unique indexes run into deadlocks that take a second each to detect.
 
 use std::sync::Arc;
 
-use mongodb::bson::doc;
+use std::time::Duration;
+
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Document, doc};
 use mongodb::options::Hint;
 use session_cookie::EncryptedProvider;
-use session_core::conformance::{Capabilities, Harness};
+use session_core::clock::{Clock as _, SystemClock};
+use session_core::conformance::{Capabilities, Harness, Proxy};
 use session_core::provider::Provider;
-use session_core::{Clock as _, SystemClock, Timestamp};
+use session_core::{SessionKey, Timestamp};
 use session_mongo::mongodb;
 
 use crate::encrypted;
@@ -40,6 +43,11 @@ impl Mongo {
         Self { server, options, wrap, provider, now }
     }
 
+    /// The filter that finds a session.
+    fn document(key: &SessionKey) -> Document {
+        doc! { "_id": Binary { subtype: BinarySubtype::Generic, bytes: key.as_bytes().into() } }
+    }
+
     fn has_ttl(&self) -> bool {
         !self.options.contains("ensure_ttl=false")
     }
@@ -50,7 +58,7 @@ impl Harness for Mongo {
         Arc::clone(&self.provider)
     }
 
-    /// With connections of its own, as another process has them.
+    /// Another provider with its own connections, like another process.
     fn another(&self) -> Arc<dyn Provider> {
         (self.wrap)(self.server.provider(self.options))
     }
@@ -72,7 +80,7 @@ impl Harness for Mongo {
         40
     }
 
-    /// As counted by the index itself. With TTL, what has expired stays in it for the margin.
+    /// Counts the entries by the index. With TTL, expired documents stay in it for the margin.
     fn index_entries(&self) -> Option<usize> {
         (!self.has_ttl()).then(|| {
             let documents = self.server.documents();
@@ -82,9 +90,37 @@ impl Harness for Mongo {
             usize::try_from(entries).expect("it is a small number")
         })
     }
+
+    /// The field that the TTL index is on, and the timer thread goes by; with the index's margin.
+    fn store_expiry(&self, key: &SessionKey) -> Option<Timestamp> {
+        let documents = self.server.documents();
+        let found = self.server.block_on(documents.find_one(Self::document(key)).into_future());
+        let document = found.expect("the server works").expect("the document is there");
+        let expires = document.get_datetime("expires").expect("it is a date").timestamp_millis();
+        let expires = Timestamp::from_millis(expires.try_into().expect("it is later than 1970"));
+        let margin = if self.has_ttl() { MARGIN } else { Duration::ZERO };
+        Some(expires.saturating_add(margin))
+    }
+
+    fn damage(&self, key: &SessionKey) -> bool {
+        let documents = self.server.documents();
+        let damage = documents.update_one(Self::document(key), doc! { "$set": { "values": "?" } });
+        let damaged = self.server.block_on(damage.into_future()).expect("the server works");
+        damaged.matched_count == 1
+    }
+
+    fn through(&self, proxy: &Proxy) -> Option<Arc<dyn Provider>> {
+        let uri = self.server.uri_at(proxy.forward_to(self.server.host()));
+        // Without a server, each operation waits for one until its time is over.
+        let options = self.options.replace("operation_timeout=1m", "operation_timeout=1s");
+        Some((self.wrap)(self.server.provider_at(&uri, &options)))
+    }
 }
 
-/// The timer thread collects; time is what the test says.
+/// How long the server leaves what has expired, where it collects.
+const MARGIN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The timer thread collects, by the test's clock.
 mod without_ttl {
     use super::*;
 
@@ -101,7 +137,7 @@ mod without_ttl {
     );
 }
 
-/// The server collects, by its own clock: expired records stay for the margin.
+/// The server collects, by its own clock, so expired records stay for the margin.
 mod with_ttl {
     use super::*;
 
@@ -115,7 +151,7 @@ mod with_ttl {
     );
 }
 
-/// Values and owners are encrypted before they come here.
+/// Values and owners are encrypted before they are sent.
 mod encrypted_at_rest {
     use super::*;
 

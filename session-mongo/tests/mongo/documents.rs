@@ -1,4 +1,4 @@
-//! Documents as they are stored, and documents that are none of ours.
+//! The form of stored documents, and documents that are not sessions.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ impl Store {
     fn new() -> Self {
         let server = Server::new();
         let provider = server.provider("ensure_ttl=false");
-        // Makes the indexes.
+        // The first operation creates the indexes.
         server.block_on(provider.count(NOW)).unwrap();
         Self { server, provider }
     }
@@ -59,7 +59,7 @@ impl Store {
         self.server.block_on(self.provider.touch(&id.into(), LATER, NOW)).map(|_| ())
     }
 
-    /// All of an owner's sessions, by pages of this size.
+    /// Returns all of an owner's sessions, read by pages of this size.
     fn list(&self, owner: &str, limit: usize) -> Vec<Summary> {
         let mut sessions = Vec::new();
         let mut page = Page { after: None, limit };
@@ -94,7 +94,7 @@ fn new_id() -> SessionId {
     SessionId::generate().unwrap()
 }
 
-/// A document as the provider stores one.
+/// Returns a document as the provider stores it.
 fn good(id: SessionId) -> Document {
     doc! {
         "_id": binary(id.key().as_bytes()), "v": 1, "holder": binary(holder(id).as_bytes()),
@@ -124,7 +124,8 @@ fn set(key: &str, value: u8) -> Changes {
     changes
 }
 
-/// The same fields with the same values. Not every server keeps their order within a document.
+/// Checks that two documents have the same fields with the same values. Not every server keeps the order
+/// of fields.
 fn assert_same(found: &Document, wanted: &Document) {
     let mut names: Vec<_> = found.keys().collect();
     let mut wanted_names: Vec<_> = wanted.keys().collect();
@@ -139,12 +140,12 @@ fn assert_same(found: &Document, wanted: &Document) {
     }
 }
 
-/// A fixed vector: stored documents must never change their form.
+/// A fixed vector: the form of stored documents must never change.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn documents_have_the_documented_form() {
     let store = Store::new();
-    // As the documentation of the digest says: the key's 12 bytes and the secret's 20.
+    // The digest as documented: over the key's 12 bytes and the secret's 20.
     let fixed = SessionId::from_bytes(std::array::from_fn(|at| at as u8));
     store.create(fixed, record(fixed)).unwrap();
     let found = store.document(fixed).unwrap();
@@ -171,7 +172,7 @@ fn documents_have_the_documented_form() {
     assert_eq!(store.load(by_hand).unwrap(), Some(record(by_hand)));
 }
 
-/// A login stores the same form: by one save, what was another owner's is gone.
+/// A login keeps the form. The same save removes another owner's values.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_login_leaves_the_documented_form() {
@@ -193,13 +194,13 @@ fn a_login_leaves_the_documented_form() {
     changes.cookie = Some(record(id).cookie);
     changes.secret =
         Some(Box::new(NewSecret { token: new_id.into(), holder: holder(new_id), at: RENEWED }));
-    // Twice: a repetition finds the secret that it sets, and changes nothing.
+    // Twice: a retry finds the secret that it sets, and changes nothing.
     for _ in 0..2 {
         store.save(id, &changes).unwrap();
         assert_same(&store.document(id).unwrap(), &good(new_id));
     }
     assert_eq!(store.load(new_id).unwrap(), Some(record(new_id)));
-    // With another new secret it is no repetition.
+    // With another new secret it is not a retry.
     let another = id.with_new_secret().unwrap();
     changes.secret =
         Some(Box::new(NewSecret { token: another.into(), holder: holder(another), at: NOW }));
@@ -225,7 +226,7 @@ fn no_secret_is_in_the_database() {
     assert!(!bytes.windows(secret.len()).any(|window| window == secret));
 }
 
-/// What others keep in a document stays there, whatever is done to the session.
+/// Other programs' fields in a document stay, whatever is done to the session.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn foreign_fields_are_kept() {
@@ -253,7 +254,7 @@ fn foreign_fields_are_kept() {
 /// A change of a stored document.
 type Damage = Box<dyn Fn(&mut Document)>;
 
-/// Changes that make a document none of ours.
+/// Returns changes after which a document is not a session.
 fn damages() -> Vec<(&'static str, Damage)> {
     fn replaced(field: &'static str, value: impl Into<Bson>) -> Damage {
         let value = value.into();
@@ -290,7 +291,7 @@ fn damages() -> Vec<(&'static str, Damage)> {
     ]
 }
 
-/// Fields that only reading notices to be damaged.
+/// Returns damaged fields that only loading detects.
 fn damaged_fields() -> Vec<(&'static str, Bson)> {
     vec![
         ("cookie", Bson::Null),
@@ -309,7 +310,7 @@ fn damaged_fields() -> Vec<(&'static str, Bson)> {
     ]
 }
 
-/// Values that only reading notices to be damaged.
+/// Returns damaged values that only loading detects.
 fn damaged_values() -> Vec<(&'static str, Bson)> {
     let mut deep = doc! { "end": binary(&[1]) };
     for _ in 0..100 {
@@ -326,8 +327,8 @@ fn damaged_values() -> Vec<(&'static str, Bson)> {
     ]
 }
 
-/// A document that is not of our form is no session: it can't be read, saved or touched, and it can be
-/// destroyed.
+/// A document without the documented form is not a session: it can't be loaded, saved or touched, but it
+/// can be destroyed.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn damaged_documents_are_no_sessions() {
@@ -344,7 +345,7 @@ fn damaged_documents_are_no_sessions() {
             let result = store.save(id, &changes);
             assert!(matches!(result, Err(Error::Gone)), "saved, {what}: {result:?}");
         }
-        // A touch doesn't look at the holder.
+        // A touch doesn't check the holder.
         if !what.contains("holder") {
             let result = store.touch(id);
             assert!(matches!(result, Err(Error::Gone)), "touched, {what}: {result:?}");
@@ -391,7 +392,7 @@ fn damaged_fields_make_a_session_unreadable() {
     }
 }
 
-/// A condition on a list is one on its elements, so that only reading notices these.
+/// MongoDB applies a condition on a list to its elements, so only loading detects these.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn lists_in_the_place_of_a_value_are_unreadable() {
@@ -420,7 +421,8 @@ fn lists_in_the_place_of_a_value_are_unreadable() {
     }
 }
 
-/// A list has what is readable, whatever else an owner's documents hold; nothing damaged ends a page.
+/// A list has the readable sessions, whatever else an owner's documents hold. Damaged documents don't
+/// end a page.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_list_leaves_out_what_is_no_session() {
@@ -432,7 +434,7 @@ fn a_list_leaves_out_what_is_no_session() {
         documents.push(document);
     };
     for (what, damage) in damages() {
-        // A list reads no values.
+        // A list doesn't read values.
         if !what.contains("values") {
             damaged(&*damage);
         }
@@ -449,7 +451,7 @@ fn a_list_leaves_out_what_is_no_session() {
     damaged(&|document| {
         _ = document.get_document_mut("login").unwrap().insert("owner", vec!["ada"]);
     });
-    // Keys of other types and lengths, which come before all of ours, among them, and after them.
+    // Keys of other types and lengths, which sort before, between and after session keys.
     let other = Binary { subtype: BinarySubtype::UserDefined(0x80), bytes: vec![7; 12] };
     let ids: [Bson; 9] = [
         Bson::MinKey,
@@ -473,7 +475,7 @@ fn a_list_leaves_out_what_is_no_session() {
         assert_eq!(store.list("ada", limit), []);
     }
 
-    // Both ends of the keys, and what others keep in a document.
+    // The first and the last possible key, and other programs' fields.
     let ends = [[0; 12], [0xff; 12]].map(|key| {
         let id = SessionId::new(SessionKey::from_bytes(key), *new_id().secret());
         store.insert(&good(id));
@@ -510,7 +512,7 @@ fn damaged_values_make_a_session_unreadable() {
     }
 }
 
-/// As large as the server takes: what was acknowledged is found again.
+/// Documents as large as the server accepts: what was acknowledged is loaded again.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn documents_of_sixteen_megabytes_are_as_good_as_small_ones() {
@@ -531,15 +533,15 @@ fn documents_of_sixteen_megabytes_are_as_good_as_small_ones() {
     store.save(id, &Changes::new().expecting("a", Some(&[1]))).unwrap();
 }
 
-/// The limit is on keys and values; what field names and types take beside them is no reason to lose
-/// what was acknowledged.
+/// The limit is on keys and values. Although field names and types take more, what was acknowledged is
+/// loaded again.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn what_is_stored_under_the_limit_is_found_again() {
     let store = Store::new();
     let limit = 15 << 20;
     let id = new_id();
-    // Keys whose names are three times as long.
+    // Keys whose escaped names are three times as long.
     let mut pairs: Vec<(String, Vec<u8>)> =
         (0..200).map(|n| (format!("{}{n:03}", ".".repeat(500)), vec![1; 10])).collect();
     let used: usize = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
@@ -549,7 +551,7 @@ fn what_is_stored_under_the_limit_is_found_again() {
     store.create(id, record.clone()).unwrap();
     assert_eq!(store.load(id).unwrap(), Some(record));
 
-    // Saves that together exceed it: refused by the server, or found again.
+    // Saves that exceed the limit together are refused by the server, or loaded again.
     let id = new_id();
     store.insert(&good(id));
     let mut acknowledged = 0;

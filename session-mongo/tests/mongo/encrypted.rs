@@ -1,4 +1,4 @@
-//! What the server sees of records that are encrypted before they come to it.
+//! What the server sees of encrypted records.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(crate) fn keys(secret: u8) -> KeyRing {
     KeyRing::new(&[key]).expect("one key is a ring")
 }
 
-/// The provider under a key, or as it is.
+/// Returns the provider, encrypted under a key or plain.
 fn provider(server: &Server, key: Option<u8>) -> Arc<dyn Provider> {
     let plain = server.provider("ensure_ttl=false");
     match key {
@@ -38,7 +38,7 @@ fn encoded(text: &str) -> Arc<[u8]> {
     value::encode("", text, &Limits::default()).expect("a text is a value")
 }
 
-/// The only document.
+/// Returns the only document.
 fn document(server: &Server) -> Document {
     let found = server.block_on(server.documents().find_one(doc! {}).into_future());
     found.expect("it is found").expect("there is one")
@@ -48,7 +48,7 @@ fn login(owner: &str) -> Option<Box<Login>> {
     Some(Box::new(Login { owner: owner.into(), at: NOW, label: SECRETS[4].into() }))
 }
 
-/// A session that goes through everything that writes.
+/// Performs every operation that writes on one session.
 fn use_it(server: &Server, provider: &dyn Provider) -> SessionId {
     server.block_on(async {
         let id = SessionId::generate().unwrap();
@@ -98,8 +98,8 @@ fn no_document_has_a_value_or_an_owner() {
     }
 }
 
-/// Neither a wrong key, nor a damaged ciphertext, nor a holder that somebody planted opens a session; and
-/// it can be destroyed.
+/// Neither a wrong key nor a damaged ciphertext nor a planted holder opens a session. The session can be
+/// destroyed.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn what_can_not_be_verified_is_unreadable() {

@@ -1,4 +1,4 @@
-//! What becomes of an operation when something fails on its way.
+//! Operations when the connection or the server fails.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ const LATER: Touch = Touch {
     expires: Timestamp::from_millis(1_800_007_200_123),
 };
 
-/// A server behind a proxy, and a session on it.
+/// A server behind a proxy, with a session.
 struct Scene {
     server: Server,
     proxy: Proxy,
@@ -36,7 +36,7 @@ impl Scene {
         Self::after(pose, options, |_| ())
     }
 
-    /// The first operation, too, meets what the proxy was told.
+    /// Makes a scene whose first operation already meets the proxy's faults.
     fn after(pose: Pose, options: &str, tell: impl FnOnce(&Proxy)) -> Self {
         let server = Server::new();
         let proxy = server.proxy(pose);
@@ -52,7 +52,7 @@ impl Scene {
         self.save_as(self.id, changes)
     }
 
-    /// A save of a request that came with this id.
+    /// Saves as a request with this id.
     fn save_as(&self, id: SessionId, changes: &Changes) -> Result<(), Error> {
         let (token, holder) = (id.into(), Verifier::digest(&id, ""));
         self.server.block_on(self.provider.save(&token, &holder, changes, NOW)).map(|_| ())
@@ -73,14 +73,14 @@ impl Scene {
         self.server.block_on(self.provider.destroy(&self.id.key(), EXPIRES, NOW))
     }
 
-    /// The keys on the first page of Ada's sessions.
+    /// Returns the keys on the first page of Ada's sessions.
     fn list(&self) -> Result<Vec<SessionKey>, Error> {
-        let page = Page { after: None, limit: Page::MOST };
+        let page = Page { after: None, limit: Page::MAX_SIZE };
         let listed = self.server.block_on(self.provider.list("ada", page, NOW))?;
         Ok(listed.sessions.iter().map(|session| session.key).collect())
     }
 
-    /// What is stored, asked directly.
+    /// Returns the stored record, bypassing the proxy.
     fn stored(&self, id: SessionId) -> Option<Record> {
         let direct = self.server.provider("ensure_ttl=false");
         self.server.block_on(direct.load(&id.into(), NOW)).unwrap()
@@ -90,7 +90,7 @@ impl Scene {
         self.stored(self.id).unwrap().values.get("n").unwrap()[0]
     }
 
-    /// All faults that were ordered have happened.
+    /// Checks that all ordered faults have happened.
     fn done(&self) {
         assert!(self.proxy.is_done(), "the fault never happened");
     }
@@ -101,7 +101,7 @@ fn record(id: SessionId) -> Record {
     Record { values, ..Record::new(Verifier::digest(&id, ""), NOW, EXPIRES) }
 }
 
-/// What a login saves, and the id that opens the session afterwards.
+/// Returns the changes of a login, and the id that opens the session afterwards.
 fn login(id: SessionId) -> (Changes, SessionId) {
     let new_id = id.with_new_secret().unwrap();
     let mut changes = set(3);
@@ -111,7 +111,7 @@ fn login(id: SessionId) -> (Changes, SessionId) {
     (changes, new_id)
 }
 
-/// Whether the stored session is as before the login, or as after it; never between.
+/// Returns whether the login was applied. Checks that it was not applied partially.
 fn is_logged_in(scene: &Scene, new_id: SessionId) -> bool {
     let stored = scene.stored(new_id).expect("the session lives");
     let logged_in = stored.holder == Verifier::digest(&new_id, "");
@@ -120,7 +120,7 @@ fn is_logged_in(scene: &Scene, new_id: SessionId) -> bool {
     logged_in
 }
 
-/// The counter from 1 to 2, if it is still 1.
+/// Returns changes of the counter from 1 to 2 if it is still 1.
 fn increment() -> Changes {
     let mut changes = Changes::new().expecting("n", Some(&[1]));
     changes.set("n", [2]);
@@ -145,7 +145,7 @@ fn is_unavailable<T>(result: &Result<T, Error>) -> bool {
     matches!(result, Err(Error::Unavailable { .. }))
 }
 
-/// The faults after which a write has been applied, and nobody was told.
+/// Returns the faults after which a write has been applied without an acknowledgement.
 fn applied() -> [Fault; 2] {
     [Fault::LoseReply, Fault::CutReply]
 }
@@ -226,8 +226,7 @@ fn what_can_be_repeated_without_harm_is() {
     }
 }
 
-/// A login whose outcome stays unknown was applied as a whole or not at all, and the same save settles
-/// it.
+/// A login in doubt was applied as a whole or not at all, and the same save succeeds afterwards.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_login_in_doubt_is_settled_by_the_same_save() {
@@ -246,7 +245,7 @@ fn a_login_in_doubt_is_settled_by_the_same_save() {
     }
 }
 
-/// A repetition doesn't take its own first attempt for somebody else's save.
+/// A retry doesn't mistake its first attempt for another request's save.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_conditional_login_whose_reply_is_lost_is_no_conflict() {
@@ -270,8 +269,8 @@ fn a_conditional_login_whose_reply_is_lost_is_no_conflict() {
     }
 }
 
-/// The first attempt of a login that was repeated, and acknowledged, may be somewhere still. When it
-/// arrives, it undoes nothing that was saved since.
+/// The first attempt of a login that was retried and acknowledged may still be under way. When it
+/// arrives, it undoes no later save.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_login_that_arrives_late_undoes_no_later_save() {
@@ -292,7 +291,7 @@ fn a_login_that_arrives_late_undoes_no_later_save() {
     }
 }
 
-/// After a first attempt of unknown outcome, a refusal of what follows tells nothing about it.
+/// After a first attempt in doubt, a refused retry doesn't tell whether the first one was applied.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_login_whose_repetition_is_refused_is_in_doubt() {
@@ -312,7 +311,7 @@ fn a_login_whose_repetition_is_refused_is_in_doubt() {
     }
 }
 
-/// A login into a session that ended is `Gone`, lost reply or not.
+/// A login in a session that ended is `Gone`, even if a reply was lost.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_repeated_login_revives_nothing() {
@@ -326,7 +325,7 @@ fn a_repeated_login_revives_nothing() {
     scene.done();
 }
 
-/// A repeated creation that meets somebody else's record doesn't take it for its own.
+/// A retried creation that finds another session's record doesn't take it for its own.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_repeated_creation_does_not_take_anothers_record_for_its_own() {
@@ -339,7 +338,7 @@ fn a_repeated_creation_does_not_take_anothers_record_for_its_own() {
     scene.done();
 }
 
-/// Whether the first attempt is there can't be told: it may be.
+/// It can't be determined whether the first attempt was applied.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_repeated_creation_that_can_not_be_looked_up_is_in_doubt() {
@@ -356,7 +355,7 @@ fn a_repeated_creation_that_can_not_be_looked_up_is_in_doubt() {
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_server_that_is_no_primary_any_more_has_written_nothing() {
     let refusal = error(10107, "NotWritablePrimary", &["RetryableWriteError"]);
-    // For a moment: the driver finds the new primary and repeats.
+    // The primary is missing only briefly: the driver finds the new one and retries.
     let scene = Scene::new(Pose::Primary);
     scene.proxy.fail("update", 1, Fault::Answer(refusal.clone()));
     let result = scene.save(&increment());
@@ -373,7 +372,7 @@ fn a_server_that_is_no_primary_any_more_has_written_nothing() {
     }
 }
 
-/// One that steps down while it writes may have written.
+/// A primary that steps down while it writes may have written.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_server_that_steps_down_meanwhile_leaves_doubt_unless_it_can_be_asked_again() {
@@ -399,7 +398,7 @@ fn a_server_that_steps_down_meanwhile_leaves_doubt_unless_it_can_be_asked_again(
     scene.done();
 }
 
-/// Written at one server and not known to be at a majority: not acknowledged.
+/// A write that may not have reached a majority is not acknowledged.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_write_without_a_majority_is_not_acknowledged() {
@@ -426,7 +425,7 @@ fn a_write_without_a_majority_is_not_acknowledged() {
     }
 }
 
-/// A repetition that meets its first attempt asks a majority whether it is there to stay.
+/// A retry that finds its first attempt checks whether a majority has it.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_repeated_write_is_acknowledged_when_a_majority_has_it() {
@@ -447,7 +446,7 @@ fn a_repeated_write_is_acknowledged_when_a_majority_has_it() {
     }
 }
 
-/// The error of the primary that went away while it replicated, which servers label to be retried.
+/// The error of a primary that shut down while it replicated, which servers label as retryable.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_write_whose_majority_is_retried_is_applied_once() {
@@ -483,8 +482,7 @@ fn a_write_that_is_never_answered_is_in_doubt_and_a_read_is_unavailable() {
     assert_eq!(scene.stored_number(), 9);
 }
 
-/// Nothing is written by asking why nothing was: a conflict whose explanation is lost is none of
-/// doubt.
+/// The command that explains a conflict writes nothing. If its reply is lost, the save is not in doubt.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_conflict_that_can_not_be_explained_is_unavailable() {
@@ -521,7 +519,7 @@ fn a_server_that_is_cut_off_is_unavailable_and_comes_back() {
     for link in [Link::Closed, Link::Silent] {
         let scene = Scene::with(Pose::Standalone, "operation_timeout=500ms");
         scene.proxy.set_link(link);
-        // The first ones may have been on connections that were there.
+        // The first operations may have used existing connections.
         for _ in 0..3 {
             let result = scene.touch();
             assert!(is_unavailable(&result) || is_in_doubt(&result), "{link:?}: {result:?}");
@@ -529,7 +527,8 @@ fn a_server_that_is_cut_off_is_unavailable_and_comes_back() {
         let loaded = scene.server.block_on(scene.provider.load(&scene.id.into(), NOW));
         assert!(is_unavailable(&loaded), "{link:?}: {loaded:?}");
         let (id, result) = scene.create();
-        // No connection, no doubt; but when time is up, the driver tells nobody how far it came.
+        // Without a connection nothing is in doubt. After a time-out, the driver doesn't tell whether it
+        // had one.
         let is_told = is_unavailable(&result);
         assert!(is_told || link == Link::Silent && is_in_doubt(&result), "{link:?}: {result:?}");
         scene.proxy.set_link(Link::Open);
@@ -540,7 +539,7 @@ fn a_server_that_is_cut_off_is_unavailable_and_comes_back() {
     }
 }
 
-/// Whoever keeps the right to create indexes to himself makes them by hand, sooner or later.
+/// Without the right to create indexes, an administrator creates them by hand.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn without_the_right_to_create_indexes_everything_works() {
@@ -554,7 +553,7 @@ fn without_the_right_to_create_indexes_everything_works() {
     assert_eq!(scene.list().unwrap(), [scene.id.key()]);
 }
 
-/// A server that is down when the provider opens does no lasting harm.
+/// A server may be down when the provider is opened.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_server_that_is_down_at_the_start_is_found_later() {
@@ -565,7 +564,7 @@ fn a_server_that_is_down_at_the_start_is_found_later() {
     let id = SessionId::generate().unwrap();
     let result = server.block_on(provider.create(&id, record(id), NOW));
     assert!(is_unavailable(&result), "{result:?}");
-    // The first thing it does then, making indexes, fails too.
+    // Creating the indexes, which comes first, fails as well.
     proxy.fail("createIndexes", 1, Fault::LoseReply);
     proxy.set_link(Link::Open);
     let mut results = (0..100).map(|_| server.block_on(provider.create(&id, record(id), NOW)));
@@ -575,8 +574,8 @@ fn a_server_that_is_down_at_the_start_is_found_later() {
     assert!(proxy.is_done());
 }
 
-/// A server that wants a login refuses a wrong one, and nobody reads the password anywhere. One that
-/// wants none may let it pass.
+/// A server with authentication refuses a wrong password, which appears nowhere. A server without
+/// authentication may accept it.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_wrong_password_is_unavailable_and_not_shown() {
@@ -592,7 +591,7 @@ fn a_wrong_password_is_unavailable_and_not_shown() {
     assert!(!format!("{result:?} {provider:?}").contains("hunter2"), "{result:?}");
 }
 
-/// A lifetime that was shortened is set outright, and comes through a lost reply as any save.
+/// A shortened lifetime is set absolutely, and survives a lost reply like any save.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_shortened_lifetime_survives_a_lost_reply_where_the_server_keeps_book() {

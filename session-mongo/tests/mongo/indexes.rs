@@ -1,4 +1,4 @@
-//! The collection's indexes, and what depends on them.
+//! The collection's indexes.
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::spec::BinarySubtype;
@@ -6,16 +6,17 @@ use mongodb::bson::{Binary, Document, doc};
 use mongodb::error::ErrorKind;
 use mongodb::options::{Hint, IndexOptions};
 use mongodb::{IndexModel, bson};
+use session_core::clock::{Clock as _, SystemClock};
 use session_core::provider::{Changes, Login, Provider, Purged, Record, Verifier};
-use session_core::{Clock as _, Error, SessionId, SystemClock, Timestamp};
+use session_core::{Error, SessionId, Timestamp};
 use session_mongo::mongodb;
 
 use crate::server::Server;
 
-/// An index by its fields: whether it is unique, after how many seconds documents expire, and which it has.
+/// An index: its fields, whether it is unique, its `expireAfterSeconds`, and its partial filter.
 type Index = (Document, bool, Option<u64>, Option<Document>);
 
-/// The indexes but for that on `_id`.
+/// Returns the indexes except that on `_id`.
 fn indexes(server: &Server) -> Vec<Index> {
     let found = server.block_on(async {
         let mut cursor = server.documents().list_indexes().await.unwrap();
@@ -38,7 +39,7 @@ fn by_id() -> Document {
     doc! { "_id": 1 }
 }
 
-/// The first operation makes the indexes.
+/// Returns a provider whose first operation has created the indexes.
 fn open(server: &Server, options: &str) -> std::sync::Arc<dyn Provider> {
     let provider = server.provider(options);
     server.block_on(provider.count(SystemClock.now())).unwrap();
@@ -80,7 +81,7 @@ fn a_changed_setting_changes_the_index() {
     }
 }
 
-/// Whoever made them by hand, under whatever name, made the same ones.
+/// Indexes that were created by hand are used, whatever their names.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn indexes_made_by_hand_are_taken() {
@@ -98,7 +99,7 @@ fn indexes_made_by_hand_are_taken() {
     }
 }
 
-/// An index of all documents by owner serves lists, too, whatever its name; that's its maker's business.
+/// An index by owner over all documents serves lists as well, whatever its name.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn an_index_of_all_documents_by_owner_is_left() {
@@ -110,14 +111,14 @@ fn an_index_of_all_documents_by_owner_is_left() {
         let found = indexes(&server);
         let whole = (by_owner(), false, None, None);
         assert!(found.contains(&whole), "{found:?}");
-        // Beside one of another name, servers may make ours.
+        // Beside one of another name, servers may create the provider's index.
         let others = found.iter().filter(|index| **index != whole);
         assert!(others.clone().all(|index| wanted(Some(60)).contains(index)), "{found:?}");
         assert!(name != by_default || others.count() == 1, "{found:?}");
     }
 }
 
-/// An index of other fields that has its name is nothing to list by, and nothing to remove either.
+/// An index on other fields with the same name doesn't serve lists, and is not removed.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_name_that_is_taken_is_reported() {
@@ -129,14 +130,15 @@ fn a_name_that_is_taken_is_reported() {
     assert!(indexes(&server).iter().any(|index| index.0 == doc! { "note": 1 }));
 }
 
-/// The index of owners has the sessions that have one, from their login to their logout.
+/// The index by owner has sessions from their login to their logout.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn sessions_of_nobody_are_not_in_the_index_of_owners() {
     let server = Server::new();
     let provider = open(&server, "ensure_ttl=false");
     let now = SystemClock.now();
-    // All documents, but by this index: its entries. Some servers refuse, as it hasn't all of them.
+    // A query for all documents by this index returns its entries. Some servers refuse that, because the
+    // index is partial.
     let documents = server.documents();
     let has = |wanted: u64| {
         let entries = documents.count_documents(doc! {}).hint(Hint::Keys(by_owner()));
@@ -163,7 +165,7 @@ fn sessions_of_nobody_are_not_in_the_index_of_owners() {
     }
 }
 
-/// With the TTL index, the timer thread leaves collection to the server.
+/// With the TTL index, the timer thread leaves removing expired sessions to the server.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn the_timer_thread_collects_only_where_the_server_does_not() {
@@ -180,7 +182,7 @@ fn the_timer_thread_collects_only_where_the_server_does_not() {
     assert_eq!(purged, Purged { removed: 1, more: false });
 }
 
-/// Batches hold the rest of a backlog for the next time.
+/// Each batch leaves the rest of a backlog for the next one.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn collection_comes_in_batches() {
@@ -198,7 +200,7 @@ fn collection_comes_in_batches() {
     assert_eq!(left.unwrap(), 50);
 }
 
-/// What every operation on a collection of an older version says, and nothing is changed in it.
+/// Checks that every operation on a collection of an older version is refused, and changes nothing.
 fn is_refused(server: &Server) {
     let provider = server.provider("");
     let id = SessionId::generate().unwrap();
@@ -215,7 +217,7 @@ fn is_refused(server: &Server) {
     for result in results {
         let Err(Error::Config(message)) = result else { panic!("{result:?}") };
         assert!(message.contains("older version"), "{message}");
-        assert!(message.contains("drop it"), "{message}");
+        assert!(message.contains("drop the collection"), "{message}");
         assert!(message.contains(&server.collection), "{message}");
     }
     assert_eq!(indexes(server), before);
@@ -239,12 +241,12 @@ fn a_collection_of_an_older_version_is_refused() {
     let server = Server::new();
     server.block_on(server.documents().insert_one(old_document()).into_future()).unwrap();
     is_refused(&server);
-    // The way out.
+    // Dropping the collection solves it.
     server.block_on(server.documents().drop().into_future()).unwrap();
     open(&server, "");
 }
 
-/// Something else's documents are no reason to refuse.
+/// Documents of other programs are no reason to refuse a collection.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_collection_with_documents_of_others_is_taken() {

@@ -1,7 +1,7 @@
-//! The provider against a real server.
+//! Tests of the provider with a real server.
 //!
-//! `SESSION_MONGO_URI` names it; `scripts/test` starts one where none is named. Without either the
-//! tests fail, so they are ignored unless asked for.
+//! `SESSION_MONGO_URI` names the server; without it, `scripts/test` starts one. The tests fail without a
+//! server, so they are ignored by default.
 
 mod commands;
 mod conformance;

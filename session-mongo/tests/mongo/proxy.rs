@@ -1,8 +1,8 @@
-//! A proxy between driver and server that makes trouble on demand.
+//! A proxy between driver and server that injects faults.
 //!
-//! It speaks just enough of the wire protocol: messages have their length in front, commands are
-//! OP_MSG with one document. So it can lose a reply after the write was applied, cut a message in
-//! two, or answer in the server's place, which no real server does when asked.
+//! It knows just enough of the wire protocol: a message begins with its length, and a command is an
+//! OP_MSG with one document. So it can drop a reply after the write was applied, cut a message in two,
+//! or reply in the server's place.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,47 +15,47 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-/// What happens to a command.
+/// A fault of a command.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
     /// The server performs it, and its reply is lost with the connection.
     LoseReply,
-    /// Half of it reaches the server, then the connection is lost.
+    /// Half of the command reaches the server, then the connection is lost.
     CutRequest,
     /// The server performs it, and half of its reply arrives, then the connection is lost.
     CutReply,
-    /// It is answered in the server's place, which never hears of it.
+    /// The proxy replies with this document, and the server doesn't get the command.
     Answer(Document),
     /// The server performs it, and these fields are added to its reply.
     Amend(Document),
     /// The server performs it, and the reply is never passed on.
     Hang,
-    /// The connection is lost, and the server gets it later: by [`Proxy::deliver`].
+    /// The connection is lost, and [`Proxy::deliver`] passes the command to the server later.
     Delay,
 }
 
-/// The way to the server.
+/// The state of the connections to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Link {
     Open,
-    /// Connections end, and new ones end at once.
+    /// Connections are closed, and new ones are closed at once.
     Closed,
-    /// Connections stay, and nothing comes through any more.
+    /// Connections stay open, but nothing is passed on any more.
     Silent,
 }
 
-/// What the server claims to be.
+/// The kind of server that the proxy pretends to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pose {
-    /// As it is.
+    /// The server's real kind.
     Itself,
-    /// One that keeps no book of writes: the driver repeats none.
+    /// A standalone server, which keeps no record of writes: the driver doesn't retry.
     Standalone,
-    /// A primary. The proxy keeps the book of writes in its place, by session and number.
+    /// A primary. The proxy keeps the record of writes in its place, by session and number.
     Primary,
 }
 
-/// A running proxy; it ends with its runtime.
+/// A running proxy, which ends with its runtime.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
@@ -67,11 +67,12 @@ struct Shared {
     server: String,
     pose: Pose,
     link: watch::Sender<Link>,
-    /// What is to happen, to which command, how often.
+    /// The pending faults: the command, the number of times, and the fault.
     faults: Mutex<Vec<(&'static str, usize, Fault)>>,
-    /// Replies to numbered writes.
+    /// Recorded replies to numbered writes.
     book: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
-    /// One for each delayed command that may go on, and for each that the server has performed.
+    /// One permit for each delayed command that may continue, and for each that the server has
+    /// performed.
     released: Semaphore,
     performed: Semaphore,
 }
@@ -95,7 +96,7 @@ impl Proxy {
             while let Ok((client, _)) = listener.accept().await {
                 let shared = Arc::clone(&accepting);
                 tokio::spawn(async move {
-                    // A lost connection is what this is for.
+                    // Lost connections are intended.
                     let _ = shared.serve(client).await;
                 });
             }
@@ -108,12 +109,12 @@ impl Proxy {
         self.shared.faults.lock().unwrap().push((command, times, fault));
     }
 
-    /// Whether all that was to happen has happened.
+    /// Returns whether all faults have happened.
     pub(crate) fn is_done(&self) -> bool {
         self.shared.faults.lock().unwrap().is_empty()
     }
 
-    /// Passes on one command that was delayed; returns when the server has performed it.
+    /// Passes on one delayed command. Returns when the server has performed it.
     pub(crate) async fn deliver(&self) {
         self.shared.released.add_permits(1);
         self.shared.performed.acquire().await.expect("it is never closed").forget();
@@ -138,7 +139,7 @@ impl Shared {
             let state = *link.borrow_and_update();
             match (state, &mut server) {
                 (Link::Closed, _) => return Ok(()),
-                // What had begun under another state is lost: this connection has no future.
+                // The state changed while this connection was in use, so it is closed.
                 (Link::Silent, _) | (Link::Open, None) => {
                     server = None;
                     if link.changed().await.is_err() {
@@ -193,7 +194,7 @@ impl Shared {
             Some(body) => body,
             None => {
                 if let (Some(_), Some(mut plain)) = (&number, command.clone()) {
-                    // The server behind knows no numbers.
+                    // The real server doesn't support numbered writes.
                     plain.remove("txnNumber");
                     request = with_command(&request, &plain);
                 }
@@ -220,7 +221,7 @@ impl Shared {
                 client.write_all(&reply(&request, &document)).await
             }
             _ => {
-                // The request may be another one than the one that the answer is from.
+                // The recorded reply may be to an earlier request, so its request id is replaced.
                 answer[8..12].copy_from_slice(&request[4..8]);
                 client.write_all(&answer).await
             }
@@ -239,14 +240,14 @@ impl Shared {
         Some(fault)
     }
 
-    /// The server's description of itself, as it is to look.
+    /// Returns the server's `hello` reply, changed for the pose.
     fn posed(&self, command: &str, answer: &[u8]) -> Option<Document> {
         let hello = matches!(command, "hello" | "isMaster" | "ismaster");
         if !hello || self.pose == Pose::Itself {
             return None;
         }
         let mut document = parse(answer)?;
-        // Without it the driver asks from time to time instead of waiting for news.
+        // Without `topologyVersion`, the driver polls instead of waiting for changes.
         for field in ["topologyVersion", "setName", "hosts", "me", "primary", "msg"] {
             document.remove(field);
         }
@@ -260,7 +261,7 @@ impl Shared {
     }
 }
 
-/// What faults call a command: its name, and that it reads what a majority has.
+/// Returns a command's name for faults, with a mark if it reads with read concern majority.
 fn name(command: &Document) -> String {
     let name = command.keys().next().cloned().unwrap_or_default();
     match command.get_document("readConcern").and_then(|concern| concern.get_str("level")) {
@@ -269,7 +270,7 @@ fn name(command: &Document) -> String {
     }
 }
 
-/// What numbers a write: the session and the number in it.
+/// Returns the identification of a numbered write: the session and the number in it.
 fn number(command: &Document) -> Option<Vec<u8>> {
     let key = doc! { "lsid": command.get("lsid")?, "n": command.get("txnNumber")? };
     key.to_vec().ok()
@@ -293,7 +294,7 @@ fn opcode(message: &[u8]) -> i32 {
     i32::from_le_bytes(message[12..16].try_into().expect("four bytes"))
 }
 
-/// The document of a message: a command, or a reply.
+/// Returns the document of a message, a command or a reply.
 fn parse(message: &[u8]) -> Option<Document> {
     let document = match opcode(message) {
         // Flags, then one section of kind 0.
@@ -310,7 +311,7 @@ fn parse(message: &[u8]) -> Option<Document> {
     Document::from_reader(document).ok()
 }
 
-/// A message of a document, with these eight bytes of numbers.
+/// Returns a message with a document, and with these eight bytes of ids.
 fn message(numbers: &[u8], document: &Document) -> Vec<u8> {
     let mut body = vec![0, 0, 0, 0, 0];
     body.extend(document.to_vec().expect("a document has bytes"));
@@ -318,7 +319,7 @@ fn message(numbers: &[u8], document: &Document) -> Vec<u8> {
     [&length.to_le_bytes()[..], numbers, &OP_MSG.to_le_bytes(), &body].concat()
 }
 
-/// The message with another command; what follows it, such as the documents of an insert, stays.
+/// Returns the message with another command. What follows it, such as the documents of an insert, stays.
 fn with_command(request: &[u8], command: &Document) -> Vec<u8> {
     let old = request[21..25].try_into().expect("four bytes");
     let rest = 21 + usize::try_from(i32::from_le_bytes(old)).expect("a length");
@@ -329,7 +330,7 @@ fn with_command(request: &[u8], command: &Document) -> Vec<u8> {
     changed
 }
 
-/// A reply to a request, in the form that fits it.
+/// Returns a reply to a request in the matching form.
 fn reply(request: &[u8], document: &Document) -> Vec<u8> {
     let numbers = [&[1, 0, 0, 0], &request[4..8]].concat();
     if opcode(request) == OP_MSG {

@@ -1,4 +1,4 @@
-//! The provider works wherever it is used from.
+//! The provider works on any runtime, and without one.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ fn record() -> Record {
     Record { values, ..Record::new(Verifier::from_bytes([7; 32]), NOW, EXPIRES) }
 }
 
-/// Everything that a handler does.
+/// Performs all operations of a handler.
 async fn journey(provider: &dyn Provider) {
     let id = SessionId::generate().unwrap();
     assert!(provider.create(&id, record(), NOW).await.unwrap().is_none());
@@ -36,9 +36,9 @@ async fn journey(provider: &dyn Provider) {
 fn any_executor_will_do() {
     let server = Server::new();
     let provider = server.provider("ensure_ttl=false");
-    // None at all.
+    // Without a runtime.
     futures_lite::future::block_on(journey(&*provider));
-    // Runtimes that end before the provider does, of both kinds.
+    // On runtimes of both kinds, which end before the provider does.
     for _ in 0..2 {
         let current = tokio::runtime::Builder::new_current_thread().build().unwrap();
         current.block_on(journey(&*provider));
@@ -47,7 +47,7 @@ fn any_executor_will_do() {
     }
 }
 
-/// Collection may block, wherever it is called.
+/// `purge` may block, wherever it is called.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn collection_works_within_a_runtime_and_without() {
@@ -57,8 +57,8 @@ fn collection_works_within_a_runtime_and_without() {
     server.block_on(async { provider.purge(NOW, 10) }).unwrap();
 }
 
-/// A runtime can't be dropped where blocking is not allowed; the provider's own is no exception to
-/// that, so it isn't simply dropped.
+/// A tokio runtime can't be dropped where blocking is forbidden, so the provider shuts its runtime down
+/// in the background.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_provider_can_be_dropped_on_a_runtime() {
@@ -67,12 +67,12 @@ fn a_provider_can_be_dropped_on_a_runtime() {
         let provider = server.provider("ensure_ttl=false");
         journey(&*provider).await;
         drop(provider);
-        // One that was never used, too.
+        // A provider that was never used can be dropped as well.
         drop(server.provider("ensure_ttl=false"));
     });
 }
 
-/// What a request began is completed without it, and without the provider.
+/// An operation is completed without its request, and without the provider.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_dropped_request_leaves_a_whole_operation() {
@@ -95,7 +95,7 @@ fn a_dropped_request_leaves_a_whole_operation() {
     assert!(arrived, "the record was stored");
 }
 
-/// Wherever a request is dropped, what it began is completed on the connection that it began on.
+/// Wherever a request is dropped, its operation is completed on the same connection.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_dropped_request_costs_no_connection() {
@@ -143,7 +143,7 @@ fn a_dropped_request_costs_no_connection() {
     assert_eq!((opened.load(Ordering::SeqCst), closed.load(Ordering::SeqCst)), (1, 0));
 }
 
-/// A panic within the driver is an error of the one operation, and nothing of it goes on elsewhere.
+/// A panic in the driver is an error of that operation only.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_panic_in_the_driver_fails_the_operation_alone() {
@@ -164,7 +164,7 @@ fn a_panic_in_the_driver_fails_the_operation_alone() {
     let block_on = futures_lite::future::block_on::<Result<_, Error>>;
     let id = SessionId::generate().unwrap();
     let token = id.into();
-    // The first operation, and later ones.
+    // In the first operation and in later ones.
     for _ in 0..2 {
         panics.store(true, Ordering::SeqCst);
         let loaded = block_on(provider.load(&token, NOW));
@@ -178,7 +178,7 @@ fn a_panic_in_the_driver_fails_the_operation_alone() {
     futures_lite::future::block_on(journey(&provider));
 }
 
-/// By name, as a program does it; on the manager's timer thread too.
+/// A program opens the provider by name. It also works on the manager's timer thread.
 #[test]
 #[ignore = "needs a MongoDB server: run scripts/test"]
 fn a_manager_opens_it_by_name() {

@@ -1,5 +1,6 @@
-//! The server under test, and a collection of one's own on it.
+//! The server under test, and a new collection on it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -13,12 +14,12 @@ use tokio::runtime::Runtime;
 
 use crate::proxy::{Pose, Proxy};
 
-/// The server's URI.
+/// Returns the server's URI.
 pub(crate) fn uri() -> String {
     std::env::var("SESSION_MONGO_URI").expect("SESSION_MONGO_URI names no server; run scripts/test")
 }
 
-/// A URI with more options.
+/// Returns a URI with more options.
 pub(crate) fn with_options(uri: &str, options: &str) -> String {
     match uri.split_once("://").map(|(_, rest)| rest) {
         _ if options.is_empty() => uri.to_owned(),
@@ -28,7 +29,7 @@ pub(crate) fn with_options(uri: &str, options: &str) -> String {
     }
 }
 
-/// A collection that nothing else uses, dropped at the end.
+/// A collection that nothing else uses, which is dropped at the end.
 pub(crate) struct Server {
     pub(crate) collection: String,
     runtime: Runtime,
@@ -53,12 +54,12 @@ impl Server {
         Self { collection, runtime, client }
     }
 
-    /// The source string of a provider on this collection.
+    /// Returns the source string of a provider on this collection.
     pub(crate) fn source(&self, options: &str) -> String {
         self.source_at(&uri(), options)
     }
 
-    /// The same by another way to the server.
+    /// Returns the source string of a provider on this collection, through another URI.
     pub(crate) fn source_at(&self, uri: &str, options: &str) -> String {
         let uri = with_options(uri, &format!("collection={}", self.collection));
         with_options(&uri, options)
@@ -72,22 +73,31 @@ impl Server {
         Arc::new(MongoProvider::new(self.config(options)).expect("a provider opens"))
     }
 
-    /// A provider that reaches the same collection by another URI.
+    /// Returns a provider on this collection, through another URI.
     pub(crate) fn provider_at(&self, uri: &str, options: &str) -> Arc<dyn Provider> {
         let config = MongoConfig::parse(&self.source_at(uri, options));
         Arc::new(MongoProvider::new(config.expect("the source is right")).expect("it opens"))
     }
 
-    /// A proxy to the server's first host.
+    /// Starts a proxy to the server's first host.
     pub(crate) fn proxy(&self, pose: Pose) -> Proxy {
-        self.block_on(async {
-            let options = ClientOptions::parse(uri()).await.expect("the URI is right");
-            Proxy::start(&options.hosts[0].to_string(), pose).await.expect("a proxy starts")
-        })
+        let host = self.host();
+        self.block_on(async { Proxy::start(&host, pose).await.expect("a proxy starts") })
     }
 
-    /// The URI with the proxy in the hosts' place.
+    /// The server's first host, with its port.
+    pub(crate) fn host(&self) -> String {
+        let options = self.block_on(ClientOptions::parse(uri()).into_future());
+        options.expect("the URI is right").hosts[0].to_string()
+    }
+
+    /// Returns the URI with the proxy in place of the hosts.
     pub(crate) fn uri_through(&self, proxy: &Proxy) -> String {
+        self.uri_at(proxy.address)
+    }
+
+    /// The URI with another address in the hosts' place.
+    pub(crate) fn uri_at(&self, address: SocketAddr) -> String {
         let uri = uri();
         let (scheme, rest) = uri.split_once("://").expect("a URI has a scheme");
         let (hosts, options) = rest.split_once('/').unwrap_or((rest, ""));
@@ -98,7 +108,7 @@ impl Server {
             .filter(|option| !option.is_empty() && !option.to_lowercase().starts_with("replicaset"))
             .map(|option| format!("&{option}"))
             .collect();
-        format!("{scheme}://{user}{}/{database}?directConnection=true{kept}", proxy.address)
+        format!("{scheme}://{user}{address}/{database}?directConnection=true{kept}")
     }
 
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
@@ -109,7 +119,7 @@ impl Server {
         self.client.default_database().unwrap_or_else(|| self.client.database("sessions"))
     }
 
-    /// The collection as the driver has it.
+    /// Returns the driver's collection.
     pub(crate) fn documents(&self) -> Collection<Document> {
         self.database().collection(&self.collection)
     }

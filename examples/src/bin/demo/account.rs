@@ -1,4 +1,4 @@
-//! Who the visitor is.
+//! Login, logout, and pages that depend on the user.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use session_core::{Error, LoadedSession, SessionHandle};
 use crate::reply::{Failure, Outcome};
 use crate::{input, messages, reply};
 
-/// The key that holds the name of who is logged in.
+/// The key of the value with the user's name.
 const USERNAME: &str = "username";
 
 /// The longest label of a session, in characters.
 const LONGEST_LABEL: usize = 100;
 
-/// Who is logged in. A value of another type, which anyone can put there through `/values`, is
-/// nobody's name.
+/// Returns the user's name. Anyone can store a value of another type there through `/values`; that
+/// counts as anonymous.
 pub(crate) fn username(session: &LoadedSession) -> Result<Option<String>, Error> {
     match session.get(USERNAME) {
         Err(Error::Decode { .. }) => Ok(None),
@@ -25,8 +25,8 @@ pub(crate) fn username(session: &LoadedSession) -> Result<Option<String>, Error>
     }
 }
 
-/// `POST /login`. Requests from other sites don't carry the cookie (`SameSite=Lax`), so they can
-/// log nobody in or out here.
+/// `POST /login`. Requests from other sites don't carry the cookie (`SameSite=Lax`), so another site
+/// can't log a visitor in or out.
 pub(crate) async fn login(
     handle: &SessionHandle<'static>,
     query: &str,
@@ -40,22 +40,21 @@ pub(crate) async fn login(
         return Err(Failure::bad_request("username must not be empty"));
     }
     let session = handle.load().await?;
-    // As long as it takes to hash a password.
+    // Simulates the time that hashing a password takes.
     input::wait(wait).await;
-    // Nothing of this is stored before the message is, and then all of it at once: name, owner, new id
-    // and message.
+    // Nothing is stored before `add_flash` saves; then name, owner, new id and message are stored at
+    // once.
     session.log_in(&name)?;
     session.label(&label(headers))?;
     session.set(USERNAME, &name)?;
     match session.add_flash(messages::CATEGORY, &format!("welcome {name}")).await {
-        // Logged in all the same, with the save at the end of the request.
+        // If the message doesn't fit, the login is saved at the end of the request.
         Ok(()) | Err(Error::TooLarge { .. }) => Ok(reply::see_other("/")),
         Err(error) => Err(error.into()),
     }
 }
 
-/// What a list of a user's sessions calls one that begins with this request: the browser's name for
-/// itself.
+/// Returns the label for a session that begins with this request: the browser's `User-Agent`.
 fn label(headers: &HeaderMap) -> String {
     let agent = headers.get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
     agent.unwrap_or_default().chars().take(LONGEST_LABEL).collect()
@@ -73,7 +72,7 @@ pub(crate) async fn whoami(handle: &SessionHandle<'static>) -> Outcome {
     Ok(reply::text(name.as_deref().unwrap_or("anonymous")))
 }
 
-/// `GET /hello`: what caches may do with it is left to the library.
+/// `GET /hello`. The handler sets no header for caches; the library does.
 pub(crate) async fn hello(handle: &SessionHandle<'static>) -> Outcome {
     let name = username(&handle.load().await?)?;
     let name = name.as_deref().unwrap_or("stranger");

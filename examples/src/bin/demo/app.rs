@@ -1,4 +1,4 @@
-//! The service within the sessions: finds the handler of a request.
+//! The demo's service: dispatches requests to handlers.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use crate::{account, devices, input, messages, page, reply, values, visit};
 #[derive(Clone, Debug)]
 pub(crate) struct App {
     manager: Manager,
-    /// Where it listens, for the page's examples.
+    /// The address that the server listens on, for the examples on the page.
     address: SocketAddr,
 }
 
@@ -29,8 +29,8 @@ impl App {
         Self { manager, address }
     }
 
-    /// A session that fails is left to the wrapper, which knows each failure's status, and sends
-    /// no cookie then.
+    /// Runs the handler and turns its refusals into responses. Errors of the session are left to the
+    /// wrapper, which knows their statuses.
     async fn answer(self, request: Request<Incoming>) -> Result<Reply, Error> {
         match self.handle(request).await {
             Ok(reply) => Ok(reply),
@@ -42,7 +42,7 @@ impl App {
     async fn handle(&self, request: Request<Incoming>) -> Outcome {
         let (parts, body) = request.into_parts();
         let found = Route::of(parts.uri.path());
-        // Nothing else of the request is logged: targets and headers may hold ids.
+        // Nothing else of the request is logged, because targets and headers may contain ids.
         debug!(method = %parts.method, route = found.map_or("unknown", Route::name), "request");
         let route = found.ok_or(Failure::not_found())?;
         if !route.allows(&parts.method) {
@@ -99,7 +99,8 @@ impl App {
                     Route::EndOthers => devices::end_others(handle, &self.manager).await,
                     _ => Err(Failure::not_found()),
                 }?;
-                // A form of the page returns to the page, whose links then have the id of now.
+                // After a form of the page, the browser is redirected to the page, whose links then have
+                // the current id.
                 let from_page = form.is_some() && done.status().is_success();
                 Ok(if from_page { reply::see_other("/") } else { done })
             }

@@ -1,4 +1,4 @@
-//! The sessions of whoever is logged in.
+//! The list of the user's sessions.
 
 use std::fmt::Write as _;
 
@@ -62,7 +62,8 @@ pub(crate) async fn end_others(handle: &SessionHandle<'static>, manager: &Manage
     Ok(reply::see_other("/"))
 }
 
-/// A table with buttons; empty for nobody's sessions, and where the provider keeps no list.
+/// Returns a table of the user's sessions with buttons. Returns an empty text if nobody is logged in, or
+/// if the provider can't list sessions.
 pub(crate) async fn table(session: &LoadedSession, manager: &Manager) -> Result<String, Error> {
     let sessions = match manager.sessions_beside(session).await {
         Err(Error::Unsupported { .. }) => Vec::new(),

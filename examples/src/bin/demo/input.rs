@@ -1,4 +1,4 @@
-//! What a request brings: its query's arguments, its body, its fields.
+//! Parsing of requests: query arguments, bodies and form fields.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use tracing::debug;
 
 use crate::reply::Failure;
 
-/// The largest body that is read. What a session may hold is far less.
+/// The largest accepted body in bytes. The limits of a session are much lower.
 const BODY_LIMIT: usize = 1 << 20;
 
-/// How much of a larger body is read all the same: a client that is still sending would have its
-/// connection reset, and would not see the refusal.
+/// How much of a larger body is still read, in bytes. If the server stopped reading while the client is
+/// sending, the connection would be reset, and the client would not see the refusal.
 const DRAIN_LIMIT: usize = 16 << 20;
 
 /// How long a client may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The deepest JSON that the parser, which recurses, takes on. The library's own limit is lower
-/// unless it is configured otherwise.
+/// The deepest nesting of JSON that the recursive parser accepts. The library's own limit is lower by
+/// default.
 const PARSER_DEPTH: usize = 127;
 
-/// A request's body, whole.
+/// Reads a request's whole body.
 pub(crate) async fn bytes(body: Incoming) -> Result<Vec<u8>, Failure> {
     match tokio::time::timeout(BODY_TIMEOUT, collect(body)).await {
         Ok(collected) => collected,
@@ -40,7 +40,7 @@ async fn collect(mut body: Incoming) -> Result<Vec<u8>, Failure> {
     let mut collected = Vec::new();
     let mut seen = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Failure::bad_request("the body broke off"))?;
+        let frame = frame.map_err(|_| Failure::bad_request("the body is incomplete"))?;
         let data = frame.into_data().unwrap_or_default();
         seen += data.len();
         if seen <= BODY_LIMIT {
@@ -55,7 +55,7 @@ async fn collect(mut body: Incoming) -> Result<Vec<u8>, Failure> {
     Ok(collected)
 }
 
-/// A request's body as text; with `field`, that field of a form.
+/// Reads a request's body as text; with `field`, returns that field of a form.
 pub(crate) async fn text(body: Incoming, field: Option<&str>) -> Result<String, Failure> {
     let text = String::from_utf8(bytes(body).await?)
         .map_err(|_| Failure::bad_request("the body is not UTF-8"))?;
@@ -68,20 +68,20 @@ pub(crate) async fn text(body: Incoming, field: Option<&str>) -> Result<String, 
     }
 }
 
-/// A JSON document.
+/// Parses a JSON document.
 pub(crate) fn json(document: &[u8]) -> Result<Value, Failure> {
     const NO_JSON: Failure = Failure::bad_request("the body is not JSON");
-    // What is ignored is checked without recursion, so that depth can't hide bad syntax.
+    // `IgnoredAny` is parsed without recursion, so bad syntax is detected at any depth.
     serde_json::from_slice::<IgnoredAny>(document).map_err(|_| NO_JSON)?;
     if depth(document) > PARSER_DEPTH {
-        return Err(Failure::too_large("the JSON nests too deep"));
+        return Err(Failure::too_large("the JSON is nested too deeply"));
     }
     serde_json::from_slice(document).map_err(|_| {
         Failure::bad_request("the JSON has a number out of range or text that is not Unicode")
     })
 }
 
-/// How deep arrays and objects nest in a document of good syntax.
+/// Returns how deep arrays and objects nest in a document with valid syntax.
 fn depth(document: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0usize, 0);
     let mut bytes = document.iter();
@@ -103,8 +103,8 @@ fn depth(document: &[u8]) -> usize {
     deepest
 }
 
-/// One argument of a query, or one field of a form: both are written the same way
-/// (`application/x-www-form-urlencoded`). Other arguments may be anything.
+/// Returns one argument of a query, or one field of a form: both are encoded as
+/// `application/x-www-form-urlencoded`. Other arguments are ignored, even invalid ones.
 pub(crate) fn argument(encoded: &str, name: &str) -> Result<Option<String>, Failure> {
     let decoded = |text| percent_decode(text, Plus::IsBlank);
     let mut found = None;
@@ -124,7 +124,7 @@ pub(crate) fn argument(encoded: &str, name: &str) -> Result<Option<String>, Fail
 /// The longest wait that a request may ask for, in milliseconds.
 const LONGEST_WAIT: u64 = 60_000;
 
-/// The argument `ms`: how long a handler waits after it has loaded the session.
+/// Returns the argument `ms`: how long a handler waits after it has loaded the session.
 pub(crate) fn milliseconds(query: &str) -> Result<Option<Duration>, Failure> {
     let Some(ms) = argument(query, "ms")? else { return Ok(None) };
     let ms = ms.parse().ok().filter(|ms| *ms <= LONGEST_WAIT);
@@ -132,7 +132,7 @@ pub(crate) fn milliseconds(query: &str) -> Result<Option<Duration>, Failure> {
     Ok(Some(Duration::from_millis(ms)))
 }
 
-/// Waits, and lets whoever reads the log know that the session is loaded.
+/// Waits. Logs before that the session is loaded, which tests wait for.
 pub(crate) async fn wait(duration: Duration) {
     if !duration.is_zero() {
         debug!("loaded, waiting");
@@ -140,19 +140,19 @@ pub(crate) async fn wait(duration: Duration) {
     }
 }
 
-/// A refusal of an argument or field.
+/// Returns the refusal of an argument or field.
 pub(crate) fn refused(name: &str, why: &str) -> Failure {
     Failure::Refused(StatusCode::BAD_REQUEST, format!("{name} {why}").into())
 }
 
-/// What `+` stands for.
+/// Whether `+` is decoded as a blank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Plus {
     IsItself,
     IsBlank,
 }
 
-/// Decodes strictly: what is not percent-encoded UTF-8 is nothing.
+/// Decodes percent-encoding. Returns `None` for anything that is not percent-encoded UTF-8.
 pub(crate) fn percent_decode(text: &str, plus: Plus) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();

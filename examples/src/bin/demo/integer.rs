@@ -1,24 +1,24 @@
-//! Whole numbers of JSON's two exact ranges.
+//! Whole numbers in the ranges of `i64` and `u64`, which JSON keeps exactly.
 
 use serde_json::Number;
 use session_core::LoadedSession;
 
 use crate::reply::Failure;
 
-const NOT_WHOLE: Failure = Failure::conflict("what is kept here is no whole number");
+const NOT_WHOLE: Failure = Failure::conflict("the stored value is not a whole number");
 
-/// A key's value as a whole number.
+/// Returns a key's value as a whole number.
 pub(crate) fn get(session: &LoadedSession, key: &str) -> Result<Option<i128>, Failure> {
     let number = session.get::<Number>(key)?;
     number.map(|number| value(&number).ok_or(NOT_WHOLE)).transpose()
 }
 
-/// Adds to a key's value, atomically at the store. What is not there is zero.
+/// Adds to a key's value, atomically in the store. A missing value counts as zero.
 pub(crate) async fn add(session: &LoadedSession, key: &str, n: i64) -> Result<Number, Failure> {
     let mut refused = None;
-    // Not `try_update`, which fails in a request that may store nothing: a visitor whose GET was
-    // overtaken by his login is to see a page, not an error. The value stays as it is when `n` can't be
-    // added to it.
+    // Not `try_update`, which fails in a request that may store nothing: if a visitor's GET was
+    // overtaken by the visitor's login, it should return a page, not an error. If `n` can't be added,
+    // the value stays as it is.
     let plus_n = |old: Option<Number>| {
         refused = None;
         sum(old.as_ref(), n).unwrap_or_else(|failure| {
@@ -35,12 +35,12 @@ fn sum(old: Option<&Number>, n: i64) -> Result<Number, Failure> {
     number(old + i128::from(n)).ok_or(Failure::conflict("the sum is out of range"))
 }
 
-/// The value, if it is a whole number from the lowest `i64` to the highest `u64`.
+/// Returns the value if it is a whole number from the lowest `i64` to the highest `u64`.
 fn value(number: &Number) -> Option<i128> {
     number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from))
 }
 
-/// The number, if the value is in one of the two ranges.
+/// Returns the number if the value is in one of the two ranges.
 fn number(value: i128) -> Option<Number> {
     i64::try_from(value).map(Number::from).or_else(|_| u64::try_from(value).map(Number::from)).ok()
 }

@@ -1,4 +1,4 @@
-//! What is logged.
+//! Logging.
 
 use std::io::Write as _;
 
@@ -6,18 +6,18 @@ use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// The crates whose events are let through: this one and the library's.
+/// Prefixes of the targets whose events are logged: this crate and the library's crates.
 ///
-/// They keep ids and values out of their events at every level. A server's own crates don't: at
-/// `trace` the bytes of a connection may be among their events, and with them cookies and URLs.
+/// These crates log no ids and values at any level. The crates of the HTTP server may: at `trace`, their
+/// events may have the bytes of a connection, with cookies and URLs.
 const OURS: [&str; 2] = ["demo", "session_"];
 
-/// Logs to stderr what `RUST_LOG` asks for; `info` if it says nothing.
+/// Starts logging to stderr with the levels in `RUST_LOG`; the default is `info`.
 pub(crate) fn init() {
     let text = std::env::var("RUST_LOG").unwrap_or_default();
     let (wanted, unreadable) = wanted(&text);
     for directive in unreadable {
-        // There is nowhere to report that stderr is closed.
+        // If stderr is closed, there is nowhere to report it.
         let _ = writeln!(std::io::stderr(), "demo: RUST_LOG: {directive:?} is ignored");
     }
     let ours = filter_fn(|event| OURS.iter().any(|prefix| event.target().starts_with(prefix)));
@@ -29,11 +29,10 @@ pub(crate) fn init() {
     tracing_subscriber::registry().with(layer).init();
 }
 
-/// Reads levels (`debug`) and targets with levels (`session_core=trace`), separated by commas, and
-/// returns with them those that can't be read.
+/// Parses levels (`debug`) and targets with levels (`session_core=trace`), separated by commas. Returns
+/// the directives that can't be parsed as well.
 ///
-/// Not `EnvFilter`, which also knows of spans: there are none here, and it takes the `regex` crates
-/// to build.
+/// Not `EnvFilter`: its filters on spans are not needed here, and it depends on the `regex` crates.
 fn wanted(text: &str) -> (Targets, Vec<&str>) {
     let directives = text.split(',').map(str::trim).filter(|directive| !directive.is_empty());
     let (readable, unreadable): (Vec<_>, Vec<_>) =

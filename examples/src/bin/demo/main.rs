@@ -1,6 +1,6 @@
-//! The demo server: shows the whole library, and lets anyone poke at it from outside.
+//! The demo server: shows all features of the library, for browsers, `curl` and tests.
 //!
-//! Only [`init_providers`] knows which providers there are; no handler does.
+//! Only [`init_providers`] names the providers; the handlers work with any of them.
 
 mod account;
 mod app;
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format!("cannot start: {error}")),
     };
-    // Providers that talk to a server want a runtime around them from the start.
+    // Providers that connect to a server need to be opened inside a runtime.
     let manager = {
         let _inside = runtime.enter();
         match Manager::from_config(&options.config) {
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         }
     };
     let served = runtime.block_on(run(&options, manager.clone()));
-    // The timer thread first: it may be in the middle of a store operation that needs the runtime.
+    // The timer thread ends first, because it may be in a store operation that needs the runtime.
     manager.close();
     drop(runtime);
     match served {
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Makes the providers known by their names: the only place that knows which ones there are.
+/// Registers the providers. This is the only place that names them.
 fn init_providers() {
     session_cookie::init();
     session_file::init();
@@ -71,7 +71,8 @@ fn init_providers() {
     without_mongo();
 }
 
-/// Says how to get the provider that is left out because its driver is large.
+/// Registers an error under the name `mongo` that says how to build the demo with that provider. It is
+/// left out by default because its driver is large.
 #[cfg(not(feature = "mongo"))]
 fn without_mongo() {
     let refused = session_core::provider::register("mongo", |_| {
@@ -87,7 +88,8 @@ async fn run(options: &Options, manager: Manager) -> Result<(), String> {
     let cannot = |error| format!("cannot listen on {}: {error}", options.listen);
     let listener = TcpListener::bind(&options.listen).await.map_err(cannot)?;
     let address = listener.local_addr().map_err(cannot)?;
-    // Before the line below: whoever reads it may send the signal at once.
+    // The signals must be handled before the line below is printed, because a reader of the line may
+    // send one at once.
     let stop =
         server::stop_signal().map_err(|error| format!("cannot wait for signals: {error}"))?;
     print_line(&format!("listening on http://{address}"));
@@ -97,24 +99,24 @@ async fn run(options: &Options, manager: Manager) -> Result<(), String> {
     Ok(())
 }
 
-/// The exit code for a flag, a configuration or a source that can't be used.
+/// The exit code for a wrong flag, configuration or source.
 const BAD_USAGE: u8 = 2;
 
-/// Reports on one line of stderr, whatever characters the message has.
+/// Reports an error as one line on stderr, even if the message has line breaks.
 fn fail(code: u8, message: &str) -> ExitCode {
     let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    // There is nowhere to report that stderr is closed.
+    // If stderr is closed, there is nowhere to report it.
     let _ = writeln!(std::io::stderr(), "demo: {line}");
     ExitCode::from(code)
 }
 
-/// An error and what caused it, in one line.
+/// Returns an error with its causes in one line.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Prints to stdout, which may be closed.
+/// Prints to stdout. Ignores errors, because stdout may be closed.
 fn print_line(line: &str) {
     let mut stdout = std::io::stdout();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());

@@ -1,4 +1,4 @@
-//! Messages that are shown once.
+//! Flash messages, which are shown once.
 
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Method};
@@ -7,7 +7,7 @@ use session_core::{Error, LoadedSession, SessionHandle};
 use crate::reply::Outcome;
 use crate::{input, reply};
 
-/// The category that all of the demo's messages are in.
+/// The category of all of the demo's messages.
 pub(crate) const CATEGORY: &str = "message";
 
 /// `POST /flash`.
@@ -27,7 +27,7 @@ pub(crate) async fn list(handle: &SessionHandle<'static>, audience: Audience) ->
     Ok(reply::json(&take(&session, audience).await?))
 }
 
-/// Takes the messages, if somebody will read them.
+/// Takes the messages if somebody will see the response.
 pub(crate) async fn take(
     session: &LoadedSession,
     audience: Audience,
@@ -38,16 +38,16 @@ pub(crate) async fn take(
     }
 }
 
-/// Who sees the response.
+/// Whether anybody sees the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Audience {
     Reader,
-    /// The client asks for the headers alone, or for a page that nobody may ever look at.
+    /// The request is HEAD, or prefetches a page that may never be shown.
     Nobody,
 }
 
 impl Audience {
-    /// A browser that fetches ahead says so in `Sec-Purpose` (Fetch).
+    /// Browsers mark prefetches by the header `Sec-Purpose` (Fetch standard).
     pub(crate) fn of(method: &Method, headers: &HeaderMap) -> Self {
         let purpose = headers.get("sec-purpose").and_then(|purpose| purpose.to_str().ok());
         let is_prefetch = purpose.is_some_and(|purpose| purpose.starts_with("prefetch"));

@@ -1,30 +1,31 @@
-//! What the command line and the configuration file say.
+//! The command line and the configuration file.
 
 use std::path::Path;
 
 use lexopt::prelude::*;
 use serde::Deserialize as _;
 use serde::de::IntoDeserializer as _;
-use session_core::{Config, TransportKind};
+use session_core::Config;
+use session_core::transport::TransportKind;
 
-/// The command line, for those who ask.
+/// The text for `--help`.
 pub(crate) const USAGE: &str = "\
 demo [--listen ADDRESS:PORT] [--config FILE] [--provider NAME] [--source SOURCE]
      [--transport cookie|url|auto|header]
 
-Serves sessions over HTTP. Defaults: 127.0.0.1:8080, the memory provider, cookies.
-A flag has the last word over the TOML file. RUST_LOG says what is logged to stderr.";
+A demo server for HTTP sessions. Defaults: 127.0.0.1:8080, the memory provider, cookies.
+FILE is a TOML file; flags override it. RUST_LOG sets what is logged to stderr.";
 
-/// How to run.
+/// The options of a server to run.
 #[derive(Debug)]
 pub(crate) struct Options {
-    /// Where to listen. Defaults to `127.0.0.1:8080`; port 0 takes a free one.
+    /// The address to listen on. Defaults to `127.0.0.1:8080`. Port 0 selects a free port.
     pub(crate) listen: String,
-    /// The library's own configuration.
+    /// The library's configuration.
     pub(crate) config: Config,
 }
 
-/// What the caller wants.
+/// What the command line asks for.
 #[derive(Debug)]
 pub(crate) enum Wanted {
     Serve(Box<Options>),
@@ -32,10 +33,10 @@ pub(crate) enum Wanted {
 }
 
 impl Options {
-    /// Reads the command line, and the file that it names.
+    /// Parses the command line, and the configuration file that it names.
     ///
     /// # Errors
-    /// A line for people. It never shows the source, which may hold a password.
+    /// An error message of one line. It never shows the source, which may contain a password.
     pub(crate) fn from_args(mut parser: lexopt::Parser) -> Result<Wanted, String> {
         let line = |error: lexopt::Error| error.to_string();
         let mut listen = "127.0.0.1:8080".to_owned();
@@ -50,8 +51,8 @@ impl Options {
                 Long(flag @ ("listen" | "config" | "provider" | "source" | "transport")) => {
                     flag.to_owned()
                 }
-                // Not shown: it may be a source whose flag was forgotten.
-                Value(_) => return Err("an argument has no flag before it; see --help".into()),
+                // The value is not shown, because it may be a source whose flag was forgotten.
+                Value(_) => return Err("an argument without a flag; see --help".into()),
                 other => return Err(other.unexpected().to_string()),
             };
             let value = parser.value().map_err(line)?;
@@ -77,7 +78,7 @@ impl Options {
         }
         if let Some(source) = source {
             config.source = source;
-            // The file's table stands for options of the file's source.
+            // The file's table `revocations` belongs to the file's source.
             config.revocations = None;
         }
         if let Some(name) = transport {
@@ -109,7 +110,7 @@ fn read(path: &Path) -> Result<Config, String> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("cannot read the configuration {shown}: {error}"))?;
     toml::from_str(&text).map_err(|error| {
-        // Not the error's `Display`: it quotes the line, and with it a source's password.
+        // Not the error's `Display`, which quotes the line, and with it a password in a source.
         let line = error.span().map(|span| {
             let before = text.as_bytes().iter().take(span.start);
             before.filter(|byte| **byte == b'\n').count() + 1

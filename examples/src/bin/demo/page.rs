@@ -1,4 +1,4 @@
-//! The page: everything at a glance, without scripts.
+//! The demo's page, which works without scripts.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -18,11 +18,11 @@ pub(crate) async fn home(
     audience: Audience,
 ) -> Outcome {
     let session = handle.load().await?;
-    // First of all: a new session has an id for the links once it has a value.
+    // This comes first, because a new session has no id for the page's links before it has a value.
     let visits = visit::next(&session, manager.now()).await?;
     let name = account::username(&session)?;
     let sessions = devices::table(&session, manager).await?;
-    // Last: once taken, messages are gone, and must be shown.
+    // This comes last: messages that were taken are gone, so no error may follow before they are shown.
     let messages = messages::take(&session, audience).await?;
 
     let mut shown = String::new();
@@ -36,7 +36,7 @@ pub(crate) async fn home(
         true => ("after the browser ends", false, "Forget me when the browser ends"),
         false => ("until the browser ends", true, "Remember me"),
     };
-    // Links are plain: where they are to carry an id, the wrapper around the handlers puts it in.
+    // The links are plain. If they need an id, the wrapper around the handlers adds it.
     let body = format!(
         r#"<h1>Session demo</h1>
 {shown}
@@ -136,7 +136,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; padding: .75rem; border: 1
 .messages { border-inline-start: .3rem solid; padding: .5rem 2rem; overflow-wrap: anywhere; }
 ";
 
-/// A visitor's text within an element or a quoted attribute.
+/// Escapes a visitor's text for an element or a quoted attribute.
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -152,7 +152,7 @@ pub(crate) fn escape(text: &str) -> String {
     escaped
 }
 
-/// A duration for people, down to seconds.
+/// Formats a duration in hours, minutes and seconds.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {

@@ -1,4 +1,4 @@
-//! Responses, and what keeps a handler from giving one.
+//! Responses and failures of handlers.
 
 use std::borrow::Cow;
 
@@ -10,15 +10,15 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-/// What every handler returns.
+/// A handler's response.
 pub(crate) type Reply = Response<Full<Bytes>>;
 
-/// Why a handler gives no ordinary response.
+/// Why a handler returns no ordinary response.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The session could not be loaded or changed: the wrapper around the handlers answers.
+    /// The session could not be loaded or changed. The wrapper around the handlers makes the response.
     Session(session_core::Error),
-    /// The request can't be fulfilled; the text is one line.
+    /// The request is refused, with a status and one line of text.
     Refused(StatusCode, Cow<'static, str>),
 }
 
@@ -45,44 +45,45 @@ impl Failure {
 impl From<session_core::Error> for Failure {
     fn from(error: session_core::Error) -> Self {
         match error {
-            // Visitors choose here what is stored: another type is no fault of the server's.
+            // In the demo, visitors choose the stored values, so a wrong type is not the server's fault.
             session_core::Error::Decode { .. } => {
-                Self::conflict("what is kept here is something else; replace or delete it first")
+                Self::conflict("the stored value has another type; replace or delete it first")
             }
-            session_core::Error::Unsupported { .. } => {
-                Self::Refused(StatusCode::NOT_IMPLEMENTED, "this is not kept here".into())
-            }
+            session_core::Error::Unsupported { .. } => Self::Refused(
+                StatusCode::NOT_IMPLEMENTED,
+                "the provider does not support this".into(),
+            ),
             error => Self::Session(error),
         }
     }
 }
 
-/// A line of text.
+/// Returns a response with one line of text.
 pub(crate) fn text(line: &str) -> Reply {
     body("text/plain; charset=utf-8", format!("{line}\n"))
 }
 
-/// Text without any header of the handler's own.
+/// Returns a response with text and without headers.
 pub(crate) fn bare(text: String) -> Reply {
     Response::new(Full::new(text.into()))
 }
 
-/// A line of text that is not what was asked for.
+/// Returns the refusal of a request, with one line of text.
 pub(crate) fn refusal(status: StatusCode, line: &str) -> Reply {
     let mut reply = text(line);
     *reply.status_mut() = status;
     reply
 }
 
-/// A JSON document.
+/// Returns a response with a JSON document.
 pub(crate) fn json(value: &impl Serialize) -> Reply {
-    // Values come out of JSON or the library's own types: there is nothing to fail on.
+    // Values were parsed from JSON or are the library's types, so serialization can't fail.
     let mut document = serde_json::to_vec(value).expect("string keys and finite numbers");
     document.push(b'\n');
     body("application/json", document)
 }
 
-/// A page. It runs no script and loads nothing; its forms go to this server.
+/// Returns a page. Its policy forbids scripts and external resources; forms go to this server.
 pub(crate) fn html(page: String) -> Reply {
     const POLICY: HeaderValue = HeaderValue::from_static(
         "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; \
@@ -93,7 +94,7 @@ pub(crate) fn html(page: String) -> Reply {
     reply
 }
 
-/// Done, and there is nothing to show.
+/// Returns a response without content.
 pub(crate) fn no_content() -> Reply {
     let mut reply = Response::new(Full::default());
     *reply.status_mut() = StatusCode::NO_CONTENT;
@@ -101,7 +102,7 @@ pub(crate) fn no_content() -> Reply {
     reply
 }
 
-/// Go on there, with GET. The library puts the id into the location where it belongs there.
+/// Returns a redirect to a location with GET. With ids in URLs, the library adds the id to the location.
 pub(crate) fn see_other(location: &'static str) -> Reply {
     let mut reply = no_content();
     *reply.status_mut() = StatusCode::SEE_OTHER;
@@ -109,8 +110,8 @@ pub(crate) fn see_other(location: &'static str) -> Reply {
     reply
 }
 
-/// What is shown is a visitor's own: no cache keeps it, and no browser takes a visitor's text for
-/// anything but the stated type.
+/// Returns a response with a body. Caches must not store it, because it is for one visitor. Browsers
+/// must not guess another content type for a visitor's text.
 fn body(content_type: &'static str, bytes: impl Into<Bytes>) -> Reply {
     let mut reply = Response::new(Full::new(bytes.into()));
     let headers = reply.headers_mut();

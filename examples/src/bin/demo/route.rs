@@ -1,10 +1,10 @@
-//! Paths and methods.
+//! Routes: paths and their methods.
 
 use hyper::Method;
 
 use crate::input;
 
-/// What a path stands for. Keys are as in the path, still percent-encoded.
+/// The route of a path. Keys are as in the path, still percent-encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route<'p> {
     Home,
@@ -28,7 +28,7 @@ pub(crate) enum Route<'p> {
 }
 
 impl<'p> Route<'p> {
-    /// The route of a path, or `None` if there is none.
+    /// Returns the route of a path, or `None` if there is none.
     pub(crate) fn of(path: &'p str) -> Option<Self> {
         Some(match path {
             "/" => Self::Home,
@@ -64,7 +64,7 @@ impl<'p> Route<'p> {
         })
     }
 
-    /// The route as the logs have it: a path may hold anything, even an id.
+    /// Returns the route's name for the log. Paths are not logged, because they may contain an id.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Home => "/",
@@ -88,7 +88,7 @@ impl<'p> Route<'p> {
         }
     }
 
-    /// The methods that it has, as the `Allow` header lists them. HEAD comes with GET.
+    /// Returns the route's methods as the `Allow` header lists them. HEAD comes with GET.
     pub(crate) fn methods(self) -> &'static str {
         match self {
             Self::Home
@@ -111,13 +111,13 @@ impl<'p> Route<'p> {
         }
     }
 
-    /// Whether it has this method.
+    /// Returns whether the route has this method.
     pub(crate) fn allows(self, method: &Method) -> bool {
         self.methods().split(", ").any(|name| name == method.as_str())
     }
 }
 
-/// The key that a path names (RFC 3986, section 2.1: `+` stands for itself there).
+/// Decodes a key in a path, where `+` is not a blank (RFC 3986, section 2.1).
 pub(crate) fn key(encoded: &str) -> Result<String, crate::reply::Failure> {
     input::percent_decode(encoded, input::Plus::IsItself).ok_or(crate::reply::Failure::bad_request(
         "the key in the path is not percent-encoded UTF-8",

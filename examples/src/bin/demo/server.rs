@@ -1,4 +1,4 @@
-//! Connections, from the first to the last.
+//! The HTTP server: accepts connections and shuts down gracefully.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -17,16 +17,16 @@ use tracing::{debug, info, warn};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long a client may take to send a request's head, and how long a connection may idle.
+/// How long a client may take to send a request's head, and how long a connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the last response may take to leave, once no request is being handled any more.
+/// How long the last responses may take to be sent after the last handler has returned.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long requests in flight may take to end: longer than the slowest route.
+/// How long requests in flight may take when the server stops: longer than the slowest route.
 const STOP_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// Waits for SIGTERM or SIGINT, from now on.
+/// Returns a future that waits for SIGTERM or SIGINT. The signals are handled from now on.
 #[cfg(unix)]
 pub(crate) fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -41,7 +41,7 @@ pub(crate) fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Waits for Ctrl-C, from now on.
+/// Returns a future that waits for Ctrl-C, which is handled from now on.
 #[cfg(windows)]
 pub(crate) fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     let mut interrupt = tokio::signal::windows::ctrl_c()?;
@@ -50,7 +50,7 @@ pub(crate) fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Serves until `stop` is over, then finishes what is in flight.
+/// Serves until `stop` completes, then waits for the requests in flight.
 pub(crate) async fn serve<S, B>(listener: TcpListener, service: S, stop: impl Future<Output = ()>)
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -72,38 +72,38 @@ where
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Out of descriptors, most likely: some come back when a connection ends.
+                // Most likely, there are no free file descriptors until a connection ends.
                 warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
-        // Responses are small and whole: waiting to fill a packet only delays them.
+        // Responses are written at once, so waiting to fill a packet would only delay them.
         let _ = stream.set_nodelay(true);
         let service = Counted { service: service.clone(), in_flight: in_flight.clone() };
         let connection = http.serve_connection(TokioIo::new(stream), service);
         let connection = connections.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                debug!(%error, "a connection broke off");
+                debug!(%error, "a connection failed");
             }
         });
     }
     drop(listener);
     info!("stopping");
-    // A client that never finished sending a request's head has nothing in flight to wait for.
+    // A client that never completes a request's head has no request in flight to wait for.
     let none_in_flight = async {
         let _ = requests.wait_for(|requests| *requests == 0).await;
         tokio::time::sleep(FLUSH_TIMEOUT).await;
     };
     tokio::select! {
         () = connections.shutdown() => {}
-        () = none_in_flight => info!("closed connections without a request"),
-        () = tokio::time::sleep(STOP_TIMEOUT) => warn!("gave up on requests that would not end"),
+        () = none_in_flight => info!("closed connections that had no request in flight"),
+        () = tokio::time::sleep(STOP_TIMEOUT) => warn!("aborted requests that took too long"),
     }
 }
 
-/// Counts the requests that are being handled.
+/// A service that counts the requests that are being handled.
 struct Counted<S> {
     service: S,
     in_flight: watch::Sender<usize>,
@@ -119,15 +119,15 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let counted = InFlight::new(self.in_flight.clone());
-        let answer = self.service.call(request);
+        let response = self.service.call(request);
         Box::pin(async move {
             let _counted = counted;
-            answer.await
+            response.await
         })
     }
 }
 
-/// One request, until dropped.
+/// Counts one request until it is dropped.
 struct InFlight(watch::Sender<usize>);
 
 impl InFlight {

@@ -1,4 +1,4 @@
-//! Values, as JSON.
+//! The session's values as JSON.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub(crate) async fn delete(handle: &SessionHandle<'static>, key: &str) -> Outcom
     Ok(reply::no_content())
 }
 
-/// `POST /add/{key}`: as many at once as you like, none is lost.
+/// `POST /add/{key}`. Concurrent additions are all counted.
 pub(crate) async fn add(handle: &SessionHandle<'static>, key: &str, query: &str) -> Outcome {
     let n = match input::argument(query, "n")? {
         Some(n) => n.parse().map_err(|_| input::refused("n", "must be a whole number"))?,
@@ -52,7 +52,7 @@ pub(crate) async fn add(handle: &SessionHandle<'static>, key: &str, query: &str)
     Ok(reply::text(&sum.to_string()))
 }
 
-/// `POST /slow/{key}`: a request that holds a loaded session while others go on.
+/// `POST /slow/{key}`. The request waits between loading and saving, while others change the session.
 pub(crate) async fn slow(
     handle: &SessionHandle<'static>,
     key: &str,
@@ -65,8 +65,8 @@ pub(crate) async fn slow(
     let session = handle.load().await?;
     input::wait(wait).await;
     if session.get::<Value>(key)?.as_ref() == Some(&value) {
-        // An equal value is no change, so nothing would be saved, and the store not asked whether
-        // the session is still there. An update asks.
+        // Setting an equal value is no change, so nothing would be saved, and the store would not be
+        // asked whether the session still exists. An update asks the store.
         session.update(key, |_: Option<Value>| value.clone()).await?;
     } else {
         session.set(key, &value)?;

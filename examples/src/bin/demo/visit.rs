@@ -1,4 +1,4 @@
-//! Visits, counted.
+//! The visit counter and statistics.
 
 use serde::Serialize;
 use serde_json::Number;
@@ -7,7 +7,7 @@ use session_core::{Error, LoadedSession, Manager, SessionHandle, Stats, Timestam
 use crate::reply::{Failure, Outcome};
 use crate::{integer, reply};
 
-/// After how many seconds a visitor is counted anew.
+/// After how many seconds a visitor's count restarts.
 const COUNT_FOR: i128 = 360;
 
 /// `GET /count`.
@@ -16,8 +16,8 @@ pub(crate) async fn count(handle: &SessionHandle<'static>, manager: &Manager) ->
     Ok(reply::text(&next(&session, manager.now()).await?.to_string()))
 }
 
-/// Counts a visit and returns its number. A session that was begun too long ago is destroyed, and a
-/// new one started within the same request.
+/// Counts a visit and returns its number. If the session began too long ago, it is destroyed and a new
+/// one is started in the same request.
 pub(crate) async fn next(session: &LoadedSession, now: Timestamp) -> Result<Number, Failure> {
     let mut begun = integer::get(session, "createtime")?;
     if begun.is_some_and(|begun| begun + COUNT_FOR < i128::from(now.as_secs())) {

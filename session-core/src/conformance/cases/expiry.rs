@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::conformance::Harness;
+use crate::clock::TestClock;
 use crate::conformance::sample::{HOUR, MILLI, empty, record, set, until, whole_second};
 use crate::conformance::site::{Site, Visitor};
 use crate::conformance::store::Store;
-use crate::provider::{Changes, ExpiryChange, Record, Touch};
-use crate::{Config, Error, TestClock, Timestamp};
+use crate::conformance::{Harness, skip};
+use crate::provider::{Changes, ExpiryChange, Record, Token, Touch};
+use crate::{Config, Error, Timestamp};
 
 /// A record is there a millisecond before its expiry, and not at it.
 pub fn a_record_lives_up_to_its_expiry_and_no_longer(harness: &dyn Harness) {
@@ -155,8 +156,12 @@ pub fn a_touch_extends(harness: &dyn Harness) {
     let token = store.touch(&store.stored(&record), expires, store.after(HOUR / 2));
     let token = token.expect("a live record is touched");
     let touched = Record { expires, ..record };
-    assert_eq!(store.found_at(&token, store.after(2 * HOUR - MILLI)), Some(touched));
-    assert_eq!(store.found_at(&token, expires), None);
+    assert_eq!(
+        store.found_at(&token, store.after(2 * HOUR - MILLI)),
+        Some(touched),
+        "a millisecond before the new expiry"
+    );
+    assert_eq!(store.found_at(&token, expires), None, "at the new expiry");
 }
 
 /// A touch to an earlier expiry is none, wherever that lies.
@@ -180,7 +185,7 @@ pub fn a_late_touch_changes_nothing(harness: &dyn Harness) {
     store.another().touch(&token, store.after(2 * HOUR), store.now).expect("and again");
     let changes = Changes::new().with_expiry(ExpiryChange::Extend(until(store.after(2 * HOUR))));
     store.saved(&token, &changes);
-    assert_eq!(store.found(&token), Some(Record { expires: newest, ..record }));
+    assert_eq!(store.found(&token), Some(Record { expires: newest, ..record }), "after late ones");
 }
 
 /// A touch moves the last use forward, and never back.
@@ -211,5 +216,87 @@ pub fn a_touch_goes_by_the_key(harness: &dyn Harness) {
     let expires = store.after(2 * HOUR);
     store.touch(&old, expires, store.now).expect("the key is the session's");
     assert_eq!(store.found(&old), None, "the old secret opens something");
-    assert_eq!(store.found(&new), Some(Record { expires, ..record }));
+    assert_eq!(store.found(&new), Some(Record { expires, ..record }), "by the new secret");
+}
+
+/// A touch moves the store's own expiry of the record, its timer for instance: a record whose timer stays
+/// behind is lost while it is live.
+pub fn a_touch_moves_the_stores_own_expiry(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let token = store.stored(&record(store.now));
+    let Some(timer) = Timer::of(harness, &token, store.after(HOUR)) else { return };
+    for (touched, wanted) in [(2 * HOUR, 2 * HOUR), (HOUR, 2 * HOUR), (72 * HOUR, 72 * HOUR)] {
+        let result = store.touch(&token, store.after(touched), store.now);
+        result.expect("a live record is touched");
+        timer.check(&token, store.after(wanted), &format!("touched to {touched:?} from now"));
+    }
+}
+
+/// A save moves the store's own expiry of the record as it moves the record's: later and earlier, with a
+/// new secret or without.
+pub fn a_save_moves_the_stores_own_expiry(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let mut token = store.stored(&record(store.now));
+    let Some(timer) = Timer::of(harness, &token, store.after(HOUR)) else { return };
+    let at = |time| until(store.after(time));
+    for (change, wanted) in [
+        (ExpiryChange::Keep, HOUR),
+        (ExpiryChange::Extend(at(2 * HOUR)), 2 * HOUR),
+        (ExpiryChange::Extend(at(HOUR)), 2 * HOUR),
+        (ExpiryChange::Set(at(HOUR / 2)), HOUR / 2),
+        (ExpiryChange::Keep, HOUR / 2),
+        (ExpiryChange::Set(at(72 * HOUR)), 72 * HOUR),
+    ] {
+        token = store.saved(&token, &set("a", 5).with_expiry(change));
+        timer.check(&token, store.after(wanted), &format!("saved with {change:?}"));
+    }
+    for (time, change) in
+        [(96 * HOUR, ExpiryChange::Extend(at(96 * HOUR))), (HOUR, ExpiryChange::Set(at(HOUR)))]
+    {
+        let changes = store.with_secret(&token, set("a", 6).with_expiry(change), store.now);
+        token = store.saved(&token, &changes);
+        timer.check(&token, store.after(time), &format!("a new secret with {change:?}"));
+    }
+}
+
+/// What the store itself goes by.
+struct Timer<'h> {
+    harness: &'h dyn Harness,
+    /// By how much it lets a new record go later than that expires.
+    margin: Duration,
+}
+
+impl<'h> Timer<'h> {
+    /// Stores round, and some count down while the test runs.
+    const TOLERANCE: Duration = Duration::from_secs(60);
+
+    /// The timer of a record that was just created and expires so; `None` if it can't be told.
+    fn of(harness: &'h dyn Harness, token: &Token, expires: Timestamp) -> Option<Self> {
+        let Some(timer) = harness.store_expiry(&token.key()) else {
+            skip("the harness can't tell when the store lets a record go");
+            return None;
+        };
+        assert!(
+            timer >= expires,
+            "created to expire at {expires:?}, the store lets it go at {timer:?}, before that"
+        );
+        Some(Self { harness, margin: timer.since(expires) })
+    }
+
+    /// Checks that the timer is what it would be for a new record that expires so.
+    fn check(&self, token: &Token, expires: Timestamp, what: &str) {
+        let timer = self.harness.store_expiry(&token.key());
+        let timer = timer.unwrap_or_else(|| panic!("{what}: the store has no expiry any more"));
+        assert!(
+            timer >= expires,
+            "{what}: the record expires at {expires:?}, and the store lets it go at {timer:?}, before that"
+        );
+        let latest = expires.saturating_add(self.margin + Self::TOLERANCE);
+        assert!(
+            timer <= latest,
+            "{what}: the record expires at {expires:?}, and the store keeps it up to {timer:?}, longer \
+             than its margin of {:?}",
+            self.margin
+        );
+    }
 }

@@ -305,7 +305,7 @@ pub fn an_untouched_session_costs_nothing(harness: &dyn Harness) {
             let answer = site.request(&stranger, async |_| Ok(())).await;
             assert!(matches!(answer, Ok(Reply::Nothing)), "{answer:?}");
         }
-        assert_eq!(counting.total(), before);
+        assert_eq!(counting.total(), before, "operations at the store by requests that need none");
     });
 }
 

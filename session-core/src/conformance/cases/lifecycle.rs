@@ -49,7 +49,11 @@ pub fn an_old_secret_is_dead(harness: &dyn Harness) {
         assert_eq!(view.found(&new), Some(record.clone()), "the record is as it was");
     }
     if store.can.count {
-        assert_eq!(store.count(store.now).expect("counting works"), 1);
+        assert_eq!(
+            store.count(store.now).expect("counting works"),
+            1,
+            "sessions, after a new secret for one"
+        );
     }
 }
 
@@ -59,7 +63,9 @@ pub fn a_wrong_secret_changes_nothing(harness: &dyn Harness) {
     let record = record(store.now);
     let token = store.stored(&record);
     let guesses = [
-        store.provider().issue(SessionId::new(token.key(), crate::Secret::from_bytes([0; 20]))),
+        store
+            .provider()
+            .issue(SessionId::new(token.key(), crate::provider::Secret::from_bytes([0; 20]))),
         store.secret(&token, store.now).token,
     ];
     for guess in &guesses {
@@ -145,7 +151,11 @@ pub fn destroying_is_final(harness: &dyn Harness) {
         assert_eq!(view.found(&token), None, "brought back");
     }
     if store.can.count {
-        assert_eq!(store.count(store.now).expect("counting works"), 0);
+        assert_eq!(
+            store.count(store.now).expect("counting works"),
+            0,
+            "sessions, after the only one was destroyed"
+        );
     }
 }
 

@@ -5,6 +5,7 @@ mod expiry;
 mod faults;
 mod lifecycle;
 mod model;
+mod network;
 mod owners;
 mod purging;
 mod races;
@@ -22,6 +23,7 @@ pub use expiry::*;
 pub use faults::*;
 pub use lifecycle::*;
 pub use model::*;
+pub use network::*;
 pub use owners::*;
 pub use purging::*;
 pub use races::*;
@@ -102,6 +104,8 @@ macro_rules! __conformance_cases {
         an_unknown_key_loads_nothing
         sessions_do_not_mix
         another_handle_sees_the_same_records
+        a_damaged_record_is_unreadable
+        a_damaged_record_is_in_nobodys_way
         the_clients_text_is_read_back
         hostile_texts_are_no_tokens
         a_damaged_text_opens_nothing
@@ -117,6 +121,8 @@ macro_rules! __conformance_cases {
         a_save_that_replaces_leaves_its_own_keys_only
         a_save_never_creates [merges]
         a_save_over_a_limit_changes_nothing [limits]
+        overwriting_adds_nothing_to_the_size
+        an_owner_takes_no_room
         an_expected_value_that_holds_lets_the_save_pass
         an_expected_value_that_does_not_hold_is_a_conflict
         several_expectations_hold_together
@@ -133,6 +139,8 @@ macro_rules! __conformance_cases {
         a_late_touch_changes_nothing [merges]
         a_touch_moves_the_last_use_forward
         a_touch_goes_by_the_key [by_key checks_holder]
+        a_touch_moves_the_stores_own_expiry
+        a_save_moves_the_stores_own_expiry
 
         a_new_secret_opens_the_same_record
         an_old_secret_is_dead [checks_holder revokes]
@@ -181,6 +189,11 @@ macro_rules! __conformance_cases {
         a_save_that_races_a_purge_is_whole_or_gone [merges purges]
         a_create_that_races_a_purge_stays [merges purges]
         a_crowd_leaves_a_store_that_adds_up [merges revokes count purges]
+
+        a_server_that_cannot_be_reached_is_unavailable
+        a_write_that_is_cut_off_from_the_server_is_not_done
+        a_write_whose_answer_is_lost_is_never_called_undone
+        a_load_that_is_cut_never_misses_the_record
 
         any_sequence_of_operations_agrees_with_a_map [merges revokes]
 

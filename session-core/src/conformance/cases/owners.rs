@@ -130,16 +130,16 @@ pub fn a_list_comes_in_pages_in_the_order_of_the_keys(harness: &dyn Harness) {
     }
 }
 
-/// A limit of zero still comes to an end, and no page is larger than [`Page::MOST`].
+/// A limit of zero still comes to an end, and no page is larger than [`Page::MAX_SIZE`].
 pub fn a_page_of_any_limit_is_bounded(harness: &dyn Harness) {
-    const SESSIONS: usize = Page::MOST + 5;
+    const SESSIONS: usize = Page::MAX_SIZE + 5;
     let store = Store::open(harness);
     for _ in 0..SESSIONS {
         store.stored(&owned("ada", store.now));
     }
-    for limit in [0, 1, Page::MOST, SESSIONS, usize::MAX] {
+    for limit in [0, 1, Page::MAX_SIZE, SESSIONS, usize::MAX] {
         let first = store.page("ada", Page { after: None, limit }, store.now);
-        assert!(first.sessions.len() <= limit.clamp(1, Page::MOST), "limit {limit}");
+        assert!(first.sessions.len() <= limit.clamp(1, Page::MAX_SIZE), "limit {limit}");
         assert!(first.next.is_some(), "limit {limit}: others follow");
         assert_eq!(store.list("ada", limit, store.now).len(), SESSIONS, "limit {limit}");
     }
@@ -336,10 +336,10 @@ pub fn an_index_of_owners_does_not_grow(harness: &dyn Harness) {
             let record = Record { login: labelled("ada", now), ..empty(now, HOUR) };
             store.create(&store.new_id(), &record, now).expect("a record of a new id is stored");
         }
-        assert_eq!(store.list("ada", ALL, now).len(), many);
+        assert_eq!(store.list("ada", ALL, now).len(), many, "sessions listed");
         let later = now.saturating_add(4 * HOUR);
         if store.can.purges {
-            assert_eq!(store.drain(later, 1000), many);
+            assert_eq!(store.drain(later, 1000), many, "sessions collected");
         }
         assert_eq!(store.list("ada", ALL, later), []);
         entries(0, "all have expired");

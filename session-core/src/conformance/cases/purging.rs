@@ -10,18 +10,30 @@ use crate::provider::{Changes, ExpiryChange, Token};
 pub fn count_knows_the_live_sessions(harness: &dyn Harness) {
     let store = Store::open(harness);
     let count = |now| store.count(now).expect("counting works");
-    assert_eq!(count(store.now), 0);
+    assert_eq!(count(store.now), 0, "sessions in an empty store");
     let short: Vec<Token> = (0..5).map(|_| store.stored(&empty(store.now, HOUR))).collect();
     let long: Vec<Token> = (0..7).map(|_| store.stored(&empty(store.now, 2 * HOUR))).collect();
-    assert_eq!(count(store.now), 12);
-    assert_eq!(store.another().count(store.now).expect("counting works"), 12);
-    assert_eq!((count(store.after(HOUR)), count(store.after(2 * HOUR))), (7, 0));
+    assert_eq!(count(store.now), 12, "sessions, after 12 were created");
+    assert_eq!(
+        store.another().count(store.now).expect("counting works"),
+        12,
+        "sessions, by another handle"
+    );
+    assert_eq!(
+        (count(store.after(HOUR)), count(store.after(2 * HOUR))),
+        (7, 0),
+        "sessions when 5 and when all 12 have expired"
+    );
     store.destroy(&short[0], store.now).expect("destroying works");
     store.renew(&long[0], store.now).expect("a live session gets a new secret");
     store.saved(&long[1], &set("a", 1));
     store.touch(&short[1], store.after(3 * HOUR), store.now).expect("touching works");
-    assert_eq!(count(store.now), 11);
-    assert_eq!((count(store.after(HOUR)), count(store.after(2 * HOUR))), (8, 1));
+    assert_eq!(count(store.now), 11, "sessions, after one of 12 was destroyed");
+    assert_eq!(
+        (count(store.after(HOUR)), count(store.after(2 * HOUR))),
+        (8, 1),
+        "sessions, one of which was touched to expire later"
+    );
 }
 
 /// A provider that can't count says so, and one that can is right about an empty store.
@@ -39,8 +51,8 @@ pub fn count_is_unsupported_or_right(harness: &dyn Harness) {
 pub fn purging_removes_all_that_expired(harness: &dyn Harness) {
     let store = Store::open(harness);
     let tokens: Vec<Token> = (0..100).map(|_| store.stored(&record(store.now))).collect();
-    assert!(tokens.iter().all(|token| store.found(token).is_some()));
-    assert_eq!(store.drain(store.much_later(), 1000), 100);
+    assert!(tokens.iter().all(|token| store.found(token).is_some()), "all are stored");
+    assert_eq!(store.drain(store.much_later(), 1000), 100, "records removed, of 100 that expired");
     assert!(tokens.iter().all(|token| store.found(token).is_none()), "removed for good");
     assert_eq!(store.drain(store.much_later(), 1000), 0, "and once");
 }
@@ -54,7 +66,7 @@ pub fn purging_leaves_the_living(harness: &dyn Harness) {
         store.stored(&empty(store.now, HOUR / 4));
     }
     let last = store.after(HOUR - crate::conformance::sample::MILLI);
-    assert_eq!(store.drain(last, 10), 50);
+    assert_eq!(store.drain(last, 10), 50, "records removed, of 50 that expired");
     for token in &living {
         assert_eq!(store.found_at(token, last), Some(record.clone()));
     }
@@ -78,7 +90,7 @@ pub fn purging_goes_by_the_newest_expiry(harness: &dyn Harness) {
         store.saved(&store.stored(&empty(store.now, 24 * HOUR)), &set(store.after(HOUR))),
         store.renew(&store.stored(&record(store.now)), store.now).expect("it is live still"),
     ];
-    assert_eq!(store.drain(late, 1), dead.len());
+    assert_eq!(store.drain(late, 1), dead.len(), "records removed");
     assert!(
         living.iter().all(|token| store.found_at(token, late).is_some()),
         "a live one is taken"
@@ -100,7 +112,7 @@ pub fn purging_comes_in_slices(harness: &dyn Harness) {
             break;
         }
     }
-    assert_eq!(removed, tokens.len());
+    assert_eq!(removed, tokens.len(), "records removed, all slices together");
 }
 
 /// The key of a record that was collected is free.
@@ -118,8 +130,8 @@ pub fn a_purged_key_can_be_created_again(harness: &dyn Harness) {
 /// A collection where nothing expired, or nothing is, removes nothing and ends.
 pub fn purging_an_empty_store_does_nothing(harness: &dyn Harness) {
     let store = Store::open(harness);
-    assert_eq!(store.drain(store.much_later(), 10), 0);
+    assert_eq!(store.drain(store.much_later(), 10), 0, "records removed from an empty store");
     let token = store.stored(&record(store.now));
-    assert_eq!(store.drain(store.now, 10), 0);
-    assert!(store.found(&token).is_some());
+    assert_eq!(store.drain(store.now, 10), 0, "records removed where none has expired");
+    assert!(store.found(&token).is_some(), "the live one stays");
 }

@@ -189,7 +189,11 @@ pub fn a_save_that_races_a_purge_is_whole_or_gone(harness: &dyn Harness) {
         assert_eq!(found.is_some(), saved, "round {round}: passed is {saved}");
         if let Some(found) = found {
             let value = number(if by_touch { 1 } else { 5 });
-            assert_eq!((found.values.len(), found.values.get("a")), (3, Some(&value[..])));
+            assert_eq!(
+                (found.values.len(), found.values.get("a")),
+                (3, Some(&value[..])),
+                "keys, and the value of one"
+            );
             store.destroy(&token, ahead).expect("destroying works");
         }
     }

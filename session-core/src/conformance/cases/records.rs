@@ -1,12 +1,12 @@
 //! Creating and loading.
 
 use crate::Error;
-use crate::conformance::Harness;
 use crate::conformance::sample::{
-    HOUR, awkward_keys, awkward_values, empty, filled, login, number, record,
+    HOUR, awkward_keys, awkward_values, empty, filled, login, number, record, set, until,
 };
 use crate::conformance::store::Store;
-use crate::provider::{Login, Record};
+use crate::conformance::{Harness, skip};
+use crate::provider::{Changes, ExpiryChange, Login, Record, Token};
 
 /// A record has its times, login, cookie's fingerprint and values when it is loaded, and the holder that
 /// created it.
@@ -178,4 +178,83 @@ pub fn another_handle_sees_the_same_records(harness: &dyn Harness) {
         here.destroy(&token, here.now).expect("destroying works");
         assert_eq!(there.found(&token), None, "a destroyed record");
     }
+}
+
+/// A damaged record is [`Error::Unreadable`] to a load, which is neither a session that is gone nor a store
+/// that is down, and [`Error::Gone`] to a save. A touch may leave unread what it doesn't change. Destroying removes
+/// it; creating replaces it, or says that the key is taken.
+pub fn a_damaged_record_is_unreadable(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let Some(token) = damaged(harness, &store) else { return };
+    let check = |what: &str| match store.load(&token, store.now) {
+        Err(Error::Unreadable { reason }) => {
+            assert!(!reason.is_empty(), "{what}: without a reason");
+        }
+        loaded => panic!("{what}: loading a damaged record returns {loaded:?}, not Unreadable"),
+    };
+    check("damaged");
+    let extended = ExpiryChange::Extend(until(store.after(2 * HOUR)));
+    for changes in [
+        Changes::new(),
+        set("a", 5).with_expiry(extended),
+        set("a", 5).expecting("a", Some(&number(1))),
+        store.with_secret(&token, set("a", 5), store.now),
+    ] {
+        let result = store.save(&token, &changes, store.now);
+        assert!(
+            matches!(result, Err(Error::Gone)),
+            "a damaged record, saved {changes:?}: {result:?}"
+        );
+        check("saved");
+    }
+    let result = store.touch(&token, store.after(2 * HOUR), store.now);
+    assert!(matches!(result, Ok(_) | Err(Error::Gone)), "a damaged record, touched: {result:?}");
+    check("touched");
+
+    let new = record(store.now);
+    match store.create(token.id(), &new, store.now) {
+        Ok(token) => assert_eq!(store.found(&token), Some(new.clone()), "created in its place"),
+        Err(Error::Exists) => check("created"),
+        Err(error) => panic!("creating over a damaged record returns {error:?}"),
+    }
+    store.destroy(&token, store.now).expect("a damaged record can be destroyed");
+    let loaded = store.load(&token, store.now).expect("what was destroyed is not damaged");
+    assert_eq!(loaded, None, "destroyed");
+    let token = store.create(token.id(), &new, store.now).expect("its key is free");
+    assert_eq!(store.found(&token), Some(new), "created afterwards");
+}
+
+/// A damaged record keeps nobody from counting, collecting, or listing the owner's other sessions.
+pub fn a_damaged_record_is_in_nobodys_way(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let long = Record { expires: store.after(100 * HOUR), ..record(store.now) };
+    let living = store.stored(&long);
+    if damaged(harness, &store).is_none() {
+        return;
+    }
+    if store.can.lists {
+        let listed = store.list("ada", 10, store.now);
+        let keys = listed.iter().map(|session| session.key);
+        assert!(
+            keys.clone().any(|key| key == living.key()),
+            "the other session: {:?}",
+            keys.collect::<Vec<_>>()
+        );
+    }
+    if store.can.count {
+        let count = store.count(store.now).expect("counting works beside a damaged record");
+        assert!((1..=2).contains(&count), "{count} sessions beside a damaged record");
+    }
+    store.drain(store.much_later(), 10);
+    assert_eq!(store.found(&living), Some(long), "the other session, after a collection");
+}
+
+/// A record that is damaged; `None` if the harness damages none.
+fn damaged(harness: &dyn Harness, store: &Store<'_>) -> Option<Token> {
+    let token = store.stored(&record(store.now));
+    if harness.damage(&token.key()) {
+        return Some(token);
+    }
+    skip("the harness damages no record");
+    None
 }

@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
+use crate::clock::TestClock;
 use crate::conformance::sample::{HOUR, MILLI, record};
 use crate::conformance::site::{Reply, Site, Visitor, numbers};
 use crate::conformance::store::{Store, wait};
 use crate::conformance::{Harness, Task, interleave};
 use crate::provider::{Record, Token};
 use crate::transport::SameSite;
-use crate::{Config, Error, LoadedSession, SessionId, TestClock};
+use crate::{Config, Error, LoadedSession, SessionId};
 
 pub(crate) fn seeds(harness: &dyn Harness) -> impl Iterator<Item = u64> {
     0..harness.rounds().div_ceil(4) as u64

@@ -77,7 +77,7 @@ pub fn a_save_of_awkward_keys_and_values_is_exact(harness: &dyn Harness) {
     for (key, value) in &pairs {
         assert_eq!(found.values.get(key), Some(&value[..]), "the key {key:?}");
     }
-    assert_eq!(found.values.len(), keys.len());
+    assert_eq!(found.values.len(), keys.len(), "keys stored");
     for (n, key) in keys.iter().enumerate() {
         let mut changes = Changes::new();
         changes.delete(key);
@@ -240,7 +240,89 @@ pub fn a_save_over_a_limit_changes_nothing(harness: &dyn Harness) {
     let mut fitting = set("new", 1);
     fitting.limits = Limits { bytes: 1001, keys: 10, ..Limits::default() };
     token = store.saved(&token, &fitting);
-    assert_eq!(store.found(&token).expect("the record is there").values.len(), 10);
+    assert_eq!(
+        store.found(&token).expect("the record is there").values.len(),
+        10,
+        "keys, with room for one more"
+    );
+}
+
+/// However often values are overwritten, deleted and set again, what counts against the limits is what is
+/// there.
+pub fn overwriting_adds_nothing_to_the_size(harness: &dyn Harness) {
+    const ROUNDS: usize = 40;
+    let store = Store::open(harness);
+    let value = |length: u8| [&[0xc4, length][..], &vec![7; length.into()]].concat();
+    let mut token = store.stored(&Record { values: values(&[("n", 1)]), ..record(store.now) });
+    let limits = Limits { bytes: 300, ..Limits::default() };
+    for round in 0..ROUNDS {
+        let mut grown = set("n", round as u64);
+        grown.set("text", value(200));
+        let mut shrunk = set("n", 1);
+        shrunk.set("text", value(20));
+        let mut deleted = set("other", 3);
+        deleted.delete("text");
+        let mut replaced = set("n", 2).replacing();
+        replaced.set("text", value(100));
+        for mut changes in [grown, shrunk.clone(), deleted, shrunk, replaced] {
+            changes.limits = limits;
+            let saved = store.save(&token, &changes, store.now);
+            token = saved.unwrap_or_else(|error| {
+                panic!("round {round}, {changes:?}: 300 bytes are not reached: {error:?}")
+            });
+        }
+    }
+    if !store.can.limits {
+        return;
+    }
+    // "n" and its value take two bytes, "text" and its value four and what is left.
+    let mut over = Changes::new();
+    over.set("text", value(255));
+    for (bytes, fits) in [(262, false), (263, true)] {
+        over.limits = Limits { bytes, ..limits };
+        let saved = store.save(&token, &over, store.now);
+        match (&saved, fits) {
+            (Ok(_), true) | (Err(Error::TooLarge { .. }), false) => {}
+            _ => panic!("263 bytes after {ROUNDS} rounds, with a limit of {bytes}: {saved:?}"),
+        }
+    }
+}
+
+/// Who is logged in counts neither as a key nor as bytes against the limits, before a login, with it and
+/// after it.
+pub fn an_owner_takes_no_room(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let owner = "ada".repeat(30);
+    for is_owned in [true, false] {
+        let login = |is_owned: bool| is_owned.then(|| login(&owner, store.now)).flatten();
+        let values = filled(9, 900);
+        let size = values.size();
+        let stored = Record { values, login: login(is_owned), ..empty(store.now, HOUR) };
+        let token = store.stored(&stored);
+        // A key of three bytes, a value of one.
+        let mut changes = set("new", 1);
+        changes.limits = Limits { bytes: size + 4, keys: 10, ..Limits::default() };
+        changes.login = Some(login(true));
+        let what = if is_owned { "beside an owner" } else { "with a login" };
+        let saved = store.save(&token, &changes, store.now);
+        let token = saved.unwrap_or_else(|error| {
+            panic!("{} bytes and 10 keys fit these limits {what}: {error:?}", size + 4)
+        });
+        let found = store.found(&token).expect("the record is there");
+        assert_eq!((found.values.len(), found.values.size()), (10, size + 4), "{what}");
+        if store.can.limits {
+            for (bytes, keys) in [(size + 8, 10), (size + 7, 11)] {
+                let mut over = set("one", 1);
+                over.limits = Limits { bytes, keys, ..Limits::default() };
+                let saved = store.save(&token, &over, store.now);
+                assert!(
+                    matches!(saved, Err(Error::TooLarge { .. })),
+                    "{} bytes and 11 keys, with limits of {bytes} and {keys}, {what}: {saved:?}",
+                    size + 8
+                );
+            }
+        }
+    }
 }
 
 /// Compare-and-save passes where the key has the expected value, or where it is absent as expected.

@@ -67,7 +67,11 @@ pub fn racing_increments_lose_none(harness: &dyn Harness) {
         }
     });
     let found = store.found(&token).expect("the record is there");
-    assert_eq!(found.values.get("n").map(to_number), Some((THREADS * rounds) as u64));
+    assert_eq!(
+        found.values.get("n").map(to_number),
+        Some((THREADS * rounds) as u64),
+        "increments that were acknowledged"
+    );
 }
 
 /// After any number of threads did anything to a few sessions, the count is of what can be loaded,
@@ -121,11 +125,19 @@ pub fn a_crowd_leaves_a_store_that_adds_up(harness: &dyn Harness) {
     let token = |id: &SessionId| -> Token { store.provider().issue(*id) };
     let loaded = |id: &SessionId| store.load(&token(id), store.now).expect("loading works");
     let live = ids.iter().filter(|id| loaded(id).is_some()).count();
-    assert_eq!(store.count(store.now).expect("counting works"), live as u64);
+    assert_eq!(
+        store.count(store.now).expect("counting works"),
+        live as u64,
+        "sessions counted, and found one by one"
+    );
     for id in &ids {
         store.destroy(&token(id), store.now).expect("destroying works");
         assert_eq!(loaded(id), None);
     }
     assert_eq!(store.drain(store.after(48 * HOUR), 3), 0, "nothing is left to collect");
-    assert_eq!(store.count(store.now).expect("counting works"), 0);
+    assert_eq!(
+        store.count(store.now).expect("counting works"),
+        0,
+        "sessions, after all have ended"
+    );
 }

@@ -14,12 +14,13 @@ use futures_lite::future::yield_now;
 use http::Method;
 use parking_lot::Mutex;
 
+use crate::clock::TestClock;
 use crate::conformance::random::Random;
 use crate::conformance::site::{Reply, Site, Visitor, numbers};
 use crate::conformance::store::{Store, wait};
 use crate::conformance::{Delayed, Fault, Faulty, Harness, Task, abandon_after, interleave};
 use crate::provider::{Provider, Record, Token};
-use crate::{Error, LoadedSession, SessionKey, TestClock};
+use crate::{Error, LoadedSession, SessionKey};
 
 /// More polls than a request takes.
 const POLLS: usize = 24;

@@ -8,7 +8,7 @@ pub use counting::Counting;
 pub use delayed::Delayed;
 pub use faulty::{Fault, Faulty};
 
-pub use crate::Operation;
+pub use crate::events::Operation;
 
 /// Implements `Provider` for a wrapper with a field `inner` by two methods of its own: `around`,
 /// which runs a closure that begins an operation, and `around_purge`.

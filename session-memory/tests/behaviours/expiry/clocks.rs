@@ -10,7 +10,7 @@ const TEN_YEARS: Duration = secs(10 * 365 * 86_400);
 
 #[test]
 fn a_clock_that_jumps_makes_no_session_live_longer_than_its_absolute_age() {
-    // The clock runs well after the epoch, so that it can jump back.
+    // The clock starts well after the epoch, so that it can jump back.
     let start = Timestamp::from_millis(1_700_000_000_000);
     for jump in [HOUR, TEN_YEARS] {
         for back in [false, true] {
@@ -23,9 +23,10 @@ fn a_clock_that_jumps_makes_no_session_live_longer_than_its_absolute_age() {
                 false => start.saturating_add(jump),
             };
             site.clock.set(there);
-            // Forward it is expired; back it claims to be from the future, so its age is unknown.
+            // After a jump forward the session is expired. After a jump back it is from the future, so
+            // its age is unknown.
             assert_eq!(visitor.get("n"), None, "{jump:?} {back}");
-            // What is created now works, and ends when the clock is right again, if not before.
+            // A session that is created now works, and ends when the clock is right again at the latest.
             let other = site.visitor();
             other.set("n", 2);
             assert_eq!(other.get("n"), Some(2));

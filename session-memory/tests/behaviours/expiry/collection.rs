@@ -1,4 +1,4 @@
-//! Collection: the expired are removed in bounded slices, and a session in use never is.
+//! Collection: expired sessions are removed in bounded slices, and sessions in use never are.
 
 use super::{ABSOLUTE, IDLE};
 use crate::support::*;

@@ -1,4 +1,4 @@
-//! Lifetimes of a session's own, longer or shorter than the manager's.
+//! Lifetimes of single sessions, longer or shorter than the manager's.
 
 use session_core::{Config, Error, Lifetime, Manager, Timestamp};
 
@@ -40,7 +40,7 @@ fn a_shortened_lifetime_holds_at_once() {
         site.clock.advance(secs(after));
         assert_eq!(visitor.get("n").is_some(), alive);
     }
-    // An absolute lifetime that is over already ends the session.
+    // An absolute lifetime that has already passed ends the session.
     started!(site, visitor);
     site.clock.advance(secs(700));
     visitor.visit(async |handle| {
@@ -63,7 +63,7 @@ fn a_session_with_a_short_idle_time_of_its_own_lives_while_it_is_read() {
     assert_eq!(visitor.get("n"), None);
 }
 
-/// Not as often as the manager's shorter idle time would ask for.
+/// The manager's shorter idle time would ask for more touches.
 #[test]
 fn a_session_with_a_long_idle_time_of_its_own_is_touched_as_rarely_as_configured() {
     started!(site, visitor, |config| config.touch_every = Some(secs(IDLE)));
@@ -164,7 +164,7 @@ fn an_idle_time_that_is_lowered_in_the_configuration_ends_at_once_what_is_too_ol
     }
 }
 
-/// Neither a save, nor an update, nor a touch that is due.
+/// Neither a save nor an update nor a due touch undoes it.
 #[test]
 fn a_lifetime_that_one_request_shortens_is_not_undone_by_another() {
     for other in ["save", "update", "touch"] {
@@ -174,7 +174,7 @@ fn a_lifetime_that_one_request_shortens_is_not_undone_by_another() {
         let set = visitor.begin(http::Method::POST);
         let late = match other {
             "touch" => {
-                // It loads before, and touches after.
+                // The request loads the session before the change and touches it afterwards.
                 site.store.sabotage("touch", Fault::Late);
                 None
             }
@@ -212,7 +212,7 @@ fn a_lifetime_that_one_request_shortens_is_not_undone_by_another() {
     }
 }
 
-/// Whether it was touched or not, or could not be.
+/// With a touch, without one, and with one that fails.
 #[test]
 fn what_remaining_says_holds() {
     let short = Lifetime { idle: secs(60), absolute: secs(ABSOLUTE) };
@@ -266,10 +266,10 @@ fn settings_alone_store_and_announce_nothing() {
     assert_eq!((site.store.calls(), site.count()), (vec![], 0));
 }
 
-/// A change to a configuration.
+/// A change of a configuration by a duration.
 type Edit = fn(&mut Config, Duration);
 
-/// The error says which, and what to write.
+/// The error names the option, and says what to write.
 #[test]
 fn a_duration_that_rounds_to_nothing_is_a_configuration_error() {
     let keys: [(&str, &str, Edit); 5] = [
@@ -310,12 +310,12 @@ fn a_duration_that_rounds_to_nothing_is_a_configuration_error() {
         let text = built.err().map(|error| error.to_string());
         assert_eq!(
             text.as_deref(),
-            Some("gc_every rounds to nothing: write a millisecond at least, or \"0s\"")
+            Some("gc_every is less than a millisecond; write at least \"1ms\", or \"0s\"")
         );
     }
 }
 
-/// The last moment of a session is not the moment to remove its cookie.
+/// A `Max-Age` of zero in a session's last second would remove the cookie.
 #[test]
 fn a_persistent_cookie_is_never_announced_for_no_time() {
     started!(site, visitor, |config| {

@@ -1,4 +1,4 @@
-//! Everything that the test binary logs, at every level.
+//! The log of the test binary at every level.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
@@ -17,7 +17,7 @@ static INSTALLED: Lazy<()> = Lazy::new(|| {
     tracing::subscriber::set_global_default(subscriber).expect("nobody else installs one");
 });
 
-/// What was logged since it was opened, by this test and all that ran beside it.
+/// What was logged since this was opened, by this test and by concurrent ones.
 #[derive(Clone, Copy)]
 pub(crate) struct Log {
     from: usize,

@@ -19,22 +19,22 @@ pub(crate) const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// An id's text that no store of these tests knows.
+/// The text of an id that is in no store.
 pub(crate) const UNKNOWN: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
-/// The text of a session's id.
+/// Returns the text of a session's id.
 pub(crate) fn text_of(session: &session_core::LoadedSession) -> String {
     session.id().expect("the system has random numbers").text().to_string()
 }
 
-/// Polls a future once and drops it where it waits.
+/// Polls a future once and drops it while it waits.
 pub(crate) fn drop_midway<T>(future: impl Future<Output = T>) {
     let future = std::pin::pin!(future);
     let polled = block_on(futures_lite::future::poll_once(future));
     assert!(polled.is_none(), "it was to wait for the store");
 }
 
-/// Counts up, for updates.
+/// Adds one, for updates.
 pub(crate) fn add_one(n: Option<u64>) -> u64 {
     n.unwrap_or(0) + 1
 }

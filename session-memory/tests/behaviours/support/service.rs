@@ -1,4 +1,4 @@
-//! An inner service and its response's body, for the wrapper.
+//! An inner service for the wrapper, and a response body.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,9 +11,9 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::service::Service;
-use session_core::BoxError;
+use session_core::provider::BoxError;
 
-/// A handler from a closure.
+/// A service that calls a closure.
 pub(crate) struct Handler<F>(pub(crate) F);
 
 impl<F, Answer> Service<Request<()>> for Handler<F>
@@ -30,7 +30,7 @@ where
     }
 }
 
-/// A body of given frames that counts how often it is polled.
+/// A body with given frames that counts how often it is polled.
 #[derive(Default)]
 pub(crate) struct Frames {
     pub(crate) frames: VecDeque<Result<Frame<Bytes>, io::Error>>,

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use session_core::clock::TestClock;
 use session_core::provider::Token;
-use session_core::{Config, Manager, ManagerBuilder, SessionId, TestClock};
+use session_core::{Config, Manager, ManagerBuilder, SessionId};
 
 use super::{Duration, Log, Store, Visitor, block_on};
 
@@ -23,7 +24,8 @@ impl Site {
         Self::built(edit, |builder| builder)
     }
 
-    /// No timer thread unless `edit` asks for one: tests collect when they want to.
+    /// Makes a site. It has no timer thread unless `edit` sets one: tests call the collection
+    /// themselves.
     pub(crate) fn built(
         edit: impl FnOnce(&mut Config),
         build: impl FnOnce(ManagerBuilder) -> ManagerBuilder,
@@ -31,13 +33,13 @@ impl Site {
         Self::over(Arc::default(), Arc::default(), edit, build)
     }
 
-    /// A site whose store has this source string.
+    /// Makes a site whose store has this source string.
     pub(crate) fn over_source(source: &str) -> Self {
         let store = Arc::new(Store::configured(source));
         Self::over(store, Arc::default(), |_| (), |builder| builder)
     }
 
-    /// Another manager over the same sessions, as a server that was configured anew has it.
+    /// Makes another manager over the same sessions with a changed configuration.
     pub(crate) fn reconfigured(&self, edit: impl FnOnce(&mut Config)) -> Self {
         Self::over(Arc::clone(&self.store), Arc::clone(&self.clock), edit, |builder| builder)
     }
@@ -64,12 +66,12 @@ impl Site {
         Visitor::new(self)
     }
 
-    /// The number of live sessions, by the clock.
+    /// Returns the number of live sessions by the site's clock.
     pub(crate) fn count(&self) -> u64 {
         block_on(self.manager.count()).expect("memory counts")
     }
 
-    /// Whether this id's text opens a live session at the store, whatever the manager thinks of it.
+    /// Returns whether this id opens a live session in the store, independently of the manager.
     pub(crate) fn has(&self, text: &str) -> bool {
         let id = SessionId::parse(text).expect("is an id");
         self.store.peek(&Token::from(id), self.manager.now()).is_some()

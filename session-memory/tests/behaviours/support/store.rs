@@ -11,39 +11,39 @@ use session_core::provider::{
 use session_core::{Error, SessionId, SessionKey, Timestamp};
 use session_memory::{MemoryConfig, MemoryProvider};
 
-/// What happens to an operation instead of the usual.
+/// What an operation does instead of its usual work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// The store can't be reached.
     Down,
-    /// The store holds as much as it may.
+    /// The store is full.
     Full,
     /// The record can't be read.
     Unreadable,
-    /// Nothing happens, ever.
+    /// The operation does nothing and never completes.
     StallBefore,
-    /// It happens, and the answer never comes.
+    /// The operation is performed, and never completes.
     StallAfter,
-    /// It does not happen, and nobody can tell.
+    /// The operation is not performed, and returns that it is in doubt.
     DoubtBefore,
-    /// It happens, and nobody can tell.
+    /// The operation is performed, and returns that it is in doubt.
     DoubtAfter,
-    /// It happens once all others who want to run did.
+    /// The operation is performed after all other tasks that are ready have run.
     Late,
     /// The store panics.
     Panic,
 }
 
-/// The memory provider behind a journal of calls and a list of faults.
+/// The memory provider, with a journal of calls and with faults.
 #[derive(Debug)]
 pub(crate) struct Store {
     inner: MemoryProvider,
     calls: Mutex<Vec<&'static str>>,
-    /// What happens to the next calls of an operation.
+    /// The faults of the next calls of an operation.
     next: Mutex<BTreeMap<&'static str, VecDeque<Fault>>>,
-    /// What happens to an operation until it is mended.
+    /// The fault of an operation until `mend` is called.
     faults: Mutex<BTreeMap<&'static str, Fault>>,
-    /// What is done when the next operation of a name begins.
+    /// Hooks that are called when the next operation of a name begins.
     hooks: Mutex<BTreeMap<&'static str, Hook>>,
 }
 
@@ -62,7 +62,7 @@ impl Default for Store {
 }
 
 impl Store {
-    /// A store with this source string.
+    /// Makes a store with this source string.
     pub(crate) fn configured(source: &str) -> Self {
         let config = MemoryConfig::parse(source).expect("the source is right");
         let inner = MemoryProvider::new(config);
@@ -75,22 +75,22 @@ impl Store {
         }
     }
 
-    /// The calls since this was last asked.
+    /// Returns the calls since this was last called.
     pub(crate) fn calls(&self) -> Vec<&'static str> {
         std::mem::take(&mut *self.calls.lock())
     }
 
-    /// From now on, the operation of this name fails.
+    /// Makes the operation of this name fail from now on.
     pub(crate) fn sabotage(&self, operation: &'static str, fault: Fault) {
         self.faults.lock().insert(operation, fault);
     }
 
-    /// The next operation of this name fails.
+    /// Makes the next operation of this name fail.
     pub(crate) fn sabotage_once(&self, operation: &'static str, fault: Fault) {
         self.next.lock().entry(operation).or_default().push_back(fault);
     }
 
-    /// Does this when the next operation of this name begins.
+    /// Calls the hook when the next operation of this name begins.
     pub(crate) fn before_next(
         &self,
         operation: &'static str,
@@ -99,13 +99,13 @@ impl Store {
         self.hooks.lock().insert(operation, Hook(Box::new(hook)));
     }
 
-    /// From now on, no operation fails.
+    /// Removes all faults.
     pub(crate) fn mend(&self) {
         self.next.lock().clear();
         self.faults.lock().clear();
     }
 
-    /// The record that the token's client holds, without a call that counts.
+    /// Returns the record that the token opens, without an entry in the journal.
     pub(crate) fn peek(&self, token: &Token, now: Timestamp) -> Option<Record> {
         let loaded = futures_lite::future::block_on(self.inner.load(token, now));
         let held = |record: &Record| record.holder == self.inner.verifier(token, "");

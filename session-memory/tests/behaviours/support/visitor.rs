@@ -9,8 +9,8 @@ use session_core::{Error, LoadedSession, SessionHandle, SessionId, SessionKey};
 
 use super::{Site, block_on};
 
-/// One browser: it keeps the cookie that the site sets, and checks when it goes that none of the
-/// ids it ever had were logged.
+/// A browser. It keeps the cookie that the site sets. When it is dropped, it checks that none of its ids
+/// was logged.
 pub(crate) struct Visitor<'s> {
     site: &'s Site,
     cookie: RefCell<Option<String>>,
@@ -22,24 +22,24 @@ impl<'s> Visitor<'s> {
         Self { site, cookie: RefCell::default(), secrets: RefCell::default() }
     }
 
-    /// A visitor whose jar has this value.
+    /// Makes a visitor whose jar has this value.
     pub(crate) fn with_cookie(site: &'s Site, value: &str) -> Self {
         let visitor = Self::new(site);
         visitor.keep(Some(value));
         visitor
     }
 
-    /// The cookie's value.
+    /// Returns the cookie's value.
     pub(crate) fn cookie(&self) -> Option<String> {
         self.cookie.borrow().clone()
     }
 
-    /// The text of the id in the jar.
+    /// Returns the text of the id in the jar.
     pub(crate) fn id(&self) -> String {
         self.token().with_client_text(str::to_owned)
     }
 
-    /// What names the session of the id in the jar.
+    /// Returns the key of the id in the jar.
     pub(crate) fn key(&self) -> SessionKey {
         self.token().key()
     }
@@ -49,14 +49,14 @@ impl<'s> Visitor<'s> {
         Token::from(SessionId::parse(&cookie).expect("the cookie is an id"))
     }
 
-    /// Another tab of the same browser.
+    /// Returns another tab of the same browser.
     pub(crate) fn tab(&self) -> Self {
         let tab = Self::new(self.site);
         tab.keep(self.cookie().as_deref());
         tab
     }
 
-    /// A request that may change something, so that what it can't store is an error.
+    /// Returns an unsafe request, so that changes that can't be stored are an error.
     pub(crate) fn request(&self) -> Request<()> {
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
@@ -67,14 +67,14 @@ impl<'s> Visitor<'s> {
         request
     }
 
-    /// A request that loads its session now, and is finished later.
+    /// Starts a request that loads its session now and is finished later.
     pub(crate) fn begin(&self, method: Method) -> Underway {
         let mut request = self.request();
         *request.method_mut() = method;
         Underway::of(self.site, &request)
     }
 
-    /// One request: the handler runs, the session is finished, the cookie kept.
+    /// Performs a request: runs the handler, finishes the session and keeps the cookie.
     pub(crate) fn visit<R>(
         &self,
         handler: impl AsyncFnOnce(&SessionHandle<'_>) -> R,
@@ -83,7 +83,7 @@ impl<'s> Visitor<'s> {
         (answer, reply.expect("the session is finished"))
     }
 
-    /// One request that may fail to finish.
+    /// Performs a request that may fail to finish.
     pub(crate) fn try_visit<R>(
         &self,
         handler: impl AsyncFnOnce(&SessionHandle<'_>) -> R,
@@ -101,22 +101,22 @@ impl<'s> Visitor<'s> {
         })
     }
 
-    /// A visit that sets one key.
+    /// Performs a request that sets one key.
     pub(crate) fn set(&self, key: &str, value: u64) -> Reply {
         self.visit(async |handle| handle.load().await.unwrap().set(key, &value).unwrap()).1
     }
 
-    /// A visit that reads one key.
+    /// Performs a request that reads one key.
     pub(crate) fn get(&self, key: &str) -> Option<u64> {
         self.visit(async |handle| handle.load().await.unwrap().get(key).unwrap()).0
     }
 
-    /// A page that asks who is logged in.
+    /// Performs a request that returns the owner.
     pub(crate) fn owner(&self) -> Option<String> {
         self.begin(Method::GET).session.owner()
     }
 
-    /// Takes a response's cookie into the jar.
+    /// Puts a response's cookie into the jar.
     pub(crate) fn receive(&self, response: Response<()>) -> Reply {
         let reply = Reply(response);
         if let Some(set_cookie) = reply.set_cookie() {
@@ -130,7 +130,7 @@ impl<'s> Visitor<'s> {
     }
 
     fn keep(&self, value: Option<&str>) {
-        // Of an id, the key may be logged.
+        // An id's key may be logged, its secret may not.
         let secret = |value: &str| match value.len() {
             SessionId::TEXT_LEN => value[SessionKey::TEXT_LEN..].to_owned(),
             _ => value.to_owned(),
@@ -161,7 +161,7 @@ impl Underway {
         Self { handle, session }
     }
 
-    /// Finishes the request; its response is for [`Visitor::receive`].
+    /// Finishes the request. Pass the response to [`Visitor::receive`].
     pub(crate) fn finish(&self) -> Result<Response<()>, Error> {
         self.finish_with(StatusCode::OK)
     }
@@ -172,19 +172,19 @@ impl Underway {
         block_on(self.handle.finish(&mut response)).map(|()| response)
     }
 
-    /// Whether the request sees nothing of any session.
+    /// Returns whether the request sees no session.
     pub(crate) fn sees_nothing(&self) -> bool {
         let Self { session, .. } = self;
         session.is_new() && session.keys().is_empty() && session.owner().is_none()
     }
 }
 
-/// What the visitor got.
+/// The response that a visitor got.
 #[derive(Debug)]
 pub(crate) struct Reply(pub(crate) Response<()>);
 
 impl Reply {
-    /// The one `Set-Cookie`, if there is one; there must not be two.
+    /// Returns the only `Set-Cookie`, if there is one. Panics if there are two.
     pub(crate) fn set_cookie(&self) -> Option<&str> {
         let mut all = self.0.headers().get_all(SET_COOKIE).iter();
         let first = all.next();
@@ -192,7 +192,7 @@ impl Reply {
         first.map(|value| value.to_str().expect("a cookie is ASCII"))
     }
 
-    /// What stands behind the cookie's value.
+    /// Returns the cookie's attributes.
     pub(crate) fn attributes(&self) -> &str {
         let (_, attributes) = self.set_cookie().expect("a cookie is set").split_once("; ").unwrap();
         attributes
@@ -202,13 +202,13 @@ impl Reply {
         self.0.headers().get(name).map(|value| value.to_str().expect("the header is ASCII"))
     }
 
-    /// Whether the response says nothing at all about sessions.
+    /// Returns whether the response has no header about sessions.
     pub(crate) fn is_plain(&self) -> bool {
         is_silent(&self.0)
     }
 }
 
-/// Whether a request finds no session, at the cost of this many store calls.
+/// Returns whether a request finds no session, and the number of store calls.
 pub(crate) fn is_anonymous(site: &Site, request: &Request<()>) -> (bool, usize) {
     site.store.calls();
     block_on(async {
@@ -220,7 +220,7 @@ pub(crate) fn is_anonymous(site: &Site, request: &Request<()>) -> (bool, usize) 
     })
 }
 
-/// Whether a response tells the client nothing of its session. What it tells caches is another matter.
+/// Returns whether a response sets no cookie or token. Cache headers don't count.
 pub(crate) fn is_silent<B>(response: &Response<B>) -> bool {
     response.headers().keys().all(|name| matches!(*name, VARY | CACHE_CONTROL))
 }

@@ -1,18 +1,18 @@
-//! What a session in URLs has to know of its request.
+//! [`UrlContext`]: the parts of a request that URL rewriting needs, and whether a request is a navigation.
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Method};
 
 use crate::transport::{RequestHead, UrlTransport};
 
-/// A request, as far as ids in URLs depend on it. Kept only where the transport uses URLs.
-pub(crate) struct Visit {
+/// The parts of a request that ids in URLs depend on. Created only if the transport puts ids into URLs.
+pub(crate) struct UrlContext {
     target: Option<PathAndQuery>,
-    /// GET or HEAD: the browser can be sent elsewhere instead.
+    /// The method is GET or HEAD, so the browser can be redirected.
     is_get: bool,
 }
 
-impl Visit {
+impl UrlContext {
     pub(crate) fn of(request: RequestHead<'_>) -> Self {
         Self {
             target: request.uri.path_and_query().cloned(),
@@ -20,25 +20,26 @@ impl Visit {
         }
     }
 
-    /// The path and query of the page that the response is.
+    /// Returns the path and query of the request.
     pub(crate) fn page(&self) -> &str {
         self.target.as_ref().map_or("/", PathAndQuery::as_str)
     }
 
-    /// The same page without the id that its URL has; `None` if it has none.
+    /// Returns the path and query without the id; `None` if they contain no id.
     pub(crate) fn without_id(&self, urls: &UrlTransport) -> Option<String> {
         urls.without_id(self.page())
     }
 
-    /// Whether the browser can be sent elsewhere instead, if it shows the response as a page.
+    /// Returns whether the method is GET or HEAD, so that the browser can be redirected.
     pub(crate) fn is_get(&self) -> bool {
         self.is_get
     }
 }
 
-/// Whether a browser shows the response as a page in a tab: other requests of a page may be under way at the
-/// same time. Clients that don't say so ask for one thing at a time, as a rule. They are old browsers, all
-/// browsers over plain HTTP (Fetch Metadata, section 2), and programs.
+/// Returns whether a request is a navigation: whether a browser shows the response as a page in a tab. A
+/// page's other requests may run concurrently. Clients without Fetch Metadata count as navigating, because
+/// they usually send one request at a time: old browsers, all browsers over plain HTTP (Fetch Metadata,
+/// section 2), and programs.
 pub(crate) fn is_navigation(headers: &HeaderMap) -> bool {
     static MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
     static DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");

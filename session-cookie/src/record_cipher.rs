@@ -1,4 +1,4 @@
-//! Records under encryption.
+//! The encryption of records.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -10,13 +10,13 @@ use crate::KeyRing;
 use crate::ciphertext::{ADDED_TO_VALUE, DAMAGED, Part, Reason, from_value, is_by_first, to_value};
 use crate::key::Key;
 
-/// Encrypts records and changes for a store, and decrypts what the store has.
+/// Encrypts records and changes for a store, and decrypts stored records.
 ///
 /// Each value is stored as its [ciphertext](Part), and the label of a login as the unpadded base64url of
-/// its ciphertext. The owner in the record is the unpadded base64url of HMAC-SHA-256 of the owner: equal
-/// for equal owners, and no more.
+/// its ciphertext. The owner is stored as the unpadded base64url of HMAC-SHA-256 of the owner: it
+/// reveals which sessions have the same owner, and nothing else.
 ///
-/// Beside the values stands one of our own, `\0@seal`, the ciphertext of:
+/// The record has one more value, under the key `\0@seal`: the ciphertext of
 ///
 /// | part | bytes | |
 /// |---|---|---|
@@ -24,47 +24,47 @@ use crate::key::Key;
 /// | login | 8 | the time of the login in milliseconds, big-endian; nothing follows if nobody is logged in |
 /// | owner | | UTF-8 text |
 ///
-/// A record whose holder or owner is not the sealed one can't be read: else whoever can write in the
-/// store could put the digest of an id of his own into somebody's record. Keys of values that begin with
-/// `\0@` are stored with a second `@`. Keys are not encrypted.
+/// A record whose holder or owner differs from the sealed one is unreadable. Otherwise an attacker who
+/// can write to the store could put the verifier of an id of their own into another visitor's record.
+/// Keys that begin with `\0@` are stored with a second `@`. Keys are not encrypted.
 #[derive(Clone, Debug)]
-pub(crate) struct Vault {
+pub(crate) struct RecordCipher {
     pub(crate) ring: KeyRing,
 }
 
-/// What encryption adds to a record, beside its values.
+/// The most bytes that encryption adds to a record beside its values.
 const ADDED_TO_RECORD: usize = 2048;
 
 const RESERVED: &str = "\0@";
 const SEAL: &str = "\0@seal";
 
-/// The holder's bytes in the seal.
+/// The length of the holder in the seal.
 const HOLDER: usize = 32;
 
-/// A record as it was read, to build a save on.
+/// A record as it was loaded, for saves to build on.
 #[derive(Clone)]
-pub(crate) struct Seen {
+pub(crate) struct Snapshot {
     values: Values,
     login: Option<Box<Login>>,
-    /// The values as the store has them.
+    /// The encrypted values as they are stored.
     stored: Values,
-    /// Whether another key than the first encrypted a part of it.
+    /// Whether a part of the record is encrypted under another key than the first.
     pub(crate) is_outdated: bool,
-    /// The note of the store's own.
+    /// The wrapped provider's note.
     note: Note,
 }
 
-/// Changes as the store is to make them.
-pub(crate) struct Locked {
+/// Encrypted changes for the store.
+pub(crate) struct EncryptedChanges {
     pub(crate) changes: Changes,
-    /// Whether they are refused where the record is no longer the one that was seen, beyond what was
-    /// asked for.
-    pub(crate) is_stricter: bool,
-    /// What the record is once they are made.
-    pub(crate) after: Seen,
+    /// Whether the changes have preconditions that the request did not ask for, so that the store may
+    /// refuse them because of the encryption alone.
+    pub(crate) adds_preconditions: bool,
+    /// The record once the changes are saved.
+    pub(crate) after: Snapshot,
 }
 
-/// Returns the key that a session's key is stored under.
+/// Returns the stored form of a session's key.
 fn stored_key(key: &str) -> String {
     match key.strip_prefix(RESERVED) {
         Some(rest) => format!("{RESERVED}@{rest}"),
@@ -72,7 +72,7 @@ fn stored_key(key: &str) -> String {
     }
 }
 
-/// Returns the session's key of a stored one; `None` for one of ours.
+/// Returns the session's key of a stored one; `None` for the cipher's own keys.
 fn session_key(stored: &str) -> Option<String> {
     match stored.strip_prefix(RESERVED) {
         None => Some(stored.to_owned()),
@@ -80,24 +80,24 @@ fn session_key(stored: &str) -> Option<String> {
     }
 }
 
-impl Vault {
-    /// Returns the record to store in place of this one.
-    pub(crate) fn lock(&self, session: &SessionKey, record: Record) -> Result<Record, Error> {
+impl RecordCipher {
+    /// Encrypts a record.
+    pub(crate) fn encrypt(&self, session: &SessionKey, record: Record) -> Result<Record, Error> {
         let seal = self.seal(session, &record.holder, record.login.as_deref())?;
         let mut values = vec![(SEAL.to_owned(), seal)];
         for (key, value) in record.values.iter() {
             values.push((stored_key(key), self.value(session, key, value)?));
         }
-        let login = record.login.as_deref().map(|login| self.lock_login(session, login));
+        let login = record.login.as_deref().map(|login| self.encrypt_login(session, login));
         Ok(Record { login, values: values.into_iter().collect(), ..record })
     }
 
-    /// Returns the record that is stored so, and what a save can build on.
-    pub(crate) fn unlock(
+    /// Decrypts a stored record. Returns it with the snapshot that a save can build on.
+    pub(crate) fn decrypt(
         &self,
         session: &SessionKey,
         stored: Record,
-    ) -> Result<(Record, Seen), Reason> {
+    ) -> Result<(Record, Snapshot), Reason> {
         let mut is_outdated = false;
         let mut opened = |part: Part<'_>, bytes: &[u8]| {
             is_outdated |= !is_by_first(&self.ring, bytes);
@@ -113,11 +113,11 @@ impl Vault {
             (None, None) if rest.is_empty() => None,
             (Some((at, owner)), Some(login)) => {
                 let owner = str::from_utf8(owner).map_err(|_| DAMAGED)?;
-                if !self.ring.iter().any(|key| blinded(key, owner) == *login.owner) {
+                if !self.ring.iter().any(|key| owner_digest(key, owner) == *login.owner) {
                     return Err(DAMAGED);
                 }
                 let at = Timestamp::from_millis(u64::from_be_bytes(*at));
-                let label = unlock_label(&login.label, |label| opened(Part::Label, label))?;
+                let label = decrypt_label(&login.label, |label| opened(Part::Label, label))?;
                 Some(Box::new(Login { owner: owner.into(), at, label }))
             }
             _ => return Err(DAMAGED),
@@ -128,94 +128,98 @@ impl Vault {
             let plain = opened(Part::Value(&key), from_value(value)?)?;
             values.push((key, plain));
         }
-        let seen = Seen {
+        let snapshot = Snapshot {
             values: values.into_iter().collect(),
             login,
             stored: stored.values,
             is_outdated,
             note: stored.note,
         };
-        let (values, login) = (seen.values.clone(), seen.login.clone());
-        Ok((Record { values, login, note: None, ..stored }, seen))
+        let (values, login) = (snapshot.values.clone(), snapshot.login.clone());
+        Ok((Record { values, login, note: None, ..stored }, snapshot))
     }
 
-    /// Returns what the store may have in place of an owner, in the order in which a list has to ask for it.
+    /// Returns the digests that the store may have for an owner, in the order in which a list has to ask
+    /// for them.
     ///
-    /// A save may move a session to the first key's owner, or away from it on a server whose keys are in
-    /// another order. So all but the last are asked for once more at the end: whichever way a session moves
-    /// meanwhile, it is found.
+    /// A save may move a session to the digest under the first key, or away from it on a server whose
+    /// keys are in another order. So all digests but the last are asked for again at the end: whichever
+    /// way a session moves meanwhile, the list has it.
     pub(crate) fn stored_owners(&self, owner: &str) -> Vec<String> {
-        let mut owners: Vec<String> = self.ring.iter().map(|key| blinded(key, owner)).collect();
+        let mut owners: Vec<String> =
+            self.ring.iter().map(|key| owner_digest(key, owner)).collect();
         owners.extend_from_within(..owners.len() - 1);
         owners
     }
 
-    /// Returns a session's label, as a list has it, of the stored one; `None` if that can't be read.
+    /// Decrypts the label of a listed session. Returns `None` if the label can't be read.
     pub(crate) fn label(&self, session: &SessionKey, stored: &str) -> Option<Box<str>> {
-        unlock_label(stored, |label| Part::Label.decrypt(&self.ring, session, label)).ok()
+        decrypt_label(stored, |label| Part::Label.decrypt(&self.ring, session, label)).ok()
     }
 
-    /// Returns the changes to store in place of these.
+    /// Encrypts changes.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if an expected value is not the one that was seen, and [`Error::TooLarge`] if
-    /// the record that was seen would become so.
-    pub(crate) fn lock_changes(
+    /// [`Error::Conflict`] if an expected value is not the one in the snapshot, and [`Error::TooLarge`]
+    /// if the changes would make the record in the snapshot too large.
+    pub(crate) fn encrypt_changes(
         &self,
         session: &SessionKey,
         holder: &Verifier,
         changes: &Changes,
-        seen: &Seen,
-    ) -> Result<Locked, Error> {
-        let mut locked = Changes::new().with_expiry(changes.expiry);
-        locked.replace = changes.replace;
-        locked.secret.clone_from(&changes.secret);
-        locked.cookie = changes.cookie;
-        locked.seen.clone_from(&seen.note);
-        locked.limits = room_for(changes.limits);
-        let mut is_stricter = false;
+        snapshot: &Snapshot,
+    ) -> Result<EncryptedChanges, Error> {
+        let mut encrypted = Changes::new().with_expiry(changes.expiry);
+        encrypted.replace = changes.replace;
+        encrypted.secret.clone_from(&changes.secret);
+        encrypted.cookie = changes.cookie;
+        encrypted.seen.clone_from(&snapshot.note);
+        encrypted.limits = encrypted_limits(changes.limits);
+        let mut adds_preconditions = false;
         for expected in &changes.expected {
-            if seen.values.get(&expected.key) != expected.value.as_deref() {
+            if snapshot.values.get(&expected.key) != expected.value.as_deref() {
                 return Err(Error::Conflict);
             }
             let key = stored_key(&expected.key);
-            locked = locked.expecting(&key, seen.stored.get(&key));
+            encrypted = encrypted.expecting(&key, snapshot.stored.get(&key));
         }
-        let mut after = seen.clone();
+        let mut after = snapshot.clone();
         after.values.apply(changes, &changes.limits)?;
         for (key, value) in changes.iter() {
             match value {
-                Some(value) => locked.set(&stored_key(key), self.value(session, key, value)?),
-                None => locked.delete(&stored_key(key)),
+                Some(value) => encrypted.set(&stored_key(key), self.value(session, key, value)?),
+                None => encrypted.delete(&stored_key(key)),
             }
         }
-        if seen.is_outdated && !changes.replace {
-            for (key, value) in seen.values.iter().filter(|(key, _)| changes.get(key).is_none()) {
+        if snapshot.is_outdated && !changes.replace {
+            for (key, value) in snapshot.values.iter().filter(|(key, _)| changes.get(key).is_none())
+            {
                 let stored = stored_key(key);
-                locked.set(&stored, self.value(session, key, value)?);
-                locked = locked.expecting(&stored, seen.stored.get(&stored));
-                is_stricter = true;
+                encrypted.set(&stored, self.value(session, key, value)?);
+                encrypted = encrypted.expecting(&stored, snapshot.stored.get(&stored));
+                adds_preconditions = true;
             }
         }
-        let is_sealed_anew = seen.is_outdated
+        let is_sealed_anew = snapshot.is_outdated
             || changes.replace
             || changes.secret.is_some()
             || changes.login.is_some();
         if is_sealed_anew {
-            after.login.clone_from(changes.login.as_ref().unwrap_or(&seen.login));
+            after.login.clone_from(changes.login.as_ref().unwrap_or(&snapshot.login));
             let login = after.login.as_deref();
             let holder = changes.secret.as_deref().map_or(holder, |secret| &secret.holder);
-            locked.set(SEAL, self.seal(session, holder, login)?);
-            locked.login = Some(login.map(|login| self.lock_login(session, login)));
+            encrypted.set(SEAL, self.seal(session, holder, login)?);
+            encrypted.login = Some(login.map(|login| self.encrypt_login(session, login)));
             if changes.login.is_none() {
-                // The login is repeated as it was seen, which must not undo one that came meanwhile.
-                locked = locked.expecting(SEAL, seen.stored.get(SEAL));
-                is_stricter = true;
+                // The seal repeats the login of the snapshot, which must not undo another request's
+                // login.
+                encrypted = encrypted.expecting(SEAL, snapshot.stored.get(SEAL));
+                adds_preconditions = true;
             }
             after.is_outdated = false;
         }
-        after.stored.apply(&locked, &unlimited())?;
-        Ok(Locked { changes: locked, is_stricter, after })
+        after.stored.apply(&encrypted, &unlimited())?;
+        Ok(EncryptedChanges { changes: encrypted, adds_preconditions, after })
     }
 
     fn value(&self, session: &SessionKey, key: &str, value: &[u8]) -> Result<Vec<u8>, Error> {
@@ -236,24 +240,24 @@ impl Vault {
         to_value(&Part::Seal.encrypt(&self.ring, session, &plain))
     }
 
-    fn lock_login(&self, session: &SessionKey, login: &Login) -> Box<Login> {
+    fn encrypt_login(&self, session: &SessionKey, login: &Login) -> Box<Login> {
         let label = Part::Label.encrypt(&self.ring, session, login.label.as_bytes());
         Box::new(Login {
-            owner: blinded(self.ring.first(), &login.owner).into(),
+            owner: owner_digest(self.ring.first(), &login.owner).into(),
             at: login.at,
             label: BASE64_URL_SAFE_NO_PAD.encode(label).into(),
         })
     }
 }
 
-/// Returns what the store has in place of an owner.
-fn blinded(key: &Key, owner: &str) -> String {
+/// Returns the digest that the store has for an owner.
+fn owner_digest(key: &Key, owner: &str) -> String {
     let mac = key.owner_mac.clone().chain_update(owner).finalize();
     BASE64_URL_SAFE_NO_PAD.encode(mac.into_bytes())
 }
 
-/// Returns the label that is stored so.
-fn unlock_label(
+/// Decrypts a stored label.
+fn decrypt_label(
     stored: &str,
     open: impl FnOnce(&[u8]) -> Result<Vec<u8>, Reason>,
 ) -> Result<Box<str>, Reason> {
@@ -262,9 +266,9 @@ fn unlock_label(
     Ok(label.into())
 }
 
-/// Returns limits for what plain records become that keep these limits. Nearly: the store can't tell how
-/// many bytes of a record are encryption's.
-fn room_for(limits: Limits) -> Limits {
+/// Returns the limits of an encrypted record for those of a plain one. They are approximate, because the
+/// store can't tell how many bytes the encryption added.
+fn encrypted_limits(limits: Limits) -> Limits {
     let mut room = limits;
     room.keys = limits.keys.saturating_add(1);
     let added = room.keys.saturating_mul(ADDED_TO_VALUE).saturating_add(ADDED_TO_RECORD);
@@ -283,8 +287,8 @@ mod tests {
     use super::*;
     use crate::SecretKey;
 
-    /// Fixed vectors: such records are in stores. They were made by the documented format with
-    /// Python's cryptography and hmac.
+    /// Fixed vectors: such records are in stores and must be read for ever. They were made by the
+    /// documented format with Python's cryptography and hmac.
     #[test]
     fn records_stored_before_can_still_be_read() {
         let bytes = |text: &str| BASE64_URL_SAFE_NO_PAD.decode(text).unwrap();
@@ -303,21 +307,21 @@ mod tests {
         stored.login = Some(Box::new(login));
         stored.values = [("n", value), (SEAL, seal)].into_iter().collect();
         let key = SecretKey::from_bytes(std::array::from_fn(|n| n as u8)).unwrap();
-        let vault = Vault { ring: KeyRing::new(&[key]).unwrap() };
+        let cipher = RecordCipher { ring: KeyRing::new(&[key]).unwrap() };
         let session = SessionKey::from_bytes(*b"twelve bytes");
-        let (record, seen) = vault.unlock(&session, stored).unwrap();
+        let (record, snapshot) = cipher.decrypt(&session, stored).unwrap();
         let login = Login {
             owner: "ada".into(),
-            // The sealed time, to the millisecond.
+            // The sealed time, in milliseconds, not the stored one.
             at: Timestamp::from_millis(1_800_000_000_123),
             label: "laptop".into(),
         };
         assert_eq!(record.login.as_deref(), Some(&login));
         assert_eq!(record.values, [("n", [7])].into_iter().collect());
-        assert!(!seen.is_outdated);
+        assert!(!snapshot.is_outdated);
     }
 
-    /// Ours is `\0@seal`, which a session's key may be, too.
+    /// The cipher's own key is `\0@seal`, which a session's key may be as well.
     #[test]
     fn every_key_of_a_session_is_stored_beside_our_own() {
         for key in ["", "a", "\0", "\0@", SEAL, "\0@@seal", "\0lifetime"] {

@@ -1,64 +1,66 @@
-//! What caches are told of responses that depend on sessions (RFC 9111).
+//! `Cache-Control`, `Vary` and `Referrer-Policy` of responses that depend on a session (RFC 9111).
 
 use http::HeaderMap;
 use http::header::{CACHE_CONTROL, ETAG, HeaderName, HeaderValue, REFERRER_POLICY, VARY};
 
-/// Whether some caches believe this header rather than `Cache-Control`: `CDN-Cache-Control` (RFC 9213) and what
-/// vendors made of its name, such as `Cloudflare-CDN-Cache-Control`; and those of Fastly, nginx and Akamai.
+/// Returns whether some caches obey this header rather than `Cache-Control`: `CDN-Cache-Control` (RFC 9213),
+/// its variants such as `Cloudflare-CDN-Cache-Control`, and the headers of Fastly, nginx and Akamai.
 fn is_targeted(name: &HeaderName) -> bool {
     let name = name.as_str();
     name.ends_with("cdn-cache-control")
         || ["surrogate-control", "x-accel-expires", "edge-control"].contains(&name)
 }
 
-/// Keeps a response out of all caches, whatever the handler said: it is for one client at one moment, as one
-/// with a `Set-Cookie` is (RFC 9111, section 7.3).
-pub(crate) fn forbid(headers: &mut HeaderMap) {
+/// Forbids all caches to store a response, whatever the handler set, because it is for one client at one
+/// moment, as every response with a `Set-Cookie` is (RFC 9111, section 7.3).
+pub(crate) fn forbid_caching(headers: &mut HeaderMap) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let targeted: Vec<_> = headers.keys().filter(|name| is_targeted(name)).cloned().collect();
     targeted.iter().for_each(|name| drop(headers.remove(name)));
 }
 
-/// Keeps a response that depends on a session out of shared caches, unless the handler says that it belongs
-/// there. Where the handler says nothing, the browser is to ask again before it shows the page once more.
+/// Keeps a response that depends on a session out of shared caches, unless the handler allowed them to store
+/// it. If the handler set no `Cache-Control`, the browser must revalidate the response before it reuses it.
 pub(crate) fn keep_private(headers: &mut HeaderMap) {
-    let said: Vec<_> = headers.get_all(CACHE_CONTROL).iter().map(HeaderValue::as_bytes).collect();
-    let said = said.join(&b", "[..]);
-    if said.is_empty() {
+    let current: Vec<_> =
+        headers.get_all(CACHE_CONTROL).iter().map(HeaderValue::as_bytes).collect();
+    let current = current.join(&b", "[..]);
+    if current.is_empty() {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
         return;
     }
     const DECIDING: [&str; 4] = ["public", "s-maxage", "private", "no-store"];
-    let is_decided = directives(&said).any(|(name, argument)| {
+    let is_decided = directives(&current).any(|(name, argument)| {
         // `private="name"` keeps only that header of the response private (RFC 9111, section 5.2.2.7).
         let is_partial = name.eq_ignore_ascii_case(b"private") && !argument.is_empty();
         !is_partial && DECIDING.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
     });
     if !is_decided {
-        let whole = [&said[..], b", private"].concat();
-        // It is made of header values.
+        let whole = [&current[..], b", private"].concat();
+        // The value is valid, because it is made of valid header values.
         let value = HeaderValue::from_bytes(&whole);
         headers.insert(CACHE_CONTROL, value.unwrap_or(HeaderValue::from_static("private")));
     }
 }
 
-/// Keeps a page whose URL or links have ids out of caches and other sites' `Referer` headers.
+/// Keeps a page whose URL or links contain an id out of caches, and its URL out of the `Referer` headers that
+/// other sites receive.
 pub(crate) fn keep_from_leaking(headers: &mut HeaderMap) {
-    // In place of what the handler said, unless that is as strict. `no-referrer` is not the library's own
-    // choice: with it, browsers send `Origin: null` with the page's own forms, and those that send no
-    // `Sec-Fetch-Site` are then taken for foreign.
+    // Replaces the handler's policy unless that is as strict. The library does not use `no-referrer`: with
+    // it, browsers send `Origin: null` with the page's own forms, and a browser that sends no
+    // `Sec-Fetch-Site` would fail the cross-site check.
     let is_strict =
         |value: &HeaderValue| matches!(value.as_bytes(), b"no-referrer" | b"same-origin");
-    let mut said = headers.get_all(REFERRER_POLICY).iter();
-    if !(said.next().is_some_and(is_strict) && said.next().is_none()) {
+    let mut policies = headers.get_all(REFERRER_POLICY).iter();
+    if !(policies.next().is_some_and(is_strict) && policies.next().is_none()) {
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     }
-    forbid(headers);
-    // The same resource with another visitor's id in it is not the same.
+    forbid_caching(headers);
+    // The `ETag` is removed, because the page differs for each visitor.
     headers.remove(ETAG);
 }
 
-/// Tells caches that the response depends on this header of the request (RFC 9110, section 12.5.5).
+/// Adds a request header to `Vary`, unless it is there already (RFC 9110, section 12.5.5).
 pub(crate) fn vary(headers: &mut HeaderMap, name: &HeaderName) {
     let is_there = |value: &HeaderValue| {
         value.as_bytes().split(|byte| *byte == b',').any(|other| {
@@ -75,7 +77,8 @@ pub(crate) fn vary(headers: &mut HeaderMap, name: &HeaderName) {
     }
 }
 
-/// The directives of a `Cache-Control` header, with their arguments. A comma in quotes is no end.
+/// Returns the directives of a `Cache-Control` header, with their arguments. A comma within quotes does not
+/// end a directive.
 fn directives(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     let parts = value.split(move |byte| {
@@ -137,7 +140,7 @@ mod tests {
         headers.insert("cdn-cache-control", HeaderValue::from_static("max-age=60"));
         headers.insert("x-accel-expires", HeaderValue::from_static("60"));
         headers.insert("netlify-cdn-cache-control", HeaderValue::from_static("max-age=60"));
-        forbid(&mut headers);
+        forbid_caching(&mut headers);
         assert_eq!(all(&headers, CACHE_CONTROL), ["no-store"]);
         assert_eq!(headers.len(), 1);
     }

@@ -1,21 +1,21 @@
-//! Random pages, well and ill.
+//! Random HTML pages, well formed and malformed.
 
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Names of elements, by what they do to the parsing of what follows.
+/// Names of elements, by how they affect the parsing of what follows.
 #[rustfmt::skip]
 const NAMES: &[&str] = &[
-    // with URLs, or with power over them
+    // elements with URLs, and elements that change how URLs are resolved
     "a", "a", "a", "area", "base", "base", "base", "button", "button", "form", "form", "form",
     "frame", "frameset", "iframe", "img", "input", "input", "link", "meta", "object",
-    // read as text
+    // elements with raw text
     "noembed", "noframes", "noscript", "noscript", "plaintext", "script", "style", "textarea",
     "title", "xmp",
-    // drawings and formulas, and what leads back from them
+    // SVG and MathML, and elements that end them
     "annotation-xml", "desc", "foreignobject", "g", "math", "math", "mi", "path", "svg", "svg",
     "font", "h1", "h2",
-    // places of their own
+    // elements that browsers move, nest or repair in special ways
     "body", "br", "caption", "col", "colgroup", "div", "dd", "fieldset", "head", "html",
     "keygen", "li", "option", "optgroup", "p", "pre", "ruby", "rt", "select", "select", "table",
     "table", "tbody", "td", "template", "template", "th", "tr", "b", "i", "nobr", "marquee",
@@ -30,7 +30,7 @@ const ATTRIBUTES: &[&str] = &[
     "srcdoc", "color", "encoding", "x", "data-href", "xlink:href",
 ];
 
-/// Their values.
+/// Values of attributes.
 #[rustfmt::skip]
 const VALUES: &[&str] = &[
     "x", "y?z#f", "/app/x", "/app/", "/", "", "?", "?sid=OLD&a", "?a&amp;sid=OLD", "../x",
@@ -43,7 +43,7 @@ const VALUES: &[&str] = &[
     "<a href=/app/x>", "</svg>", "-->", "text/html", "é", "/app/ÿ?é", "#f", "_top",
 ];
 
-/// Other things that a page is made of.
+/// Other pieces of pages.
 #[rustfmt::skip]
 const PIECES: &[&str] = &[
     "\"", "'", ">", "<", "=", "&", " ", "/", "text", "\0", "\n", "<!--", "-->", "--!>", "<!-->",
@@ -69,7 +69,7 @@ const PIECES: &[&str] = &[
     "<frameset><frame src=x></frameset>",
 ];
 
-/// A name with some letters in upper case.
+/// A name, sometimes with upper-case letters.
 fn cased(name: &'static str) -> impl Strategy<Value = String> {
     prop_oneof![
         5 => Just(name.to_owned()),
@@ -104,7 +104,7 @@ fn plain_tag() -> impl Strategy<Value = String> {
         .prop_map(|(ends, name)| format!("<{}{name}>", if ends { "/" } else { "" }))
 }
 
-/// A page of characters that are one byte each in the simplest of encodings.
+/// A page of characters that all have one byte in Latin-1.
 pub(super) fn page() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         8 => select(PIECES).prop_map(str::to_owned),

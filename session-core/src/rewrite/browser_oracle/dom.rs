@@ -1,4 +1,4 @@
-//! What html5ever makes of a page, with the forms that its controls belong to.
+//! The tree that html5ever parses from a page, with the form owner of each control.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -9,19 +9,19 @@ use html5ever::tendril::{StrTendril, TendrilSink as _};
 use html5ever::{Attribute, ExpandedName, ParseOpts, QualName, parse_document};
 use markup5ever_rcdom::{Handle, NodeData, RcDom};
 
-/// The namespace of HTML's elements.
+/// The namespace of HTML elements.
 pub(super) const HTML: &str = "http://www.w3.org/1999/xhtml";
 
 /// A page's tree.
 #[derive(Default)]
 pub(super) struct Dom {
     tree: RcDom,
-    /// Controls, and the forms that were open when they came.
+    /// The controls, each with the form that was open at its place.
     owners: RefCell<Vec<(Handle, Handle)>>,
 }
 
 impl Dom {
-    /// Reads as a browser with scripts does, or one without.
+    /// Parses a page like a browser with scripts, or like one without.
     pub(super) fn parse(page: &str, scripts: bool) -> Self {
         let mut options = ParseOpts::default();
         options.tree_builder.scripting_enabled = scripts;
@@ -32,7 +32,7 @@ impl Dom {
         &self.tree.document
     }
 
-    /// The form that a control came in, whatever its attribute `form`.
+    /// Returns the form that was open at a control's place, whatever its `form` attribute.
     pub(super) fn owner(&self, control: &Handle) -> Option<Handle> {
         let owners = self.owners.borrow();
         let owner = owners.iter().find(|(owned, _)| Rc::ptr_eq(owned, control));
@@ -40,7 +40,7 @@ impl Dom {
     }
 }
 
-/// An HTML element's name; none for text, drawings and formulas.
+/// Returns the name of an HTML element; `None` for text, SVG and MathML.
 pub(super) fn html_name(node: &Handle) -> Option<&str> {
     match &node.data {
         NodeData::Element { name, .. } if &*name.ns == HTML => Some(&name.local),
@@ -48,7 +48,7 @@ pub(super) fn html_name(node: &Handle) -> Option<&str> {
     }
 }
 
-/// An element's attribute.
+/// Returns the value of an element's attribute.
 pub(super) fn value(node: &Handle, wanted: &str) -> Option<String> {
     let NodeData::Element { attrs, .. } = &node.data else { return None };
     let attrs = attrs.borrow();
@@ -56,7 +56,7 @@ pub(super) fn value(node: &Handle, wanted: &str) -> Option<String> {
     found.map(|attr| attr.value.to_string())
 }
 
-/// The tree is html5ever's own; only the owners of controls are noted beside it.
+/// html5ever's tree sink builds the tree; only the owners of controls are recorded here.
 impl TreeSink for Dom {
     type Handle = Handle;
     type Output = Self;

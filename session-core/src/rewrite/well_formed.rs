@@ -1,9 +1,10 @@
-//! What is in a stretch of a page that all browsers read alike.
+//! [`Region`]: the elements that are allowed in SVG, MathML and `noscript`, so that all browsers parse the
+//! region alike.
 
-/// The elements of drawings that are no doorway to HTML; `title`, `desc` and `style` are, and
-/// contain nothing but text here.
+/// The SVG elements that don't contain HTML. `title`, `desc` and `style` could, and may contain only text
+/// here.
 #[rustfmt::skip]
-const DRAWING: &[&str] = &[
+const SVG_ELEMENTS: &[&str] = &[
     "animate", "animatemotion", "animatetransform", "circle", "clippath", "defs", "desc",
     "ellipse", "feblend", "fecolormatrix", "fecomponenttransfer", "fecomposite",
     "feconvolvematrix", "fediffuselighting", "fedisplacementmap", "fedistantlight",
@@ -15,55 +16,56 @@ const DRAWING: &[&str] = &[
     "text", "textpath", "title", "tspan", "use", "view",
 ];
 
-/// Those of formulas; `mi`, `mn`, `mo`, `ms` and `mtext` contain nothing but text here.
+/// The MathML elements that don't contain HTML. `mi`, `mn`, `mo`, `ms` and `mtext` could, and may contain
+/// only text here.
 #[rustfmt::skip]
-const FORMULA: &[&str] = &[
+const MATHML_ELEMENTS: &[&str] = &[
     "annotation", "maction", "math", "menclose", "merror", "mfenced", "mfrac", "mi",
     "mmultiscripts", "mn", "mo", "mover", "mpadded", "mphantom", "mprescripts", "mroot", "mrow",
     "ms", "mspace", "msqrt", "mstyle", "msub", "msubsup", "msup", "mtable", "mtd", "mtext",
     "mtr", "munder", "munderover", "semantics",
 ];
 
-/// What is for visitors without scripts: no forms, bases or tables, and nothing that is text but
-/// `style` and `iframe`.
+/// The elements that are allowed in `noscript`: no forms, bases or tables, and no elements that contain raw
+/// text but `style` and `iframe`.
 #[rustfmt::skip]
-const UNSCRIPTED: &[&str] = &[
+const NOSCRIPT_ELEMENTS: &[&str] = &[
     "a", "b", "br", "center", "code", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i",
     "iframe", "img", "li", "link", "meta", "ol", "p", "picture", "pre", "section", "small",
     "source", "span", "strong", "style", "u", "ul",
 ];
 
-/// Elements that contain nothing but text.
-pub(super) const TEXTS: &[&str] =
+/// Elements that may contain only text.
+pub(super) const TEXT_ONLY: &[&str] =
     &["desc", "iframe", "mi", "mn", "mo", "ms", "mtext", "style", "title"];
 
-/// What a stretch is in.
+/// The element that a region is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum Region {
     /// `svg`
-    Drawing,
+    Svg,
     /// `math`
-    Formula,
+    MathMl,
     /// `noscript`
-    Unscripted,
+    NoScript,
 }
 
-impl Kind {
-    /// The element that it ends with.
+impl Region {
+    /// Returns the name of the element.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Drawing => "svg",
-            Self::Formula => "math",
-            Self::Unscripted => "noscript",
+            Self::Svg => "svg",
+            Self::MathMl => "math",
+            Self::NoScript => "noscript",
         }
     }
 
-    /// The elements that it may contain.
+    /// Returns the elements that the region may contain.
     pub(super) fn allowed(self) -> &'static [&'static str] {
         match self {
-            Self::Drawing => DRAWING,
-            Self::Formula => FORMULA,
-            Self::Unscripted => UNSCRIPTED,
+            Self::Svg => SVG_ELEMENTS,
+            Self::MathMl => MATHML_ELEMENTS,
+            Self::NoScript => NOSCRIPT_ELEMENTS,
         }
     }
 }

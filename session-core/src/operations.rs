@@ -1,4 +1,5 @@
-//! Carrying out at the store what the [planner](crate::state) wants.
+//! The executor: runs the steps of the [planner](crate::state) at the store, one operation of a request at a
+//! time, and retries updates that conflict.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,39 +13,41 @@ use smallvec::SmallVec;
 use crate::events::Operation;
 use crate::manager::Shared;
 use crate::provider::{Record, Token};
-use crate::state::{Base, Edit, Goal, Outcome, State, Step};
+use crate::state::{Goal, Outcome, State, Step, UpdateBase, ValueUpdate};
 use crate::{Error, Manager, Timestamp};
 
-/// Attempts of an update while other processes change the same value at the same time.
+/// Attempts of an update that conflicts with other processes' changes of the same value.
 const UPDATE_ATTEMPTS: u32 = 64;
 
-/// One request's session, shared by all tasks that use it.
-pub(crate) struct Core {
+/// The state of one request's session, shared by all tasks that use it, with the lock that serializes its
+/// store operations.
+pub(crate) struct Operations {
     pub(crate) manager: Manager,
     state: Mutex<State>,
-    /// One operation of a request at the store at a time.
-    operation: lock::Mutex<()>,
+    /// Held during an operation, so that the request runs one store operation at a time.
+    operation_lock: lock::Mutex<()>,
 }
 
-/// From a key's encoded value to its new one, or its end; `None` gives up.
+/// A function from the encoded value of a key to the new value: `Some(Some(_))` sets it, `Some(None)` deletes
+/// the key, `None` gives up.
 pub(crate) type EncodedUpdate<'f> =
     dyn FnMut(Option<&[u8]>) -> Option<Option<Arc<[u8]>>> + Send + 'f;
 
-impl Core {
+impl Operations {
     pub(crate) fn new(manager: Manager, state: State) -> Self {
-        Self { manager, state: Mutex::new(state), operation: lock::Mutex::new(()) }
+        Self { manager, state: Mutex::new(state), operation_lock: lock::Mutex::new(()) }
     }
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.manager.0
     }
 
-    /// The state. Never held across an await.
+    /// Locks the state. The lock must never be held across an `await`.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
 
-    /// Loads the session unless it is loaded.
+    /// Loads the session if it is not loaded.
     pub(crate) async fn load(&self) -> Result<(), Error> {
         if self.state().is_loaded() {
             return Ok(());
@@ -52,61 +55,61 @@ impl Core {
         self.reach(Goal::Load).await
     }
 
-    /// Writes what changed and releases the values.
+    /// Saves the pending changes and finishes the session.
     pub(crate) async fn finish(&self) -> Result<(), Error> {
-        if self.state().is_settled() {
+        if !self.state().needs_finish() {
             return Ok(());
         }
         self.reach(Goal::Finish).await
     }
 
-    /// Reaches a goal, one operation after the other.
+    /// Reaches a goal, after the request's running operation has ended.
     pub(crate) async fn reach(&self, goal: Goal<'_>) -> Result<(), Error> {
-        let _operation = self.operation.lock().await;
-        self.advance(goal).await
+        let _operation = self.operation_lock.lock().await;
+        self.reach_locked(goal).await
     }
 
-    /// The same for whoever holds the lock of operations.
-    async fn advance(&self, goal: Goal<'_>) -> Result<(), Error> {
+    /// Reaches a goal; the caller holds `operation_lock`.
+    async fn reach_locked(&self, goal: Goal<'_>) -> Result<(), Error> {
         let shared = self.shared();
-        let advanced = self.step_by_step(goal).await;
+        let reached = self.run_steps(goal).await;
         if shared.rules.sessions_per_owner.is_some() {
-            // After all steps: others of the same client may be among them, and leave room.
+            // After all steps, because they may destroy other sessions of the same client and make room.
             let stored = self.state().take_stored_login();
             if let Some(owner) = stored {
-                self.manager.end_surplus(&owner).await;
+                self.manager.enforce_session_limit(&owner).await;
             }
         }
-        advanced
+        reached
     }
 
-    async fn step_by_step(&self, goal: Goal<'_>) -> Result<(), Error> {
+    async fn run_steps(&self, goal: Goal<'_>) -> Result<(), Error> {
         let shared = self.shared();
-        // The state's lock is released before the store is asked.
+        // The state's lock is released before the store operation begins.
         let mut next = self.state().begin(goal, shared)?;
         while let Some(step) = next {
             let now = shared.clock.now();
-            let outcome = self.carry_out(&step, now).await;
-            next = self.state().took(goal, &step, outcome, shared, now)?;
+            let outcome = self.execute(&step, now).await;
+            next = self.state().apply_outcome(goal, &step, outcome, shared, now)?;
         }
         Ok(())
     }
 
-    async fn carry_out(&self, step: &Step, now: Timestamp) -> Outcome {
+    async fn execute(&self, step: &Step, now: Timestamp) -> Outcome {
         let shared = self.shared();
         let provider = &shared.provider;
         let touch =
-            |token, touch| shared.watched(Operation::Touch, now, provider.touch(token, touch, now));
+            |token, touch| shared.observe(Operation::Touch, now, provider.touch(token, touch, now));
         let save = |token, holder, changes| {
-            shared.watched(Operation::Save, now, provider.save(token, holder, changes, now))
+            shared.observe(Operation::Save, now, provider.save(token, holder, changes, now))
         };
         let done = match step {
             Step::Load(tokens) => self.load_all(tokens, now).await.map(Outcome::Loaded),
-            Step::Check(token) => self.load_one(token, now).await.map(Outcome::Checked),
+            Step::Recheck(token) => self.load_one(token, now).await.map(Outcome::Rechecked),
             Step::Touch(token, to) => touch(token, *to).await.map(Outcome::Touched),
-            Step::Renew(token, to, holder, changes) => {
+            Step::TouchBySave(token, to, holder, changes) => {
                 let renewed = match save(token, holder, changes).await {
-                    // It got a new id meanwhile, or it ended: a touch tells which.
+                    // The session got a new id or ended meanwhile; the touch fails only if it ended.
                     Err(Error::Gone) => touch(token, *to).await,
                     saved => saved,
                 };
@@ -114,20 +117,20 @@ impl Core {
             }
             Step::Create(id, record) => {
                 let answer = provider.create(id, (**record).clone(), now);
-                shared.watched(Operation::Create, now, answer).await.map(Outcome::Created)
+                shared.observe(Operation::Create, now, answer).await.map(Outcome::Created)
             }
             Step::Save(token, holder, changes) => {
                 save(token, holder, changes).await.map(Outcome::Saved)
             }
-            Step::End(key, until) => {
+            Step::Destroy(key, until) => {
                 let answer = provider.destroy(key, *until, now);
-                shared.watched(Operation::Destroy, now, answer).await.map(|()| Outcome::Ended)
+                shared.observe(Operation::Destroy, now, answer).await.map(|()| Outcome::Destroyed)
             }
         };
         done.unwrap_or_else(Outcome::Failed)
     }
 
-    /// Loads the records of one token, or of several side by side.
+    /// Loads the records of the tokens, concurrently.
     async fn load_all(
         &self,
         tokens: &[Token],
@@ -143,70 +146,72 @@ impl Core {
         Ok(self.shared().load(token, now).await?.map(Box::new))
     }
 
-    /// Changes one value atomically at the store; the loop behind all updates, by stored key and on
-    /// encoded values. With `strict`, a request that may not store anything gets an error.
+    /// Changes one value atomically at the store. All updates use this loop, by stored key and on encoded
+    /// values. With `strict`, a mute request gets an error.
     pub(crate) async fn update(
         &self,
         key: &str,
         strict: bool,
         f: &mut EncodedUpdate<'_>,
     ) -> Result<(), Error> {
-        let _operation = self.operation.lock().await;
+        let _operation = self.operation_lock.lock().await;
         let shared = self.shared();
         let session = self.state().live_key();
-        let place = match session {
+        let guard = match session {
             Some(session) => Some(shared.queues.enter(session).await?),
             None => None,
         };
-        // An update that got through at once builds on what the request loaded. One that had to wait knows
-        // that the loaded value is stale.
-        let mut reload = place.as_ref().is_some_and(|place| place.waited);
+        // An update that did not wait uses the values that the request loaded. One that waited knows that the
+        // loaded value is stale.
+        let mut reload = guard.as_ref().is_some_and(|guard| guard.waited);
         let mut is_fresh = false;
         for attempt in 0..UPDATE_ATTEMPTS {
             if std::mem::take(&mut reload) {
-                match self.advance(Goal::Refresh).await {
+                match self.reach_locked(Goal::Refresh).await {
                     Err(Error::Gone) if !strict && self.state().drops_silently() => {}
                     reloaded => reloaded?,
                 }
                 is_fresh = true;
             }
-            let base = self.state().base(key, strict)?;
-            // Not under the lock: the handler's closure may look at the session.
-            let Some(new) = f(base.shown()) else { return Ok(()) };
-            let is_equal = new.as_deref() == base.shown();
-            let Base::Stored { seen, pending, replaces, .. } = base else {
+            let base = self.state().update_base(key, strict)?;
+            // The closure runs without the state's lock, because it may read the session.
+            let Some(new) = f(base.current()) else { return Ok(()) };
+            let is_equal = new.as_deref() == base.current();
+            let UpdateBase::Stored { expected, pending, replaces, .. } = base else {
                 let mut state = self.state();
-                // Another task of the request may have changed it while the closure ran.
-                if state.value(key) == base.shown() {
+                // Another task of the request may have changed the value while the closure ran.
+                if state.value(key) == base.current() {
                     return state.put(key, new, shared);
                 }
                 continue;
             };
-            // What is only pending may be dropped: it is no reason to store nothing.
+            // A pending change may still be dropped, so a value that equals it must be stored nevertheless.
             let is_equal = is_equal && pending.is_none();
-            let room = self.state().room_for(key, new.as_deref(), &shared.rules.limits);
-            if !is_fresh && (is_equal || room.is_err()) {
-                // "No change" or "no room" on the word of a snapshot alone: make sure.
+            let size = self.state().check_size(key, new.as_deref(), &shared.rules.limits);
+            if !is_fresh && (is_equal || size.is_err()) {
+                // The loaded value may be stale, so "no change" and "too large" are checked again on the
+                // current value.
                 reload = true;
                 continue;
             }
-            room?;
+            size?;
             if is_equal {
                 return Ok(());
             }
-            let edit = Edit { key: key.into(), seen, pending, replaces, value: new };
-            match self.advance(Goal::Update(&edit)).await {
+            let update = ValueUpdate { key: key.into(), expected, pending, replaces, value: new };
+            match self.reach_locked(Goal::Update(&update)).await {
                 Err(Error::Conflict) => {
                     shared.events.counters.conflicts.add(1);
                     reload = true;
-                    // At first an old snapshot is the likelier cause, and no crowd to give way to.
+                    // The first conflict is most likely due to a stale value, so there is no back-off before
+                    // the second attempt.
                     if attempt > 0 {
                         back_off(attempt).await;
                     }
                 }
-                // The value was computed, and nobody may store it. The request sees it until its end.
+                // The value was computed but can't be stored. The request sees it until its end.
                 Err(Error::Gone) if !strict && self.state().drops_silently() => {
-                    return self.state().put(key, edit.value, shared);
+                    return self.state().put(key, update.value, shared);
                 }
                 updated => return updated,
             }
@@ -215,7 +220,7 @@ impl Core {
     }
 }
 
-/// Waits a random time that grows with the attempts, up to 64 ms.
+/// Waits a random time that grows with the number of attempts, up to 64 ms.
 async fn back_off(attempt: u32) {
     let most = 1000 << attempt.min(6);
     let micros = rand::rng().random_range(0..most);

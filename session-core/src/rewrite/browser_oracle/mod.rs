@@ -1,12 +1,13 @@
-//! Random pages, judged by a browser's own parsers: of HTML (html5ever) and of URLs (`url`).
+//! Random pages, whose rewritten form is checked with browsers' parsers of HTML (html5ever) and URLs (`url`):
+//! no id may lead to another site, and nothing else may change.
 //!
-//! The pages are others each time. A failure prints its page, the smallest that fails alike, and is
-//! kept in `proptest-regressions`, from which it is run first from then on. More pages, or the same
-//! ones again:
+//! The pages are different in each run. A failure prints the smallest page that fails in the same way, and
+//! adds it to `proptest-regressions`, whose pages are tested first. To test more pages, or the same pages
+//! again:
 //!
 //! ```text
-//! PROPTEST_CASES=200000 cargo test --release -p session-core --features rewrite judge
-//! PROPTEST_RNG_SEED=8 cargo test -p session-core --features rewrite judge
+//! PROPTEST_CASES=200000 cargo test --release -p session-core --features rewrite browser_oracle
+//! PROPTEST_RNG_SEED=8 cargo test -p session-core --features rewrite browser_oracle
 //! ```
 
 mod dom;
@@ -22,25 +23,26 @@ use super::tests::{rewriter, run_at};
 
 const PAGE: &str = "https://example.com/app/page?q=1";
 
-/// What a parser makes of a page: each node as text, and what carries the id.
+/// What a parser reads from a page: each node as text, and the places with the id.
 #[derive(Default)]
 struct Seen {
     /// All nodes, without attributes that may carry the id and without hidden inputs of its name.
     nodes: Vec<String>,
-    /// The first base that counts.
+    /// The `href` of the first `base` element outside templates.
     base: Option<String>,
-    /// URLs with the id, and those that forms with it are sent to.
+    /// The URLs that contain the id, and the URLs to which forms with the id are sent.
     carriers: Vec<String>,
-    /// Places with the id that are none of these.
+    /// The attributes that contain the id and must not.
     strays: Vec<String>,
-    /// Forms that are sent with an id.
+    /// The forms with a hidden input that has the id.
     filled: Vec<Handle>,
-    /// Forms' names, controls, and where these send them.
+    /// The forms with their `id`s.
     forms: Vec<(String, Handle)>,
+    /// The controls with a `formaction`, and its URL.
     controls: Vec<(Handle, String)>,
 }
 
-/// The attribute of an element that may carry the id.
+/// Returns the attribute of an element that may carry the id.
 fn carrier(element: &str) -> &'static str {
     match element {
         "a" | "area" => "href",
@@ -78,7 +80,7 @@ fn look(dom: &Dom, node: &Handle, in_template: bool, seen: &mut Seen) {
                 if name == carrier(element) {
                     if has_id {
                         let url = match element {
-                            "meta" => refresh::url(&attr.value).unwrap_or_default(),
+                            "meta" => refresh::url_range(&attr.value).unwrap_or_default(),
                             _ => 0..attr.value.len(),
                         };
                         seen.carriers.push(attr.value[url].to_owned());
@@ -96,7 +98,7 @@ fn look(dom: &Dom, node: &Handle, in_template: bool, seen: &mut Seen) {
             }
         }
         NodeData::Text { contents } => {
-            // A hidden input may part it.
+            // A hidden input may split a text node.
             match seen.nodes.last_mut().filter(|last| last.starts_with('#')) {
                 Some(last) => *last += &contents.borrow(),
                 None => seen.nodes.push(format!("#{}", contents.borrow())),
@@ -112,10 +114,10 @@ fn look(dom: &Dom, node: &Handle, in_template: bool, seen: &mut Seen) {
     seen.nodes.push("/".to_owned());
 }
 
-/// The nodes without their nesting, and without those that browsers open again by themselves.
+/// Returns the nodes without their nesting, and without elements that browsers reopen.
 ///
-/// An input is text to browsers: where elements such as `b` are not nested properly, it opens them
-/// again (HTML, section 13.2.4.3), which text behind it would do otherwise.
+/// Browsers treat an input like text: in front of it they reopen elements such as `b` that are not nested
+/// properly (HTML, section 13.2.4.3), which the text behind it would do otherwise.
 fn flat(nodes: &[String]) -> String {
     let reopened = ["a", "b", "font", "i", "nobr"].map(|name| format!("{HTML}:{name}"));
     let stays = |node: &&String| {
@@ -124,7 +126,7 @@ fn flat(nodes: &[String]) -> String {
     nodes.iter().filter(stays).map(|node| node.trim_start_matches('#')).collect()
 }
 
-/// Looks as a browser with scripts or without.
+/// Parses a page like a browser with scripts or without.
 fn see(page: &str, scripts: bool) -> Seen {
     let dom = Dom::parse(page, scripts);
     let mut seen = Seen::default();
@@ -168,7 +170,7 @@ proptest! {
         utf8: bool,
     ) {
         let origin = with_origin.then_some("https://example.com");
-        // The other encoding has a byte for each character, and bytes that are none of UTF-8's.
+        // The other encoding is Latin-1, whose bytes are not all valid UTF-8.
         let bytes = match utf8 {
             true => page.clone().into_bytes(),
             false => page.chars().map(|character| character as u8).collect(),
@@ -187,11 +189,11 @@ proptest! {
             let base = after.base.as_deref().and_then(|base| page_url.join(base).ok());
             let base = base.unwrap_or_else(|| page_url.clone());
             for url in &after.carriers {
-                // An action that is empty is the page itself. A policy may forbid the base.
+                // An empty action means the page itself. A Content-Security-Policy may forbid the base.
                 let is_own = own(url, &base) && own(url, &page_url);
                 prop_assert!(url.is_empty() || is_own, "{url:?} on {base}: {told}");
             }
-            // Three ways to prevent harm change something else, and say so.
+            // The rewriter changes something else only where it prevents that an id leads to another site.
             let harm = ["<base href=\"\"", " disabled", "<bas-e", "formactio-n"];
             let lower = output.to_lowercase();
             if !harm.iter().any(|change| lower.contains(change)) {
