@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use session_core::{BoxError, Error};
+use session_core::Error;
+use session_core::provider::BoxError;
 
 /// What the driver reported, in words of ours: databases quote statements and rows.
 pub(crate) struct Cause(Box<str>);
