@@ -5,7 +5,8 @@ use std::path::Path;
 
 const README: &str = include_str!("../../README.md");
 
-const EXAMPLES: [&str; 5] = [
+const EXAMPLES: [&str; 6] = [
+    include_str!("../examples/axum_counter.rs"),
     include_str!("../examples/counter.rs"),
     include_str!("../examples/custom_provider.rs"),
     include_str!("../examples/devices.rs"),
@@ -73,6 +74,7 @@ fn the_readmes_table_of_errors_is_what_visitors_read() {
     use session_core::Error;
 
     for error in [
+        Error::NotLoggedIn,
         Error::CrossSite,
         Error::Conflict,
         Error::TooLarge { what: "session bytes", limit: 1 },

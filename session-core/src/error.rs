@@ -132,10 +132,16 @@ pub enum Error {
     )]
     CrossSite,
 
-    /// The request has no session of this name: the handler is not wrapped in a `SessionService`, or the
+    /// The page is for a user who is logged in, or who logged in a moment ago, and the visitor is not one. The
+    /// extractors of `session-tower` return it.
+    #[error("nobody is logged in, or the login is older than the page allows")]
+    NotLoggedIn,
+
+    /// The request has no session of this name: the handler is not wrapped in a `SessionService` or
+    /// `SessionLayer`, or the
     /// wrapper's managers have other names.
     #[error(
-        "the request has no such session (it has: {}); wrap the service in SessionService, and ask for one of \
+        "the request has no such session (it has: {}); wrap the service in SessionService or SessionLayer, and ask for one of \
          several sessions by its name", list(.names)
     )]
     NoSession {
@@ -242,6 +248,7 @@ impl Error {
             Self::Gone,
             Self::Conflict,
             Self::CrossSite,
+            Self::NotLoggedIn,
             Self::Unavailable { source: unknown() },
             Self::InDoubt { source: unknown() },
         ];
@@ -281,6 +288,7 @@ impl Error {
 
     pub(crate) fn text_of(status: StatusCode) -> &'static str {
         match status {
+            StatusCode::UNAUTHORIZED => "Please log in and try again.",
             StatusCode::FORBIDDEN => {
                 "This was sent by another site, so nothing was done. Please open this site and try again."
             }
@@ -297,10 +305,11 @@ impl Error {
 
     /// Returns the HTTP status of this error (RFC 9110, section 15).
     ///
-    /// `403` for another site's request, `409` if the request lost a race with another one, `413` if a limit
+    /// `401` if a login is needed, `403` for another site's request, `409` if the request lost a race with another one, `413` if a limit
     /// would be exceeded, `503` if the store is down, full or in doubt, `500` for all other errors.
     pub fn status(&self) -> StatusCode {
         match self {
+            Self::NotLoggedIn => StatusCode::UNAUTHORIZED,
             Self::CrossSite => StatusCode::FORBIDDEN,
             Self::Gone | Self::Conflict => StatusCode::CONFLICT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -359,6 +368,7 @@ mod tests {
             Error::UnknownProvider { name: "mango".into(), known: ["memory".into()].into() },
             Error::DuplicateProvider { name: "memory".into() },
             Error::Random { source: "getrandom".into() },
+            Error::NotLoggedIn,
         ];
         // A new kind of error does not compile before it has a number here, and the test fails before it is
         // in the list.
@@ -383,8 +393,9 @@ mod tests {
             Error::UnknownProvider { .. } => 17,
             Error::DuplicateProvider { .. } => 18,
             Error::Random { .. } => 19,
+            Error::NotLoggedIn => 20,
         };
-        assert!(all.iter().map(number).eq(0..20));
+        assert!(all.iter().map(number).eq(0..21));
         all
     }
 

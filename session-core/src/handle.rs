@@ -161,7 +161,8 @@ impl<'m> SessionHandle<'m> {
     /// As [`load`](Self::load).
     pub async fn clean_url(&self) -> Result<Option<String>, Error> {
         let Some(clean) = self.url_without_id() else { return Ok(None) };
-        let session = self.load().await?;
+        // Boxed, because otherwise every request's future would have room for it.
+        let session = Box::pin(self.load()).await?;
         // A concurrent request that was faster has already sent the new id to the browser.
         let is_known = session.operations().state().has_left_urls();
         Ok(is_known.then_some(clean))
@@ -487,6 +488,28 @@ impl<'m> SessionHandle<'m> {
     /// ```
     pub fn encode_url(&self, url: &str) -> String {
         self.encoded(url).unwrap_or_else(|| url.to_owned())
+    }
+
+    /// Returns a URL of the application without the session's id, as a path and query; a URL without an id is
+    /// returned as it is. Use it for URLs that are kept, such as the page to return to after a login, because the
+    /// login gives the session another id.
+    ///
+    /// ```
+    /// # session_memory::init();
+    /// use session_core::transport::TransportKind;
+    /// use session_core::{Config, Manager};
+    ///
+    /// let mut config = Config::default();
+    /// config.transport = TransportKind::Url;
+    /// let manager = Manager::from_config(&config)?;
+    /// let handle = manager.start(&http::Request::new(()));
+    /// assert_eq!(handle.without_id("/orders?sid=abc&page=2"), "/orders?page=2");
+    /// assert_eq!(handle.without_id("/orders"), "/orders");
+    /// # Ok::<_, session_core::Error>(())
+    /// ```
+    pub fn without_id(&self, url: &str) -> String {
+        let urls = self.shared().transport.urls();
+        urls.and_then(|urls| urls.without_id(url)).unwrap_or_else(|| url.to_owned())
     }
 
     fn encoded(&self, url: &str) -> Option<String> {

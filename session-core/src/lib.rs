@@ -39,6 +39,8 @@
 
 #![cfg_attr(not(feature = "conformance"), allow(rustdoc::broken_intra_doc_links))]
 
+#[cfg(feature = "service")]
+mod body;
 mod builder;
 pub mod clock;
 mod collector;
@@ -76,7 +78,11 @@ pub mod transport;
 mod update_queue;
 mod url_context;
 pub mod value;
+#[cfg(feature = "service")]
+mod wrapper;
 
+#[cfg(feature = "service")]
+pub use body::SessionBody;
 pub use builder::ManagerBuilder;
 pub use config::{Config, StoreConfig};
 pub use cross_site::CrossSiteOptions;
@@ -90,8 +96,10 @@ pub use manager::Manager;
 pub use owners::OwnedSession;
 pub use respond::Failure;
 #[cfg(feature = "hyper")]
-pub use service::{SessionBody, SessionService};
+pub use service::SessionService;
 pub use session::Session;
 pub use sessions::{FinishErrors, Managers, RequestSession, Sessions};
 pub use stats::Stats;
 pub use timestamp::Timestamp;
+#[cfg(feature = "service")]
+pub use wrapper::{ServiceFuture, ServiceWrapper};

@@ -77,7 +77,8 @@ impl Operations {
             // After all steps, because they may destroy other sessions of the same client and make room.
             let stored = self.state().take_stored_login();
             if let Some(owner) = stored {
-                self.manager.enforce_session_limit(&owner).await;
+                // Boxed, because otherwise every request's future would have room for it.
+                Box::pin(self.manager.enforce_session_limit(&owner)).await;
             }
         }
         reached

@@ -3,9 +3,10 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use http::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http::{Response, StatusCode};
 use tracing::{debug, error, info, warn};
 
@@ -13,7 +14,7 @@ use crate::error::BoxError;
 use crate::{Error, SessionHandle, sessions};
 
 /// Why a request gets another response than its handler's: an error of the handler or of a session, a panic,
-/// or a request from another site.
+/// or a request from another site. Clones share the error.
 ///
 /// ```
 /// use http::Response;
@@ -37,21 +38,38 @@ use crate::{Error, SessionHandle, sessions};
 /// assert!(!response.body().contains("fire")); // it is in the log
 /// # });
 /// ```
+#[derive(Clone)]
 pub struct Failure {
-    error: BoxError,
+    error: Arc<dyn StdError + Send + Sync>,
     status: StatusCode,
 }
 
 impl Failure {
-    pub(crate) fn new(error: impl Into<BoxError>) -> Self {
-        let error = error.into();
+    /// Returns the failure of a handler that returned this error.
+    ///
+    /// A handler that can return only responses, as axum's, puts the failure into its response's extensions. The
+    /// wrapper then drops pending changes, logs the error, and makes the response itself or lets the
+    /// [error page](crate::ServiceWrapper::with_error_page) make it.
+    ///
+    /// ```
+    /// use http::Response;
+    /// use session_core::{Error, Failure};
+    ///
+    /// let failure = Failure::new(Error::Gone);
+    /// let mut response: Response<String> = failure.response();
+    /// assert_eq!(response.status(), 409);
+    /// response.extensions_mut().insert(failure);
+    /// ```
+    pub fn new(error: impl Into<BoxError>) -> Self {
+        let error: Arc<dyn StdError + Send + Sync> = error.into().into();
         let status = Error::status_in(&*error).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self { error, status }
     }
 
     pub(crate) fn panic() -> Self {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
-        Self { error: "the handler, or a provider, panicked".into(), status }
+        let error = BoxError::from("the handler, or a provider, panicked");
+        Self { error: error.into(), status }
     }
 
     /// Returns what went wrong, as the handler returned it: downcast it to an error type of your own for
@@ -87,6 +105,10 @@ impl Failure {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            // RFC 9110, section 15.5.2, requires one. Browsers ask for no password if they don't know the scheme.
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Cookie"));
+        }
         response
     }
 
@@ -124,6 +146,9 @@ pub(crate) async fn respond<B>(
     // What the handler leaves half done goes with it: of the sessions nothing pending is stored.
     let finished = AssertUnwindSafe(async {
         let mut response = handler.await?;
+        if let Some(failure) = response.extensions_mut().remove() {
+            return Err(failure);
+        }
         match sessions::finish(handles, &mut response).await {
             Ok(()) => Ok(response),
             Err(errors) => Err(Failure::new(errors)),
@@ -135,7 +160,8 @@ pub(crate) async fn respond<B>(
         Err(failure) => {
             failure.log();
             let mut response = error_page(&failure);
-            sessions::refuse(handles, &mut response).await;
+            // Boxed, because otherwise every request's future would have room for it.
+            Box::pin(sessions::refuse(handles, &mut response)).await;
             response
         }
     };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use http::request::Parts;
 use http::{Extensions, Request, Response, StatusCode};
+use smallvec::SmallVec;
 use tracing::error;
 
 use crate::error::BoxError;
@@ -257,7 +258,7 @@ impl Sessions {
     /// Where to send the browser for a URL without ids; see
     /// [`clean_url`](SessionHandle::clean_url). A store that is down is left to the handler, which
     /// may not need it.
-    #[cfg(feature = "hyper")]
+    #[cfg(feature = "service")]
     pub(crate) async fn clean_url(&self) -> Option<String> {
         for handle in self.iter() {
             if let Ok(Some(url)) = handle.clean_url().await {
@@ -374,7 +375,7 @@ pub(crate) async fn finish<B>(
     handles: &[SessionHandle<'_>],
     response: &mut Response<B>,
 ) -> Result<(), FinishErrors> {
-    let mut stored = Vec::with_capacity(handles.len());
+    let mut stored = SmallVec::<[_; 1]>::new();
     for handle in handles {
         stored.push(handle.store(response.status()).await);
     }

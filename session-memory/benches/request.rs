@@ -2,8 +2,8 @@
 //! MemoryStore.
 //!
 //! The handler without sessions is measured in two forms: as a plain function, for `start` and `finish`
-//! by hand; and as a service with a boxed future, for the wrapper and the peer, whose handlers are such
-//! services. `Bare` is a lower bound without the library's guarantees.
+//! by hand; and as a service with a boxed future, for the wrapper, the tower layer and the peer, whose
+//! handlers are such services. `Bare` is a lower bound without the library's guarantees.
 //!
 //! All variants run in one process, taking turns round by round, so that other load on the machine
 //! affects all of them alike. A figure is the median of the rounds. The ratios matter more than the
@@ -29,6 +29,7 @@ use session_core::{
     Error, Limits, LoadedSession, Manager, SessionHandle, SessionId, SessionKey, SessionService,
     Sessions, value,
 };
+use session_tower::SessionLayer;
 use tower_layer::Layer as _;
 use tower_service::Service as _;
 use tower_sessions::{MemoryStore, Session as PeerSession, SessionManagerLayer};
@@ -65,16 +66,11 @@ fn main() {
         "in-process cost of one request, in ns above the handler alone; median of {ROUNDS} rounds\n"
     );
     println!(
-        "{:<8} {:>6}  {:>9} {:>9} {:>9} {:>9}  {:>9} {:>9} {:>9}  allocations (bare, explicit, wrapper, peer)",
+        "{:<8} {:>6}  {}  {}  allocations",
         "work",
         "others",
-        "bare",
-        "explicit",
-        "wrapper",
-        "peer",
-        "peer/bare",
-        "peer/expl",
-        "peer/wrap"
+        NAMES.map(|name| format!("{name:>9}")).join(" "),
+        OURS.map(|at| format!("{:>13}", format!("peer/{}", NAMES[at]))).join(" "),
     );
     let mut counting = Vec::new();
     for work in WORKS {
@@ -85,46 +81,54 @@ fn main() {
             }
         }
     }
-    let flat = |at: fn(&Figures) -> f64| at(&counting[2]) / at(&counting[0]);
+    let per_name = |figure: &dyn Fn(usize) -> f64| {
+        let figures = [1, 2, 3, 4].map(|at| format!("{} {:.2}", NAMES[at], figure(at)));
+        figures.join(", ")
+    };
     println!(
-        "\ncounting with 50 other keys against none: explicit {:.2}, wrapper {:.2}, peer {:.2}",
-        flat(|f| f.explicit),
-        flat(|f| f.wrapper),
-        flat(|f| f.peer)
+        "\ncounting with 50 other keys against none: {}",
+        per_name(&|at| counting[2][at] / counting[0][at])
     );
-    let explicit = Explicit::new();
-    let wrapper = Wrapper::new();
-    let peer = Peer::new();
-    println!(
-        "two threads against one: this machine at best {:.2} (pure computing); \
-         counted requests: explicit {:.2}, wrapper {:.2}, peer {:.2}",
-        scaling(&Computing, || explicit.visitor(0)),
+    let (explicit, wrapper, layer, peer) =
+        (Explicit::new(), Wrapper::new(), TowerLayer::new(), Peer::new());
+    let scaled = [
         scaling(&explicit, || explicit.visitor(0)),
         scaling(&wrapper, || wrapper.visitor(0)),
-        scaling(&peer, || peer.visitor(0))
+        scaling(&layer, || layer.visitor(0)),
+        scaling(&peer, || peer.visitor(0)),
+    ];
+    println!(
+        "two threads against one: this machine at best {:.2} (pure computing); counted requests: {}",
+        scaling(&Computing, || explicit.visitor(0)),
+        per_name(&|at| scaled[at - 1])
     );
 }
 
-struct Figures {
-    bare: f64,
-    explicit: f64,
-    wrapper: f64,
-    peer: f64,
-}
+/// What is compared, in the order of the columns. `wrapper` is hyper's, `layer` is tower's.
+const NAMES: [&str; 5] = ["bare", "explicit", "wrapper", "layer", "peer"];
 
-fn compare(work: Work, others: usize) -> Figures {
-    let (explicit, wrapper, peer) = (Explicit::new(), Wrapper::new(), Peer::new());
-    let cookies = [explicit.visitor(others), wrapper.visitor(others), peer.visitor(others)];
+/// The places of all but the peer in [`NAMES`].
+const OURS: [usize; 4] = [0, 1, 2, 3];
+
+/// The peer's place in [`NAMES`].
+const PEER: usize = 4;
+
+fn compare(work: Work, others: usize) -> [f64; 5] {
+    let (explicit, wrapper, layer, peer) =
+        (Explicit::new(), Wrapper::new(), TowerLayer::new(), Peer::new());
     let (bare, bare_cookie) = Bare::with_visitor(others);
-    let variants: [(&dyn Variant, &HeaderValue); 6] = [
-        (&Alone, &cookies[0]),
-        (&AloneBoxed, &cookies[0]),
-        (&bare, &bare_cookie),
-        (&explicit, &cookies[0]),
-        (&wrapper, &cookies[1]),
-        (&peer, &cookies[2]),
+    // The last two are the handler without sessions, as a function and as a service.
+    let variants: [(&dyn Variant, HeaderValue); 7] = [
+        (&bare, bare_cookie),
+        (&explicit, explicit.visitor(others)),
+        (&wrapper, wrapper.visitor(others)),
+        (&layer, layer.visitor(others)),
+        (&peer, peer.visitor(others)),
+        (&Alone, explicit.visitor(others)),
+        (&AloneBoxed, explicit.visitor(others)),
     ];
-    let mut times = [const { Vec::new() }; 6];
+    let base = |at: usize| if at < 2 { 5 } else { 6 };
+    let mut times = [const { Vec::new() }; 7];
     for _ in 0..ROUNDS {
         for ((variant, cookie), times) in variants.iter().zip(&mut times) {
             let start = Instant::now();
@@ -134,31 +138,18 @@ fn compare(work: Work, others: usize) -> Figures {
             times.push(start.elapsed().as_nanos() as f64 / REQUESTS as f64);
         }
     }
-    let [alone, alone_boxed, bare_time, explicit_time, wrapper_time, peer_time] = times.map(median);
-    let figures = Figures {
-        bare: bare_time - alone,
-        explicit: explicit_time - alone,
-        wrapper: wrapper_time - alone_boxed,
-        peer: peer_time - alone_boxed,
-    };
-    let [alone, alone_boxed, bare_count, explicit_count, wrapper_count, peer_count] =
-        variants.map(|(variant, cookie)| {
-            allocation_counter::measure(|| variant.serve(cookie, work)).count_total
-        });
+    let times = times.map(median);
+    let counts = variants.map(|(variant, cookie)| {
+        allocation_counter::measure(|| variant.serve(&cookie, work)).count_total
+    });
+    let figures = std::array::from_fn(|at| times[at] - times[base(at)]);
+    let allocations: [_; 5] = std::array::from_fn(|at| (counts[at] - counts[base(at)]).to_string());
     println!(
-        "{:<8} {others:>6}  {:>9.0} {:>9.0} {:>9.0} {:>9.0}  {:>9.1} {:>9.1} {:>9.1}  {}, {}, {}, {}",
+        "{:<8} {others:>6}  {}  {}  {}",
         format!("{work:?}").to_lowercase(),
-        figures.bare,
-        figures.explicit,
-        figures.wrapper,
-        figures.peer,
-        figures.peer / figures.bare,
-        figures.peer / figures.explicit,
-        figures.peer / figures.wrapper,
-        bare_count - alone,
-        explicit_count - alone,
-        wrapper_count - alone_boxed,
-        peer_count - alone_boxed,
+        figures.map(|figure: f64| format!("{figure:>9.0}")).join(" "),
+        OURS.map(|at| format!("{:>13.1}", figures[PEER] / figures[at])).join(" "),
+        allocations.join(", "),
     );
     figures
 }
@@ -424,6 +415,20 @@ impl hyper::service::Service<Request<Body>> for Handler {
     }
 }
 
+impl tower_service::Service<Request<Body>> for Handler {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = <Self as hyper::service::Service<Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        hyper::service::Service::call(self, request)
+    }
+}
+
 fn handle(request: &Request<Body>) -> &SessionHandle<'static> {
     let sessions = request.extensions().get::<Sessions>().expect("is wrapped");
     sessions.only().expect("there is one")
@@ -446,6 +451,30 @@ impl Variant for Wrapper {
     fn serve(&self, cookie: &HeaderValue, work: Work) {
         let service = &self.services[work as usize];
         let answer = block_on(hyper::service::Service::call(service, request(cookie)));
+        black_box(answer.expect("serves"));
+    }
+}
+
+/// The layer around a tower service, put there anew for each request, as the peer's is.
+struct TowerLayer {
+    manager: Manager,
+    layer: SessionLayer,
+}
+
+impl TowerLayer {
+    fn new() -> Self {
+        let manager = Manager::open("memory", "").expect("opens");
+        Self { layer: SessionLayer::new(manager.clone()), manager }
+    }
+
+    fn visitor(&self, others: usize) -> HeaderValue {
+        Explicit(self.manager.clone()).visitor(others)
+    }
+}
+
+impl Variant for TowerLayer {
+    fn serve(&self, cookie: &HeaderValue, work: Work) {
+        let answer = block_on(self.layer.layer(Handler(work)).call(request(cookie)));
         black_box(answer.expect("serves"));
     }
 }

@@ -59,7 +59,8 @@
 //! | `names`, `data` | `bytea[]` | the names of the values, in UTF-8 and no order, and in the same places the values, each one MessagePack value |
 //!
 //! Texts are `bytea` because PostgreSQL's have no NUL. `convert_from(owner, 'UTF8')` shows one. A row that is
-//! not of this form is no session.
+//! not of this form is [`Error::Unreadable`] to a load, and [`Error::Gone`] to a save or a touch. Names, owners and
+//! labels that are not UTF-8, and a name that is there twice, only a load sees.
 //!
 //! The first operation makes the table, its indexes and the table `sessions_version`, which has the version of
 //! this layout. A database user that may not is told so by [`Error::Config`]; [`postgres::schema`] returns the

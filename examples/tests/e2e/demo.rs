@@ -32,9 +32,13 @@ pub(crate) struct Printed {
     more: Condvar,
 }
 
-/// Returns a command for the demo, without the caller's `RUST_LOG`.
+/// Returns a command for the demo, without the caller's `RUST_LOG`. The environment variable `DEMO_SERVER` sets the
+/// demo's option `--server`, so that all tests can run against both.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
+    if let Ok(server) = std::env::var("DEMO_SERVER") {
+        command.args(["--server", &server]);
+    }
     command.env_remove("RUST_LOG").args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command

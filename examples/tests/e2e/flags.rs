@@ -24,6 +24,7 @@ fn bad_flags_are_refused_with_one_line() {
         (&["--listen", "127.0.0.1:65536"], "--listen"),
         (&["--transport", "pigeon"], "`header`"),
         (&["--transport", ""], "--transport"),
+        (&["--server", "inn"], "hyper or axum"),
         (&["--provider", "mango"], "memory"),
         (&["--provider", "line\nbreak"], "named"),
         (&["--source", "max_session=1"], "max_session"),
@@ -78,12 +79,32 @@ fn a_bad_configuration_says_where_and_what() {
     }
 }
 
-#[cfg(not(feature = "mongo"))]
+/// Also under a wrapper's name, and without a word of the source string.
 #[test]
-fn mongo_says_how_to_get_it() {
-    let line = refused(&["--provider", "mongo", "--source", "mongodb://user:hunter2@host/"]);
-    assert!(line.contains("--features mongo"), "{line}");
-    assert!(!line.contains("hunter2"), "{line}");
+fn a_provider_that_is_not_built_in_says_how_to_get_it() {
+    for (name, is_built, source) in [
+        ("mongo", cfg!(feature = "mongo"), "mongodb://user:hunter2@host/"),
+        ("postgres", cfg!(feature = "postgres"), "postgres://user:hunter2@host/"),
+        ("redis", cfg!(feature = "redis"), "redis://user:hunter2@host/"),
+        ("sqlite", cfg!(feature = "sqlite"), "path=/hunter2/sessions.db"),
+    ] {
+        if is_built {
+            continue;
+        }
+        for (provider, key) in
+            [(name.to_owned(), ""), (format!("encrypted+{name}"), "ephemeral=true")]
+        {
+            let separator = match (key, source.contains("://")) {
+                ("", _) => "",
+                (_, true) => "?",
+                (_, false) => "&",
+            };
+            let source = format!("{source}{separator}{key}");
+            let line = refused(&["--provider", &provider, "--source", &source]);
+            assert!(line.contains(&format!("--features {name}")), "{line}");
+            assert!(!line.contains("hunter2"), "{line}");
+        }
+    }
 }
 
 #[test]

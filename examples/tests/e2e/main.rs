@@ -16,7 +16,7 @@ mod flags;
 mod foreign;
 mod hostile;
 mod late;
-#[cfg(unix)] // Stops the demo by a signal, as `mongo` and `stop` do.
+#[cfg(unix)] // Stops the demo by a signal, as `mongo`, `redis` and `stop` do.
 mod leaks;
 #[cfg(unix)] // Uses the file provider.
 mod limit;
@@ -26,9 +26,17 @@ mod mongo;
 #[cfg(unix)]
 mod nginx;
 mod parallel;
+#[cfg(all(feature = "postgres", unix))]
+mod postgres;
 mod proxy;
+#[cfg(all(feature = "redis", unix))]
+mod redis;
 mod sealed;
+#[cfg(all(any(feature = "mongo", feature = "postgres", feature = "sqlite"), unix))]
+mod several;
 mod site;
+#[cfg(all(feature = "sqlite", unix))]
+mod sqlite;
 mod statuses;
 #[cfg(unix)]
 mod stop;

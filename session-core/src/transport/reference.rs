@@ -32,7 +32,7 @@ pub(crate) fn clean(text: &str) -> Option<Cow<'_, str>> {
 }
 
 impl<'a> Reference<'a> {
-    /// Parses a [clean](clean) text. Returns `None` if it leads to another site on every page: if it has a
+    /// Parses a text that [`clean`] returned. Returns `None` if it leads to another site on every page: if it has a
     /// scheme other than HTTP's, or an authority without a scheme.
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let (rest, fragment) = match text.split_once('#') {

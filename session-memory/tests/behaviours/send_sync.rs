@@ -63,6 +63,8 @@ fn public_types_are_send_and_sync() {
     shared::<Directive<'_>>();
     shared::<SessionService<()>>();
     shared::<SessionBody<()>>();
+    shared::<ServiceWrapper>();
+    shared::<Failure>();
     shared::<session_memory::MemoryProvider>();
     shared::<session_memory::MemoryConfig>();
     shared_unsized::<dyn Provider>();

@@ -22,7 +22,9 @@ use parking_lot::Mutex;
 use session_core::provider::BoxError;
 use session_core::transport::Transport;
 use session_core::transport::{Directive, Extracted, RequestHead};
-use session_core::{Error, Managers, RequestSession, SessionBody, SessionService, Sessions};
+use session_core::{
+    Error, Failure, Managers, RequestSession, SessionBody, SessionService, Sessions,
+};
 
 use crate::support::*;
 
@@ -445,4 +447,35 @@ fn a_request_gives_its_session_in_one_call() {
     })
     .unwrap();
     assert_eq!(admin.count(), 1);
+}
+
+/// Where handlers return no errors, as in axum: nothing pending is stored, and the error page is asked.
+#[test]
+fn a_response_that_carries_a_failure_is_that_failure() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let handler = Handler(async |request: Request<()>| {
+        request.session().await?.set("n", &2)?;
+        let mut response = Response::new(Frames::default());
+        response.extensions_mut().insert(Failure::new(Error::NotLoggedIn));
+        Ok::<_, BoxError>(response)
+    });
+    let service = SessionService::new(site.manager.clone(), handler);
+    let response = block_on(service.call(visitor.request())).unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(response.headers()["www-authenticate"], "Cookie");
+    assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
+    assert!(response.extensions().get::<Failure>().is_none(), "it is dealt with");
+    assert_eq!(text(response), "Please log in and try again.\n");
+    let service = service.with_error_page(|failure, request| {
+        let error = failure.session_error().expect("is one");
+        Response::new(format!("{error} at {}", request.uri).into())
+    });
+    let response = block_on(service.call(visitor.request())).unwrap();
+    assert_eq!(
+        text(response),
+        "nobody is logged in, or the login is older than the page allows at /"
+    );
+    assert_eq!(visitor.get("n"), Some(1));
 }

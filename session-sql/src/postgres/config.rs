@@ -37,7 +37,7 @@ impl PostgresConfig {
     pub fn parse(source: &str) -> Result<Self, Error> {
         let (uri, query) = source.split_once('?').unwrap_or((source, ""));
         let mut options = Source::parse(query)?;
-        let mut config = Self::over(Vec::new());
+        let mut config = Self::of_table(TableName::default());
         if let Some(table) = options.take("table")? {
             config.table = table.parse()?;
         }
@@ -61,16 +61,30 @@ impl PostgresConfig {
         Ok(config)
     }
 
-    /// The defaults, with connections that are made by hand; for
+    /// This table, and otherwise the defaults. It names no server, so that it is for
     /// [`PostgresProvider::with_pool`](super::PostgresProvider::with_pool).
-    pub(crate) fn over(hosts: Vec<PgConnectOptions>) -> Self {
+    pub fn of_table(table: TableName) -> Self {
         Self {
-            table: TableName::default(),
+            table,
             max_connections: 10,
             operation_timeout: Duration::from_secs(3),
             pooler: false,
-            hosts,
+            hosts: Vec::new(),
         }
+    }
+
+    /// This configuration with another time limit.
+    #[must_use]
+    pub fn with_operation_timeout(mut self, limit: Duration) -> Self {
+        self.operation_timeout = limit;
+        self
+    }
+
+    /// This configuration with or without a pooler between.
+    #[must_use]
+    pub fn with_pooler(mut self, pooler: bool) -> Self {
+        self.pooler = pooler;
+        self
     }
 }
 

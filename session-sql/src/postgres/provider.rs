@@ -35,8 +35,12 @@ impl PostgresProvider {
     /// Makes a provider that connects when it is first used: a server that is down now may be up then.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the operating system has no threads left.
+    /// [`Error::Config`] if the configuration names no server; [`Error::Unavailable`] if the operating system
+    /// has no threads left.
     pub fn new(config: PostgresConfig) -> Result<Self, Error> {
+        if config.hosts.is_empty() {
+            return Err(Error::config("the configuration names no PostgreSQL server"));
+        }
         let hosts = Hosts::new(config.hosts.clone(), config.operation_timeout);
         let pool = Pool::new(hosts, config.max_connections);
         let worker = Worker::new("session-postgres", config.operation_timeout)?;
@@ -48,17 +52,18 @@ impl PostgresProvider {
     ///
     /// The pool's own options decide how many connections there are, how they are made and whether they are
     /// tested. By default, the driver tests each before each use, which is one round trip more. The
-    /// time limit is 3 seconds, unless [`with_operation_timeout`](Self::with_operation_timeout) says otherwise.
+    /// configuration's table, time limit and `pooler` count; see [`PostgresConfig::of_table`].
     ///
     /// ```no_run
     /// use std::sync::Arc;
     /// use session_core::Manager;
-    /// use session_sql::postgres::PostgresProvider;
+    /// use session_sql::postgres::{PostgresConfig, PostgresProvider};
     /// use session_sql::sqlx::PgPool;
     ///
     /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
     /// let pool = PgPool::connect("postgres://app:secret@db/shop").await?;
-    /// let provider = PostgresProvider::with_pool(pool.clone(), "sessions".parse()?)?;
+    /// let config = PostgresConfig::of_table("sessions".parse()?);
+    /// let provider = PostgresProvider::with_pool(pool.clone(), config)?;
     /// let manager = Manager::builder().with_provider(Arc::new(provider)).build()?;
     /// # Ok(())
     /// # }
@@ -66,11 +71,10 @@ impl PostgresProvider {
     ///
     /// # Errors
     /// [`Error::Config`] if it is called outside of a tokio runtime.
-    pub fn with_pool(pool: PgPool, table: TableName) -> Result<Self, Error> {
+    pub fn with_pool(pool: PgPool, config: PostgresConfig) -> Result<Self, Error> {
         let handle = Handle::try_current().map_err(|_| {
             Error::config("a pool must be handed over within the tokio runtime that it is used on")
         })?;
-        let config = PostgresConfig { table, ..PostgresConfig::over(Vec::new()) };
         let worker = Worker::on(handle, config.operation_timeout);
         Ok(Self { store: Arc::new(Store::new(config, Connections::Applications(pool))), worker })
     }

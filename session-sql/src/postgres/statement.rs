@@ -14,15 +14,31 @@ use crate::time::to_column;
 /// take seconds to read.
 pub(crate) const MAX_BYTES: usize = 64 << 20;
 
+/// Whether the row is small enough to be read: twice [`MAX_BYTES`], as PostgreSQL adds some bytes to each element.
+/// The server knows without reading it.
+macro_rules! fits {
+    () => {
+        "pg_column_size(s.names)::bigint + pg_column_size(s.data) <= 134217728"
+    };
+}
+const _: () = assert!(2 * MAX_BYTES == 134_217_728, "as `fits` has it");
+
 /// What a row must be to be changed; a damaged one is as good as gone. `CASE` keeps what can't look into an
 /// array of another form from looking.
-const SOUND: &str = "octet_length(s.holder) = 32 \
+///
+/// Whether texts are UTF-8, and whether a name is there twice, is left to [`load`]: PostgreSQL has no test of
+/// the first that isn't an error, and each save would look at every name for the second.
+const SOUND: &str = concat!(
+    "octet_length(s.holder) = 32 AND s.cookie BETWEEN 0 AND 4294967295 \
      AND (s.owner IS NULL) = (s.authenticated IS NULL) AND (s.owner IS NULL) = (s.label IS NULL) \
-     AND CASE WHEN cardinality(s.names) <> cardinality(s.data) THEN false \
+     AND CASE WHEN NOT (",
+    fits!(),
+    ") OR cardinality(s.names) <> cardinality(s.data) THEN false \
          WHEN cardinality(s.names) = 0 THEN true \
          WHEN array_ndims(s.names) <> 1 OR array_lower(s.names, 1) <> 1 \
            OR array_ndims(s.data) <> 1 OR array_lower(s.data, 1) <> 1 THEN false \
-         ELSE array_position(s.names, NULL) IS NULL AND array_position(s.data, NULL) IS NULL END";
+         ELSE array_position(s.names, NULL) IS NULL AND array_position(s.data, NULL) IS NULL END"
+);
 
 /// What became of a save, as its statement returns it.
 pub(crate) mod verdict {
@@ -141,10 +157,10 @@ pub(crate) fn create(
 pub(crate) fn load(table: &TableName, key: &SessionKey, now: Timestamp) -> Statement {
     let mut s = Statement::new();
     let (key, now) = (s.bind(key.as_bytes()), s.bind_time(now));
-    let fits = format!("pg_column_size(names)::bigint + pg_column_size(data) <= {}", 2 * MAX_BYTES);
+    let fits = fits!();
     s.text = format!(
         "SELECT {RECORD}, CASE WHEN {fits} THEN names END, CASE WHEN {fits} THEN data END \
-         FROM {table} WHERE key = {key} AND expires > {now}",
+         FROM {table} AS s WHERE key = {key} AND expires > {now}",
     );
     s
 }

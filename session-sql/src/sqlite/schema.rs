@@ -54,11 +54,13 @@ pub(crate) async fn prepare(
     connection: &mut SqliteConnection,
     table: &TableName,
 ) -> Result<(), Error> {
-    // At once for writing, so that a file that can't be written is noticed now.
+    // At once for writing: two processes that make the table wait for each other.
     let begun = connection.begin_with("BEGIN IMMEDIATE").await;
     let mut transaction = begun.map_err(|error| failure::at_open(&error))?;
     let from = version(&mut transaction, table).await?;
-    let steps: String = MIGRATIONS[from..].iter().map(|step| step(table)).collect();
+    let mut steps: String = MIGRATIONS[from..].iter().map(|step| step(table)).collect();
+    // Changes nothing, but is refused now if the file can't be written. To begin a transaction is not.
+    steps += &format!("DELETE FROM {} WHERE false;", table.version());
     let made = sqlx::raw_sql(AssertSqlSafe(steps)).execute(&mut *transaction).await;
     made.map_err(|error| match failure::code(&error) {
         // An error of the statement: another table has the name, as a rule.

@@ -415,3 +415,51 @@ async fn set_wal(connection: &mut SqliteConnection) -> Result<(), Error> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use session_core::SessionId;
+
+    use super::*;
+
+    /// A connection's limit on pages is to SQLite what a full disk is.
+    #[test]
+    fn without_space_nothing_is_written_and_reading_works() {
+        let folder =
+            std::env::temp_dir().join(format!("session-sqlite-full-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let store = Store::new(SqliteConfig::new(folder.join("sessions.db")));
+            store.open().await.unwrap();
+            let (doubt, id) = (Doubt::default(), SessionId::generate().unwrap());
+            let [now, expires] = [1, 2].map(Timestamp::from_millis);
+            let holder = Verifier::digest(&id, "");
+            let record = Record::new(holder, now, expires);
+            store.change(&Change::Create { key: id.key(), record, now }, &doubt).await.unwrap();
+            let limit = async |pages: u32| {
+                let mut writer = store.writer.lend().await.unwrap();
+                let limit = format!("PRAGMA max_page_count = {pages}");
+                sqlx::raw_sql(AssertSqlSafe(limit)).execute(writer.connection()).await.unwrap();
+                writer.give_back();
+            };
+            let save = |value: usize| {
+                let mut changes = Changes::new();
+                changes.set("a", vec![7; value]);
+                Change::Save { key: id.key(), holder, changes, now }
+            };
+            // As many as there are.
+            limit(1).await;
+            let saved = store.change(&save(60_000), &doubt).await;
+            assert!(matches!(saved, Err(Error::Full { .. })), "{saved:?}");
+            assert!(!doubt.get(), "nothing was written");
+            let loaded = store.load(id.key(), now).await.unwrap().expect("it is there");
+            assert_eq!(loaded.values.len(), 0);
+            // The connection that failed was closed, and with it the limit.
+            store.change(&save(60_000), &doubt).await.unwrap();
+            limit(1).await;
+            store.change(&save(10), &doubt).await.expect("what takes no more space is saved");
+        });
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

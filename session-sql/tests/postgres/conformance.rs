@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use session_cookie::{EncryptedProvider, KeyRing, SecretKey};
-use session_core::conformance::{Capabilities, Harness};
+use session_core::conformance::{Capabilities, Harness, Proxy};
 use session_core::provider::Provider;
+use session_core::{SessionKey, Timestamp};
 use session_sql::sqlx::Row as _;
 
+use crate::sample::hex;
 use crate::server::{Server, pooler_uri};
 
 /// Crowds wait for each other, on a machine that does other things, too.
@@ -61,6 +63,26 @@ impl Harness for Postgres {
     fn index_entries(&self) -> Option<usize> {
         let rows = self.server.query("SELECT count(*) FROM @ WHERE owner IS NOT NULL");
         Some(usize::try_from(rows[0].get::<i64, _>(0)).expect("it is a small number"))
+    }
+
+    /// A collection removes the row from when on both are over.
+    fn store_expiry(&self, key: &SessionKey) -> Option<Timestamp> {
+        let found = format!("SELECT greatest(due, expires) FROM @ WHERE key = '{}'", hex(key));
+        let expiry: i64 = self.server.query(&found)[0].get(0);
+        Some(Timestamp::from_millis(expiry.try_into().expect("it is later than 1970")))
+    }
+
+    fn damage(&self, key: &SessionKey) -> bool {
+        let damage = "UPDATE @ SET data = array_append(data, 'x'::bytea)";
+        let damaged =
+            self.server.query(&format!("{damage} WHERE key = '{}' RETURNING 1", hex(key)));
+        damaged.len() == 1
+    }
+
+    fn through(&self, proxy: &Proxy) -> Option<Arc<dyn Provider>> {
+        let address = proxy.forward_to(Server::address());
+        let options = self.options.replace("operation_timeout=1m", "operation_timeout=1s");
+        Some((self.wrap)(self.server.provider_through(address, &options)))
     }
 }
 

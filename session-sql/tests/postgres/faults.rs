@@ -20,7 +20,7 @@ const TOUCH: Touch = Touch { used: NOW, expires: EXPIRES };
 fn a_dead_server_is_unavailable_within_the_limit_and_found_again() {
     let server = Server::new();
     let proxy = server.proxy();
-    let provider = server.provider_through(&proxy, "operation_timeout=500ms");
+    let provider = server.provider_through(proxy.address, "operation_timeout=500ms");
     let stored = server.block_on(Stored::new(&*provider, 1));
     for way in [Way::Closed, Way::Frozen] {
         proxy.set(way);
@@ -45,7 +45,7 @@ fn a_dead_server_is_unavailable_within_the_limit_and_found_again() {
 fn an_answer_that_does_not_come_leaves_a_doubt() {
     let server = Server::new();
     let proxy = server.proxy();
-    let provider = server.provider_through(&proxy, "operation_timeout=500ms");
+    let provider = server.provider_through(proxy.address, "operation_timeout=500ms");
     server.block_on(async {
         let stored = Stored::new(&*provider, 1).await;
         stored.save(&*provider, &set("a", &[0])).await.unwrap();
@@ -66,7 +66,7 @@ fn an_answer_that_does_not_come_leaves_a_doubt() {
 fn a_lost_answer_is_asked_for_again_where_that_does_no_harm() {
     let server = Server::new();
     let proxy = server.proxy();
-    let provider = server.provider_through(&proxy, "");
+    let provider = server.provider_through(proxy.address, "");
     let provider = &*provider;
     server.block_on(async {
         let stored = Stored::new(provider, 1).await;
@@ -106,7 +106,7 @@ fn a_lost_answer_is_asked_for_again_where_that_does_no_harm() {
 fn the_pool_heals() {
     let server = Server::new();
     let proxy = server.proxy();
-    let provider = server.provider_through(&proxy, "max_connections=4");
+    let provider = server.provider_through(proxy.address, "max_connections=4");
     let stored = server.block_on(Stored::new(&*provider, 1));
     let crowd = || {
         std::thread::scope(|scope| {
@@ -156,7 +156,7 @@ fn serialization_failures_are_nobodys_concern() {
 fn a_dropped_request_costs_no_connection() {
     let server = Server::new();
     let proxy = server.proxy();
-    let provider = server.provider_through(&proxy, "max_connections=1");
+    let provider = server.provider_through(proxy.address, "max_connections=1");
     let stored = server.block_on(Stored::new(&*provider, 1));
     for number in 0..60_u8 {
         let changes = set("a", &[number]);
@@ -216,7 +216,7 @@ fn no_error_shows_a_secret() {
 fn a_create_that_is_sent_again_undoes_no_save() {
     let server = Server::new();
     let proxy = server.proxy();
-    let provider = server.provider_through(&proxy, "");
+    let provider = server.provider_through(proxy.address, "");
     server.block_on(async {
         let stored = Stored::new(&*provider, 1).await;
         stored.save(&*provider, &set("a", &[1])).await.unwrap();

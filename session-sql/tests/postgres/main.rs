@@ -4,6 +4,7 @@
 //! tests fail, so they are ignored unless asked for.
 
 mod conformance;
+mod encrypted;
 mod faults;
 mod pool;
 mod proxy;

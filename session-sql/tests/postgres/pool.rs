@@ -1,10 +1,11 @@
 //! A pool that the application has already.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use session_core::provider::Provider;
 use session_core::{Error, Manager};
-use session_sql::postgres::PostgresProvider;
+use session_sql::postgres::{PostgresConfig, PostgresProvider};
 use session_sql::sqlx::postgres::PgPoolOptions;
 
 use crate::sample::{EXPIRES, NOW, Stored, set};
@@ -18,11 +19,11 @@ fn a_pool_can_be_handed_over() {
     let pool = server.block_on(async {
         PgPoolOptions::new().max_connections(1).connect(&uri()).await.expect("the server is there")
     });
-    let outside = PostgresProvider::with_pool(pool.clone(), server.table.parse().unwrap());
+    let config = PostgresConfig::of_table(server.table.parse().unwrap());
+    let outside = PostgresProvider::with_pool(pool.clone(), config.clone());
     assert!(matches!(outside, Err(Error::Config(_))), "{outside:?}");
-    let provider = server.block_on(async {
-        PostgresProvider::with_pool(pool.clone(), server.table.parse().unwrap()).unwrap()
-    });
+    let provider = server
+        .block_on(async { PostgresProvider::with_pool(pool.clone(), config.clone()).unwrap() });
     let provider: Arc<dyn Provider> = Arc::new(provider);
     let stored = server.block_on(Stored::new(&*provider, 1));
     // Outside of the runtime, too, and on the timer thread.
@@ -33,6 +34,32 @@ fn a_pool_can_be_handed_over() {
         let one = session_sql::sqlx::query("SELECT 1").execute(&pool).await;
         assert_eq!(one.expect("the pool works still").rows_affected(), 1);
     });
+    // A pool is needed, as nothing here says where the server is.
+    let alone = PostgresProvider::new(config);
+    assert!(matches!(alone, Err(Error::Config(_))), "{alone:?}");
+}
+
+/// The time limit is the provider's, whatever the pool's own is; and the pool may lead to a pooler.
+#[test]
+#[ignore = "needs a PostgreSQL server: run scripts/test"]
+fn an_operation_on_a_pool_has_a_time_limit() {
+    let server = Server::new();
+    let limit = Duration::from_secs(1);
+    let config = PostgresConfig::of_table(server.table.parse().unwrap());
+    let config = config.with_operation_timeout(limit).with_pooler(true);
+    let pool = server.block_on(async {
+        PgPoolOptions::new().max_connections(1).connect(&uri()).await.expect("the server is there")
+    });
+    let provider =
+        server.block_on(async { PostgresProvider::with_pool(pool.clone(), config).unwrap() });
+    let stored = server.block_on(Stored::new(&provider, 1));
+    let taken = server.block_on(pool.acquire()).expect("it is free");
+    let begun = Instant::now();
+    let saved = server.block_on(stored.save(&provider, &set("a", &[1])));
+    assert!(matches!(saved, Err(Error::Unavailable { .. })), "{saved:?}");
+    assert!(begun.elapsed() < 10 * limit, "{:?}", begun.elapsed());
+    server.block_on(async { drop(taken) });
+    server.block_on(stored.save(&provider, &set("a", &[2]))).unwrap();
 }
 
 /// By name, as a program does it; on the manager's timer thread too.

@@ -1,7 +1,7 @@
 //! Sessions of no importance.
 
 use session_core::provider::{Changes, NewSecret, Provider, Record, Token, Verifier};
-use session_core::{Error, SessionId, Timestamp};
+use session_core::{Error, SessionId, SessionKey, Timestamp};
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_123);
 pub(crate) const EXPIRES: Timestamp = Timestamp::from_millis(1_800_003_600_123);
@@ -10,6 +10,11 @@ pub(crate) const EXPIRES: Timestamp = Timestamp::from_millis(1_800_003_600_123);
 pub(crate) fn record(holder: Verifier, values: usize) -> Record {
     let values = (0..values).map(|number| (format!("key{number}"), [7; 20])).collect();
     Record { values, ..Record::new(holder, NOW, EXPIRES) }
+}
+
+/// A key as PostgreSQL writes it.
+pub(crate) fn hex(key: &SessionKey) -> String {
+    key.as_bytes().iter().fold("\\x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// A stored session.

@@ -5,7 +5,7 @@ use session_core::{Error, Timestamp};
 use session_sql::postgres::schema;
 use session_sql::sqlx::Row as _;
 
-use crate::sample::{NOW, Stored, set};
+use crate::sample::{NOW, Stored, hex, set};
 use crate::server::{Server, with_options};
 
 /// Makes a role that may use tables and make none; returns the source string of a provider that logs in as it.
@@ -134,8 +134,7 @@ fn collection_passes_over_rows_that_are_being_changed() {
     let later = Timestamp::from_millis(NOW.as_millis() + 3 * 3_600_000);
     let (held, free) = server
         .block_on(async { (Stored::new(&*provider, 1).await, Stored::new(&*provider, 1).await) });
-    let key: String = held.id.key().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    let lock = format!("SELECT 1 FROM @ WHERE key = '\\x{key}' FOR UPDATE");
+    let lock = format!("SELECT 1 FROM @ WHERE key = '{}' FOR UPDATE", hex(&held.id.key()));
     server.locking(&lock, || {
         let purged = provider.purge(later, 10).unwrap();
         assert_eq!((purged.removed, purged.more), (1, false));

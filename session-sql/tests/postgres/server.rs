@@ -1,6 +1,6 @@
 //! The server under test, and a table of one's own on it.
 
-use std::net::ToSocketAddrs as _;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -73,27 +73,32 @@ impl Server {
         Arc::new(PostgresProvider::new(self.config(options)).expect("a provider opens"))
     }
 
-    /// A proxy to the server, which has to listen on TCP.
-    pub(crate) fn proxy(&self) -> Proxy {
+    /// The server's address, as `host:port`.
+    pub(crate) fn address() -> String {
         let options: PgConnectOptions = uri().parse().expect("the URI is right");
-        let server = (options.get_host(), options.get_port()).to_socket_addrs();
-        Proxy::to(server.expect("the host has an address").next().expect("it has one"))
+        format!("{}:{}", options.get_host(), options.get_port())
     }
 
-    /// The source string of a provider that goes through a proxy.
-    pub(crate) fn source_through(&self, proxy: &Proxy, options: &str) -> String {
+    /// A proxy to the server, which has to listen on TCP.
+    pub(crate) fn proxy(&self) -> Proxy {
+        let server = Self::address().to_socket_addrs().expect("the host has an address");
+        Proxy::to(server.into_iter().next().expect("it has one"))
+    }
+
+    /// The source string of a provider that goes through a proxy at this address.
+    fn source_through(&self, proxy: SocketAddr, options: &str) -> String {
         let uri = uri();
         let (scheme, rest) = uri.split_once("://").expect("a URI has a scheme");
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
         let at = if user.is_empty() { "" } else { "@" };
-        let uri = format!("{scheme}://{user}{at}{}/{path}", proxy.address);
+        let uri = format!("{scheme}://{user}{at}{proxy}/{path}");
         let uri = with_options(&uri, &format!("table={}&sslmode=disable", self.table));
         with_options(&uri, options)
     }
 
-    /// A provider that goes through a proxy.
-    pub(crate) fn provider_through(&self, proxy: &Proxy, options: &str) -> Arc<dyn Provider> {
+    /// A provider that goes through a proxy at this address.
+    pub(crate) fn provider_through(&self, proxy: SocketAddr, options: &str) -> Arc<dyn Provider> {
         let config = PostgresConfig::parse(&self.source_through(proxy, options));
         Arc::new(PostgresProvider::new(config.expect("the source is right")).expect("it opens"))
     }

@@ -13,7 +13,7 @@ use crate::server::Server;
 fn an_operation_is_one_round_trip() {
     let server = Server::new();
     let proxy = server.proxy();
-    let provider = server.provider_through(&proxy, "max_connections=1");
+    let provider = server.provider_through(proxy.address, "max_connections=1");
     let provider = &*provider;
     server.block_on(async {
         let touch = Touch { used: NOW, expires: EXPIRES };
@@ -87,7 +87,7 @@ fn an_operation_is_one_round_trip() {
 fn other_values_stay_at_the_server() {
     let server = Server::new();
     let proxy = server.proxy();
-    let provider = server.provider_through(&proxy, "max_connections=1");
+    let provider = server.provider_through(proxy.address, "max_connections=1");
     let costs: Vec<(usize, usize)> = server.block_on(async {
         let mut costs = Vec::new();
         for values in [1, 1, 1000] {

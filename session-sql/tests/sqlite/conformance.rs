@@ -6,6 +6,7 @@ use std::time::Duration;
 use session_cookie::{EncryptedProvider, KeyRing, SecretKey};
 use session_core::conformance::{Capabilities, Harness};
 use session_core::provider::Provider;
+use session_core::{SessionKey, Timestamp};
 use session_sql::sqlite::{Durability, SqliteProvider};
 use session_sql::sqlx::Row as _;
 
@@ -65,6 +66,24 @@ impl Harness for Sqlite {
         let entries: i64 = self.scratch.query(counted)[0].get(0);
         Some(usize::try_from(entries).expect("it is a small number"))
     }
+
+    /// A collection removes the row from when on both are over.
+    fn store_expiry(&self, key: &SessionKey) -> Option<Timestamp> {
+        let found = format!("SELECT max(due, expires) FROM sessions WHERE key = {}", literal(key));
+        let expiry: i64 = self.scratch.query(&found)[0].get(0);
+        Some(Timestamp::from_millis(expiry.try_into().expect("it is later than 1970")))
+    }
+
+    fn damage(&self, key: &SessionKey) -> bool {
+        let damage = format!("UPDATE sessions SET data = x'' WHERE key = {}", literal(key));
+        self.scratch.query(&format!("{damage} RETURNING 1")).len() == 1
+    }
+}
+
+/// A key as SQLite writes it.
+fn literal(key: &SessionKey) -> String {
+    let hex: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("x'{hex}'")
 }
 
 mod unsynced {

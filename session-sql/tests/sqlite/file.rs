@@ -3,14 +3,11 @@
 use std::time::{Duration, Instant};
 
 use session_core::provider::{Changes, Provider, Record, Token, Verifier};
-use session_core::{Error, Manager, SessionId, Timestamp};
+use session_core::{Error, Manager, SessionId};
 use session_sql::sqlite::{SqliteConfig, SqliteProvider, schema};
 use session_sql::sqlx::{Executor as _, Row as _};
 
-use crate::scratch::Scratch;
-
-const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_123);
-const EXPIRES: Timestamp = Timestamp::from_millis(1_800_003_600_123);
+use crate::scratch::{EXPIRES, NOW, Scratch};
 
 fn stored(scratch: &Scratch, provider: &SqliteProvider) -> (Token, Verifier) {
     let id = SessionId::generate().unwrap();
@@ -95,6 +92,30 @@ fn a_locked_database_is_unavailable_within_the_limit_and_read_meanwhile() {
     assert!(scratch.block_on(provider.load(&token, NOW)).unwrap().is_some());
     scratch.block_on(other.execute("ROLLBACK")).unwrap();
     scratch.block_on(provider.save(&token, &holder, &Changes::new(), NOW)).unwrap();
+}
+
+/// The header says that only newer versions may write. So SQLite refuses to, whoever runs the test; with
+/// permissions, root would write all the same.
+#[test]
+fn a_file_that_can_only_be_read_is_refused_or_read() {
+    let scratch = Scratch::in_memory();
+    let provider = scratch.open();
+    let (token, holder) = stored(&scratch, &provider);
+    // From the log into the file, after a change that has the provider read the file again.
+    scratch.query("UPDATE sessions SET used = used; PRAGMA wal_checkpoint(TRUNCATE)");
+    let mut bytes = std::fs::read(scratch.path()).unwrap();
+    // The write version, at byte 18: https://www.sqlite.org/fileformat2.html#file_format_version_numbers
+    bytes[18] = 3;
+    std::fs::write(scratch.path(), &bytes).unwrap();
+    assert!(refusal(scratch.config()).contains("written"));
+    // One that was opened before.
+    assert!(scratch.block_on(provider.load(&token, NOW)).unwrap().is_some());
+    let saved = scratch.block_on(provider.save(&token, &holder, &Changes::new(), NOW));
+    let Err(Error::Unavailable { source }) = saved else { panic!("{saved:?}") };
+    assert!(source.to_string().contains("written"), "{source}");
+    bytes[18] = 2;
+    std::fs::write(scratch.path(), &bytes).unwrap();
+    scratch.block_on(scratch.open().save(&token, &holder, &Changes::new(), NOW)).unwrap();
 }
 
 /// A file that was damaged is one that can't be opened, or read.

@@ -1,6 +1,8 @@
 //! The provider on files.
 
 mod conformance;
+mod encrypted;
 mod file;
+mod processes;
 mod rows;
 mod scratch;

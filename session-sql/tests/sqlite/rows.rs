@@ -1,13 +1,10 @@
 //! Rows that somebody else wrote, and texts that would be statements.
 
 use session_core::provider::{Changes, Login, Page, Provider as _, Record, Touch, Verifier};
-use session_core::{Error, SessionId, Timestamp};
+use session_core::{Error, SessionId};
 use session_sql::sqlx::Row as _;
 
-use crate::scratch::Scratch;
-
-const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_123);
-const EXPIRES: Timestamp = Timestamp::from_millis(1_800_003_600_123);
+use crate::scratch::{EXPIRES, NOW, Scratch};
 
 /// A damaged row is unreadable, can't be changed, is in no list, and can be destroyed.
 #[test]

@@ -3,9 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use session_core::Timestamp;
 use session_sql::sqlite::{Durability, SqliteConfig, SqliteProvider};
 use session_sql::sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use session_sql::sqlx::{AssertSqlSafe, ConnectOptions as _, raw_sql};
+
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_123);
+pub(crate) const EXPIRES: Timestamp = Timestamp::from_millis(1_800_003_600_123);
 
 /// A folder that is removed at the end.
 pub(crate) struct Scratch {

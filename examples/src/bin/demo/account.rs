@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use hyper::HeaderMap;
-use hyper::body::Incoming;
 use hyper::header::USER_AGENT;
 use session_core::{Error, LoadedSession, SessionHandle};
 
@@ -31,7 +30,7 @@ pub(crate) async fn login(
     handle: &SessionHandle<'static>,
     query: &str,
     headers: &HeaderMap,
-    body: Incoming,
+    body: input::Body,
 ) -> Outcome {
     let wait = input::milliseconds(query)?.unwrap_or(Duration::ZERO);
     let form = input::text(body, None).await?;

@@ -4,11 +4,17 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
-use hyper::body::Incoming;
+use axum::Router;
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::Body;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::service::Service;
 use hyper::{Method, Request, StatusCode};
+use session_core::provider::BoxError;
 use session_core::{Error, Manager, Sessions};
+use session_tower::SessionLayer;
+use session_tower::axum::Failed;
 use tracing::debug;
 
 use crate::messages::Audience;
@@ -16,7 +22,7 @@ use crate::reply::{Failure, Outcome, Reply};
 use crate::route::{self, Route};
 use crate::{account, devices, input, messages, page, reply, values, visit};
 
-/// The demo, to be wrapped in a [`SessionService`](session_core::SessionService).
+/// The demo, to be wrapped with sessions: as the hyper service that it is, or by [`router`](Self::router).
 #[derive(Clone, Debug)]
 pub(crate) struct App {
     manager: Manager,
@@ -29,17 +35,30 @@ impl App {
         Self { manager, address }
     }
 
+    /// Returns the same handlers as an axum application, wrapped with sessions.
+    pub(crate) fn router(self) -> Router {
+        let sessions = SessionLayer::new(self.manager.clone());
+        let answer = move |request: axum::extract::Request| {
+            let answer = self.clone().answer(request);
+            async { answer.await.map_err(Failed::from) }
+        };
+        Router::new().fallback(answer).layer(sessions)
+    }
+
     /// Runs the handler and turns its refusals into responses. Errors of the session are left to the
     /// wrapper, which knows their statuses.
-    async fn answer(self, request: Request<Incoming>) -> Result<Reply, Error> {
-        match self.handle(request).await {
+    async fn answer<B>(self, request: Request<B>) -> Result<Reply, Error>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        match self.handle(request.map(|body| body.map_err(Into::into).boxed_unsync())).await {
             Ok(reply) => Ok(reply),
             Err(Failure::Refused(status, line)) => Ok(reply::refusal(status, &line)),
             Err(Failure::Session(error)) => Err(error),
         }
     }
 
-    async fn handle(&self, request: Request<Incoming>) -> Outcome {
+    async fn handle(&self, request: Request<input::Body>) -> Outcome {
         let (parts, body) = request.into_parts();
         let found = Route::of(parts.uri.path());
         // Nothing else of the request is logged, because targets and headers may contain ids.
@@ -66,18 +85,28 @@ impl App {
                 Route::Hello => account::hello(handle).await,
                 Route::Private => account::private(handle).await,
                 Route::Values => values::list(handle).await,
-                Route::Value(key) => values::read(handle, &route::key(key)?).await,
+                Route::Value(key) => {
+                    let key = route::key(key)?;
+                    values::read(&handle.load().await?, &key)
+                }
                 Route::Flash => messages::list(handle, audience).await,
                 Route::Sessions => devices::list(handle, &self.manager).await,
                 Route::Stats => visit::stats(&self.manager).await,
                 _ => Err(Failure::not_found()),
             },
             Method::PUT => match route {
-                Route::Value(key) => values::write(handle, &route::key(key)?, body).await,
+                Route::Value(key) => {
+                    let key = route::key(key)?;
+                    let value = input::json(&input::bytes(body).await?)?;
+                    values::write(&handle.load().await?, &key, &value)
+                }
                 _ => Err(Failure::not_found()),
             },
             Method::DELETE => match route {
-                Route::Value(key) => values::delete(handle, &route::key(key)?).await,
+                Route::Value(key) => {
+                    let key = route::key(key)?;
+                    values::delete(&handle.load().await?, &key)
+                }
                 _ => Err(Failure::not_found()),
             },
             _ => {
@@ -108,12 +137,15 @@ impl App {
     }
 }
 
-impl Service<Request<Incoming>> for App {
+impl<B> Service<Request<B>> for App
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
     type Response = Reply;
     type Error = Error;
     type Future = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<B>) -> Self::Future {
         Box::pin(self.clone().answer(request))
     }
 }

@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::StatusCode;
-use hyper::body::Incoming;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use tracing::debug;
 
 use crate::reply::Failure;
+
+/// A request's body, whichever server it comes from.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The largest accepted body in bytes. The limits of a session are much lower.
 const BODY_LIMIT: usize = 1 << 20;
@@ -26,7 +30,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const PARSER_DEPTH: usize = 127;
 
 /// Reads a request's whole body.
-pub(crate) async fn bytes(body: Incoming) -> Result<Vec<u8>, Failure> {
+pub(crate) async fn bytes(body: Body) -> Result<Vec<u8>, Failure> {
     match tokio::time::timeout(BODY_TIMEOUT, collect(body)).await {
         Ok(collected) => collected,
         Err(_) => Err(Failure::Refused(
@@ -36,7 +40,7 @@ pub(crate) async fn bytes(body: Incoming) -> Result<Vec<u8>, Failure> {
     }
 }
 
-async fn collect(mut body: Incoming) -> Result<Vec<u8>, Failure> {
+async fn collect(mut body: Body) -> Result<Vec<u8>, Failure> {
     let mut collected = Vec::new();
     let mut seen = 0;
     while let Some(frame) = body.frame().await {
@@ -56,7 +60,7 @@ async fn collect(mut body: Incoming) -> Result<Vec<u8>, Failure> {
 }
 
 /// Reads a request's body as text; with `field`, returns that field of a form.
-pub(crate) async fn text(body: Incoming, field: Option<&str>) -> Result<String, Failure> {
+pub(crate) async fn text(body: Body, field: Option<&str>) -> Result<String, Failure> {
     let text = String::from_utf8(bytes(body).await?)
         .map_err(|_| Failure::bad_request("the body is not UTF-8"))?;
     match field {

@@ -20,12 +20,13 @@ mod visit;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use hyper_util::service::TowerToHyperService;
 use session_core::{Manager, SessionService};
 use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::app::App;
-use crate::options::{Options, Wanted};
+use crate::options::{Options, Server, Wanted};
 
 fn main() -> ExitCode {
     logs::init();
@@ -67,19 +68,33 @@ fn init_providers() {
     session_memory::init();
     #[cfg(feature = "mongo")]
     session_mongo::init();
-    #[cfg(not(feature = "mongo"))]
-    without_mongo();
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    session_sql::init();
+    #[cfg(feature = "redis")]
+    session_redis::init();
+    for (name, is_built) in OPTIONAL {
+        if !is_built {
+            register_missing(name);
+        }
+    }
 }
 
-/// Registers an error under the name `mongo` that says how to build the demo with that provider. It is
-/// left out by default because its driver is large.
-#[cfg(not(feature = "mongo"))]
-fn without_mongo() {
-    let refused = session_core::provider::register("mongo", |_| {
-        Err(session_core::Error::config(
-            "this demo was built without the mongo provider; build it with \
-             `cargo run --release -p examples --features mongo --bin demo`",
-        ))
+/// The providers that are left out by default, because their drivers take long to build, and whether this demo was
+/// built with them. The features have the same names.
+const OPTIONAL: [(&str, bool); 4] = [
+    ("mongo", cfg!(feature = "mongo")),
+    ("postgres", cfg!(feature = "postgres")),
+    ("redis", cfg!(feature = "redis")),
+    ("sqlite", cfg!(feature = "sqlite")),
+];
+
+/// Registers an error under a provider's name that says how to build the demo with that provider.
+fn register_missing(name: &'static str) {
+    let refused = session_core::provider::register(name, move |_| {
+        Err(session_core::Error::config(format_args!(
+            "this demo was built without the {name} provider; build it with \
+             `cargo run --release -p examples --features {name} --bin demo`",
+        )))
     });
     refused.expect("the name is registered here only");
 }
@@ -93,9 +108,14 @@ async fn run(options: &Options, manager: Manager) -> Result<(), String> {
     let stop =
         server::stop_signal().map_err(|error| format!("cannot wait for signals: {error}"))?;
     print_line(&format!("listening on http://{address}"));
-    info!(provider = manager.provider_name(), "ready");
-    let service = SessionService::new(manager.clone(), App::new(manager, address));
-    server::serve(listener, service, stop).await;
+    info!(provider = manager.provider_name(), server = ?options.server, "ready");
+    let app = App::new(manager.clone(), address);
+    match options.server {
+        Server::Hyper => server::serve(listener, SessionService::new(manager, app), stop).await,
+        Server::Axum => {
+            server::serve(listener, TowerToHyperService::new(app.router()), stop).await;
+        }
+    }
     Ok(())
 }
 

@@ -1,6 +1,5 @@
 //! Flash messages, which are shown once.
 
-use hyper::body::Incoming;
 use hyper::{HeaderMap, Method};
 use session_core::{Error, LoadedSession, SessionHandle};
 
@@ -14,7 +13,7 @@ pub(crate) const CATEGORY: &str = "message";
 pub(crate) async fn add(
     handle: &SessionHandle<'static>,
     form: Option<&str>,
-    body: Incoming,
+    body: input::Body,
 ) -> Outcome {
     let message = input::text(body, form).await?;
     handle.load().await?.add_flash(CATEGORY, &message).await?;

@@ -11,9 +11,9 @@ use session_core::transport::TransportKind;
 /// The text for `--help`.
 pub(crate) const USAGE: &str = "\
 demo [--listen ADDRESS:PORT] [--config FILE] [--provider NAME] [--source SOURCE]
-     [--transport cookie|url|auto|header]
+     [--transport cookie|url|auto|header] [--server hyper|axum]
 
-A demo server for HTTP sessions. Defaults: 127.0.0.1:8080, the memory provider, cookies.
+A demo server for HTTP sessions. Defaults: 127.0.0.1:8080, the memory provider, cookies, hyper.
 FILE is a TOML file; flags override it. RUST_LOG sets what is logged to stderr.";
 
 /// The options of a server to run.
@@ -21,8 +21,20 @@ FILE is a TOML file; flags override it. RUST_LOG sets what is logged to stderr."
 pub(crate) struct Options {
     /// The address to listen on. Defaults to `127.0.0.1:8080`. Port 0 selects a free port.
     pub(crate) listen: String,
+    /// How the handlers are served.
+    pub(crate) server: Server,
     /// The library's configuration.
     pub(crate) config: Config,
+}
+
+/// The wrapper around the handlers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Server {
+    /// `SessionService`, around a hyper service.
+    #[default]
+    Hyper,
+    /// `SessionLayer`, around an axum router.
+    Axum,
 }
 
 /// What the command line asks for.
@@ -41,6 +53,7 @@ impl Options {
         let line = |error: lexopt::Error| error.to_string();
         let mut listen = "127.0.0.1:8080".to_owned();
         let mut help = false;
+        let mut server = Server::default();
         let (mut file, mut provider, mut source, mut transport) = (None, None, None, None);
         while let Some(argument) = parser.next().map_err(line)? {
             let flag = match argument {
@@ -48,9 +61,9 @@ impl Options {
                     help = true;
                     continue;
                 }
-                Long(flag @ ("listen" | "config" | "provider" | "source" | "transport")) => {
-                    flag.to_owned()
-                }
+                Long(
+                    flag @ ("listen" | "config" | "provider" | "server" | "source" | "transport"),
+                ) => flag.to_owned(),
                 // The value is not shown, because it may be a source whose flag was forgotten.
                 Value(_) => return Err("an argument without a flag; see --help".into()),
                 other => return Err(other.unexpected().to_string()),
@@ -61,6 +74,7 @@ impl Options {
                 "listen" => listen = value,
                 "config" => file = Some(value),
                 "provider" => provider = Some(value),
+                "server" => server = kind_of_server(&value)?,
                 "source" => source = Some(value),
                 _ => transport = Some(value),
             }
@@ -84,7 +98,7 @@ impl Options {
         if let Some(name) = transport {
             config.transport = kind(&name).map_err(|error| format!("--transport: {error}"))?;
         }
-        Ok(Wanted::Serve(Box::new(Self { listen, config })))
+        Ok(Wanted::Serve(Box::new(Self { listen, server, config })))
     }
 }
 
@@ -103,6 +117,14 @@ fn check_address(listen: &str) -> Result<(), String> {
 
 fn kind(name: &str) -> Result<TransportKind, serde::de::value::Error> {
     TransportKind::deserialize(name.into_deserializer())
+}
+
+fn kind_of_server(name: &str) -> Result<Server, String> {
+    match name {
+        "hyper" => Ok(Server::Hyper),
+        "axum" => Ok(Server::Axum),
+        _ => Err(format!("--server must be hyper or axum, not {name:?}")),
+    }
 }
 
 fn read(path: &Path) -> Result<Config, String> {
@@ -146,8 +168,10 @@ mod tests {
             "path=/x",
             "--transport",
             "auto",
+            "--server=axum",
         ])
         .unwrap();
+        assert_eq!(options.server, Server::Axum);
         assert_eq!(options.listen, "[::1]:0");
         assert_eq!(options.config.provider, "file");
         assert_eq!(options.config.source, "path=/x");
@@ -161,6 +185,7 @@ mod tests {
         assert!(!error.contains("hunter2"), "{error}");
         assert!(parsed(&["--transport", "pigeon"]).unwrap_err().contains("`cookie`"));
         assert!(parsed(&["--listen", "8080"]).unwrap_err().contains("ADDRESS:PORT"));
+        assert!(parsed(&["--server", "inn"]).unwrap_err().contains("hyper or axum"));
         assert!(parsed(&["--colour"]).unwrap_err().contains("--colour"));
         assert!(parsed(&["--source"]).unwrap_err().contains("--source"));
     }

@@ -1,10 +1,11 @@
 //! The session's values as JSON.
+//!
+//! Handlers that need no more than the four basic operations take a `&dyn Session`.
 
 use std::time::Duration;
 
-use hyper::body::Incoming;
 use serde_json::{Map, Value};
-use session_core::SessionHandle;
+use session_core::{Session, SessionHandle};
 
 use crate::reply::{Failure, Outcome};
 use crate::{input, integer, reply};
@@ -22,21 +23,19 @@ pub(crate) async fn list(handle: &SessionHandle<'static>) -> Outcome {
 }
 
 /// `GET /values/{key}`.
-pub(crate) async fn read(handle: &SessionHandle<'static>, key: &str) -> Outcome {
-    let value: Option<Value> = handle.load().await?.get(key)?;
+pub(crate) fn read(session: &dyn Session, key: &str) -> Outcome {
+    let value: Option<Value> = session.get(key)?;
     Ok(reply::json(&value.ok_or(Failure::not_found())?))
 }
 
 /// `PUT /values/{key}`.
-pub(crate) async fn write(handle: &SessionHandle<'static>, key: &str, body: Incoming) -> Outcome {
-    let value = input::json(&input::bytes(body).await?)?;
-    handle.load().await?.set(key, &value)?;
+pub(crate) fn write(session: &dyn Session, key: &str, value: &Value) -> Outcome {
+    session.set(key, value)?;
     Ok(reply::no_content())
 }
 
 /// `DELETE /values/{key}`.
-pub(crate) async fn delete(handle: &SessionHandle<'static>, key: &str) -> Outcome {
-    let session = handle.load().await?;
+pub(crate) fn delete(session: &dyn Session, key: &str) -> Outcome {
     session.get::<Value>(key)?.ok_or(Failure::not_found())?;
     session.delete(key)?;
     Ok(reply::no_content())
@@ -58,7 +57,7 @@ pub(crate) async fn slow(
     key: &str,
     query: &str,
     form: Option<&str>,
-    body: Incoming,
+    body: input::Body,
 ) -> Outcome {
     let wait = input::milliseconds(query)?.unwrap_or(Duration::from_millis(200));
     let value = input::json(input::text(body, form).await?.as_bytes())?;

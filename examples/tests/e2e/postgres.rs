@@ -1,0 +1,92 @@
+//! Several demos with one PostgreSQL server.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use session_sql::sqlx::{AssertSqlSafe, Connection as _, PgConnection, raw_sql};
+
+use crate::demo::run;
+use crate::leaks::nothing_leaks;
+use crate::several;
+
+/// A new table on the server that `SESSION_POSTGRES_URI` names. It is dropped at the end.
+struct Store {
+    uri: String,
+    table: String,
+    source: String,
+}
+
+impl Store {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let uri = std::env::var("SESSION_POSTGRES_URI");
+        let uri = uri.expect("SESSION_POSTGRES_URI names no server; run scripts/test");
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let table = format!("demo_{}_{number}", std::process::id());
+        let separator = if uri.contains('?') { "&" } else { "?" };
+        let source = format!("{uri}{separator}table={table}");
+        Self { uri, table, source }
+    }
+
+    fn flags(&self) -> [&str; 4] {
+        ["--provider", "postgres", "--source", &self.source]
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+        let dropped = runtime.block_on(async {
+            let mut connection = PgConnection::connect(&self.uri).await?;
+            let drop = format!("DROP TABLE IF EXISTS {0}, {0}_version", self.table);
+            raw_sql(AssertSqlSafe(drop)).execute(&mut connection).await
+        });
+        if !thread::panicking() {
+            dropped.expect("the table is dropped");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a PostgreSQL server: run scripts/test"]
+fn a_login_at_one_server_is_seen_at_the_other_and_so_is_a_logout() {
+    let store = Store::new();
+    several::login_and_logout(&store.flags());
+}
+
+#[test]
+#[ignore = "needs a PostgreSQL server: run scripts/test"]
+fn additions_at_two_servers_at_once_all_count() {
+    let store = Store::new();
+    several::additions_at_once(&store.flags());
+}
+
+#[test]
+#[ignore = "needs a PostgreSQL server: run scripts/test"]
+fn a_logout_at_one_server_wins_against_a_slow_save_at_the_other() {
+    let store = Store::new();
+    several::logout_against_a_slow_save(&store.flags());
+}
+
+#[test]
+#[ignore = "needs a PostgreSQL server: run scripts/test"]
+fn no_id_no_value_and_no_name_is_printed_on_postgres_either() {
+    let store = Store::new();
+    nothing_leaks(&store.flags());
+}
+
+#[test]
+fn a_store_that_is_down_is_service_unavailable() {
+    let source = "postgres://ada:hunter2@127.0.0.1:1/shop?operation_timeout=200ms";
+    several::store_that_is_down(&["--provider", "postgres", "--source", source]);
+}
+
+#[test]
+fn a_bad_uri_is_one_line_without_the_password() {
+    for source in ["postgres://ada:hun/ter2@h", "postgres://ada:hunter2@h/?nonsense=1"] {
+        let (status, stdout, stderr) = run(&["--provider", "postgres", "--source", source]);
+        assert_eq!(status.code(), Some(2), "{stderr}");
+        assert_eq!((stdout.as_str(), stderr.lines().count()), ("", 1), "{stderr}");
+        assert!(!stderr.contains("ter2"), "{stderr}");
+    }
+}

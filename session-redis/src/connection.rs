@@ -1,0 +1,248 @@
+//! The connections to one server.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use once_cell::sync::OnceCell;
+use parking_lot::RwLock;
+use redis::aio::{ConnectionLike as _, MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, PushInfo, PushKind, RedisError, Value};
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use crate::failure::Cause;
+use crate::script;
+
+/// A connection that any number of requests use at the same time: the server answers in order.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    shared: MultiplexedConnection,
+    is_closed: Arc<AtomicBool>,
+}
+
+impl Connection {
+    /// Sends a command and waits for the reply.
+    pub(crate) async fn send(&mut self, command: &Cmd) -> Result<Value, RedisError> {
+        self.shared.req_packed_command(command).await
+    }
+
+    /// Sends commands that nothing comes between and waits for all replies.
+    pub(crate) async fn send_all(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, RedisError> {
+        let mut pipeline = Pipeline::with_capacity(commands.len());
+        for command in commands {
+            pipeline.add_command(command.clone());
+        }
+        self.shared.req_packed_commands(&pipeline, 0, commands.len()).await
+    }
+
+    /// Whether the connection has ended, as far as it was noticed: nothing is sent by it then.
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.is_closed, &other.is_closed)
+    }
+}
+
+/// A server, and a few connections to it, which are made when they are needed.
+pub(crate) struct Node {
+    pub(crate) host: String,
+    client: Client,
+    lanes: Box<[Lane]>,
+    settings: Settings,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Where connections live, if the callers have no runtime for them.
+    pub(crate) runtime: Handle,
+    pub(crate) timeout: Duration,
+    pub(crate) connections: usize,
+    /// Whether a server that is a replica is refused as soon as it is connected to.
+    pub(crate) wants_primary: bool,
+    /// Set once a server was asked what it does when it is full.
+    pub(crate) is_advised: Arc<OnceCell<()>>,
+}
+
+#[derive(Default)]
+struct Lane {
+    current: RwLock<Option<Connection>>,
+    connecting: tokio::sync::Mutex<()>,
+}
+
+impl Node {
+    pub(crate) fn new(client: Client, settings: Settings) -> Self {
+        let lanes = (0..settings.connections).map(|_| Lane::default()).collect();
+        let host = match client.get_connection_info().addr() {
+            redis::ConnectionAddr::Tcp(host, _) | redis::ConnectionAddr::TcpTls { host, .. } => {
+                host.clone()
+            }
+            _ => String::new(),
+        };
+        Self { host, client, lanes, settings }
+    }
+
+    /// A connection that works as far as is known. The same number stands for the same one.
+    pub(crate) async fn connection(&self, number: usize) -> Result<Connection, Cause> {
+        let lane = &self.lanes[number % self.lanes.len()];
+        if let Some(connection) = lane.working() {
+            return Ok(connection);
+        }
+        let _connecting = lane.connecting.lock().await;
+        if let Some(connection) = lane.working() {
+            return Ok(connection);
+        }
+        let connection = self.connect().await?;
+        *lane.current.write() = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// Connects on the caller's runtime, if that serves several threads: it goes on whatever the caller does,
+    /// and answers need no change of threads to come to the caller.
+    async fn connect(&self) -> Result<Connection, Cause> {
+        let connecting = || connect(self.client.clone(), self.settings.clone());
+        let callers = Handle::try_current();
+        if let Ok(callers) = callers
+            && callers.runtime_flavor() == RuntimeFlavor::MultiThread
+            && let Ok(connected) = callers.spawn(connecting()).await
+        {
+            return connected;
+        }
+        // It may have neither I/O nor timers, and panic because of that; or end just now.
+        let connected = self.settings.runtime.spawn(connecting()).await;
+        connected.map_err(|_| Cause::new("the client failed"))?
+    }
+
+    /// Forgets a connection by which no answer comes any more.
+    pub(crate) fn forget(&self, connection: &Connection) {
+        for lane in &self.lanes {
+            let mut current = lane.current.write();
+            if current.as_ref().is_some_and(|current| current.is(connection)) {
+                *current = None;
+            }
+        }
+    }
+}
+
+impl Lane {
+    fn working(&self) -> Option<Connection> {
+        self.current.read().as_ref().filter(|current| !current.is_closed()).cloned()
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("address", self.client.get_connection_info().addr()).finish()
+    }
+}
+
+/// Connects, and prepares the server for what it will be sent.
+async fn connect(client: Client, settings: Settings) -> Result<Connection, Cause> {
+    let is_closed = Arc::new(AtomicBool::new(false));
+    let closing = Closing(Arc::clone(&is_closed));
+    // The only way to learn that a connection ended before something is sent by it: then nothing of that
+    // arrived. It takes version 3 of the protocol. With its runtime, a connection ends without a word.
+    let on_push = move |push: PushInfo| {
+        if push.kind == PushKind::Disconnection {
+            closing.0.store(true, Ordering::Release);
+        }
+        Ok::<(), redis::aio::SendError>(())
+    };
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(settings.timeout))
+        // Operations have a time limit as a whole.
+        .set_response_timeout(None)
+        .set_push_sender(on_push);
+    let shared = client.get_multiplexed_async_connection_with_config(&config).await;
+    let shared = shared.map_err(|error| Cause::of(&error))?;
+    let mut connection = Connection { shared, is_closed };
+    let preparing = prepare(&mut connection, &settings);
+    match tokio::time::timeout(settings.timeout, preparing).await {
+        Ok(prepared) => prepared.map(|()| connection),
+        Err(_) => Err(Cause::new("the server accepts connections and doesn't answer")),
+    }
+}
+
+/// Notes the end of a connection, when the client drops it at the latest.
+struct Closing(Arc<AtomicBool>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+async fn prepare(connection: &mut Connection, settings: &Settings) -> Result<(), Cause> {
+    let mut commands: Vec<Cmd> = script::ALL.iter().map(|script| script.load()).collect();
+    let wants_advice = settings.is_advised.get().is_none();
+    if settings.wants_primary {
+        commands.push(redis::cmd("ROLE"));
+    }
+    if wants_advice {
+        let mut info = redis::cmd("INFO");
+        info.arg("memory");
+        commands.push(info);
+    }
+    let mut replies = connection.send_all(&commands).await.map_err(|error| Cause::of(&error))?;
+    // A server that may not be asked, or doesn't take a script like that, is no worse for it.
+    if wants_advice
+        && let Some(Ok(info)) = replies.pop().map(redis::from_redis_value::<String>)
+        && settings.is_advised.set(()).is_ok()
+        && let Some(policy) = unsafe_policy(&info)
+    {
+        tracing::warn!(
+            policy,
+            "the server has a maxmemory-policy that ends sessions at random when it is full: set noeviction, \
+             which refuses new ones, or volatile-ttl or allkeys-lru"
+        );
+    }
+    if settings.wants_primary
+        && let Some(Value::Array(role)) = replies.pop()
+        && !role.first().is_some_and(|role| is_text(role, "master"))
+    {
+        return Err(Cause::new("the server is not the primary"));
+    }
+    Ok(())
+}
+
+pub(crate) fn is_text(value: &Value, text: &str) -> bool {
+    match value {
+        Value::BulkString(bytes) => bytes == text.as_bytes(),
+        Value::SimpleString(string) => string == text,
+        _ => false,
+    }
+}
+
+/// Which policy a server has that takes any session when it is full.
+fn unsafe_policy(info: &str) -> Option<&str> {
+    let field = |name: &str| {
+        info.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
+    };
+    let is_limited = field("maxmemory").is_some_and(|bytes| bytes != "0");
+    field("maxmemory_policy").filter(|policy| is_limited && policy.ends_with("-random"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_that_ends_sessions_at_random_is_told() {
+        for (maxmemory, policy, wanted) in [
+            ("0", "allkeys-random", None),
+            ("1000", "allkeys-random", Some("allkeys-random")),
+            ("1000", "volatile-random", Some("volatile-random")),
+            ("1000", "noeviction", None),
+            ("1000", "allkeys-lru", None),
+            ("1000", "volatile-ttl", None),
+        ] {
+            let info = format!(
+                "# Memory\r\nused_memory:1\r\nmaxmemory:{maxmemory}\r\nmaxmemory_policy:{policy}\r\n"
+            );
+            assert_eq!(unsafe_policy(&info), wanted, "{maxmemory} {policy}");
+        }
+        assert_eq!(unsafe_policy(""), None);
+    }
+}

@@ -1,0 +1,137 @@
+//! What the server's and the client's errors mean for a session.
+
+use std::fmt;
+
+use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
+use session_core::Error;
+use session_core::provider::BoxError;
+
+/// What a reply says that is an error.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The script is not known; the command is to be sent with all of it.
+    UnknownScript,
+    /// Another node has the slot: for good, or for this key while the slot moves.
+    Elsewhere {
+        host: String,
+        port: u16,
+        is_for_now: bool,
+    },
+    /// The server is not the primary any more.
+    ReadOnly,
+    /// The server can't do it just now: it starts, or its cluster has lost nodes.
+    NotNow,
+    /// The server holds as much as it may.
+    Full,
+    /// The key holds something that is no string.
+    WrongType,
+    Other,
+}
+
+/// Reads an error that a server replies instead of doing what it was told.
+pub(crate) fn refusal(error: &ServerError, asked: &str) -> Refusal {
+    let details = error.details().unwrap_or_default();
+    match error.kind() {
+        Some(ServerErrorKind::NoScript) => Refusal::UnknownScript,
+        Some(kind @ (ServerErrorKind::Moved | ServerErrorKind::Ask)) => {
+            elsewhere(details, asked, kind == ServerErrorKind::Ask).unwrap_or(Refusal::Other)
+        }
+        Some(ServerErrorKind::ReadOnly) => Refusal::ReadOnly,
+        Some(
+            ServerErrorKind::TryAgain
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::MasterDown
+            | ServerErrorKind::BusyLoading,
+        ) => Refusal::NotNow,
+        _ => match error.code() {
+            "OOM" => Refusal::Full,
+            "WRONGTYPE" => Refusal::WrongType,
+            // Servers before version 7 put what a script met into its own error.
+            "ERR" if details.contains("-OOM ") => Refusal::Full,
+            "ERR" if details.contains("-READONLY ") => Refusal::ReadOnly,
+            _ => Refusal::Other,
+        },
+    }
+}
+
+/// Reads `3999 127.0.0.1:6381`; without a host, it is the one that was asked.
+fn elsewhere(details: &str, asked: &str, is_for_now: bool) -> Option<Refusal> {
+    let (host, port) = details.split_ascii_whitespace().nth(1)?.rsplit_once(':')?;
+    let host = if host.is_empty() { asked } else { host.trim_matches(['[', ']']) };
+    Some(Refusal::Elsewhere { host: host.to_owned(), port: port.parse().ok()?, is_for_now })
+}
+
+/// A write whose outcome is not known.
+pub(crate) fn in_doubt(cause: impl Into<BoxError>) -> Error {
+    Error::InDoubt { source: cause.into() }
+}
+
+/// What was reported, without what must not be shown: servers quote the command that they refuse.
+pub(crate) struct Cause(Box<str>);
+
+impl Cause {
+    /// A cause in words.
+    pub(crate) fn new(text: impl Into<Box<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The cause behind a server's reply: its code alone, which is in the server's manual.
+    pub(crate) fn refused(error: &ServerError) -> Self {
+        Self(format!("the server answered {}", error.code()).into())
+    }
+
+    /// The cause behind an error of the client.
+    pub(crate) fn of(error: &RedisError) -> Self {
+        let text = match error.kind() {
+            ErrorKind::Io => format!("I/O error: {error}"),
+            ErrorKind::AuthenticationFailed => "authentication failed".to_owned(),
+            ErrorKind::RESP3NotSupported => {
+                "the server is older than version 6, or its user may not say HELLO".to_owned()
+            }
+            _ => match error.code() {
+                Some(code) => format!("the server answered {code}"),
+                None => format!("the client failed: {}", error.category()),
+            },
+        };
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Cause {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_node_is_named_by_its_address() {
+        for (details, wanted) in [
+            ("3999 127.0.0.1:6381", Some(("127.0.0.1", 6381))),
+            ("3999 redis-2.example:1", Some(("redis-2.example", 1))),
+            ("3999 ::1:6381", Some(("::1", 6381))),
+            ("3999 :6381", Some(("asked", 6381))),
+            ("3999", None),
+            ("3999 h:x", None),
+            ("", None),
+        ] {
+            let found = match elsewhere(details, "asked", true) {
+                Some(Refusal::Elsewhere { host, port, is_for_now: true }) => Some((host, port)),
+                Some(other) => panic!("{other:?}"),
+                None => None,
+            };
+            assert_eq!(found, wanted.map(|(host, port)| (host.to_owned(), port)), "{details:?}");
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Which server has a session.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use redis::{Client, Value};
+use session_core::Error;
+
+use crate::RedisConfig;
+use crate::config::Mode;
+use crate::connection::{Node, Settings};
+use crate::failure::Cause;
+
+/// How many slots a cluster has.
+const SLOTS: u16 = 16_384;
+
+/// How long one Sentinel, or one node, is asked about the others.
+const ASKING: Duration = Duration::from_millis(500);
+
+/// The servers, as far as they are known.
+pub(crate) enum Topology {
+    Single(Arc<Node>),
+    Sentinel(Sentinel),
+    Cluster(Cluster),
+}
+
+impl Topology {
+    pub(crate) fn new(config: Arc<RedisConfig>, settings: Settings) -> Result<Self, Error> {
+        Ok(match &config.mode {
+            Mode::Single => {
+                let client = config.client(config.hosts[0].clone())?;
+                Self::Single(Arc::new(Node::new(client, settings)))
+            }
+            Mode::Sentinel { service, .. } => Self::Sentinel(Sentinel {
+                sentinels: config.sentinels()?,
+                service: service.clone(),
+                settings: Settings { wants_primary: true, ..settings },
+                primary: RwLock::default(),
+                asking: tokio::sync::Mutex::default(),
+                config,
+            }),
+            Mode::Cluster => {
+                let seeds = config.hosts.iter().map(|host| config.client(host.clone()));
+                let seeds = seeds.map(|client| Ok(Arc::new(Node::new(client?, settings.clone()))));
+                let seeds = seeds.collect::<Result<_, Error>>()?;
+                Self::Cluster(Cluster {
+                    seeds,
+                    settings,
+                    config,
+                    map: RwLock::default(),
+                    is_outdated: AtomicBool::new(true),
+                    asking: tokio::sync::Mutex::default(),
+                })
+            }
+        })
+    }
+
+    /// Whether keys of different slots may be in one command.
+    pub(crate) fn is_one_server(&self) -> bool {
+        !matches!(self, Self::Cluster(_))
+    }
+
+    /// The server that has a key.
+    pub(crate) async fn node(&self, key: &[u8]) -> Result<Arc<Node>, Cause> {
+        match self {
+            Self::Single(node) => Ok(Arc::clone(node)),
+            Self::Sentinel(sentinel) => sentinel.primary().await,
+            Self::Cluster(cluster) => cluster.node(slot(key)).await,
+        }
+    }
+
+    /// Takes note that another node has the key's slot from now on.
+    pub(crate) fn moved(&self, key: &[u8], host: &str, port: u16) -> Result<(), Error> {
+        if let Self::Cluster(cluster) = self {
+            let node = cluster.at(host, port)?;
+            cluster.map.write().slots.insert(slot(key), node);
+            cluster.is_outdated.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// The node at an address that another one gave.
+    pub(crate) fn at(&self, host: &str, port: u16) -> Result<Option<Arc<Node>>, Error> {
+        match self {
+            Self::Cluster(cluster) => cluster.at(host, port).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes note that a server doesn't do what is expected of it: where others may have taken its place,
+    /// they are looked for.
+    pub(crate) fn suspect(&self, node: &Arc<Node>) {
+        match self {
+            Self::Single(_) => {}
+            Self::Sentinel(sentinel) => {
+                let mut primary = sentinel.primary.write();
+                if primary.as_ref().is_some_and(|primary| Arc::ptr_eq(primary, node)) {
+                    *primary = None;
+                }
+            }
+            Self::Cluster(cluster) => cluster.is_outdated.store(true, Ordering::Release),
+        }
+    }
+}
+
+/// A primary that Sentinels name.
+pub(crate) struct Sentinel {
+    sentinels: Vec<Client>,
+    service: String,
+    settings: Settings,
+    config: Arc<RedisConfig>,
+    primary: RwLock<Option<Arc<Node>>>,
+    asking: tokio::sync::Mutex<()>,
+}
+
+impl Sentinel {
+    async fn primary(&self) -> Result<Arc<Node>, Cause> {
+        let known = || self.primary.read().clone();
+        if let Some(primary) = known() {
+            return Ok(primary);
+        }
+        let _asking = self.asking.lock().await;
+        if let Some(primary) = known() {
+            return Ok(primary);
+        }
+        let mut cause = Cause::new("no Sentinel knows the service");
+        for sentinel in &self.sentinels {
+            let (sentinel, service) = (sentinel.clone(), self.service.clone());
+            let asking = async move {
+                let mut connection = sentinel.get_multiplexed_async_connection().await?;
+                let mut command = redis::cmd("SENTINEL");
+                command.arg("GET-MASTER-ADDR-BY-NAME").arg(service);
+                command.query_async::<Option<(String, u16)>>(&mut connection).await
+            };
+            let asking = async move { tokio::time::timeout(ASKING, asking).await };
+            let asked = self.settings.runtime.spawn(asking);
+            match asked.await {
+                Ok(Ok(Ok(Some((host, port))))) => {
+                    let client = self.config.client_at(&host, port);
+                    let client = client.map_err(|_| Cause::new("the primary's address is none"))?;
+                    let node = Arc::new(Node::new(client, self.settings.clone()));
+                    // A primary that was just lost is named until another one was elected.
+                    match node.connection(0).await {
+                        Ok(_) => {
+                            *self.primary.write() = Some(Arc::clone(&node));
+                            return Ok(node);
+                        }
+                        Err(why) => cause = why,
+                    }
+                }
+                Ok(Ok(Ok(None))) => {}
+                Ok(Ok(Err(error))) => cause = Cause::of(&error),
+                Ok(Err(_)) | Err(_) => cause = Cause::new("a Sentinel doesn't answer"),
+            }
+        }
+        Err(cause)
+    }
+}
+
+/// The nodes of a cluster, each with the slots that it has.
+pub(crate) struct Cluster {
+    seeds: Vec<Arc<Node>>,
+    settings: Settings,
+    config: Arc<RedisConfig>,
+    map: RwLock<Map>,
+    /// Whether the map is to be asked for again.
+    is_outdated: AtomicBool,
+    asking: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Map {
+    nodes: HashMap<(String, u16), Arc<Node>>,
+    slots: HashMap<u16, Arc<Node>>,
+}
+
+impl Cluster {
+    async fn node(&self, slot: u16) -> Result<Arc<Node>, Cause> {
+        let known = || self.map.read().slots.get(&slot).cloned();
+        let node = known();
+        if let Some(node) = node
+            && !self.is_outdated.load(Ordering::Acquire)
+        {
+            return Ok(node);
+        }
+        {
+            let _asking = self.asking.lock().await;
+            if self.is_outdated.swap(false, Ordering::AcqRel)
+                && let Err(cause) = self.ask().await
+            {
+                self.is_outdated.store(true, Ordering::Release);
+                return Err(cause);
+            }
+        }
+        known().ok_or_else(|| Cause::new("no node of the cluster has the slot"))
+    }
+
+    fn at(&self, host: &str, port: u16) -> Result<Arc<Node>, Error> {
+        let address = (host.to_owned(), port);
+        let mut map = self.map.write();
+        if let Some(node) = map.nodes.get(&address) {
+            return Ok(Arc::clone(node));
+        }
+        let node = Node::new(self.config.client_at(host, port)?, self.settings.clone());
+        let node = Arc::new(node);
+        map.nodes.insert(address, Arc::clone(&node));
+        Ok(node)
+    }
+
+    /// Asks any node which ones there are.
+    async fn ask(&self) -> Result<(), Cause> {
+        let known: Vec<_> = self.map.read().nodes.values().cloned().collect();
+        let mut cause = Cause::new("no node of the cluster is known");
+        for node in known.iter().chain(&self.seeds) {
+            let asking = async {
+                let mut connection = node.connection(0).await?;
+                let mut command = redis::cmd("CLUSTER");
+                command.arg("SLOTS");
+                connection.send(&command).await.map_err(|error| Cause::of(&error))
+            };
+            let limit = {
+                let _inside = self.settings.runtime.enter();
+                tokio::time::sleep(ASKING)
+            };
+            let late = async {
+                limit.await;
+                Err(Cause::new("a node of the cluster doesn't answer"))
+            };
+            match futures_lite::future::or(asking, late).await {
+                Ok(reply) => {
+                    let ranges = ranges(&reply, &node.host);
+                    if ranges.is_empty() {
+                        cause = Cause::new("the server is no node of a cluster, or has no slots");
+                        continue;
+                    }
+                    return self.adopt(ranges);
+                }
+                Err(why) => cause = why,
+            }
+        }
+        Err(cause)
+    }
+
+    fn adopt(&self, ranges: Vec<Range>) -> Result<(), Cause> {
+        let mut slots = HashMap::with_capacity(SLOTS.into());
+        let mut addresses = Vec::new();
+        for Range { first, last, host, port } in ranges {
+            let node = self.at(&host, port);
+            let node = node.map_err(|_| Cause::new("the address of a node is none"))?;
+            slots.extend((first..=last).map(|slot| (slot, Arc::clone(&node))));
+            addresses.push((host, port));
+        }
+        let mut map = self.map.write();
+        map.slots = slots;
+        map.nodes.retain(|address, _| addresses.contains(address));
+        Ok(())
+    }
+}
+
+/// Slots that one node has.
+#[derive(Debug, PartialEq, Eq)]
+struct Range {
+    first: u16,
+    last: u16,
+    host: String,
+    port: u16,
+}
+
+/// Reads what `CLUSTER SLOTS` replies; a node without a host is where the one is that was asked.
+fn ranges(reply: &Value, asked: &str) -> Vec<Range> {
+    let Value::Array(ranges) = reply else { return Vec::new() };
+    let range = |range: &Value| -> Option<Range> {
+        let Value::Array(parts) = range else { return None };
+        let [Value::Int(first), Value::Int(last), Value::Array(primary), ..] = &parts[..] else {
+            return None;
+        };
+        let [host, Value::Int(port), ..] = &primary[..] else { return None };
+        let host = match host {
+            Value::BulkString(host) if !host.is_empty() => String::from_utf8(host.clone()).ok()?,
+            _ => asked.to_owned(),
+        };
+        let slot = |n: &i64| u16::try_from(*n).ok().filter(|slot| *slot < SLOTS);
+        Some(Range { first: slot(first)?, last: slot(last)?, host, port: (*port).try_into().ok()? })
+    };
+    ranges.iter().filter_map(range).collect()
+}
+
+/// The slot of a key: of what stands between the first `{` and the next `}` if that is something.
+pub(crate) fn slot(key: &[u8]) -> u16 {
+    let tag = || {
+        let open = key.iter().position(|byte| *byte == b'{')? + 1;
+        let length = key[open..].iter().position(|byte| *byte == b'}')?;
+        (length > 0).then(|| &key[open..open + length])
+    };
+    // CRC-16/XMODEM.
+    let crc = tag().unwrap_or(key).iter().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    });
+    crc % SLOTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `CLUSTER KEYSLOT` says.
+    #[test]
+    fn slots_are_the_clusters() {
+        for (key, wanted) in [
+            ("123456789", 12_739),
+            ("foo", 12_182),
+            ("{foo}bar", 12_182),
+            ("a{foo}", 12_182),
+            ("foo{}{bar}", 8_363),
+            ("", 0),
+        ] {
+            assert_eq!(slot(key.as_bytes()), wanted, "{key:?}");
+        }
+    }
+
+    #[test]
+    fn a_map_of_slots_is_read_as_far_as_it_makes_sense() {
+        let text = |text: &str| Value::BulkString(text.into());
+        let node = |host: Value, port| Value::Array(vec![host, Value::Int(port), text("id")]);
+        let range = |first, last, node: Value| {
+            Value::Array(vec![Value::Int(first), Value::Int(last), node.clone(), node])
+        };
+        let reply = Value::Array(vec![
+            range(0, 5, node(text("h"), 1)),
+            range(6, 7, node(Value::Nil, 2)),
+            range(8, 16_384, node(text("h"), 3)),
+            range(8, 9, node(text("h"), 99_999)),
+            Value::Nil,
+        ]);
+        let wanted = |first, last, host: &str, port| Range { first, last, host: host.into(), port };
+        assert_eq!(ranges(&reply, "me"), [wanted(0, 5, "h", 1), wanted(6, 7, "me", 2)]);
+        assert_eq!(ranges(&Value::Nil, "me"), []);
+    }
+}

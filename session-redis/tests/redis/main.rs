@@ -1,0 +1,10 @@
+//! The provider against a real server.
+//!
+//! `SESSION_REDIS_URL` names it, as a source string; `scripts/test` starts one of each kind where none is
+//! named. Without either the tests fail, so they are ignored unless asked for.
+
+mod commands;
+mod conformance;
+mod faults;
+mod runtime;
+mod server;
