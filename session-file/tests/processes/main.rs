@@ -9,8 +9,6 @@
 //! conformance suite's operations, as one with another umask, and as one that is killed.
 
 #[cfg(unix)]
-mod crash;
-#[cfg(unix)]
 mod modes;
 #[cfg(unix)]
 mod program;

@@ -25,7 +25,8 @@ fn ids() -> [SessionId; 2] {
 }
 
 /// The main function of the other process.
-pub(crate) fn masked(mask: &str, directory: &str) -> ExitCode {
+pub(crate) fn masked(arguments: &[String]) -> ExitCode {
+    let [mask, directory] = arguments else { panic!("wrong arguments: {arguments:?}") };
     let mask = rustix::fs::RawMode::from_str_radix(mask, 8).expect("is octal");
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
     let provider = open(Path::new(directory));

@@ -264,7 +264,8 @@ fn receive<T: for<'de> Deserialize<'de>>(mut stream: &UnixStream) -> io::Result<
 
 /// The main function of the other process: performs one operation after another until the connection
 /// closes.
-pub(crate) fn serve(socket: &str, directory: &str) -> ExitCode {
+pub(crate) fn serve(arguments: &[String]) -> ExitCode {
+    let [socket, directory] = arguments else { panic!("wrong arguments: {arguments:?}") };
     let stream = UnixStream::connect(socket).expect("the parent listens");
     let config = FileConfig::new(directory).with_sync(Durability::None);
     let provider = FileProvider::open(config).expect("the store opens");

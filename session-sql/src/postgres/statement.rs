@@ -103,7 +103,8 @@ const RECORD: &str = "holder, created, renewed, used, expires, owner, authentica
 
 /// Inserts a record, or puts it in the place of one that expired; returns a row if it did.
 ///
-/// Where `again` says that an earlier attempt may have stored it, it may be there already.
+/// Where `again` says that an earlier attempt may have stored it, it may be there already. Then it stays as it is:
+/// this attempt may arrive after a later one, and must not undo what was saved since.
 pub(crate) fn create(
     table: &TableName,
     key: &SessionKey,
@@ -136,12 +137,18 @@ pub(crate) fn create(
     };
     let now = s.bind_time(now);
     let own = if again { " OR s.holder = excluded.holder" } else { "" };
+    let set = columns.iter().map(|(name, _)| match again {
+        true => {
+            format!("{name} = CASE WHEN s.expires <= {now} THEN excluded.{name} ELSE s.{name} END")
+        }
+        false => format!("{name} = excluded.{name}"),
+    });
     s.text = format!(
         "INSERT INTO {table} AS s ({}) VALUES ({}) ON CONFLICT (key) DO UPDATE SET {} \
          WHERE s.expires <= {now}{own} RETURNING 1",
         joined(|(name, _)| (*name).to_owned()),
         joined(|(_, value)| value.clone()),
-        joined(|(name, _)| format!("{name} = excluded.{name}")),
+        set.collect::<Vec<_>>().join(", "),
     );
     s
 }

@@ -9,7 +9,7 @@ use session_core::{SessionKey, Timestamp};
 use session_sql::sqlx::Row as _;
 
 use crate::sample::hex;
-use crate::server::Server;
+use crate::server::{Server, pooler_uri};
 
 /// Crowds wait for each other, on a machine that does other things, too.
 const OPTIONS: &str = "operation_timeout=1m&set=synchronous_commit:off";
@@ -23,11 +23,20 @@ struct Postgres {
 
 impl Postgres {
     fn open(options: &'static str) -> Self {
-        Self::wrapped(options, |provider| provider)
+        Self::on(Server::new(), options, |provider| provider)
     }
 
-    fn wrapped(options: &'static str, wrap: fn(Arc<dyn Provider>) -> Arc<dyn Provider>) -> Self {
-        let server = Server::new();
+    /// Through a pooler, to which a setting of the server can't be passed.
+    fn pooled() -> Self {
+        let options = "operation_timeout=1m&pooler=true";
+        Self::on(Server::behind(pooler_uri()), options, |provider| provider)
+    }
+
+    fn on(
+        server: Server,
+        options: &'static str,
+        wrap: fn(Arc<dyn Provider>) -> Arc<dyn Provider>,
+    ) -> Self {
         let provider = wrap(server.provider(options));
         Self { options, wrap, provider, server }
     }
@@ -86,6 +95,16 @@ mod plain {
     );
 }
 
+/// Through PgBouncer, which gives each transaction another one of the server's connections.
+mod pooled {
+    use super::*;
+
+    session_core::conformance_tests!(
+        #[ignore = "needs PgBouncer in front of a PostgreSQL server: run scripts/test"]
+        Postgres::pooled()
+    );
+}
+
 /// Values and owners are encrypted before they come here.
 mod encrypted_at_rest {
     use super::*;
@@ -98,6 +117,6 @@ mod encrypted_at_rest {
 
     session_core::conformance_tests!(
         #[ignore = "needs a PostgreSQL server: run scripts/test"]
-        Postgres::wrapped(OPTIONS, encrypted)
+        Postgres::on(Server::new(), OPTIONS, encrypted)
     );
 }

@@ -3,14 +3,15 @@
 use std::error::Error as _;
 use std::time::{Duration, Instant};
 
-use session_core::provider::{Provider as _, Touch};
-use session_core::{Error, SessionId};
+use session_core::provider::{Provider as _, Record, Touch};
+use session_core::{Error, SessionId, Timestamp};
 use session_sql::postgres::{PostgresConfig, PostgresProvider};
 
 use crate::proxy::Way;
 use crate::sample::{EXPIRES, NOW, Stored, record, set, with_secret};
 use crate::server::Server;
 
+const LATER: Timestamp = Timestamp::from_millis(1_800_007_200_123);
 const TOUCH: Touch = Touch { used: NOW, expires: EXPIRES };
 
 /// A server that is not there, that does not answer, and one that closes connections at once.
@@ -207,4 +208,27 @@ fn no_error_shows_a_secret() {
     assert!(text.contains("P0001") && !text.contains("hunter2"), "{text}");
     server.query("DROP FUNCTION @_refuse() CASCADE");
     server.block_on(stored.save(&*provider, &changes)).unwrap();
+}
+
+/// An attempt that may have been applied already leaves what was saved since.
+#[test]
+#[ignore = "needs a PostgreSQL server: run scripts/test"]
+fn a_create_that_is_sent_again_undoes_no_save() {
+    let server = Server::new();
+    let proxy = server.proxy();
+    let provider = server.provider_through(proxy.address, "");
+    server.block_on(async {
+        let stored = Stored::new(&*provider, 1).await;
+        stored.save(&*provider, &set("a", &[1])).await.unwrap();
+        proxy.set(Way::LosesOneAnswer);
+        provider.create(&stored.id, record(stored.holder, 1), NOW).await.unwrap();
+        let loaded = stored.load(&*provider).await.unwrap().unwrap();
+        assert_eq!(loaded.values.get("a"), Some(&[1][..]));
+        // Where it expired meanwhile, there is nothing to keep.
+        let record = Record::new(stored.holder, EXPIRES, LATER);
+        proxy.set(Way::LosesOneAnswer);
+        provider.create(&stored.id, record.clone(), EXPIRES).await.unwrap();
+        let loaded = provider.load(&stored.token, EXPIRES).await.unwrap();
+        assert_eq!(loaded, Some(record));
+    });
 }

@@ -18,6 +18,12 @@ pub(crate) fn uri() -> String {
         .expect("SESSION_POSTGRES_URI names no server; run scripts/test")
 }
 
+/// The URI of a pooler in front of the server, in transaction mode.
+pub(crate) fn pooler_uri() -> String {
+    std::env::var("SESSION_POSTGRES_POOLER_URI")
+        .expect("SESSION_POSTGRES_POOLER_URI names no pooler; run scripts/test")
+}
+
 /// A URI with more options.
 pub(crate) fn with_options(uri: &str, options: &str) -> String {
     match uri {
@@ -30,11 +36,18 @@ pub(crate) fn with_options(uri: &str, options: &str) -> String {
 /// A table that nothing else uses, dropped at the end.
 pub(crate) struct Server {
     pub(crate) table: String,
+    /// Where providers connect to.
+    uri: String,
     runtime: Runtime,
 }
 
 impl Server {
     pub(crate) fn new() -> Self {
+        Self::behind(uri())
+    }
+
+    /// With providers that connect through a pooler at this URI.
+    pub(crate) fn behind(uri: String) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let table = format!("test_{}_{number}", std::process::id());
@@ -43,12 +56,12 @@ impl Server {
             .enable_all()
             .build()
             .expect("a runtime starts");
-        Self { table, runtime }
+        Self { table, uri, runtime }
     }
 
     /// The source string of a provider on this table.
     pub(crate) fn source(&self, options: &str) -> String {
-        let uri = with_options(&uri(), &format!("table={}", self.table));
+        let uri = with_options(&self.uri, &format!("table={}", self.table));
         with_options(&uri, options)
     }
 

@@ -5,25 +5,25 @@ use std::fmt::Write as _;
 use session_core::SessionId;
 
 /// The number of keys that each process sets in a session that both work on.
-pub(crate) const KEYS: usize = 24;
+pub(super) const KEYS: usize = 24;
 
 /// One process's view of a session that two processes work on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Shared {
-    pub(crate) task: usize,
-    pub(crate) number: usize,
+pub(super) struct Shared {
+    pub(super) task: usize,
+    pub(super) number: usize,
     /// Whether its creation was acknowledged, to this process or the other.
-    pub(crate) created: bool,
+    pub(super) created: bool,
     /// The keys whose saves were acknowledged, one bit each.
-    pub(crate) saved: u64,
+    pub(super) saved: u64,
     /// The numbers of increments that were acknowledged, and that are in doubt.
-    pub(crate) counted: u64,
-    pub(crate) doubtful: u64,
+    pub(super) counted: u64,
+    pub(super) doubtful: u64,
 }
 
 /// The stages of a visitor's session, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stage {
+pub(super) enum Stage {
     /// Stored: the first id opens the session, and nobody is logged in.
     New,
     /// Logged in: the second id opens the session.
@@ -35,50 +35,50 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    pub(crate) const ALL: [Self; 4] = [Self::New, Self::LoggedIn, Self::Renewed, Self::Ended];
+    pub(super) const ALL: [Self; 4] = [Self::New, Self::LoggedIn, Self::Renewed, Self::Ended];
 
     /// Returns which of the session's ids opens it.
-    pub(crate) fn opened_by(self) -> Option<usize> {
+    pub(super) fn opened_by(self) -> Option<usize> {
         Self::ALL[..3].iter().position(|stage| *stage == self)
     }
 }
 
 /// A session of one visitor.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Own {
+pub(super) struct Own {
     /// The session's successive ids.
-    pub(crate) ids: [SessionId; 3],
+    pub(super) ids: [SessionId; 3],
     /// The stage that was acknowledged.
-    pub(crate) least: Stage,
+    pub(super) least: Stage,
     /// The stage that may have been applied: the acknowledged one, or the next one, which is in doubt.
-    pub(crate) most: Stage,
+    pub(super) most: Stage,
     /// The last stage after which a separate save of a value was acknowledged.
-    pub(crate) kept: Stage,
+    pub(super) kept: Stage,
     /// The same, including saves in doubt.
-    pub(crate) perhaps_kept: Stage,
+    pub(super) perhaps_kept: Stage,
 }
 
 /// A worker's ledger.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ledger {
-    pub(crate) shared: Vec<Shared>,
-    pub(crate) own: Vec<Own>,
-    pub(crate) outcomes: Outcomes,
+pub(super) struct Ledger {
+    pub(super) shared: Vec<Shared>,
+    pub(super) own: Vec<Own>,
+    pub(super) outcomes: Outcomes,
 }
 
 /// Counts of operations by their results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Outcomes {
-    pub(crate) acknowledged: u64,
-    pub(crate) conflicts: u64,
-    pub(crate) unavailable: u64,
-    pub(crate) doubtful: u64,
+pub(super) struct Outcomes {
+    pub(super) acknowledged: u64,
+    pub(super) conflicts: u64,
+    pub(super) unavailable: u64,
+    pub(super) doubtful: u64,
     /// `Gone` of a session that should exist.
-    pub(crate) vanished: u64,
+    pub(super) vanished: u64,
 }
 
 impl Ledger {
-    pub(crate) fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: Self) {
         self.shared.extend(other.shared);
         self.own.extend(other.own);
         let (sum, more) = (&mut self.outcomes, other.outcomes);
@@ -90,7 +90,7 @@ impl Ledger {
     }
 
     /// Writes the ledger as lines of numbers.
-    pub(crate) fn write(&self) -> String {
+    pub(super) fn write(&self) -> String {
         let mut text = String::new();
         for shared in &self.shared {
             let Shared { task, number, created, saved, counted, doubtful } = shared;
@@ -110,7 +110,7 @@ impl Ledger {
         text
     }
 
-    pub(crate) fn read(text: &str) -> Self {
+    pub(super) fn read(text: &str) -> Self {
         let mut ledger = Self::default();
         for line in text.lines() {
             let words: Vec<&str> = line.split(' ').collect();

@@ -7,12 +7,12 @@ use std::time::Duration;
 use session_core::SessionId;
 use session_core::provider::{Provider, Record};
 
-use crate::ledger::{KEYS, Ledger, Outcomes, Own, Stage};
-use crate::worker::{key, shared_id};
-use crate::{NOW, Probe, holder};
+use super::ledger::{KEYS, Ledger, Outcomes, Own, Stage};
+use super::worker::{key, shared_id};
+use super::{NOW, holder};
 
 /// Prints the results, and returns the exit code.
-pub(crate) fn pronounce(books: &[Ledger], store: &Probe, lasted: Duration) -> ExitCode {
+pub(super) fn pronounce(books: &[Ledger], store: &dyn Provider, lasted: Duration) -> ExitCode {
     let mut total = Ledger::default();
     for book in books {
         total.add(book.clone());
@@ -114,7 +114,7 @@ fn stage(own: &Own, record: Option<&Record>) -> Option<Stage> {
     (is_logged_in == (stage >= Stage::LoggedIn) && value == stage as u8).then_some(stage)
 }
 
-fn load(store: &Probe, id: SessionId) -> Option<Record> {
-    let loaded = futures_lite::future::block_on(store.provider.load(&id.into(), NOW));
+fn load(store: &dyn Provider, id: SessionId) -> Option<Record> {
+    let loaded = futures_lite::future::block_on(store.load(&id.into(), NOW));
     loaded.expect("the store works in the end")
 }

@@ -7,19 +7,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use session_core::provider::{Changes, Login, NewSecret, Provider};
 use session_core::{Error, SessionId};
-use session_mongo::{MongoConfig, MongoProvider};
 
-use crate::ledger::{KEYS, Ledger, Outcomes, Own, Shared, Stage};
-use crate::{EXPIRES, NOW, holder, record};
+use super::ledger::{KEYS, Ledger, Outcomes, Own, Shared, Stage};
+use super::{EXPIRES, NOW, holder, record};
 
 /// The number of concurrent visitors in each process.
 const TASKS: usize = 8;
 
 /// The harness's handle of a worker.
-pub(crate) struct Worker(Child);
+pub(super) struct Worker(Child);
 
 impl Worker {
-    pub(crate) fn start(number: usize, source: &str) -> Self {
+    pub(super) fn start(number: usize, source: &str) -> Self {
         let program = std::env::current_exe().expect("this program has a path");
         let child = Command::new(program)
             .args(["worker", &number.to_string(), source])
@@ -30,7 +29,7 @@ impl Worker {
     }
 
     /// Stops the worker and returns its ledger.
-    pub(crate) fn stop(mut self) -> Ledger {
+    pub(super) fn stop(mut self) -> Ledger {
         drop(self.0.stdin.take());
         let output = self.0.wait_with_output().expect("a worker ends");
         assert!(output.status.success(), "a worker failed");
@@ -39,9 +38,7 @@ impl Worker {
 }
 
 /// The worker's main function: works until stdin ends, and prints its ledger.
-pub(crate) fn work(process: usize, source: &str) -> ExitCode {
-    let config = MongoConfig::parse(source).expect("the source is right");
-    let provider = Arc::new(MongoProvider::new(config).expect("a provider opens"));
+pub(super) fn work(process: usize, provider: &Arc<dyn Provider>) -> ExitCode {
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
     let tasks: Vec<_> = (0..TASKS)
@@ -49,7 +46,7 @@ pub(crate) fn work(process: usize, source: &str) -> ExitCode {
             let visitor = Visitor {
                 process,
                 task,
-                provider: Arc::clone(&provider),
+                provider: Arc::clone(provider),
                 stop: Arc::clone(&stop),
                 ledger: Ledger::default(),
             };
@@ -67,7 +64,7 @@ pub(crate) fn work(process: usize, source: &str) -> ExitCode {
 }
 
 /// Returns the id of a shared session, which both processes derive without communication.
-pub(crate) fn shared_id(task: usize, number: usize) -> SessionId {
+pub(super) fn shared_id(task: usize, number: usize) -> SessionId {
     let mut bytes = [0x5a; 32];
     bytes[..8].copy_from_slice(&(task as u64).to_le_bytes());
     bytes[8..16].copy_from_slice(&(number as u64).to_le_bytes());
@@ -75,7 +72,7 @@ pub(crate) fn shared_id(task: usize, number: usize) -> SessionId {
 }
 
 /// Returns a key that a process saves in a shared session.
-pub(crate) fn key(process: usize, at: usize) -> String {
+pub(super) fn key(process: usize, at: usize) -> String {
     format!("p{process}.{at}")
 }
 
@@ -93,7 +90,7 @@ enum Told {
 struct Visitor {
     process: usize,
     task: usize,
-    provider: Arc<MongoProvider>,
+    provider: Arc<dyn Provider>,
     stop: Arc<AtomicBool>,
     ledger: Ledger,
 }

@@ -1,14 +1,14 @@
 //! Kills processes at random moments and checks the store afterwards.
 //!
-//! A victim process changes sessions on several threads. Before each change it writes a line that
-//! announces the change, and after it a line that acknowledges it. The parent kills the victim with
-//! SIGKILL, reads its output, and checks the store: acknowledged changes are there, announced changes
+//! Four victim processes share a store. Each changes sessions on several threads. Before each change it writes a line that
+//! announces the change, and after it a line that acknowledges it. The parent kills the victims with
+//! SIGKILL, reads their output, opens the store, which is then nobody else's, and checks it: acknowledged changes are there, announced changes
 //! are there or not, and nothing else has changed. A login's new secret, owner and values are stored
 //! together: the old id never opens what the new id got. Each owner's list has exactly the owner's
 //! sessions.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{ChildStdout, Command, ExitCode, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -18,12 +18,9 @@ use std::time::{Duration, Instant};
 use futures_lite::future::block_on;
 use session_core::provider::Secret;
 use session_core::provider::{
-    Changes, Login, NewSecret, Page, Provider as _, Record, Token, Touch, Verifier,
+    Changes, Login, NewSecret, Page, Provider, Record, Token, Touch, Verifier,
 };
 use session_core::{Error, SessionId, SessionKey, Timestamp, value};
-use session_file::{Durability, FileConfig, FileProvider};
-
-use crate::scratch::{Scratch, index_entries};
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_123);
 const LATER: Timestamp = Timestamp::from_millis(1_800_003_600_123);
@@ -32,11 +29,33 @@ const SOON: Timestamp = Timestamp::from_millis(1_800_000_060_000);
 const TOUCH: Touch = Touch { used: SOON, expires: Timestamp::from_millis(1_800_003_660_000) };
 const THREADS: usize = 3;
 /// The number of concurrent victims. They share one session, whose number they increment.
-const VICTIMS: usize = 2;
+const VICTIMS: usize = 4;
 /// The number of owners.
 const OWNERS: u64 = 5;
 /// The maximum number of sessions that are kept for the next round.
 const SESSIONS: usize = 100;
+
+/// A store that keeps sessions on this machine's disk, for several processes.
+pub trait Store {
+    /// Opens the store as one process. With `sync`, it waits for the disk before it acknowledges a change.
+    fn open(path: &Path, sync: bool) -> Box<dyn Provider>;
+
+    /// Returns the number of entries in the index of owners. There should be one for each session with an
+    /// owner.
+    fn index_entries(path: &Path) -> usize;
+
+    /// Returns the number of temporary files that killed processes left behind, and that a collection must
+    /// remove.
+    fn strays(path: &Path) -> usize {
+        let _ = path;
+        0
+    }
+
+    /// Checks that the store is whole, by its own means.
+    fn check(path: &Path) {
+        let _ = path;
+    }
+}
 
 /// A client's view of a session.
 #[derive(Clone, Copy, Debug)]
@@ -203,7 +222,7 @@ fn owner(number: u64) -> String {
 }
 
 /// Returns the sessions in an owner's list, read page by page.
-fn list(provider: &FileProvider, owner: &str) -> Vec<SessionKey> {
+fn list(provider: &dyn Provider, owner: &str) -> Vec<SessionKey> {
     let (mut keys, mut after) = (Vec::new(), None);
     loop {
         let page = Page { after, limit: 10 };
@@ -224,15 +243,14 @@ fn login_changes(new_id: SessionId, n: u64) -> Changes {
     changes
 }
 
-fn open(directory: &Path, sync: Durability) -> FileProvider {
-    let config = FileConfig::new(directory).with_sync(sync);
-    FileProvider::open(config).expect("the store opens")
-}
-
-/// The victim's main function, which runs until it is killed.
-pub(crate) fn victim(directory: &str, sync: &str, seed: u64, sessions: &str) -> ExitCode {
-    let sync = if sync == "full" { Durability::Full } else { Durability::None };
-    let provider = open(Path::new(directory), sync);
+/// The victim's main function, which runs until it is killed. `arguments` are those after `--victim`.
+///
+/// # Panics
+/// If an operation fails, or the arguments are wrong.
+pub fn victim<S: Store>(arguments: &[String]) -> ExitCode {
+    let [path, sync, seed, sessions] = arguments else { panic!("wrong arguments: {arguments:?}") };
+    let provider = S::open(Path::new(path), sync == "full");
+    let seed = number(seed);
     let (counter, sessions) = sessions.split_once(';').expect("the counter comes first");
     let counter = parsed(counter);
     let mut shares = vec![Vec::new(); THREADS];
@@ -242,7 +260,7 @@ pub(crate) fn victim(directory: &str, sync: &str, seed: u64, sessions: &str) -> 
     }
     thread::scope(|scope| {
         for (number, share) in shares.into_iter().enumerate() {
-            let (provider, counter) = (&provider, &counter);
+            let (provider, counter) = (&*provider, &counter);
             scope.spawn(move || {
                 let mut random = Random(seed ^ (number as u64) << 32);
                 let mut worker = Worker { provider, counter, number, sessions: share };
@@ -256,7 +274,7 @@ pub(crate) fn victim(directory: &str, sync: &str, seed: u64, sessions: &str) -> 
 }
 
 struct Worker<'w> {
-    provider: &'w FileProvider,
+    provider: &'w dyn Provider,
     counter: &'w SessionId,
     number: usize,
     sessions: Vec<Session>,
@@ -292,11 +310,11 @@ impl Worker<'_> {
         }
     }
 
-    /// Writes a line with one system call, so it is there or not, however the process ends.
+    /// Writes a line. Standard output writes a whole line with one system call, so it is there or not,
+    /// however the process ends.
     fn say(&self, what: &str, change: Change) {
         let line = format!("{what} {} {}\n", self.number, change.to_words());
-        let written = rustix::io::write(rustix::stdio::stdout(), line.as_bytes());
-        assert_eq!(written, Ok(line.len()), "the parent reads");
+        std::io::stdout().write_all(line.as_bytes()).expect("the parent reads");
     }
 
     fn apply(&self, change: Change) -> Result<(), Error> {
@@ -368,32 +386,37 @@ struct Report {
     unlisted: Vec<String>,
 }
 
-/// Kills this many processes.
-pub(crate) fn run(kills: usize, seed: u64) {
-    let scratch = Scratch::new();
-    let provider = open(scratch.path(), Durability::None);
+/// Kills at least this many processes that work on a new store at this path.
+///
+/// # Panics
+/// If anything was lost, came back, or was applied partially.
+pub fn run<S: Store>(path: &Path, kills: usize, seed: u64) {
+    let provider = S::open(path, false);
     let counter = SessionId::generate().expect("has random numbers");
     let first = Session { id: counter, n: 0, logged_in: false };
     block_on(provider.create(&counter, first.record(), NOW)).expect("is new");
+    drop(provider);
     let mut model =
         Model { live: BTreeMap::new(), dead: Vec::new(), old: Vec::new(), counter, counted: 0 };
     let mut report = Report::default();
     let mut random = Random(seed);
     let start = Instant::now();
     while report.kills < kills {
-        round(&scratch, &provider, &mut model, &mut report, &mut random);
+        round::<S>(path, &mut model, &mut report, &mut random);
         if report.kills.is_multiple_of(500) {
             eprintln!("{} killed after {:.0?}", report.kills, start.elapsed());
         }
     }
     // A collection removes the last abandoned temporary files, and no session.
+    let provider = S::open(path, false);
     while provider.purge(NOW, 1000).expect("collects").more {}
-    assert_eq!(strays(scratch.path()), 0, "strays stay");
+    assert_eq!(S::strays(path), 0, "strays stay");
     let live = block_on(provider.count(NOW)).expect("counts");
     assert_eq!(live, model.live.len() as u64 + 1, "sessions in the end");
     // All owners' sessions were listed, so no stale entry is left.
     let owned = model.live.values().filter(|session| session.logged_in).count();
-    assert_eq!(index_entries(scratch.path()).len(), owned, "entries in the end");
+    assert_eq!(S::index_entries(path), owned, "entries in the end");
+    S::check(path);
     let Report { kills, acknowledged, begun_only, begun_logins, checked, strays, .. } = report;
     let Report { lost, torn, back, half_done, listed, unlisted, .. } = report;
     println!(
@@ -414,13 +437,7 @@ pub(crate) fn run(kills: usize, seed: u64) {
     assert!(unlisted.is_empty(), "wrong lists: {unlisted:?}");
 }
 
-fn round(
-    scratch: &Scratch,
-    provider: &FileProvider,
-    model: &mut Model,
-    report: &mut Report,
-    random: &mut Random,
-) {
+fn round<S: Store>(path: &Path, model: &mut Model, report: &mut Report, random: &mut Random) {
     let mut shares = vec![Vec::new(); VICTIMS];
     for (at, session) in model.live.values().enumerate() {
         shares[at % VICTIMS].push(session.to_words());
@@ -432,7 +449,7 @@ fn round(
             let sync = if random.below(2) == 0 { "none" } else { "full" };
             let sessions = format!("{};{}", &*model.counter.text(), share.join(","));
             let mut command = Command::new(&program);
-            command.arg("--victim").arg(scratch.path()).arg(sync);
+            command.arg("--victim").arg(path).arg(sync);
             command.arg(random.below(u64::MAX).to_string()).arg(sessions);
             let mut child = command
                 .stdin(Stdio::null())
@@ -475,11 +492,12 @@ fn round(
     report.begun_only += begun_only.len();
     report.begun_logins +=
         begun_only.iter().filter(|change| matches!(change, Change::Login { .. })).count();
+    let provider = &*S::open(path, false);
     model.check(provider, report, &begun_only, touched, random);
-    report.strays += strays(scratch.path());
+    report.strays += S::strays(path);
     if random.below(10) == 0 {
         while provider.purge(NOW, 1000).expect("collects").more {}
-        assert_eq!(strays(scratch.path()), 0, "all who could have made them are dead");
+        assert_eq!(S::strays(path), 0, "all who could have made them are dead");
     }
     while model.live.len() > SESSIONS {
         let old = *model.live.values().next().expect("there are some");
@@ -517,7 +535,7 @@ impl Model {
     /// Compares the store with the expected content, and continues with the actual content.
     fn check(
         &mut self,
-        provider: &FileProvider,
+        provider: &dyn Provider,
         report: &mut Report,
         begun: &[Change],
         mut touched: BTreeSet<SessionKey>,
@@ -574,7 +592,7 @@ impl Model {
     }
 
     /// Compares the lists of all owners with the expected sessions.
-    fn check_lists(&self, provider: &FileProvider, report: &mut Report) {
+    fn check_lists(&self, provider: &dyn Provider, report: &mut Report) {
         for owner in (0..OWNERS).map(owner) {
             report.checked += 1;
             let is_owners = |session: &&Session| session.record().owner() == Some(&*owner);
@@ -595,7 +613,7 @@ fn some_of(ids: &[SessionId], random: &mut Random) -> Vec<SessionId> {
 }
 
 /// Returns the record under the id's key, whatever its holder, as if it had not been touched.
-fn found(provider: &FileProvider, report: &mut Report, id: &SessionId) -> Option<Record> {
+fn found(provider: &dyn Provider, report: &mut Report, id: &SessionId) -> Option<Record> {
     let mut record = match block_on(provider.load(&Token::from(*id), NOW)) {
         Ok(found) => found?,
         Err(error) => {
@@ -620,7 +638,7 @@ fn found(provider: &FileProvider, report: &mut Report, id: &SessionId) -> Option
 }
 
 /// Checks that an id that is not or no longer the session's opens nothing and saves nothing.
-fn check_refused(provider: &FileProvider, report: &mut Report, session: Session) {
+fn check_refused(provider: &dyn Provider, report: &mut Report, session: Session) {
     let (token, holder) = (Token::from(session.id), holder(&session.id));
     let loaded = block_on(provider.load(&token, NOW)).expect("can be read");
     let opens = loaded.is_some_and(|record| record.holder == holder);
@@ -654,12 +672,4 @@ fn listen(mut output: ChildStdout) -> Output {
         }
     });
     Output { began, text }
-}
-
-/// Returns the number of temporary files in the store.
-fn strays(directory: &Path) -> usize {
-    let entries = |path: &Path| std::fs::read_dir(path).expect("is listed").flatten();
-    let folders = entries(directory).filter(|entry| entry.path().is_dir());
-    let files = folders.flat_map(|folder| entries(&folder.path()));
-    files.filter(|file| file.file_name().to_string_lossy().starts_with(".new-")).count()
 }

@@ -1,0 +1,62 @@
+//! Breaks PostgreSQL under load repeatedly, and counts what was lost.
+//!
+//! ```sh
+//! cargo run --release -p session-sql --features postgres --example failover               # short
+//! cargo run --release -p session-sql --features postgres --example failover -- --rounds 30
+//! ```
+//!
+//! `scripts/postgres-server` sets up a primary and a synchronous standby; the source string names both. Each
+//! round kills the primary, with and without promotion of the standby, freezes it likewise, and disconnects
+//! the clients in two ways. The exit codes are those of [`session_faults::failover::main`].
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use session_faults::failover::Step::{Link, Pause, Run};
+use session_faults::failover::{self, Database, Fault, Link as To};
+use session_sql::postgres::{PostgresConfig, PostgresProvider};
+
+const DATABASE: Database = Database {
+    script: "postgres-server",
+    options: "sslmode=disable&max_connections=16",
+    open: |source| {
+        let config = PostgresConfig::parse(source).expect("the source is right");
+        Arc::new(PostgresProvider::new(config).expect("a provider opens"))
+    },
+    faults: &[
+        Fault {
+            name: "primary killed",
+            steps: &[Run("kill-primary"), Run("start-primary")],
+            restore: &[],
+        },
+        Fault {
+            name: "primary killed, standby promoted",
+            steps: &[Run("kill-primary"), Run("promote")],
+            restore: &[Run("rejoin")],
+        },
+        Fault {
+            name: "primary frozen",
+            steps: &[Run("freeze-primary"), Pause, Run("thaw-primary")],
+            restore: &[],
+        },
+        Fault {
+            name: "primary frozen, standby promoted",
+            steps: &[Run("freeze-primary"), Pause, Run("promote"), Run("fence-primary")],
+            restore: &[Run("rejoin")],
+        },
+        Fault {
+            name: "clients cut off",
+            steps: &[Link(To::Closed), Pause, Link(To::Open)],
+            restore: &[],
+        },
+        Fault {
+            name: "network silent",
+            steps: &[Link(To::Silent), Pause, Link(To::Open)],
+            restore: &[],
+        },
+    ],
+};
+
+fn main() -> ExitCode {
+    failover::main(&DATABASE)
+}
