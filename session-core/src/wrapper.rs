@@ -125,7 +125,7 @@ impl ServiceWrapper {
     /// the target as the client sent it. Trusted paths, ids in URLs and the error page go by it.
     pub fn call_at<B, F, R, E>(
         &self,
-        target: Option<Uri>,
+        target: Option<&Uri>,
         mut request: Request<B>,
         call: impl FnOnce(Request<B>) -> Result<F, BoxError>,
     ) -> ServiceFuture<R>
@@ -135,7 +135,7 @@ impl ServiceWrapper {
         E: Into<BoxError>,
     {
         let mut seen = RequestHead::from(&request);
-        if let Some(target) = &target {
+        if let Some(target) = target {
             seen.uri = target;
         }
         let error_page = self.error_page.clone().map(|page| Box::new((page, head(seen))));

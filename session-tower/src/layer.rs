@@ -144,8 +144,8 @@ where
         let target =
             request.extensions().get::<::axum::extract::OriginalUri>().map(|uri| uri.0.clone());
         #[cfg(not(feature = "axum"))]
-        let target = None;
-        self.wrapper.call_at(target, request, |request| match not_ready {
+        let target: Option<http::Uri> = None;
+        self.wrapper.call_at(target.as_ref(), request, |request| match not_ready {
             None => Ok(inner.call(request)),
             Some(error) => Err(error),
         })
