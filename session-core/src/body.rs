@@ -25,7 +25,7 @@ impl<B> SessionBody<B> {
         Self(Inner::Handler(Box::pin(body)))
     }
 
-    /// A page of the wrapper's own.
+    /// Makes a body of the wrapper's own page.
     pub(crate) fn page(text: Bytes) -> Self {
         Self(Inner::Text(Some(text)))
     }
@@ -74,7 +74,7 @@ impl<B: Body<Data = Bytes>> Body for SessionBody<B> {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Inner::Handler(body) => body.size_hint(),
-            // It becomes longer, by how much its links tell.
+            // The length is unknown until the links are read.
             #[cfg(feature = "rewrite")]
             Inner::Page(_) => SizeHint::default(),
             Inner::Text(text) => {

@@ -86,8 +86,10 @@ impl Failure {
     /// Returns the [status](Error::status) of the session error that is the error or among its causes, or 500
     /// without one.
     ///
-    /// It counts as well where its type is hidden in a shell that passes itself off as what is in it, as
-    /// `anyhow::Error` and `#[error(transparent)]` do: it is known by its text then.
+    /// A session error that is wrapped in a transparent error type, such as `anyhow::Error` or one with
+    /// `#[error(transparent)]`, is recognized by its text. That works for [`Error::Gone`], [`Error::Conflict`],
+    /// [`Error::CrossSite`], [`Error::NotLoggedIn`], [`Error::Unavailable`], [`Error::InDoubt`],
+    /// [`Error::Full`] and [`Error::TooLarge`].
     pub fn status(&self) -> StatusCode {
         self.status
     }
@@ -112,7 +114,7 @@ impl Failure {
         response
     }
 
-    /// Tells operators what visitors are not told.
+    /// Logs the error, which visitors don't see.
     fn log(&self) {
         const REFUSED: &str = "a request was refused, as its session could not be used or saved";
         let error: &(dyn StdError + 'static) = &*self.error;
@@ -143,7 +145,7 @@ pub(crate) async fn respond<B>(
     handler: impl Future<Output = Result<Response<B>, Failure>>,
     error_page: impl FnOnce(&Failure) -> Response<B>,
 ) -> Response<B> {
-    // What the handler leaves half done goes with it: of the sessions nothing pending is stored.
+    // A panic drops the pending changes.
     let finished = AssertUnwindSafe(async {
         let mut response = handler.await?;
         if let Some(failure) = response.extensions_mut().remove() {
@@ -178,9 +180,8 @@ pub(crate) async fn checked<B, E: Into<BoxError>>(
     handler.await.map_err(Failure::new)
 }
 
-/// What is done to the sessions of a request that ends without a response. If the client goes away, the
-/// request's future is dropped, and no task of the request may store a login or a new id that no response can
-/// tell.
+/// Guard that abandons the sessions if the request's future is dropped, as when the client goes away. From then
+/// on, no task of the request may store a login or a new id, because no response can send it.
 pub(crate) struct Unfinished<F: Fn()>(Option<F>);
 
 impl<F: Fn()> Unfinished<F> {

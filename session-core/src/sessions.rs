@@ -80,14 +80,14 @@ impl Managers {
     }
 }
 
-/// A manager alone.
+/// Makes managers of a single one.
 impl From<Manager> for Managers {
     fn from(manager: Manager) -> Self {
         Self(Arc::new([manager]))
     }
 }
 
-/// A name under which both look for their ids, or are found among a request's sessions.
+/// Returns a name under which both look for their ids, or are found among a request's sessions.
 fn common_name<'m>(one: &'m Manager, other: &Manager) -> Option<&'m str> {
     let (one, other) = (&one.shared().transport, &other.shared().transport);
     let others = other.names();
@@ -103,7 +103,7 @@ fn common_name<'m>(one: &'m Manager, other: &Manager) -> Option<&'m str> {
 pub struct Sessions(Arc<[SessionHandle<'static>]>);
 
 impl Sessions {
-    /// The session that the client knows by this name; always the same one within a request.
+    /// Returns the session that the client knows by this name; always the same one within a request.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -120,7 +120,7 @@ impl Sessions {
         self.0.iter().find(|handle| handle.name() == name)
     }
 
-    /// The session of a program with one manager, whatever the client knows it by; `None` if there are several.
+    /// Returns the only session; `None` if there are several managers.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -139,7 +139,7 @@ impl Sessions {
         }
     }
 
-    /// All of them, in the order of their managers.
+    /// Returns all sessions, in the order of their managers.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -210,7 +210,8 @@ impl Sessions {
         check_site(&self.0)
     }
 
-    /// Finishes all: see [`SessionHandle::finish`]. One that fails keeps no other from being finished.
+    /// Finishes all: see [`SessionHandle::finish`]. All sessions are finished and all
+    /// errors returned, even if one fails.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -230,7 +231,8 @@ impl Sessions {
     /// ```
     ///
     /// # Errors
-    /// All that failed, with their names. [`refuse`](Self::refuse) in the response that takes this one's place.
+    /// All errors, with the names of their sessions. Call [`refuse`](Self::refuse) on the response that is sent
+    /// instead.
     pub async fn finish<B>(&self, response: &mut Response<B>) -> Result<(), FinishErrors> {
         finish(&self.0, response).await
     }
@@ -255,7 +257,7 @@ impl Sessions {
         refuse(&self.0, response).await;
     }
 
-    /// Where to send the browser for a URL without ids; see
+    /// Returns where to send the browser for a URL without ids; see
     /// [`clean_url`](SessionHandle::clean_url). A store that is down is left to the handler, which
     /// may not need it.
     #[cfg(feature = "service")]
@@ -268,7 +270,7 @@ impl Sessions {
         None
     }
 
-    /// Those that put ids into the response, if it is a page.
+    /// Returns the rewriter that puts ids into the response, if it is a page.
     #[cfg(feature = "rewrite")]
     pub(crate) fn rewriter(&self) -> Option<crate::rewrite::Rewriter> {
         let (ids, pages): (Vec<_>, Vec<_>) =
@@ -369,8 +371,8 @@ pub(crate) fn check_site(handles: &[SessionHandle<'_>]) -> Result<(), Error> {
     handles.iter().try_for_each(SessionHandle::check_site)
 }
 
-/// Finishes the sessions of a response: first all stores, then all headers. One that fails keeps no other from
-/// being finished, and hides no other's error.
+/// Finishes the sessions of a response: first all stores, then all headers. All sessions are finished and all
+/// errors returned, even if one fails.
 pub(crate) async fn finish<B>(
     handles: &[SessionHandle<'_>],
     response: &mut Response<B>,
@@ -399,18 +401,17 @@ pub(crate) async fn refuse<B>(handles: &[SessionHandle<'_>], response: &mut Resp
     }
 }
 
-/// What went wrong while the sessions of a request were finished: one error at least.
+/// The errors of finishing the sessions of a request: at least one.
 #[derive(Debug)]
 pub struct FinishErrors(Vec<(String, Error)>);
 
 impl FinishErrors {
-    /// The errors, with the names of their sessions.
+    /// Returns the errors, with the names of their sessions.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Error)> {
         self.0.iter().map(|(name, error)| (name.as_str(), error))
     }
 
-    /// The first of the errors that says most about the response: a store that is down before
-    /// anything else.
+    /// Returns the error that decides the response: the first one of a store that is down, or else the first.
     pub fn first(&self) -> &Error {
         let errors = || self.0.iter().map(|(_, error)| error);
         let down = errors().find(|error| error.status() == StatusCode::SERVICE_UNAVAILABLE);

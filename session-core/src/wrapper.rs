@@ -87,7 +87,7 @@ pub type ServiceFuture<R> =
     Pin<Box<dyn Future<Output = Result<Response<SessionBody<R>>, Infallible>> + Send>>;
 
 impl ServiceWrapper {
-    /// A wrapper with the sessions of one [`Manager`](crate::Manager), or of several [`Managers`].
+    /// Returns a wrapper with the sessions of one [`Manager`](crate::Manager), or of several [`Managers`].
     pub fn new(managers: impl Into<Managers>) -> Self {
         Self { managers: managers.into(), error_page: None }
     }
@@ -185,7 +185,7 @@ impl fmt::Debug for ServiceWrapper {
     }
 }
 
-/// The head of a request, for an error page.
+/// Returns the head of a request, for an error page.
 fn head(request: RequestHead<'_>) -> Parts {
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = request.method.clone();
@@ -194,7 +194,7 @@ fn head(request: RequestHead<'_>) -> Parts {
     parts
 }
 
-/// The response to a request that failed.
+/// Returns the response to a request that failed.
 fn page<R>(
     failure: &Failure,
     error_page: Option<Box<(Arc<ErrorPage>, Parts)>>,
@@ -207,7 +207,7 @@ fn page<R>(
     response.map(SessionBody::page)
 }
 
-/// The response that sends a browser to a clean URL.
+/// Returns the response that redirects a browser to a clean URL.
 fn redirect<R>(url: &str) -> Response<SessionBody<R>> {
     let mut response = Response::new(SessionBody::default());
     // It was in a request's target, so it fits; if not, the page comes with its next request.
@@ -218,8 +218,8 @@ fn redirect<R>(url: &str) -> Response<SessionBody<R>> {
     response
 }
 
-/// Puts ids into the response as it goes by, if it is a page and ids belong there. The answer to a
-/// HEAD request has the headers of such a page.
+/// Rewrites an HTML response as it is streamed. The response to a HEAD request only gets the headers of a
+/// rewritten page.
 #[cfg(feature = "rewrite")]
 fn rewrite<R>(
     mut response: Response<SessionBody<R>>,

@@ -1,4 +1,4 @@
-//! What a provider's tests hand to the suite.
+//! [`Harness`]: how the suite reaches the store under test.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,54 +13,54 @@ pub type HarnessFuture<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// One case's store, and how to reach it.
 ///
-/// A harness is one store, empty at first, that nothing else uses. What has to be cleaned up
-/// afterwards, its `Drop` does.
+/// A harness is one store, empty at first, that nothing else uses. Its `Drop` cleans up.
 pub trait Harness: Sync {
-    /// A handle onto the store; always the same store.
+    /// Returns a handle onto the store; always the same store.
     fn provider(&self) -> Arc<dyn Provider>;
 
-    /// Another handle onto the same store, as another process would have: with connections, caches
+    /// Returns another handle onto the same store, as another process would have: with connections, caches
     /// and locks of its own. Defaults to the same handle, for stores that live in one process.
     fn another(&self) -> Arc<dyn Provider> {
         self.provider()
     }
 
-    /// What the provider can't do. Defaults to nothing.
+    /// Returns what the provider can and can't do. By default, it can do everything but list.
     fn capabilities(&self) -> Capabilities {
         Capabilities::default()
     }
 
-    /// The time at which cases begin; they make later instants from it, up to some days ahead.
-    /// Defaults to an instant of no importance; a store that compares with the time itself (an
+    /// Returns the time at which cases begin; they make later instants from it, up to some days ahead.
+    /// Defaults to an arbitrary instant; a store that compares with the time itself (an
     /// index that deletes documents, say) returns the real time.
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(1_800_000_000_123)
     }
 
-    /// How often cases repeat what needs luck or many seeds to go wrong. Defaults to 2,000, for
-    /// stores that take microseconds; a tenth or hundredth of it for slower ones.
+    /// Returns how often cases repeat what fails only for some seeds or timings. Defaults to 2,000, for
+    /// stores that take microseconds; slower stores return a tenth or a hundredth of it.
     fn rounds(&self) -> usize {
         2_000
     }
 
-    /// The entries in the store's index of owners, those of all owners and of sessions that are gone
-    /// included. Defaults to `None`: it can't be told, and no case asks whether the index grows.
+    /// Returns the number of entries in the store's index of owners, including those of all owners and of
+    /// sessions that are gone. Defaults to `None`: the number is unknown, and no case checks whether the index
+    /// grows.
     fn index_entries(&self) -> Option<usize> {
         None
     }
 
-    /// When the store itself lets a session's record go: by a timer at a server, a time of a file, or what
-    /// the provider's own collection goes by. It may be later than the record's expiry, by a margin that is
-    /// the same for all records.
+    /// Returns when the store itself removes a session's record: by a timer of a server, the time of a file, or
+    /// the instant that the provider's own collection compares with. It may be later than the record's expiry,
+    /// by a margin that is the same for all records.
     ///
-    /// Defaults to `None`: it can't be told, and no case asks. A harness that can tell panics where the record
-    /// is missing.
+    /// Defaults to `None`: it is unknown, and its cases are not run. An implementation panics if the record is
+    /// missing.
     fn store_expiry(&self, _key: &SessionKey) -> Option<Timestamp> {
         None
     }
 
     /// Damages a session's stored record behind the provider's back, so that it can't be read. Leaves its
-    /// expiry as it is. Returns whether it did; defaults to false, and no case asks.
+    /// expiry as it is. Returns whether it did. Defaults to false: its cases are not run.
     fn damage(&self, _key: &SessionKey) -> bool {
         false
     }
@@ -88,8 +88,7 @@ impl<P: Provider> Harness for Arc<P> {
     }
 }
 
-/// What a provider can do. Whatever it can't is a limit that its documentation declares; the cases
-/// that need it are not run.
+/// What a provider can do. Its documentation states what it can't do; the cases that need that are not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// `count` knows the number of live sessions; otherwise it returns

@@ -1,6 +1,6 @@
 //! The contract of [`Provider`](crate::provider::Provider), as tests that every provider runs.
 //!
-//! What the suite asks is what the library's promises rest on; where it and other documentation
+//! The library's promises depend on what the suite tests. Where it and other documentation
 //! differ, the suite is right. A provider's crate needs a [`Harness`], which opens a store for a
 //! case, and one line that makes a test of each case:
 //!
@@ -26,10 +26,10 @@
 //! session_core::conformance_tests!(MyStore(my_store::open()));
 //! ```
 //!
-//! Three hooks of the harness let the suite see more than a provider shows of itself: when the
-//! [store lets a record go](Harness::store_expiry), what becomes of a [damaged one](Harness::damage), and what
-//! of operations whose [connection ends](Harness::through). Without a hook its cases pass and say so; a
-//! provider should have all that its store can have.
+//! Three optional methods of the harness let the suite test more than the provider's answers: when the
+//! [store removes a record](Harness::store_expiry), how a [damaged record](Harness::damage) is treated, and how
+//! an operation fails whose [connection ends](Harness::through). The cases of a missing method pass and print
+//! that they were not run. Implement each method that the store makes possible.
 //!
 //! A store whose tests are to be run by hand passes an attribute through:
 //! `conformance_tests!(#[ignore = "needs a server"] MyStore(my_store::open()));`
@@ -59,7 +59,7 @@ pub use interleave::{Task, abandon_after, interleave};
 #[doc(hidden)]
 pub use layers::{Counting, Delayed, Fault, Faulty, Operation};
 
-/// Says that a case, or the rest of it, is not run.
+/// Prints that a case, or the rest of it, is not run.
 fn skip(why: &str) {
     eprintln!("not tested: {why}");
 }

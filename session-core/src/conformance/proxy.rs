@@ -1,4 +1,4 @@
-//! A proxy between a provider and its server that breaks connections on demand.
+//! [`Proxy`]: breaks connections between a provider and its server on demand.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 
 /// A TCP proxy of the suite, which a harness puts between a provider and its server.
 ///
-/// It knows no protocol: what matters is only who speaks. One *exchange* is what a client sends until it is
-/// answered. It has threads of its own and needs no runtime; it ends when it is dropped.
+/// It knows no protocol and only distinguishes the two directions. One *exchange* is a request of the client up
+/// to the server's answer. The proxy runs its own threads and needs no runtime; it stops when it is dropped.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -50,9 +50,9 @@ pub(crate) enum Side {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cut {
     pub(crate) side: Side,
-    /// How many exchanges of each connection pass before.
+    /// How many exchanges of each connection pass before the cut.
     pub(crate) passing: usize,
-    /// Whether connections that are made later are cut, too: then no repetition comes through.
+    /// Whether later connections are cut as well, so that retries fail, too.
     pub(crate) is_lasting: bool,
 }
 
@@ -73,10 +73,10 @@ struct State {
 struct Connection {
     client: TcpStream,
     server: TcpStream,
-    /// Exchanges since the cut was ordered.
+    /// Exchanges since the last [`Proxy::cut`].
     exchanges: usize,
     is_asking: bool,
-    /// Whether the cut is for it.
+    /// Whether the cut applies to this connection.
     is_meant: bool,
 }
 
@@ -97,14 +97,14 @@ impl Proxy {
                 if shared.0.lock().is_down {
                     return;
                 }
-                // A lost connection is what this is for.
+                // Lost connections are expected here.
                 let _ = client.and_then(|client| accept(&shared, client));
             }
         };
         *self.listening.lock() = Some(thread::spawn(accepting));
     }
 
-    /// Says where the server is, as `host:port`. Returns the address to connect to in its place.
+    /// Sets the address of the server, as `host:port`. Returns the address to connect to in its place.
     pub fn forward_to(&self, server: impl Into<String>) -> SocketAddr {
         self.shared.0.lock().server = Some(server.into());
         self.address
@@ -120,7 +120,7 @@ impl Proxy {
         (state.cut, state.has_cut) = (Some(cut), false);
     }
 
-    /// Whether any exchange was cut since that was ordered.
+    /// Returns whether any exchange was cut since the last [`cut`](Self::cut).
     pub(crate) fn has_cut(&self) -> bool {
         self.shared.0.lock().has_cut
     }
@@ -133,7 +133,7 @@ impl Proxy {
             state.end_all();
         }
         if let Some(listening) = self.listening.lock().take() {
-            // The thread waits for a connection; this one tells it that it is over.
+            // The thread waits for a connection; this one wakes it up, so that it ends.
             let _ = TcpStream::connect(self.address);
             let _ = listening.join();
         }
@@ -163,7 +163,7 @@ impl State {
         }
     }
 
-    /// Takes note that one side of a connection spoke. Returns whether that is to be passed on.
+    /// Records that one side of a connection sent something. Returns whether to pass it on.
     fn passes(&mut self, number: u64, speaks: Side) -> bool {
         let Some(connection) = self.connections.get_mut(&number) else { return false };
         if speaks == Side::Request && !connection.is_asking {
@@ -195,7 +195,7 @@ impl Connection {
     }
 }
 
-/// Connects a client to the server, and passes on what they say in two threads that end with the connection.
+/// Connects a client to the server, and forwards both directions in two threads that end with the connection.
 fn accept(shared: &Arc<Shared>, client: TcpStream) -> io::Result<()> {
     let Some(server) = shared.0.lock().server.clone() else { return Ok(()) };
     let server = TcpStream::connect(server)?;

@@ -1,4 +1,4 @@
-//! Chance that a seed repeats.
+//! [`Random`]: a seeded generator of random numbers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,4 +1,4 @@
-//! What a request changed.
+//! [`Changes`]: the changes of a request, which a save applies to the stored record.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub enum ExpiryChange {
 }
 
 impl ExpiryChange {
-    /// The times `used` and `expires` after this change.
+    /// Returns the times `used` and `expires` after this change.
     #[must_use]
     pub fn apply(self, used: Timestamp, expires: Timestamp) -> (Timestamp, Timestamp) {
         match self {
@@ -103,7 +103,7 @@ impl Default for Changes {
 }
 
 impl Changes {
-    /// No changes.
+    /// Returns empty changes.
     pub const fn new() -> Self {
         Self {
             entries: SmallVec::new_const(),
@@ -128,84 +128,84 @@ impl Changes {
         self.put(key, None);
     }
 
-    /// Forgets what was to happen to a key.
+    /// Removes the pending change of a key.
     pub(crate) fn forget(&mut self, key: &str) {
         if let Ok(at) = self.position(key) {
             self.entries.remove(at);
         }
     }
 
-    /// Forgets what was to happen to keys that still are to become what `saved` made of them.
+    /// Removes the pending changes whose value equals the saved one.
     pub(crate) fn forget_saved(&mut self, saved: &Self) {
         self.entries.retain(|(key, value)| saved.edit(key) != Some(value));
     }
 
-    /// Forgets what was to happen to keys that are so in these values.
+    /// Removes the pending changes whose value equals the stored one.
     pub(crate) fn forget_stored(&mut self, values: &Values) {
         self.entries.retain(|(key, value)| values.get(key) != value.as_deref());
     }
 
-    /// These changes, only where `key` still has this encoded value, or none.
+    /// Returns these changes under the condition that `key` still has this encoded value, or none.
     #[must_use]
     pub fn expecting(mut self, key: &str, value: Option<&[u8]>) -> Self {
         self.expected.push(Expected { key: key.into(), value: value.map(Into::into) });
         self
     }
 
-    /// These changes with this change of the times.
+    /// Returns these changes with this change of the times.
     #[must_use]
     pub fn with_expiry(mut self, expiry: ExpiryChange) -> Self {
         self.expiry = expiry;
         self
     }
 
-    /// These changes with this login, or its end.
+    /// Returns these changes with this login, or its removal.
     #[must_use]
     pub fn with_login(mut self, login: Option<Box<Login>>) -> Self {
         self.login = Some(login);
         self
     }
 
-    /// These changes with a new secret.
+    /// Returns these changes with a new secret.
     #[must_use]
     pub fn with_secret(mut self, secret: NewSecret) -> Self {
         self.secret = Some(Box::new(secret));
         self
     }
 
-    /// These changes, which also [replace](Self::replace) everything that is stored.
+    /// Returns these changes, which also [replace](Self::replace) everything that is stored.
     #[must_use]
     pub fn replacing(mut self) -> Self {
         self.replace = true;
         self
     }
 
-    /// What happens to a key: `None` if nothing, `Some(None)` if it is deleted.
+    /// Returns the change of a key: `None` if it is not changed, `Some(None)` if it is deleted.
     pub fn get(&self, key: &str) -> Option<Option<&[u8]>> {
         self.edit(key).map(|value| value.as_deref())
     }
 
-    /// The changed keys in order, with their new values, or `None` for deleted ones.
+    /// Returns the changed keys in order, with their new values, or `None` for deleted ones.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, Option<&[u8]>)> {
         self.entries.iter().map(|(key, value)| (&**key, value.as_deref()))
     }
 
-    /// The changed keys in order.
+    /// Returns the changed keys in order.
     pub(crate) fn keys(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
         self.entries.iter().map(|(key, _)| key)
     }
 
-    /// Whether no key is set or deleted.
+    /// Returns whether no key is set or deleted.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && !self.replace
     }
 
-    /// Whether the new secret that these changes set is the one of this verifier.
+    /// Returns whether these changes set a new secret that has this verifier.
     pub fn secret_is(&self, holder: &Verifier) -> bool {
         self.secret.as_deref().is_some_and(|secret| secret.holder == *holder)
     }
 
-    /// What happens to a key, as it is shared.
+    /// Returns the change of a key; cloning it shares the value.
     pub(crate) fn edit(&self, key: &str) -> Option<&Edit> {
         self.position(key).ok().map(|at| &self.entries[at].1)
     }

@@ -94,7 +94,7 @@ impl Record {
     }
 }
 
-/// A length or a number of keys; [`Values`] has fewer than 4 GiB.
+/// Encodes a length or a number of keys; [`Values`] has fewer than 4 GiB.
 fn number(n: usize) -> [u8; 4] {
     u32::try_from(n).expect("a record has less than 4 GiB").to_be_bytes()
 }

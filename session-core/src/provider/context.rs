@@ -1,4 +1,4 @@
-//! What a manager tells its provider.
+//! [`ProviderContext`]: how a manager uses its provider.
 
 use crate::Lifetime;
 
@@ -9,7 +9,7 @@ use crate::Lifetime;
 pub struct ProviderContext<'a> {
     /// The name that clients know the session by: the cookie's, the header's...
     pub name: &'a str,
-    /// The names that they knew it by before, and may send it under.
+    /// The old names, under which clients may still send it.
     pub also: &'a [String],
     /// How long sessions live that have no lifetime of their own.
     pub lifetime: Lifetime,
@@ -18,19 +18,19 @@ pub struct ProviderContext<'a> {
 }
 
 impl<'a> ProviderContext<'a> {
-    /// The context of a manager whose tokens travel under this name, but not in URLs.
+    /// Returns the context of a manager whose tokens travel under this name, but not in URLs.
     pub const fn new(name: &'a str, lifetime: Lifetime) -> Self {
         Self { name, also: &[], lifetime, in_urls: false }
     }
 
-    /// The same, with these old names.
+    /// Returns the context with these old names.
     #[must_use]
     pub const fn with_also(mut self, also: &'a [String]) -> Self {
         self.also = also;
         self
     }
 
-    /// The same, with or without tokens in URLs.
+    /// Returns the context with or without tokens in URLs.
     #[must_use]
     pub const fn with_urls(mut self, in_urls: bool) -> Self {
         self.in_urls = in_urls;

@@ -1,12 +1,12 @@
-//! The sessions of an owner, page by page.
+//! [`Page`] and [`Listed`]: the sessions of an owner, page by page.
 
 use crate::{SessionKey, Timestamp};
 
 /// Which part of an owner's sessions to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// The page begins behind this key, whether its session is still there or not; `None` for the first
-    /// page.
+    /// The page contains only keys greater than this one, whether its session is still there or not; `None` for
+    /// the first page.
     pub after: Option<SessionKey>,
     /// The number of sessions at most. Providers take it as [`size`](Self::size) says.
     pub limit: usize,
@@ -22,8 +22,8 @@ impl Page {
         self.limit.clamp(1, Self::MAX_SIZE)
     }
 
-    /// Cuts what was found, in order and one more than the page has room for if there is as much, to the page.
-    /// Returns the key of the last one that is left if others follow: what [`Listed::next`] says.
+    /// Truncates a sorted result, queried with limit `size() + 1`, to the page, and returns the key for
+    /// [`Listed::next`] if there are more.
     ///
     /// ```
     /// use session_core::SessionKey;
@@ -53,14 +53,14 @@ pub struct Listed {
     /// Live sessions, in the order of their keys. There may be fewer than the page has room for, or none,
     /// though others follow.
     pub sessions: Vec<Summary>,
-    /// Behind which key the next page begins; `None` after the last one.
+    /// [`Page::after`] of the next page; `None` after the last one.
     pub next: Option<SessionKey>,
 }
 
-/// What a list shows of a session. It opens nothing: lists can be shown and logged.
+/// A session in a list. It contains no secret, so lists can be shown and logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// What names the session.
+    /// The session's key.
     pub key: SessionKey,
     /// When the session was created.
     pub created: Timestamp,

@@ -1,8 +1,8 @@
-//! What a store of sessions implements, and what it is given.
+//! [`Provider`]: the trait that a store of sessions implements, and its types.
 //!
 //! A provider crate implements [`Provider`], registers a function that opens it from a source string
 //! ([`register`]), and runs the [conformance suite](crate::conformance), which is the definition of the
-//! contract. How to write one is told below: [the contract](#writing-a-provider), [a blob
+//! contract. How to write one is described below: [the contract](#writing-a-provider), [a blob
 //! store](#a-blob-store) and [a database](#a-database) as worked examples, and what to know of [stores on a
 //! server](#stores-on-a-server).
 #![doc = include_str!("guide/contract.md")]
@@ -108,16 +108,16 @@ enum State<'a, T> {
     Boxed(Pin<Box<dyn Future<Output = T> + Send + 'a>>),
 }
 
-/// What an operation at the store returns.
+/// The answer of an operation at the store.
 pub type Answer<'a, T> = ProviderFuture<'a, Result<T, Error>>;
 
 impl<'a, T> ProviderFuture<'a, T> {
-    /// A future that is ready at once.
+    /// Returns a future that is ready at once.
     pub fn ready(answer: T) -> Self {
         Self(State::Ready(Some(answer)))
     }
 
-    /// A future that takes time.
+    /// Returns a future that takes time.
     pub fn boxed(future: impl Future<Output = T> + Send + 'a) -> Self {
         Self(State::Boxed(Box::pin(future)))
     }
@@ -218,9 +218,8 @@ pub trait Provider: Send + Sync + fmt::Debug + 'static {
         Verifier::digest(token.id(), namespace)
     }
 
-    /// Whether the provider would write a record with this [note](Record::note) differently by now, under
-    /// another key for instance. The core then touches the record by a [`save`](Self::save) that changes
-    /// nothing but its times.
+    /// Returns whether the stored record with this [note](Record::note) should be rewritten, for example after a
+    /// key rotation. The core then touches the record by a [`save`](Self::save) that changes only its times.
     ///
     /// Pure. The default is no.
     fn is_outdated(&self, _note: &Note) -> bool {
@@ -290,7 +289,7 @@ pub trait Provider: Send + Sync + fmt::Debug + 'static {
         now: Timestamp,
     ) -> Answer<'a, ()>;
 
-    /// Whether [`list`](Self::list) works. Defaults to false.
+    /// Returns whether [`list`](Self::list) works. Defaults to false.
     fn lists(&self) -> bool {
         false
     }
@@ -302,10 +301,10 @@ pub trait Provider: Send + Sync + fmt::Debug + 'static {
     /// Each summary is the session's at one moment at which it belonged to the owner: nobody's list has a
     /// session of somebody else.
     ///
-    /// A page costs by its [size](Page::size), and all pages together by the owner's sessions, never by the
-    /// size of the store. So a page may be short, or empty, and not be the last. What an index still says
-    /// of a session that is gone, or has another owner, is not listed, and is removed in the end: the index
-    /// of an owner whose sessions come and go doesn't grow.
+    /// The cost of a page depends on its [size](Page::size), and that of all pages on the number of the owner's
+    /// sessions, never on the size of the store. So a page may be short, or empty, and not be the last. Skip stale
+    /// index entries, whose session is gone or has another owner, and remove them eventually, so that the
+    /// index of an owner whose sessions come and go does not grow.
     ///
     /// The default is [`Error::Unsupported`].
     fn list<'a>(&'a self, _owner: &'a str, _page: Page, _now: Timestamp) -> Answer<'a, Listed> {
@@ -315,14 +314,14 @@ pub trait Provider: Send + Sync + fmt::Debug + 'static {
     /// Counts the live sessions; [`Error::Unsupported`] where the number can't be known.
     fn count(&self, now: Timestamp) -> Answer<'_, u64>;
 
-    /// Physically removes a bounded slice of the expired records, about `limit` at most, and tells
+    /// Physically removes a bounded slice of the expired records, about `limit` at most, and returns
     /// whether more remain.
     ///
     /// Never removes a live record. May block: it runs on the manager's timer thread, outside of any
     /// runtime. Its cost should grow with what has expired, not with what is alive.
     ///
     /// # Errors
-    /// What kept it from working; the timer thread reports it and tries again later.
+    /// The error of the store. The timer thread reports it and tries again later.
     fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error>;
 }
 

@@ -1,4 +1,4 @@
-//! What is stored of a session.
+//! [`Record`]: a session as it is stored.
 
 use std::any::Any;
 use std::fmt;
@@ -57,7 +57,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// A record of a session that `holder` creates now, without values.
+    /// Returns the record of a session that `holder` creates now, without values.
     pub fn new(holder: Verifier, now: Timestamp, expires: Timestamp) -> Self {
         Self {
             holder,
@@ -72,18 +72,18 @@ impl Record {
         }
     }
 
-    /// Whether the record is there, as far as `load` and all other operations can tell.
+    /// Returns whether the record has not expired by `now`.
     pub fn is_live(&self, now: Timestamp) -> bool {
         now < self.expires
     }
 
-    /// The owner, if someone is logged in.
+    /// Returns the owner, if someone is logged in.
     pub fn owner(&self) -> Option<&str> {
         self.login.as_deref().map(|login| &*login.owner)
     }
 
-    /// Judges a save and applies its changes: all that a provider which holds the record exclusively
-    /// has to do.
+    /// Checks a save and applies its changes. A provider that has exclusive access to the record needs to do
+    /// nothing else.
     ///
     /// Applying the same changes again is harmless where they set a new secret: a record that has
     /// that secret already accepts them.
@@ -137,7 +137,7 @@ impl Record {
         Ok(())
     }
 
-    /// What a list shows of it, if someone is logged in.
+    /// Returns the record's entry in a list, if someone is logged in.
     pub fn summary(&self, key: SessionKey) -> Option<Summary> {
         self.login.as_deref().map(|login| Summary {
             key,
@@ -150,7 +150,7 @@ impl Record {
     }
 }
 
-/// Notes don't count.
+/// Compares everything but the note.
 impl PartialEq for Record {
     fn eq(&self, other: &Self) -> bool {
         let times = |record: &Self| (record.created, record.renewed, record.used, record.expires);

@@ -1,4 +1,4 @@
-//! Providers by name.
+//! [`Registry`]: providers by name.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ type Open = Arc<dyn Fn(&str) -> Result<Arc<dyn Provider>, Error> + Send + Sync>;
 type Wrap =
     Arc<dyn Fn(WrappedProvider<'_>, &str) -> Result<Arc<dyn Provider>, Error> + Send + Sync>;
 
-/// What separates the name of a wrapper from the name of what it wraps.
+/// Separates the name of a wrapper from the name of what it wraps.
 const AROUND: char = '+';
 
 /// Names and the functions that open their providers.
@@ -33,7 +33,7 @@ struct Names {
     wrappers: BTreeMap<Box<str>, Wrap>,
 }
 
-/// What a wrapper is around, not opened yet.
+/// The provider inside a wrapper, not opened yet.
 #[derive(Clone, Copy, Debug)]
 pub struct WrappedProvider<'a> {
     registry: &'a Registry,
@@ -41,12 +41,12 @@ pub struct WrappedProvider<'a> {
 }
 
 impl WrappedProvider<'_> {
-    /// The name, which may have wrappers itself.
+    /// Returns the name, which may itself contain wrappers.
     pub fn name(&self) -> &str {
         self.name
     }
 
-    /// The name of the outermost wrapper, if it has one.
+    /// Returns the name of the outermost wrapper, if it has one.
     pub fn wrapper(&self) -> Option<&str> {
         self.name.split_once(AROUND).map(|(wrapper, _)| wrapper)
     }
@@ -61,7 +61,7 @@ impl WrappedProvider<'_> {
 }
 
 impl Registry {
-    /// A registry without providers.
+    /// Returns a registry without providers.
     pub fn new() -> Self {
         Self::default()
     }
@@ -69,7 +69,7 @@ impl Registry {
     /// Makes a provider known by this name.
     ///
     /// # Errors
-    /// [`Error::DuplicateProvider`] if the name is taken; what it stood for stays.
+    /// [`Error::DuplicateProvider`] if the name is taken; the earlier registration stays.
     pub fn register<F>(&self, name: &str, open: F) -> Result<(), Error>
     where
         F: Fn(&str) -> Result<Arc<dyn Provider>, Error> + Send + Sync + 'static,
@@ -77,11 +77,11 @@ impl Registry {
         insert_new(&mut self.0.write().providers, name, Arc::new(open))
     }
 
-    /// Makes a wrapper known by this name. It gets what it is around and the whole source string,
-    /// takes its own options out of that and opens the other with the rest.
+    /// Makes a wrapper known by this name. It gets the wrapped provider and the whole source string,
+    /// takes its own options out of that string and opens the wrapped provider with the rest.
     ///
     /// # Errors
-    /// [`Error::DuplicateProvider`] if a wrapper has the name; what it stood for stays.
+    /// [`Error::DuplicateProvider`] if a wrapper has the name; the earlier registration stays.
     pub fn register_wrapper<F>(&self, name: &str, open: F) -> Result<(), Error>
     where
         F: Fn(WrappedProvider<'_>, &str) -> Result<Arc<dyn Provider>, Error>
@@ -92,12 +92,12 @@ impl Registry {
         insert_new(&mut self.0.write().wrappers, name, Arc::new(open))
     }
 
-    /// The names of the registered providers, sorted, wrappers aside.
+    /// Returns the names of the registered providers without the wrappers, sorted.
     pub fn providers(&self) -> Vec<String> {
         self.0.read().providers.keys().map(|name| name.to_string()).collect()
     }
 
-    /// The names of the registered wrappers, sorted.
+    /// Returns the names of the registered wrappers, sorted.
     pub fn wrappers(&self) -> Vec<String> {
         self.0.read().wrappers.keys().map(|name| name.to_string()).collect()
     }
@@ -147,7 +147,7 @@ static GLOBAL: Lazy<Registry> = Lazy::new(Registry::new);
 /// `init()`.
 ///
 /// # Errors
-/// [`Error::DuplicateProvider`] if the name is taken; what it stood for stays.
+/// [`Error::DuplicateProvider`] if the name is taken; the earlier registration stays.
 pub fn register<F>(name: &str, open: F) -> Result<(), Error>
 where
     F: Fn(&str) -> Result<Arc<dyn Provider>, Error> + Send + Sync + 'static,
@@ -158,7 +158,7 @@ where
 /// Makes a wrapper known to the whole process by this name; see [`Registry::register_wrapper`].
 ///
 /// # Errors
-/// [`Error::DuplicateProvider`] if a wrapper has the name; what it stood for stays.
+/// [`Error::DuplicateProvider`] if a wrapper has the name; the earlier registration stays.
 pub fn register_wrapper<F>(name: &str, open: F) -> Result<(), Error>
 where
     F: Fn(WrappedProvider<'_>, &str) -> Result<Arc<dyn Provider>, Error> + Send + Sync + 'static,
@@ -166,7 +166,7 @@ where
     GLOBAL.register_wrapper(name, open)
 }
 
-/// The names of the registered providers, sorted, wrappers aside.
+/// Returns the names of the registered providers without the wrappers, sorted.
 pub fn providers() -> Vec<String> {
     GLOBAL.providers()
 }

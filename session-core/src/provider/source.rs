@@ -1,4 +1,4 @@
-//! A provider's source string.
+//! [`Source`]: a provider's source string.
 
 use std::fmt;
 use std::str::FromStr;
@@ -60,7 +60,7 @@ impl Source {
     }
 
     /// Takes the options of these names out of a source string; returns them and the other text as
-    /// it was. For a wrapper, whose options stand among those of what it is around.
+    /// it was. For a wrapper, whose options are among those of the wrapped provider.
     ///
     /// A URI (`scheme://...`) has options behind its `?`.
     ///
@@ -132,11 +132,11 @@ impl Source {
         pairs.collect::<Vec<_>>().join("&")
     }
 
-    /// Ends the reading.
+    /// Checks that all options were taken.
     ///
     /// # Errors
-    /// [`Error::Config`] names an option that nobody took; unless the name is none, as in a URI that
-    /// was meant for another provider: it may hold a password.
+    /// [`Error::Config`] names an option that was not taken. The name is left out if it does not look like an
+    /// option name, because it may contain a password, as in a URI that was meant for another provider.
     pub fn finish(self) -> Result<(), Error> {
         let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
         match self.0.first() {
@@ -152,8 +152,8 @@ impl Source {
     }
 }
 
-/// A source string with more options behind its own. A URI takes none: what it does with an option
-/// that it doesn't know is its own affair.
+/// Appends options to a source string. Returns an error for a URI, because drivers treat unknown options
+/// differently.
 pub(crate) fn with_options(text: &str, options: &[(&str, &str)]) -> Result<String, Error> {
     if is_uri(text) {
         let (name, _) = options[0];
@@ -164,12 +164,12 @@ pub(crate) fn with_options(text: &str, options: &[(&str, &str)]) -> Result<Strin
     Ok(own.into_iter().chain(options).collect::<Vec<_>>().join("&"))
 }
 
-/// An option as source strings have it.
+/// Writes an option as it is in a source string.
 fn written(name: &str, value: &str) -> String {
     format!("{}={}", urlencoding::encode(name), urlencoding::encode(value))
 }
 
-/// Whether a scheme (RFC 3986, section 3.1) begins the text.
+/// Returns whether the text begins with a scheme (RFC 3986, section 3.1).
 fn is_uri(text: &str) -> bool {
     text.split_once("://").is_some_and(|(scheme, _)| {
         let of_scheme = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
@@ -177,7 +177,7 @@ fn is_uri(text: &str) -> bool {
     })
 }
 
-/// Whether a `%` is not followed by two hexadecimal digits, which the decoder would let through.
+/// Returns whether a `%` is not followed by two hexadecimal digits, which the decoder would accept.
 pub(crate) fn malformed_percent(text: &str) -> bool {
     text.split('%').skip(1).any(|rest| {
         !rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))

@@ -1,4 +1,4 @@
-//! What a client carries for a session.
+//! [`Token`]: a session's id and the text that clients carry for it.
 
 use std::any::Any;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::{SessionId, SessionKey};
 pub struct Token {
     id: SessionId,
     own: Option<Arc<Own>>,
-    renew: bool,
+    rewrite: bool,
 }
 
 /// What a token has beside its id; clones of the token share it.
@@ -26,51 +26,50 @@ struct Own {
 }
 
 impl Token {
-    /// A token whose text is not the id's own.
+    /// Returns a token whose text is not the id's own.
     pub fn with_text(id: SessionId, text: impl Into<Box<str>>) -> Self {
-        Self { id, own: Some(Arc::new(Own { text: text.into(), note: None })), renew: false }
+        Self { id, own: Some(Arc::new(Own { text: text.into(), note: None })), rewrite: false }
     }
 
-    /// The same, with what a provider decoded from the text and would have to decode again. It is
-    /// kept for as long as the request keeps the token.
+    /// Returns a token with such a text and a note: what the provider decoded from the text and would have to
+    /// decode again. The note is kept for as long as the request keeps the token.
     pub fn with_note<T>(id: SessionId, text: impl Into<Box<str>>, note: T) -> Self
     where
         T: Send + Sync + 'static,
     {
         let own = Own { text: text.into(), note: Some(Arc::new(note)) };
-        Self { id, own: Some(Arc::new(own)), renew: false }
+        Self { id, own: Some(Arc::new(own)), rewrite: false }
     }
 
-    /// Marks the token to be replaced soon: the session is touched when it is loaded, even if that is
-    /// not due yet. For a token that the provider would write differently by now, under another key
-    /// for instance.
+    /// Marks the token to be rewritten: the session is touched when it is loaded, even if that is not due yet.
+    /// A provider marks a token that it would now write differently, for example after a key rotation.
     #[must_use]
     pub fn to_be_rewritten(mut self) -> Self {
-        self.renew = true;
+        self.rewrite = true;
         self
     }
 
-    /// Whether it is [to be renewed](Self::to_be_rewritten).
+    /// Returns whether it is [to be rewritten](Self::to_be_rewritten).
     pub fn needs_rewrite(&self) -> bool {
-        self.renew
+        self.rewrite
     }
 
-    /// The session's id.
+    /// Returns the session's id.
     pub fn id(&self) -> &SessionId {
         &self.id
     }
 
-    /// The session's key.
+    /// Returns the session's key.
     pub fn key(&self) -> SessionKey {
         self.id.key()
     }
 
-    /// The text of its own, if it has one.
+    /// Returns the token's own text, if it has one.
     pub fn own_text(&self) -> Option<&str> {
         self.own.as_deref().map(|own| &*own.text)
     }
 
-    /// The note, if the token was [made with](Self::with_note) one of this type.
+    /// Returns the note, if the token was [made with](Self::with_note) one of this type.
     pub fn note<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.own.as_deref()?.note.as_deref()?.downcast_ref()
     }
@@ -83,8 +82,8 @@ impl Token {
         }
     }
 
-    /// Whether a client that carries one of them has to be told of the other. The texts differ in
-    /// length, in the key or in the secret; all of them came from the client itself or went to it.
+    /// Returns whether clients carry the same text for both tokens. The comparison does not take constant time,
+    /// because both texts came from the client itself or are sent to it.
     pub(crate) fn has_text_of(&self, other: &Self) -> bool {
         match (self.own_text(), other.own_text()) {
             (Some(own), Some(others)) => own == others,
@@ -99,7 +98,7 @@ impl Token {
 
 impl From<SessionId> for Token {
     fn from(id: SessionId) -> Self {
-        Self { id, own: None, renew: false }
+        Self { id, own: None, rewrite: false }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A session's values, as one shared snapshot.
+//! [`Values`]: a session's values in one block of memory.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use smallvec::SmallVec;
 use super::Changes;
 use crate::{Error, Limits};
 
-/// The encoded values of a session by key: an immutable snapshot that costs nothing to share.
+/// The encoded values of a session by key. Clones share one block of memory, which is copied on write.
 ///
-/// It is one block of memory, so that a million sessions are a million small allocations:
+/// There is one block for each session, so that a million sessions are a million small allocations:
 /// the number of keys (u32), then for each key, in order, where its entry starts and how long the
-/// key is (u32 each), then the entries: key, value, key, value... An empty snapshot has no block.
+/// key is (u32 each), then the entries: key, value, key, value... Empty values have no block.
 #[derive(Clone, Default)]
 pub struct Values(Option<Arc<[u8]>>);
 
@@ -20,39 +20,39 @@ const COUNT: usize = 4;
 const SLOT: usize = 8;
 
 impl Values {
-    /// No values.
+    /// Returns empty values.
     pub const fn new() -> Self {
         Self(None)
     }
 
-    /// The encoded value of a key.
+    /// Returns the encoded value of a key.
     pub fn get(&self, key: &str) -> Option<&[u8]> {
         let block = Block::of(self)?;
         block.find(key).ok().map(|at| block.value(at))
     }
 
-    /// The number of keys.
+    /// Returns the number of keys.
     pub fn len(&self) -> usize {
         Block::of(self).map_or(0, |block| block.count)
     }
 
-    /// Whether there is no key.
+    /// Returns whether there is no key.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The bytes of all keys and values together: what [`Limits::bytes`] counts.
+    /// Returns the bytes of all keys and values together, which [`Limits::bytes`] limits.
     pub fn size(&self) -> usize {
         Block::of(self).map_or(0, |block| block.entries.len())
     }
 
-    /// The bytes of memory that the snapshot takes, its bookkeeping included. For the provider `memory`.
+    /// Returns the bytes of memory that the block takes, including its bookkeeping. For the provider `memory`.
     #[doc(hidden)]
     pub fn memory(&self) -> usize {
         self.0.as_ref().map_or(0, |block| block.len() + 2 * size_of::<usize>())
     }
 
-    /// Whether a key begins with NUL. Only the empty key sorts before those.
+    /// Returns whether a key begins with NUL. Only the empty key sorts before those.
     pub(crate) fn has_reserved_key(&self) -> bool {
         Block::of(self).is_some_and(|block| {
             let mut firsts = (0..block.count).filter_map(|at| block.key(at).first());
@@ -60,7 +60,7 @@ impl Values {
         })
     }
 
-    /// The keys in order, with their encoded values.
+    /// Returns the keys in order, with their encoded values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         Block::of(self).into_iter().flat_map(|block| {
             (0..block.count).map(move |at| {
@@ -73,7 +73,7 @@ impl Values {
     /// Applies a request's set and deleted keys. Where the changes
     /// [replace](Changes::replace), only the keys that they set are left.
     ///
-    /// Where values only change in place and nobody shares the snapshot, nothing is copied.
+    /// If all changed values keep their length and no clone shares the block, it is overwritten in place.
     ///
     /// # Errors
     /// [`Error::TooLarge`] if the result is over a limit and larger than before. Nothing is changed
@@ -85,7 +85,8 @@ impl Values {
         Ok(())
     }
 
-    /// Writes values of unchanged length over the old ones, if that is all there is to do.
+    /// Overwrites values by new ones of the same length. Returns `false` and does nothing if the changes are not
+    /// only such values.
     fn overwrite(&mut self, changes: &Changes) -> bool {
         if changes.replace {
             return false;
@@ -204,7 +205,7 @@ impl<'a> Block<'a> {
         Some(Self { count, slots: slots.as_chunks().0, entries })
     }
 
-    /// Where the entry starts, and how long its key is.
+    /// Returns where the entry starts, and the length of its key.
     fn slot(&self, at: usize) -> (usize, usize) {
         let [a, b, c, d, e, f, g, h] = self.slots[at];
         (u32::from_ne_bytes([a, b, c, d]) as usize, u32::from_ne_bytes([e, f, g, h]) as usize)

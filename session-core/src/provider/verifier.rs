@@ -1,4 +1,4 @@
-//! What a store keeps to recognize the holder of a session.
+//! [`Verifier`]: the bytes by which a store recognizes the holder of a session.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ impl Verifier {
         Self(bytes)
     };
 
-    /// The SHA-256 of a version tag, the length of the namespace (4 bytes, big-endian), the
+    /// Computes the SHA-256 of a version tag, the length of the namespace (4 bytes, big-endian), the
     /// namespace, the key and the secret.
     ///
     /// Secrets have 160 random bits, so the hash needs neither salt nor stretching.
@@ -49,9 +49,9 @@ impl Verifier {
         Self(hash.finalize().into())
     }
 
-    /// The secret itself, for a store that never leaves the process's memory; with a namespace, the
-    /// first 20 bytes of the [`digest`](Self::digest). The other 12 bytes are zero. An id that a client
-    /// made up to be [`NOBODY`](Self::NOBODY)'s gets another one.
+    /// Returns the secret itself, for a store that never leaves the process's memory; with a namespace, the
+    /// first 20 bytes of the [`digest`](Self::digest). The other 12 bytes are zero. If the result equals
+    /// [`NOBODY`](Self::NOBODY), its first byte is set to zero.
     pub fn plain(id: &SessionId, namespace: &str) -> Self {
         let mut bytes = [0; 32];
         match namespace {
@@ -67,12 +67,12 @@ impl Verifier {
         Self(bytes)
     }
 
-    /// The verifier of these bytes, as a store kept them.
+    /// Makes a verifier of stored bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes to store.
+    /// Returns the bytes to store.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

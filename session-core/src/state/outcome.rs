@@ -355,8 +355,8 @@ impl State {
         shared: &Shared,
         now: Timestamp,
     ) -> Result<Progress, Error> {
-        let question = self.recheck.take();
-        match (goal, question) {
+        let recheck = self.recheck.take();
+        match (goal, recheck) {
             (Goal::Destroy, _) => {
                 self.on_destroy_rechecked(record, shared, now);
                 return Ok(Progress::Continue);
@@ -389,7 +389,7 @@ impl State {
                 self.token = stored;
                 self.adopt_stored(*record, shared, now)?;
                 match goal {
-                    Goal::Update(edit) if question == Some(Recheck::RetriedUpdate) => {
+                    Goal::Update(edit) if recheck == Some(Recheck::RetriedUpdate) => {
                         self.changes.forget(&edit.key);
                         self.recompute_totals();
                         return Ok(Progress::Reached);
@@ -404,7 +404,7 @@ impl State {
                 self.in_doubt.secret = false;
                 // After a retried update, the stored value is another request's change. A recheck before the
                 // first attempt only had to learn the stored secret.
-                if question != Some(Recheck::SecretInDoubt) {
+                if recheck != Some(Recheck::SecretInDoubt) {
                     return Err(Error::Conflict);
                 }
             }

@@ -174,15 +174,15 @@ impl State {
                     }
                     _ => {}
                 }
-                let is_asked = self.recheck.is_some();
+                let has_recheck = self.recheck.is_some();
                 let has_changes = self.has_changes() || matches!(goal, Goal::Update(_));
                 let is_due =
                     self.may_resend_token_at(goal) && self.new_fingerprint(shared).is_some();
-                if !is_asked && !has_changes && !is_due {
+                if !has_recheck && !has_changes && !is_due {
                     return Ok(None);
                 }
                 let token = self.token.clone().expect("a live session has a token");
-                if is_asked {
+                if has_recheck {
                     return Ok(Some(Step::Recheck(token)));
                 }
                 let changes = self.changes_to_send(goal, shared);
@@ -248,11 +248,12 @@ impl State {
         if let Goal::Update(edit) = goal {
             changes.exchange(&edit.key, edit.expected.clone(), edit.value.clone());
         }
-        let is_told = [session_settings::LIFETIME_KEY, session_settings::PERSISTENT_KEY]
+        let changes_max_age = [session_settings::LIFETIME_KEY, session_settings::PERSISTENT_KEY]
             .iter()
             .any(|key| changes.get(key).is_some());
-        let is_told = changes.secret.is_some() || is_told || self.may_resend_token_at(goal);
-        if is_told && !self.head_sent {
+        let sends_cookie =
+            changes.secret.is_some() || changes_max_age || self.may_resend_token_at(goal);
+        if sends_cookie && !self.head_sent {
             changes.cookie = self.new_fingerprint(shared);
         }
         let settings = if is_alone { Settings::of(&self.record.values) } else { self.settings };

@@ -1,4 +1,4 @@
-//! Time.
+//! Expiry: when records end, and how touches and saves move that.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Whose sessions are whose: the lists of owners.
+//! `list`: the sessions of an owner.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Counting and collecting.
+//! `count` and `purge`.
 
 use crate::Error;
 use crate::conformance::Harness;

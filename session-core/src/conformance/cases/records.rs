@@ -1,4 +1,4 @@
-//! Creating and loading.
+//! `create` and `load`.
 
 use crate::Error;
 use crate::conformance::sample::{

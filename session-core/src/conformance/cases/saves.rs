@@ -1,4 +1,4 @@
-//! Saving.
+//! `save`: merging, expected values, times, logins and limits.
 
 use crate::conformance::Harness;
 use crate::conformance::sample::{

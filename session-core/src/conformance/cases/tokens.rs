@@ -1,4 +1,4 @@
-//! What clients carry.
+//! Tokens: making, parsing and recognizing them.
 
 use crate::conformance::Harness;
 use crate::conformance::sample::{id, record};

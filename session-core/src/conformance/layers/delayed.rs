@@ -1,4 +1,4 @@
-//! A store that takes its time.
+//! [`Delayed`]: a provider whose operations are delayed.
 
 use futures_lite::future::yield_now;
 

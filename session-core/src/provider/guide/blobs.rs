@@ -7,7 +7,7 @@ use session_core::provider::{
 };
 use session_core::{Error, SessionId, SessionKey, Timestamp};
 
-/// What the client of a blob store offers.
+/// The client of a blob store.
 pub trait Blobs: Send + Sync + fmt::Debug + 'static {
     /// Reads a blob.
     fn get(&self, key: SessionKey) -> impl Future<Output = Result<Option<Blob>, Failure>> + Send;
@@ -44,7 +44,7 @@ pub enum Failure {
     Full,
 }
 
-/// What a failure of a request that only reads means.
+/// Returns the error of a failed request that only reads.
 fn of_read(failure: Failure) -> Error {
     match failure {
         Failure::NotSent(cause) | Failure::NoAnswer(cause) => Error::unavailable(cause),
@@ -52,7 +52,7 @@ fn of_read(failure: Failure) -> Error {
     }
 }
 
-/// What a failure of a request that writes means.
+/// Returns the error of a failed request that writes.
 fn of_write(failure: Failure) -> Error {
     match failure {
         Failure::NoAnswer(cause) => Error::InDoubt { source: cause.into() },
@@ -66,11 +66,11 @@ pub struct BlobProvider<B> {
     blobs: B,
 }
 
-/// How long the server keeps what has expired: another process's clock may be behind by so much.
+/// How long the server keeps expired blobs: another process's clock may be behind by so much.
 const MARGIN: Duration = Duration::from_secs(10 * 60);
 
 impl<B: Blobs> BlobProvider<B> {
-    /// A provider that connects when it is first used.
+    /// Returns a provider that connects when it is first used.
     pub fn new(blobs: B) -> Self {
         Self { blobs }
     }
@@ -82,12 +82,12 @@ impl<B: Blobs> BlobProvider<B> {
         version: u64,
         now: Timestamp,
     ) -> Result<bool, Error> {
-        // By the caller's clock: the server only measures how long it is.
+        // By the caller's clock: the server only measures the duration.
         let lives = record.expires.since(now).saturating_add(MARGIN);
         self.blobs.put(key, record.to_bytes(), lives, version).await.map_err(of_write)
     }
 
-    /// Changes the stored record; from the beginning, if somebody else was faster.
+    /// Changes the stored record, and starts over if another write was faster.
     async fn change(
         &self,
         key: SessionKey,
@@ -97,7 +97,7 @@ impl<B: Blobs> BlobProvider<B> {
         loop {
             let found = self.blobs.get(key).await.map_err(of_read)?;
             let blob = found.ok_or(Error::Gone)?;
-            // To a change, what can't be read is gone.
+            // For a change, an unreadable record is gone.
             let mut record = Record::from_bytes(&blob.bytes).map_err(|_| Error::Gone)?;
             // Gone, too, if it has expired.
             change(&mut record)?;
@@ -175,7 +175,7 @@ impl<B: Blobs> Provider for BlobProvider<B> {
         ProviderFuture::ready(Err(Error::Unsupported { what: "count" }))
     }
 
-    /// The server removes what has expired.
+    /// Does nothing, because the server removes what has expired.
     fn purge(&self, _now: Timestamp, _limit: usize) -> Result<Purged, Error> {
         Ok(Purged::default())
     }

@@ -31,7 +31,7 @@ pub const UPDATE: &str = "
     UPDATE session SET version = version + 1, used = $3, expires = $4, owner = $5, record = $6
     WHERE key = $1 AND version = $2";
 
-/// Needs nothing of the record. The version moves, so that no save puts older times back.
+/// Does not read the record. The version changes, so that no save restores older times.
 pub const TOUCH: &str = "
     UPDATE session SET version = version + 1, used = greatest(used, $2), expires = greatest(expires, $3)
     WHERE key = $1 AND expires > $4";
@@ -44,12 +44,12 @@ pub const LIST: &str = "
 
 pub const COUNT: &str = "SELECT count(*) FROM session WHERE expires > $1";
 
-/// The condition stands twice: a session that was touched meanwhile is left alone.
+/// The condition is repeated, so that a session that was touched meanwhile is not removed.
 pub const PURGE: &str = "
     DELETE FROM session WHERE expires <= $1
     AND key IN (SELECT key FROM session WHERE expires <= $1 ORDER BY expires LIMIT $2)";
 
-/// What the client of the database offers. Each statement is a transaction of its own.
+/// The client of the database. Each statement is a transaction of its own.
 pub trait Database: Send + Sync + fmt::Debug + 'static {
     /// Runs a statement that writes; returns how many rows it changed.
     fn execute(
@@ -122,7 +122,7 @@ impl Row {
     }
 }
 
-/// An instant as a number that the database holds: 2^63 - 1 stands for all later ones.
+/// Returns an instant as a number that fits the database: 2^63 - 1 for all later instants.
 fn time(time: Timestamp) -> Value {
     Value::Number(time.as_millis().min(i64::MAX as u64))
 }
@@ -131,7 +131,7 @@ fn key(key: SessionKey) -> Value {
     Value::Bytes(key.as_bytes().into())
 }
 
-/// The columns of a record, in the order of the parameters.
+/// Returns the columns of a record, in the order of the parameters.
 fn columns(record: &Record) -> [Value; 4] {
     let owner = record.owner().map_or(Value::Null, |owner| Value::Bytes(owner.into()));
     [time(record.used), time(record.expires), owner, Value::Bytes(record.to_bytes())]
@@ -144,12 +144,12 @@ pub struct TableProvider<D> {
 }
 
 impl<D: Database> TableProvider<D> {
-    /// A provider that connects when it is first used.
+    /// Returns a provider that connects when it is first used.
     pub fn new(database: D) -> Self {
         Self { database }
     }
 
-    /// The live row of a session.
+    /// Returns the live row of a session.
     async fn row(&self, session: SessionKey, now: Timestamp) -> Result<Option<Row>, Error> {
         let rows = self.database.query(SELECT, vec![key(session), time(now)]).await;
         Ok(rows.map_err(of_read)?.pop())
@@ -195,7 +195,7 @@ impl<D: Database> Provider for TableProvider<D> {
                 record.apply(holder, changes, now)?;
                 let mut values = vec![key(token.key()), Value::Number(row.version)];
                 values.extend(columns(&record));
-                // No row: somebody was faster, and all is judged again.
+                // No row: another write was faster, so everything is checked again.
                 if self.database.execute(UPDATE, values).await.map_err(of_write)? > 0 {
                     return Ok(None);
                 }
@@ -237,14 +237,14 @@ impl<D: Database> Provider for TableProvider<D> {
     fn list<'a>(&'a self, owner: &'a str, page: Page, now: Timestamp) -> Answer<'a, Listed> {
         // Before the first key there is the empty one.
         let after = page.after.map_or(Value::Bytes(Vec::new()), key);
-        // One more, to know whether others follow.
+        // One more, to know whether there are more.
         let limit = Value::Number(page.size() as u64 + 1);
         let values = vec![Value::Bytes(owner.into()), after, limit];
         ProviderFuture::boxed(async move {
             let mut rows = self.database.query(LIST, values).await.map_err(of_read)?;
             let next = page.cut(&mut rows, |row| Some(row.key));
             let live = rows.iter().filter(|row| row.expires > now);
-            // A record that can't be read stops no list.
+            // An unreadable record is skipped.
             let sessions = live.filter_map(|row| row.record().ok()?.summary(row.key)).collect();
             Ok(Listed { sessions, next })
         })
