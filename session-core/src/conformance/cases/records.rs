@@ -222,6 +222,12 @@ pub fn a_damaged_record_is_unreadable(harness: &dyn Harness) {
     assert_eq!(loaded, None, "destroyed");
     let token = store.create(token.id(), &new, store.now).expect("its key is free");
     assert_eq!(store.found(&token), Some(new), "created afterwards");
+
+    // Also where nothing was created in its place before.
+    let Some(token) = damaged(harness, &store) else { return };
+    store.destroy(&token, store.now).expect("a damaged record can be destroyed");
+    let loaded = store.load(&token, store.now).expect("what was destroyed is not damaged");
+    assert_eq!(loaded, None, "a damaged record, destroyed");
 }
 
 /// A damaged record keeps nobody from counting, collecting, or listing the owner's other sessions.

@@ -380,6 +380,18 @@ pub fn expectations_compare_bytes(harness: &dyn Harness) {
         let token = store.stored(&Record { values, ..empty(store.now, HOUR) });
         let result = store.save(&token, &set("v", 1).expecting("v", Some(&value)), store.now);
         assert!(result.is_ok(), "value {n} is the stored one: {result:?}");
+        let token = store.stored(&Record {
+            values: [("v", value.clone())].into_iter().collect(),
+            ..empty(store.now, HOUR)
+        });
+        let result = store.save(&token, &set("v", 1).expecting("v", None), store.now);
+        assert!(
+            matches!(result, Err(Error::Conflict)),
+            "value {n} is not a missing one: {result:?}"
+        );
+        let token = store.stored(&empty(store.now, HOUR));
+        let result = store.save(&token, &set("v", 1).expecting("v", Some(&value)), store.now);
+        assert!(matches!(result, Err(Error::Conflict)), "a missing value is not {n}: {result:?}");
     }
     for key in awkward_keys().into_iter().filter(|key| key.len() < 64) {
         let values = [(key.clone(), [1])].into_iter().collect();
