@@ -21,7 +21,9 @@ const WORKERS: usize = 16;
 const BEFORE: Duration = Duration::from_secs(2);
 const AFTER: Duration = Duration::from_secs(3);
 /// How long Sentinel may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
+/// After which time there is another primary, and the old one may come back as its replica.
+const PROMOTED: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     println!(
@@ -71,13 +73,19 @@ fn run(way: &str, wait: u32) -> Verdict {
     // What is under way ends, or meets its time limit; only another primary does more than that.
     thread::sleep(Duration::from_millis(500));
     let before = done();
+    let back = if way == "killed" { "revive-primary" } else { "thaw-primary" };
+    if wait > 0 {
+        // There has to be a replica again: until then, each write is in doubt.
+        thread::sleep(PROMOTED);
+        servers.tell(back);
+    }
     while done() < before + 20 * WORKERS as u64 {
         assert!(began.elapsed() < PATIENCE, "nothing works after a failover");
         thread::sleep(Duration::from_millis(10));
     }
     let outage = began.elapsed();
-    if way == "frozen" {
-        servers.tell("thaw-primary");
+    if wait == 0 {
+        servers.tell(back);
     }
     thread::sleep(AFTER);
     is_over.store(true, Ordering::Relaxed);

@@ -122,7 +122,8 @@
 //! saves, a login may be gone as a whole, and a session that was ended may be back. Never is there half a
 //! save, as each is one string.
 //!
-//! With `wait=N`, each write waits until N replicas have it, or is [`Error::InDoubt`]. Then a failover to one of
+//! With `wait=N`, each write waits until N replicas have it, or is [`Error::InDoubt`]: all are while fewer than N
+//! replicas are there, so have one more than N. Then a failover to one of
 //! these loses nothing that was acknowledged; with N less than the number of replicas, that is what Sentinel
 //! and clusters do as a rule, not always: they prefer the replica that has the most. A write costs one round
 //! trip more, between the servers. `appendfsync always` in the server's configuration does the same for a
