@@ -315,26 +315,44 @@ async fn submit(visitor: &mut Visitor, app: &Router, form: &'static str) -> Repl
     visitor.send(app, request).await
 }
 
-#[tokio::test]
-async fn axum_logins_example_works_over_it() {
-    let (store, provider, clock) = store();
-    let app = login_example(store);
+/// A wrong password, a login, a page, and a logout. Returns the visitor as he was while he was logged in.
+async fn log_in_and_out(app: &Router) -> Visitor {
     let mut visitor = Visitor::default();
-    let sent = visitor.get(&app, "/").await;
+    let sent = visitor.get(app, "/").await;
     assert_eq!(
         (sent.status, sent.header(LOCATION)),
         (StatusCode::TEMPORARY_REDIRECT, Some("/login?next=%2F"))
     );
-    assert_eq!(visitor.get(&app, "/login?next=%2F").await.expect(200), "a form, then /");
-    submit(&mut visitor, &app, "username=ferris&password=wrong").await.expect(401);
+    assert_eq!(visitor.get(app, "/login?next=%2F").await.expect(200), "a form, then /");
+    submit(&mut visitor, app, "username=ferris&password=wrong").await.expect(401);
     assert!(!visitor.has_cookie());
-    let done = submit(&mut visitor, &app, "username=ferris&password=hunter42&next=%2F").await;
+    let done = submit(&mut visitor, app, "username=ferris&password=hunter42&next=%2F").await;
     assert_eq!(done.location(), "/");
-    assert_eq!(visitor.get(&app, "/").await.expect(200), "hello, 1");
-    assert_eq!(provider.count(clock.now()).await.unwrap(), 1);
-    let mut stolen = visitor.clone();
-    assert_eq!(visitor.get(&app, "/logout").await.location(), "/login");
+    assert_eq!(visitor.get(app, "/").await.expect(200), "hello, 1");
+    let stolen = visitor.clone();
+    assert_eq!(visitor.get(app, "/logout").await.location(), "/login");
     assert!(!visitor.has_cookie());
+    stolen
+}
+
+#[tokio::test]
+async fn axum_logins_example_works_over_it() {
+    let (store, provider, clock) = store();
+    let app = login_example(store);
+    let mut stolen = log_in_and_out(&app).await;
     assert_eq!(provider.count(clock.now()).await.unwrap(), 0);
+    stolen.get(&app, "/").await.expect(307);
+}
+
+/// On the server that SESSION_POSTGRES_URI names.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn axum_logins_example_works_on_postgresql() {
+    session_sql::init();
+    let uri = std::env::var("SESSION_POSTGRES_URI").expect("SESSION_POSTGRES_URI names a server");
+    let provider = provider::open("postgres", &uri).expect("opens");
+    let app = login_example(ProviderStore::new(provider).unwrap());
+    let mut stolen = log_in_and_out(&app).await;
     stolen.get(&app, "/").await.expect(307);
 }
