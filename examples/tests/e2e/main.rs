@@ -32,7 +32,10 @@ mod proxy;
 #[cfg(all(feature = "redis", unix))]
 mod redis;
 mod sealed;
-#[cfg(all(any(feature = "mongo", feature = "postgres", feature = "sqlite"), unix))]
+#[cfg(all(
+    any(feature = "mongo", feature = "postgres", feature = "redis", feature = "sqlite"),
+    unix
+))]
 mod several;
 mod site;
 #[cfg(all(feature = "sqlite", unix))]

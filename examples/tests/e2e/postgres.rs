@@ -5,7 +5,6 @@ use std::thread;
 
 use session_sql::sqlx::{AssertSqlSafe, Connection as _, PgConnection, raw_sql};
 
-use crate::demo::run;
 use crate::leaks::nothing_leaks;
 use crate::several;
 
@@ -51,7 +50,7 @@ impl Drop for Store {
 #[ignore = "needs a PostgreSQL server: run scripts/test"]
 fn a_login_at_one_server_is_seen_at_the_other_and_so_is_a_logout() {
     let store = Store::new();
-    several::login_and_logout(&store.flags());
+    several::login_and_logout(&store.flags(), true);
 }
 
 #[test]
@@ -65,7 +64,7 @@ fn additions_at_two_servers_at_once_all_count() {
 #[ignore = "needs a PostgreSQL server: run scripts/test"]
 fn a_logout_at_one_server_wins_against_a_slow_save_at_the_other() {
     let store = Store::new();
-    several::logout_against_a_slow_save(&store.flags());
+    several::logout_against_a_slow_save(&store.flags(), true);
 }
 
 #[test]
@@ -83,10 +82,8 @@ fn a_store_that_is_down_is_service_unavailable() {
 
 #[test]
 fn a_bad_uri_is_one_line_without_the_password() {
-    for source in ["postgres://ada:hun/ter2@h", "postgres://ada:hunter2@h/?nonsense=1"] {
-        let (status, stdout, stderr) = run(&["--provider", "postgres", "--source", source]);
-        assert_eq!(status.code(), Some(2), "{stderr}");
-        assert_eq!((stdout.as_str(), stderr.lines().count()), ("", 1), "{stderr}");
-        assert!(!stderr.contains("ter2"), "{stderr}");
-    }
+    several::bad_uri(
+        "postgres",
+        ["postgres://ada:hun/ter2@h", "postgres://ada:hunter2@h/?nonsense=1"],
+    );
 }

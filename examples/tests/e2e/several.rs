@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use std::thread;
 
 use crate::client::Client;
-use crate::demo::Demo;
+use crate::demo::{Demo, run};
 
 /// Returns the same visitor at another server.
 fn at(demo: &Demo, visitor: &Client) -> Client {
@@ -13,8 +13,14 @@ fn at(demo: &Demo, visitor: &Client) -> Client {
     elsewhere
 }
 
-/// A login at one server is seen at the other, and so is a logout.
-pub(crate) fn login_and_logout(flags: &[&str]) {
+/// Checks how many sessions both servers count; neither does if the provider can't.
+fn check_count(demos: [&Demo; 2], counts: bool, wanted: u64) {
+    assert_eq!(demos.map(Demo::counted), [counts.then_some(wanted); 2]);
+}
+
+/// A login at one server is seen at the other, and so is a logout. `counts` says whether the provider counts
+/// sessions.
+pub(crate) fn login_and_logout(flags: &[&str], counts: bool) {
     let (one, two) = (Demo::start(flags), Demo::start(flags));
     let mut visitor = one.visitor();
     visitor.post("/login", "username=ada").expect(303);
@@ -22,7 +28,7 @@ pub(crate) fn login_and_logout(flags: &[&str]) {
     assert_eq!(elsewhere.get("/whoami").line(), "ada");
     assert_eq!(elsewhere.get("/count").line(), "1");
     assert_eq!(visitor.get("/count").line(), "2");
-    assert_eq!((one.sessions(), two.sessions()), (1, 1));
+    check_count([&one, &two], counts, 1);
 
     let old = elsewhere.id();
     elsewhere.post("/regenerate", "").expect(204);
@@ -30,7 +36,7 @@ pub(crate) fn login_and_logout(flags: &[&str]) {
     let mut visitor = at(&one, &elsewhere);
     visitor.post("/logout", "").expect(303);
     assert_eq!(elsewhere.get("/whoami").line(), "anonymous");
-    assert_eq!((one.sessions(), two.sessions()), (0, 0));
+    check_count([&one, &two], counts, 0);
 }
 
 /// Additions at two servers at once all count.
@@ -52,7 +58,7 @@ pub(crate) fn additions_at_once(flags: &[&str]) {
 }
 
 /// A save at one server that ends after the logout at the other brings nothing back.
-pub(crate) fn logout_against_a_slow_save(flags: &[&str]) {
+pub(crate) fn logout_against_a_slow_save(flags: &[&str], counts: bool) {
     let (one, two) = (Demo::start_logging("debug", flags), Demo::start(flags));
     let mut visitor = one.visitor();
     visitor.post("/login", "username=ada").expect(303);
@@ -64,7 +70,7 @@ pub(crate) fn logout_against_a_slow_save(flags: &[&str]) {
         saved.join().expect("is answered").expect(409).no_cookie();
     });
     assert_eq!(visitor.get("/values").line(), "{}");
-    assert_eq!(two.sessions(), 0);
+    check_count([&one, &two], counts, 0);
 }
 
 /// The demo starts while the store is down, and no visitor loses the cookie. The source string has the password
@@ -83,4 +89,14 @@ pub(crate) fn store_that_is_down(flags: &[&str]) {
     let (status, printed) = demo.wait();
     assert!(status.success());
     assert!(!printed.contains("hunter2"), "{printed}");
+}
+
+/// A source string that is wrong is one line without the password, of which all sources have `ter2` at the end.
+pub(crate) fn bad_uri(provider: &str, sources: [&str; 2]) {
+    for source in sources {
+        let (status, stdout, stderr) = run(&["--provider", provider, "--source", source]);
+        assert_eq!(status.code(), Some(2), "{stderr}");
+        assert_eq!((stdout.as_str(), stderr.lines().count()), ("", 1), "{stderr}");
+        assert!(!stderr.contains("ter2"), "{stderr}");
+    }
 }

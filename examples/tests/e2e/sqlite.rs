@@ -28,7 +28,7 @@ impl Store {
 #[test]
 fn a_login_at_one_server_is_seen_at_the_other_and_so_is_a_logout() {
     let store = Store::new();
-    several::login_and_logout(&store.flags());
+    several::login_and_logout(&store.flags(), true);
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn additions_at_two_servers_at_once_all_count() {
 #[test]
 fn a_logout_at_one_server_wins_against_a_slow_save_at_the_other() {
     let store = Store::new();
-    several::logout_against_a_slow_save(&store.flags());
+    several::logout_against_a_slow_save(&store.flags(), true);
 }
 
 #[test]
