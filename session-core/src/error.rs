@@ -207,6 +207,11 @@ impl Error {
         Self::Unavailable { source: source.into() }
     }
 
+    /// Returns an [`Error::InDoubt`] with the store's error as its source.
+    pub fn in_doubt(source: impl Into<BoxError>) -> Self {
+        Self::InDoubt { source: source.into() }
+    }
+
     /// Returns the session error that an application's error is, or has among its sources.
     ///
     /// ```

@@ -22,7 +22,7 @@ pub(crate) fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
 
 /// Makes the error of a failed step whose effect may have happened nonetheless.
 pub(crate) fn in_doubt(doing: &'static str) -> impl Fn(Errno) -> Error {
-    move |errno| Error::InDoubt { source: Failure { doing, cause: errno.into() }.into() }
+    move |errno| Error::in_doubt(Failure { doing, cause: errno.into() })
 }
 
 /// Makes the error of a failed step that the file system performs atomically. Most errors mean that it

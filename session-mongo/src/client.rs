@@ -117,9 +117,7 @@ impl Client {
             Err(_) => "the driver failed",
         };
         Err(match access {
-            Access::Write if in_doubt.load(Ordering::Acquire) => {
-                failure::in_doubt(Cause::new(cause))
-            }
+            Access::Write if in_doubt.load(Ordering::Acquire) => Error::in_doubt(Cause::new(cause)),
             _ => Error::unavailable(Cause::new(cause)),
         })
     }

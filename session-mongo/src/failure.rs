@@ -4,7 +4,6 @@ use std::fmt;
 
 use mongodb::error::{Error as DriverError, ErrorKind, WriteFailure};
 use session_core::Error;
-use session_core::provider::BoxError;
 
 use crate::document::MAX_BYTES;
 
@@ -119,13 +118,8 @@ pub(crate) fn of_write(error: &DriverError, outcome: WriteOutcome) -> Error {
     }
     match outcome {
         WriteOutcome::Retryable | WriteOutcome::Refused => Error::unavailable(Cause::of(error)),
-        WriteOutcome::Unknown => in_doubt(Cause::of(error)),
+        WriteOutcome::Unknown => Error::in_doubt(Cause::of(error)),
     }
-}
-
-/// Returns the error of a write whose outcome is unknown.
-pub(crate) fn in_doubt(cause: impl Into<BoxError>) -> Error {
-    Error::InDoubt { source: cause.into() }
 }
 
 /// The driver's error as text that may be shown.

@@ -196,7 +196,7 @@ impl Client {
                 let is_refused = matches!(reply, Value::Int(n) if n != 1);
                 if access == Access::Write && replicas < self.config.wait && !is_refused {
                     let cause = format!("{replicas} of {} replicas have it", self.config.wait);
-                    return Err(failure::in_doubt(Cause::new(cause)));
+                    return Err(Error::in_doubt(Cause::new(cause)));
                 }
                 return Ok(reply);
             };
@@ -281,7 +281,7 @@ impl Client {
 /// The error of an operation that failed, which may have been done if it `may_be_done`.
 fn unknown(access: Access, may_be_done: bool, cause: Cause) -> Error {
     match access {
-        Access::Write if may_be_done => failure::in_doubt(cause),
+        Access::Write if may_be_done => Error::in_doubt(cause),
         _ => Error::unavailable(cause),
     }
 }

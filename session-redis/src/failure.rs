@@ -3,8 +3,6 @@
 use std::fmt;
 
 use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
-use session_core::Error;
-use session_core::provider::BoxError;
 
 /// What a reply says that is an error.
 #[derive(Debug)]
@@ -59,11 +57,6 @@ fn elsewhere(details: &str, asked: &str, is_for_now: bool) -> Option<Refusal> {
     let (host, port) = details.split_ascii_whitespace().nth(1)?.rsplit_once(':')?;
     let host = if host.is_empty() { asked } else { host.trim_matches(['[', ']']) };
     Some(Refusal::Elsewhere { host: host.to_owned(), port: port.parse().ok()?, is_for_now })
-}
-
-/// A write whose outcome is not known.
-pub(crate) fn in_doubt(cause: impl Into<BoxError>) -> Error {
-    Error::InDoubt { source: cause.into() }
 }
 
 /// What was reported, without what must not be shown: servers quote the command that they refuse.

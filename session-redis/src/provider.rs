@@ -12,7 +12,7 @@ use session_core::{Error, SessionId, SessionKey, Timestamp};
 
 use crate::RedisConfig;
 use crate::client::{Access, Client, Operation};
-use crate::failure::{self, Cause};
+use crate::failure::Cause;
 use crate::script::{self, Command, Request};
 use crate::stored::{self, Entry, Mark};
 
@@ -450,7 +450,7 @@ fn entries(values: &[Value]) -> Vec<Entry> {
 
 /// Reads what a script that writes replied: `refused` if it has not.
 fn done(reply: Value, refused: Error) -> Result<Done, Error> {
-    let nonsense = || failure::in_doubt(Cause::new("the server's answer makes no sense"));
+    let nonsense = || Error::in_doubt(Cause::new("the server's answer makes no sense"));
     let parts = match reply {
         Value::Int(0) => return Err(refused),
         Value::Int(1) => return Ok(Done::default()),

@@ -105,7 +105,7 @@ impl<P> Faulty<P> {
                         act().await?;
                     }
                     match operation.writes() {
-                        true => Err(Error::InDoubt { source: CAUSE.into() }),
+                        true => Err(Error::in_doubt(CAUSE)),
                         false => Err(Error::unavailable(CAUSE)),
                     }
                 }
@@ -121,7 +121,7 @@ impl<P> Faulty<P> {
                 if fault == Fault::Unanswered {
                     act()?;
                 }
-                Err(Error::InDoubt { source: CAUSE.into() })
+                Err(Error::in_doubt(CAUSE))
             }
         }
     }

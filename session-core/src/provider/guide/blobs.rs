@@ -55,7 +55,7 @@ fn of_read(failure: Failure) -> Error {
 /// Returns the error of a failed request that writes.
 fn of_write(failure: Failure) -> Error {
     match failure {
-        Failure::NoAnswer(cause) => Error::InDoubt { source: cause.into() },
+        Failure::NoAnswer(cause) => Error::in_doubt(cause),
         other => of_read(other),
     }
 }
