@@ -3,7 +3,6 @@
 use std::fmt;
 
 use session_core::Error;
-use session_core::provider::BoxError;
 
 /// What the driver reported, in words of ours: databases quote statements and rows.
 pub(crate) struct Cause(Box<str>);
@@ -47,11 +46,6 @@ impl fmt::Debug for Cause {
 }
 
 impl std::error::Error for Cause {}
-
-/// A write whose outcome is not known.
-pub(crate) fn in_doubt(cause: impl Into<BoxError>) -> Error {
-    Error::InDoubt { source: cause.into() }
-}
 
 /// A record that can't be read.
 pub(crate) fn unreadable(reason: &'static str) -> Error {

@@ -129,6 +129,8 @@ mod failure;
 mod pool;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod row;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod table;

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
-use crate::failure::{self, Cause};
+use crate::failure::Cause;
 
 /// Whether an operation may have written without our knowing, as it tells while it runs.
 #[derive(Clone, Debug, Default)]
@@ -107,7 +107,7 @@ impl Worker {
             Err(_) => "the runtime of the pool that was handed over has ended",
         };
         Err(match doubt.get() {
-            true => failure::in_doubt(Cause::new(cause)),
+            true => Error::in_doubt(Cause::new(cause)),
             false => Error::unavailable(Cause::new(cause)),
         })
     }

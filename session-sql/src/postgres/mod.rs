@@ -4,10 +4,10 @@ mod config;
 mod connections;
 mod failure;
 mod provider;
-mod row;
 mod schema;
 mod statement;
 mod store;
+mod values;
 
 use std::sync::Arc;
 

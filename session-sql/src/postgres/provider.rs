@@ -14,10 +14,11 @@ use tokio::runtime::Handle;
 use super::connections::{Connections, Hosts};
 use super::statement::{self, MAX_BYTES, Statement, verdict};
 use super::store::{Access, Store};
-use super::{PostgresConfig, row};
+use super::{PostgresConfig, values};
 use crate::TableName;
-use crate::failure::{Cause, in_doubt};
+use crate::failure::Cause;
 use crate::pool::Pool;
+use crate::row;
 use crate::worker::{Doubt, Worker};
 
 /// How many rows are deleted at once, whatever the caller allows.
@@ -124,10 +125,7 @@ impl PostgresProvider {
     async fn page(&self, owner: &str, page: Page, now: Timestamp) -> Result<Listed, Error> {
         let owner = owner.to_owned();
         let list = move |table: &TableName, _| statement::list(table, &owner, page);
-        let mut rows = self.run(Access::Read, list).await?;
-        let next = page.cut(&mut rows, row::key);
-        let summaries = rows.iter().filter_map(|row| row::summary(row, now));
-        Ok(Listed { sessions: summaries.collect(), next })
+        Ok(row::listed(self.run(Access::Read, list).await?, page, now))
     }
 }
 
@@ -167,7 +165,7 @@ async fn save(
             (Some(verdict::TOO_MANY_KEYS), _) => return large("session keys", changes.limits.keys),
             (Some(verdict::OVERTAKEN), _) => {}
             (Some(verdict::RENEWED), Some(new)) => holder = new.holder,
-            _ => return Err(in_doubt(Cause::new("the database's answer makes no sense"))),
+            _ => return Err(Error::in_doubt(Cause::new("the database's answer makes no sense"))),
         }
     }
 }
@@ -197,7 +195,7 @@ impl Provider for PostgresProvider {
             let load = move |table: &TableName, _| statement::load(table, &key, now);
             let rows = self.run(Access::Read, load).await?;
             // Outside of the driver's runtime: the caller's time, not that of other operations.
-            rows.first().map(row::record).transpose()
+            rows.first().map(values::record).transpose()
         })
     }
 

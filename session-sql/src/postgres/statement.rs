@@ -8,6 +8,7 @@ use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
 use sqlx::{Arguments as _, AssertSqlSafe, Connection as _, Encode, Type};
 
 use crate::TableName;
+use crate::row::RECORD;
 use crate::time::to_column;
 
 /// How many bytes of keys and values a session may have: 64 MiB. PostgreSQL has room for more, which would
@@ -97,9 +98,6 @@ impl Statement {
         Ok(rows)
     }
 }
-
-/// The columns of a record, in the order in which [`row`](super::row) reads them.
-const RECORD: &str = "holder, created, renewed, used, expires, owner, authenticated, label, cookie";
 
 /// Inserts a record, or puts it in the place of one that expired; returns a row if it did.
 ///

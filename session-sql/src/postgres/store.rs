@@ -10,7 +10,7 @@ use super::connections::Connections;
 use super::failure::Fate;
 use super::statement::Statement;
 use super::{PostgresConfig, failure, schema};
-use crate::failure::{Cause, in_doubt};
+use crate::failure::Cause;
 use crate::worker::Doubt;
 
 /// The pause before the first repetition; doubled with each one.
@@ -73,7 +73,7 @@ impl Store {
             doubt.set(is_in_doubt);
             if !again || Instant::now() + pause > end {
                 return Err(match is_in_doubt {
-                    true => in_doubt(Cause::of(&error)),
+                    true => Error::in_doubt(Cause::of(&error)),
                     false => failure::unavailable(&error),
                 });
             }

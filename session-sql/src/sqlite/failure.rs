@@ -2,7 +2,7 @@
 
 use session_core::Error;
 
-use crate::failure::{Cause, in_doubt};
+use crate::failure::Cause;
 
 // The primary result codes, of https://www.sqlite.org/rescode.html.
 pub(crate) const BUSY: i32 = 5;
@@ -36,7 +36,7 @@ pub(crate) fn unavailable(error: &sqlx::Error) -> Error {
 pub(crate) fn of_commit(error: &sqlx::Error) -> Error {
     match code(error) {
         // It may have reached the disk.
-        Some(IO) | None => in_doubt(Cause::of(error)),
+        Some(IO) | None => Error::in_doubt(Cause::of(error)),
         _ => unavailable(error),
     }
 }

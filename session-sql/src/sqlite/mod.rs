@@ -3,9 +3,9 @@
 mod config;
 mod failure;
 mod provider;
-mod row;
 mod schema;
 mod store;
+mod values;
 
 use std::sync::Arc;
 

@@ -13,10 +13,11 @@ use sqlx::{
     Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _, Encode, Row as _, Type,
 };
 
-use super::row::{self, MAX_BYTES, RECORD};
+use super::values::{self, MAX_BYTES};
 use super::{Durability, SqliteConfig, failure, schema};
 use crate::TableName;
 use crate::pool::{Connect, Pool};
+use crate::row::{self, RECORD};
 use crate::time::to_column;
 use crate::worker::Doubt;
 
@@ -117,7 +118,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<Record>, Error> {
         let mut rows = self.read(select(&self.config.table, &key, now)).await?;
-        rows.pop().map(|row| row::record(&row)).transpose()
+        rows.pop().map(|row| values::record(&row)).transpose()
     }
 
     /// Reads a page of an owner's sessions.
@@ -139,10 +140,7 @@ impl Store {
              ORDER BY key LIMIT {limit}",
             self.config.table
         );
-        let mut rows = self.read(list).await?;
-        let next = page.cut(&mut rows, row::key);
-        let summaries = rows.iter().filter_map(|row| row::summary(row, now));
-        Ok(Listed { sessions: summaries.collect(), next })
+        Ok(row::listed(self.read(list).await?, page, now))
     }
 
     /// Counts the live sessions.
@@ -223,7 +221,7 @@ impl Stored {
     ) -> Result<Self, Error> {
         let rows = select(table, key, now).rows(transaction).await?;
         let row = rows.first().ok_or(Error::Gone)?;
-        let record = row::record(row).map_err(|_| Error::Gone)?;
+        let record = values::record(row).map_err(|_| Error::Gone)?;
         let due = row.try_get(10).map_err(|_| Error::Gone)?;
         Ok(Self { record, due })
     }
@@ -250,7 +248,7 @@ impl Stored {
             set.push(format!("due = {}", update.bind(expires)));
         }
         if !changes.is_empty() {
-            set.push(format!("data = {}", update.bind(row::encode(&record.values))));
+            set.push(format!("data = {}", update.bind(values::encode(&record.values))));
         }
         if changes.login.is_some() {
             let login = Columns::of(record);
@@ -311,7 +309,7 @@ fn insert(
         ("authenticated", s.bind(login.at)),
         ("label", s.bind(login.label)),
         ("cookie", s.bind(i64::from(record.cookie))),
-        ("data", s.bind(row::encode(&record.values))),
+        ("data", s.bind(values::encode(&record.values))),
     ];
     let joined = |item: fn(&(&str, String)) -> String| {
         columns.iter().map(item).collect::<Vec<_>>().join(", ")

@@ -1,16 +1,11 @@
-//! The stored row.
+//! The stored row's values.
 
-use session_core::provider::{Login, Record, Summary, Values, Verifier};
-use session_core::{Error, SessionKey, Timestamp};
-use sqlx::sqlite::{Sqlite, SqliteRow};
-use sqlx::{Decode, Row as _, Type};
+use session_core::Error;
+use session_core::provider::{Record, Values};
+use sqlx::sqlite::SqliteRow;
 
 use crate::failure::unreadable;
-use crate::time::from_column;
-
-/// The columns of a record but its values, in the order in which they are read.
-pub(crate) const RECORD: &str =
-    "holder, created, renewed, used, expires, owner, authenticated, label, cookie";
+use crate::row::{NEXT, column, without_values};
 
 /// How many bytes of keys and values a session may have: 64 MiB.
 pub(crate) const MAX_BYTES: usize = 64 << 20;
@@ -50,69 +45,12 @@ fn decode(mut data: &[u8]) -> Option<Values> {
     (rest.is_empty() && values.len() == count).then_some(values)
 }
 
-/// The record of a row whose first columns are [`RECORD`] and the next one is `data`, whatever it may hold.
+/// The record of a row whose first columns are [`RECORD`](crate::row::RECORD) and the next one is `data`, whatever it may hold.
 pub(crate) fn record(row: &SqliteRow) -> Result<Record, Error> {
     let reason = "its data are not a map of values, or larger than 64 MiB";
-    let data: &[u8] = column(row, 9, reason)?;
+    let data: &[u8] = column(row, NEXT, reason)?;
     let values = decode(data).ok_or(unreadable(reason))?;
     Ok(Record { values, ..without_values(row)? })
-}
-
-/// The key of a row that a list reads; `None` if it is something else.
-pub(crate) fn key(row: &SqliteRow) -> Option<SessionKey> {
-    row.try_get::<&[u8], _>(9).ok()?.try_into().ok().map(SessionKey::from_bytes)
-}
-
-/// What a list shows of a row, whatever it may hold. `None` if it is no live session; loading it says why.
-pub(crate) fn summary(row: &SqliteRow, now: Timestamp) -> Option<Summary> {
-    let record = without_values(row).ok().filter(|record| record.is_live(now))?;
-    record.summary(key(row)?)
-}
-
-fn without_values(row: &SqliteRow) -> Result<Record, Error> {
-    let wrong = "its holder is not 32 bytes";
-    let holder: &[u8] = column(row, 0, wrong)?;
-    let instant = |index| column(row, index, "one of its times is no number").map(from_column);
-    let cookie: i64 = column(row, 8, "its cookie is no number")?;
-    Ok(Record {
-        holder: holder.try_into().map(Verifier::from_bytes).map_err(|_| unreadable(wrong))?,
-        created: instant(1)?,
-        renewed: instant(2)?,
-        used: instant(3)?,
-        expires: instant(4)?,
-        login: login(row)?,
-        cookie: u32::try_from(cookie)
-            .map_err(|_| unreadable("its cookie is not a number of 32 bits"))?,
-        values: Values::default(),
-        note: None,
-    })
-}
-
-fn login(row: &SqliteRow) -> Result<Option<Box<Login>>, Error> {
-    let wrong = "its owner, authenticated and label are not of one login";
-    let owner: Option<&[u8]> = column(row, 5, wrong)?;
-    let at: Option<i64> = column(row, 6, wrong)?;
-    let label: Option<&[u8]> = column(row, 7, wrong)?;
-    let text = |bytes| match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(text.into()),
-        Err(_) => Err(unreadable("its owner or label is not UTF-8")),
-    };
-    match (owner, at, label) {
-        (None, None, None) => Ok(None),
-        (Some(owner), Some(at), Some(label)) => {
-            let login = Login { owner: text(owner)?, at: from_column(at), label: text(label)? };
-            Ok(Some(Box::new(login)))
-        }
-        _ => Err(unreadable(wrong)),
-    }
-}
-
-/// A column of this type.
-fn column<'r, T>(row: &'r SqliteRow, index: usize, otherwise: &'static str) -> Result<T, Error>
-where
-    T: Decode<'r, Sqlite> + Type<Sqlite>,
-{
-    row.try_get(index).map_err(|_| unreadable(otherwise))
 }
 
 #[cfg(test)]
