@@ -26,6 +26,10 @@ use crate::{Error, Failure, LoadedSession, respond, response_headers};
 ///
 /// A handle that is never [loaded](Self::load) costs nothing: it does not access the store and sends no
 /// cookie.
+///
+/// A handle has to be [finished](Self::finish), or [refused](Self::refuse) on an error;
+/// [`respond`](Self::respond) does either. If it is dropped instead, the changes that are still pending are
+/// lost, which is logged as a warning once nobody has the session.
 pub struct SessionHandle<'m> {
     manager: ManagerRef<'m>,
     /// The ids that the client sent. The first load copies them into the session's state.

@@ -9,6 +9,7 @@ use futures_util::lock;
 use parking_lot::{Mutex, MutexGuard};
 use rand::RngExt as _;
 use smallvec::SmallVec;
+use tracing::warn;
 
 use crate::events::Operation;
 use crate::manager::Shared;
@@ -218,6 +219,18 @@ impl Operations {
             }
         }
         Err(Error::Conflict)
+    }
+}
+
+impl Drop for Operations {
+    /// Nobody has the session any more, so nothing can save its changes.
+    fn drop(&mut self) {
+        if self.state.get_mut().loses_changes() {
+            warn!(
+                "changes of a session were lost: its handle was dropped without finish(), respond() or refuse(). \
+                 A `?` between start() and finish() does that"
+            );
+        }
     }
 }
 

@@ -450,6 +450,12 @@ impl State {
         !self.changes.is_empty() || login.is_some() || secret.is_some()
     }
 
+    /// Returns whether there are pending changes that a finish would have saved.
+    pub(crate) fn loses_changes(&self) -> bool {
+        let is_mute = matches!(self.status, Status::Mute(_));
+        self.phase == Phase::Loaded && self.has_changes() && !is_mute
+    }
+
     /// Returns whether a new session has something that is worth storing. Settings alone are not.
     fn has_something_to_create(&self) -> bool {
         let settings = [

@@ -1,9 +1,8 @@
 //! Pages for visitors without cookies, with the wrapper around a hyper service.
 
 use std::convert::Infallible;
-use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +16,8 @@ use hyper::service::{Service as _, service_fn};
 use session_core::provider::BoxError;
 use session_core::transport::TransportKind;
 use session_core::{Config, Error, Manager, SessionService, Sessions};
+
+use crate::support::logged_by;
 
 const PAGE: &str = "<a href=\"/next\">next</a>";
 
@@ -134,29 +135,11 @@ fn what_is_no_page_and_what_is_compressed_goes_by_as_it_is() {
     assert_eq!((reply.body.as_str(), reply.header(&ETAG)), (PAGE, Some("\"1\"")));
 }
 
-/// The log of one thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
 fn a_page_that_gets_no_ids_is_told_of() {
     let compressed = Site::new(TransportKind::Url).with(CONTENT_ENCODING, "gzip");
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
-    let reply = tracing::subscriber::with_default(subscriber, || compressed.get("/", &[]));
+    let (reply, text) = logged_by(|| compressed.get("/", &[]));
     assert_eq!(reply.body, PAGE);
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(text.contains("WARN") && text.contains("compressed page"), "{text}");
 }
 

@@ -46,6 +46,30 @@ fn after_the_client_went_away_set_says_that_nothing_would_store_it() {
     assert!(set.is_err() || visitor.get("n") == Some(2), "{set:?}");
 }
 
+/// Whoever finishes by hand may leave by a `?`, and look for the lost change at the store.
+#[test]
+fn changes_that_nobody_can_save_any_more_are_told_in_the_log() {
+    let site = Site::new();
+    let visitor = site.visitor();
+    visitor.set("n", 1);
+    let lost = |refuses: bool| {
+        let page = async {
+            let handle = site.manager.start_owned(&visitor.request());
+            handle.load().await?.set("n", &2u64)?;
+            if refuses {
+                handle.refuse(&mut Response::new(())).await;
+            }
+            Ok::<_, Error>(())
+        };
+        let (page, log) = logged_by(|| block_on(page));
+        page.unwrap();
+        log.contains("changes of a session were lost")
+    };
+    assert!(lost(false));
+    assert!(!lost(true));
+    assert_eq!(visitor.get("n"), Some(1));
+}
+
 /// A service may work in `call`, and its future may be dropped before it is polled.
 #[test]
 fn a_future_that_was_never_polled_abandons_its_sessions() {

@@ -1,7 +1,7 @@
-//! The log of the test binary at every level.
+//! The log of the test binary at every level, and the log of one thread.
 
 use std::io::{self, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use once_cell::sync::Lazy;
 use tracing_subscriber::fmt::MakeWriter;
@@ -65,5 +65,29 @@ impl MakeWriter<'_> for Journal {
 
     fn make_writer(&self) -> Self {
         Self
+    }
+}
+
+/// Runs a function, and returns what it logged, as long as it stays on this thread.
+pub(crate) fn logged_by<T>(f: impl FnOnce() -> T) -> (T, String) {
+    let text = Buffer::default();
+    let writer = text.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let returned = tracing::subscriber::with_default(subscriber, f);
+    let text = text.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    (returned, String::from_utf8(text).expect("the formatter writes text"))
+}
+
+#[derive(Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

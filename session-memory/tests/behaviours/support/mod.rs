@@ -6,7 +6,7 @@ mod site;
 mod store;
 mod visitor;
 
-pub(crate) use log::Log;
+pub(crate) use log::{Log, logged_by};
 pub(crate) use service::{Frames, Handler};
 pub(crate) use site::Site;
 pub(crate) use store::{Fault, Store};
