@@ -16,7 +16,7 @@ use session_core::Error;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OnceCell, mpsc};
 
-use crate::failure::{self, Cause};
+use crate::failure;
 use crate::write::Sessions;
 use crate::{MongoConfig, index};
 
@@ -117,8 +117,8 @@ impl Client {
             Err(_) => "the driver failed",
         };
         Err(match access {
-            Access::Write if in_doubt.load(Ordering::Acquire) => Error::in_doubt(Cause::new(cause)),
-            _ => Error::unavailable(Cause::new(cause)),
+            Access::Write if in_doubt.load(Ordering::Acquire) => Error::in_doubt(cause),
+            _ => Error::unavailable(cause),
         })
     }
 

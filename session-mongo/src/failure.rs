@@ -1,7 +1,5 @@
 //! Translates the driver's errors.
 
-use std::fmt;
-
 use mongodb::error::{Error as DriverError, ErrorKind, WriteFailure};
 use session_core::Error;
 
@@ -103,7 +101,7 @@ pub(crate) fn is_code(error: &DriverError, codes: &[i32]) -> bool {
 
 /// Returns the error of an operation that only reads.
 pub(crate) fn of_read(error: &DriverError) -> Error {
-    Error::unavailable(Cause::of(error))
+    Error::unavailable(cause(error))
 }
 
 /// Returns the error of an operation that writes.
@@ -117,48 +115,35 @@ pub(crate) fn of_write(error: &DriverError, outcome: WriteOutcome) -> Error {
         _ => {}
     }
     match outcome {
-        WriteOutcome::Retryable | WriteOutcome::Refused => Error::unavailable(Cause::of(error)),
-        WriteOutcome::Unknown => Error::in_doubt(Cause::of(error)),
+        WriteOutcome::Retryable | WriteOutcome::Refused => Error::unavailable(cause(error)),
+        WriteOutcome::Unknown => Error::in_doubt(cause(error)),
     }
 }
 
-/// The driver's error as text that may be shown.
+/// Returns the driver's error as text that may be shown.
 ///
 /// The driver's text quotes the server's, and servers quote the command (`not authorized to execute {
 /// update: ... }`), which has values and digests in it. So a server's error is reduced to its code and
 /// name, which MongoDB's manual explains.
-pub(crate) struct Cause(Box<str>);
-
-impl Cause {
-    /// Makes a cause of a fixed text.
-    pub(crate) fn new(text: impl Into<Box<str>>) -> Self {
-        Self(text.into())
-    }
-
-    /// Makes the cause of a driver's error.
-    pub(crate) fn of(error: &DriverError) -> Self {
-        let text = match &*error.kind {
-            // These messages list the known servers and why each can't be used.
-            ErrorKind::ServerSelection { message, .. }
-            | ErrorKind::ConnectionPoolCleared { message, .. } => {
-                without_replies(message).to_owned()
-            }
-            ErrorKind::DnsResolve { message, .. } => format!("DNS lookup failed: {message}"),
-            ErrorKind::Io(cause) => format!("I/O error: {cause}"),
-            ErrorKind::Authentication { .. } => "authentication failed".to_owned(),
-            ErrorKind::Command(error) => refused(error.code, &error.code_name),
-            ErrorKind::Write(WriteFailure::WriteError(error)) => {
-                refused(error.code, error.code_name.as_deref().unwrap_or_default())
-            }
-            ErrorKind::Write(WriteFailure::WriteConcernError(error)) => {
-                format!("not confirmed by a majority: {}", refused(error.code, &error.code_name))
-            }
-            ErrorKind::InvalidResponse { .. } => "the server's reply is invalid".to_owned(),
-            ErrorKind::InvalidTlsConfig { message, .. } => format!("TLS: {message}"),
-            ErrorKind::IncompatibleServer { message, .. } => message.clone(),
-            _ => "the driver failed".to_owned(),
-        };
-        Self(text.into())
+pub(crate) fn cause(error: &DriverError) -> String {
+    match &*error.kind {
+        // These messages list the known servers and why each can't be used.
+        ErrorKind::ServerSelection { message, .. }
+        | ErrorKind::ConnectionPoolCleared { message, .. } => without_replies(message).to_owned(),
+        ErrorKind::DnsResolve { message, .. } => format!("DNS lookup failed: {message}"),
+        ErrorKind::Io(cause) => format!("I/O error: {cause}"),
+        ErrorKind::Authentication { .. } => "authentication failed".to_owned(),
+        ErrorKind::Command(error) => refused(error.code, &error.code_name),
+        ErrorKind::Write(WriteFailure::WriteError(error)) => {
+            refused(error.code, error.code_name.as_deref().unwrap_or_default())
+        }
+        ErrorKind::Write(WriteFailure::WriteConcernError(error)) => {
+            format!("not confirmed by a majority: {}", refused(error.code, &error.code_name))
+        }
+        ErrorKind::InvalidResponse { .. } => "the server's reply is invalid".to_owned(),
+        ErrorKind::InvalidTlsConfig { message, .. } => format!("TLS: {message}"),
+        ErrorKind::IncompatibleServer { message, .. } => message.clone(),
+        _ => "the driver failed".to_owned(),
     }
 }
 
@@ -175,17 +160,3 @@ fn without_replies(message: &str) -> &str {
     let end = ["server response:", "Command failed:"].iter().filter_map(|text| message.find(text));
     &message[..end.min().unwrap_or(message.len())]
 }
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::error::Error for Cause {}

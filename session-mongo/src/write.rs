@@ -10,7 +10,7 @@ use mongodb::options::ReadConcern;
 use session_core::Error;
 
 use crate::client::Documents;
-use crate::failure::{self, Cause, WriteOutcome};
+use crate::failure::{self, WriteOutcome};
 
 /// The most attempts of a write. The time limit ends them too.
 const TRIES: u32 = 4;
@@ -79,7 +79,7 @@ impl Sessions {
     pub(crate) async fn has(&self, filter: Document) -> Result<bool, Error> {
         match self.documents.find_one(filter).projection(doc! { "_id": 1 }).await {
             Ok(found) => Ok(found.is_some()),
-            Err(error) if self.is_in_doubt() => Err(Error::in_doubt(Cause::of(&error))),
+            Err(error) if self.is_in_doubt() => Err(Error::in_doubt(failure::cause(&error))),
             Err(error) => Err(failure::of_read(&error)),
         }
     }
@@ -94,8 +94,8 @@ impl Sessions {
         let find = self.documents.find_one(filter).projection(doc! { "_id": 1 });
         match find.read_concern(ReadConcern::majority()).await {
             Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(Error::in_doubt(Cause::new("not confirmed by a majority"))),
-            Err(error) => Err(Error::in_doubt(Cause::of(&error))),
+            Ok(None) => Err(Error::in_doubt("not confirmed by a majority")),
+            Err(error) => Err(Error::in_doubt(failure::cause(&error))),
         }
     }
 
