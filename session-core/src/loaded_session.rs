@@ -678,13 +678,30 @@ impl LoadedSession {
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
+    /// # use http::header::{COOKIE, SET_COOKIE};
     /// # session_memory::init();
     /// # let manager = session_core::Manager::open("memory", "")?;
     /// # let handle = manager.start(&http::Request::new(()));
-    /// # let session = handle.load().await?;
-    /// // The page of a login form: visitors with a session of their own keep it.
+    /// # handle.load().await?.set("cart", &1)?;
+    /// # let mut response = http::Response::new(());
+    /// # handle.finish(&mut response).await?;
+    /// # let cookie = response.headers()[SET_COOKIE].to_str().unwrap();
+    /// # let cookie = cookie.split_once(';').unwrap().0;
+    /// # let request = http::Request::builder().header(COOKIE, cookie).body(()).unwrap();
+    /// # let handle = manager.start(&request);
+    /// # handle.load().await?.log_in("ada")?;
+    /// # handle.finish(&mut http::Response::new(())).await?;
+    /// // The page of a login form. Another request of the browser has just logged in, so the id of this one
+    /// // is superseded, and it sees nothing of the session.
+    /// let handle = manager.start(&request);
+    /// let session = handle.load().await?;
+    /// assert_eq!(session.owner(), None);
+    ///
     /// session.start_anew()?;
-    /// session.set("form_token", "made at random")?;
+    /// session.set("form_token", "made at random")?; // without `start_anew`, this would not be stored
+    /// let mut response = http::Response::new(());
+    /// handle.finish(&mut response).await?;
+    /// assert!(response.headers().contains_key(SET_COOKIE)); // of a session of its own
     /// # Ok::<_, session_core::Error>(())
     /// # }).unwrap();
     /// ```

@@ -88,8 +88,8 @@ impl Manager {
         Ok(live)
     }
 
-    /// Returns the live sessions of the owner that is logged in with this session, which is marked as
-    /// `current`. Returns an empty list if nobody is logged in. Otherwise like
+    /// Returns all live sessions of the owner that is logged in with this session. This session is among them,
+    /// marked as `current`, once its login is saved. Returns an empty list if nobody is logged in. Otherwise like
     /// [`sessions_of`](Self::sessions_of).
     ///
     /// ```

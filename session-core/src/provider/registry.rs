@@ -54,9 +54,9 @@ impl WrappedProvider<'_> {
     /// Opens it with its part of the source string; see [`Source::split`](super::Source::split).
     ///
     /// # Errors
-    /// As [`Registry::open`].
+    /// As [`Registry::open`], which puts the whole name in front of an [`Error::Config`].
     pub fn open(&self, source: &str) -> Result<Arc<dyn Provider>, Error> {
-        self.registry.open(self.name, source)
+        self.registry.open_inner(self.name, source)
     }
 }
 
@@ -105,8 +105,16 @@ impl Registry {
     /// Opens the provider of this name, in its wrappers if it names some, with its source string.
     ///
     /// # Errors
-    /// [`Error::UnknownProvider`] lists the registered names; other errors are the provider's own.
+    /// [`Error::UnknownProvider`] lists the registered names. An [`Error::Config`] of the provider gets this
+    /// name in front, and other errors are the provider's own.
     pub fn open(&self, name: &str, source: &str) -> Result<Arc<dyn Provider>, Error> {
+        self.open_inner(name, source).map_err(|error| match error {
+            Error::Config(message) => Error::config(format_args!("provider {name:?}: {message}")),
+            other => other,
+        })
+    }
+
+    fn open_inner(&self, name: &str, source: &str) -> Result<Arc<dyn Provider>, Error> {
         // The lock is not held while the provider opens: it may take long, or open another one.
         let open = self.0.read().providers.get(name).cloned();
         if let Some(open) = open {
@@ -175,7 +183,8 @@ pub fn providers() -> Vec<String> {
 /// that wraps another.
 ///
 /// # Errors
-/// [`Error::UnknownProvider`] lists the registered names; other errors are the provider's own.
+/// [`Error::UnknownProvider`] lists the registered names. An [`Error::Config`] of the provider gets this name in
+/// front, and other errors are the provider's own.
 pub fn open(name: &str, source: &str) -> Result<Arc<dyn Provider>, Error> {
     GLOBAL.open(name, source)
 }
@@ -196,9 +205,12 @@ mod tests {
         registry.register_wrapper("sealed", wrap).unwrap();
         assert!(registry.register_wrapper("sealed", wrap).is_err());
         let error = |name| registry.open(name, "x").unwrap_err().to_string();
-        assert_eq!(error("file"), "file(x)");
-        assert_eq!(error("sealed+file"), "None file: file(x)");
-        assert_eq!(error("sealed+sealed+file"), "Some(\"sealed\") sealed+file: None file: file(x)");
+        assert_eq!(error("file"), "provider \"file\": file(x)");
+        assert_eq!(error("sealed+file"), "provider \"sealed+file\": None file: file(x)");
+        assert_eq!(
+            error("sealed+sealed+file"),
+            "provider \"sealed+sealed+file\": Some(\"sealed\") sealed+file: None file: file(x)"
+        );
         for name in ["sealed", "file+sealed", "sealed+", "+file", "sealed+fil"] {
             let unknown = error(name);
             assert!(unknown.contains("file, sealed+..."), "{name}: {unknown}");
