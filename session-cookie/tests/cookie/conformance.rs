@@ -25,6 +25,8 @@ fn at_the_client() -> Capabilities {
         stable_token: false,
         revokes: false,
         purges: false,
+        namespaces: false,
+        hides_secrets: false,
         max_bytes: 2_700,
         ..Capabilities::default()
     }
@@ -132,14 +134,14 @@ impl Harness for OverMemory {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { lists: true, ..Capabilities::default() }
+        Capabilities { lists: true, hides_secrets: false, ..Capabilities::default() }
     }
 
-    fn index_entries(&self) -> Option<usize> {
+    fn index_entries(&self, _now: Timestamp) -> Option<usize> {
         Some(self.store.indexed_sessions())
     }
 
-    fn store_expiry(&self, key: &SessionKey) -> Option<Timestamp> {
+    fn store_expiry(&self, key: &SessionKey, _now: Timestamp) -> Option<Timestamp> {
         Some(self.store.collected_from(key).expect("the session is there"))
     }
 
@@ -258,7 +260,7 @@ mod over_files {
             100
         }
 
-        fn store_expiry(&self, key: &SessionKey) -> Option<Timestamp> {
+        fn store_expiry(&self, key: &SessionKey, _now: Timestamp) -> Option<Timestamp> {
             Some(scratch::store_expiry(self.directory.path(), key))
         }
 

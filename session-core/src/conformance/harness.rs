@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Proxy;
 use crate::provider::Provider;
@@ -29,11 +30,12 @@ pub trait Harness: Sync {
         Capabilities::default()
     }
 
-    /// Returns the time at which cases begin; they make later instants from it, up to some days ahead.
-    /// Defaults to an arbitrary instant; a store that compares with the time itself (an
-    /// index that deletes documents, say) returns the real time.
+    /// Returns the time at which cases begin, which they pass to the provider as `now`; they make later instants
+    /// from it, up to some days ahead. Defaults to an instant in the year 2020: far from the system's clock, so
+    /// that a provider that asks that clock, where it should go by `now`, fails. A store that compares with the
+    /// time itself (an index that deletes documents, say) returns the real time.
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(1_800_000_000_123)
+        Timestamp::from_millis(1_600_000_000_123)
     }
 
     /// Returns how often cases repeat what fails only for some seeds or timings. Defaults to 2,000, for
@@ -43,9 +45,14 @@ pub trait Harness: Sync {
     }
 
     /// Returns the number of entries in the store's index of owners, including those of all owners and of
-    /// sessions that are gone. Defaults to `None`: the number is unknown, and no case checks whether the index
-    /// grows.
-    fn index_entries(&self) -> Option<usize> {
+    /// sessions that are gone.
+    ///
+    /// Where the server removes entries by a timer, an implementation leaves out those whose timer is over at
+    /// `now`: cases ask for an instant long after the last expiry, to which they can't wait. Elsewhere `now`
+    /// makes no difference.
+    ///
+    /// Defaults to `None`: the number is unknown, and no case checks whether the index grows.
+    fn index_entries(&self, _now: Timestamp) -> Option<usize> {
         None
     }
 
@@ -53,9 +60,14 @@ pub trait Harness: Sync {
     /// the instant that the provider's own collection compares with. It may be later than the record's expiry,
     /// by a margin that is the same for all records.
     ///
+    /// The instant is one of the *caller's* clock, on which the time of the last write was `now`. A store that
+    /// counts down, as Redis does, returns `now` plus what is left; one that keeps an instant returns that, and
+    /// `now` makes no difference. Neither asks the system's clock: a provider that mixes the two clocks is found
+    /// by the difference.
+    ///
     /// Defaults to `None`: it is unknown, and its cases are not run. An implementation panics if the record is
     /// missing.
-    fn store_expiry(&self, _key: &SessionKey) -> Option<Timestamp> {
+    fn store_expiry(&self, _key: &SessionKey, _now: Timestamp) -> Option<Timestamp> {
         None
     }
 
@@ -66,12 +78,19 @@ pub trait Harness: Sync {
     }
 
     /// Opens a handle onto the same store whose connections all go through a proxy: to the address that
-    /// [`Proxy::forward_to`] returns instead of the server's. Its time limits should be short, some seconds at
-    /// most, since cases wait for them.
+    /// [`Proxy::forward_to`] returns instead of the server's. Its time limits should be short, a second for
+    /// instance, since cases wait for them.
     ///
     /// Defaults to `None`, for stores without a network.
     fn through(&self, _proxy: &Proxy) -> Option<Arc<dyn Provider>> {
         None
+    }
+
+    /// Returns how long an operation of a handle that [`through`](Self::through) opened may take before its
+    /// case gives up and fails. Defaults to 30 seconds: much longer than the handle's own time limits, so that
+    /// a busy machine fails nothing.
+    fn time_limit(&self) -> Duration {
+        Duration::from_secs(30)
     }
 
     /// Runs a future to its end. Cases call it from several threads at once. Defaults to polling
@@ -119,6 +138,13 @@ pub struct Capabilities {
     /// A clock that is far behind the one by which a record was stored still finds it. False where a
     /// record from the future is refused. Defaults to true.
     pub from_the_future: bool,
+    /// An id of one namespace opens nothing in another: [`verifier`](Provider::verifier) depends on the
+    /// namespace. Defaults to true.
+    pub namespaces: bool,
+    /// What a record keeps of a client's secret doesn't contain it, so a leaked store opens no session. False
+    /// only for stores that never leave the process's memory, or that can't be read without a key. Defaults
+    /// to true.
+    pub hides_secrets: bool,
     /// The bytes of keys and values that fit. Defaults to 65,536, the default of [`Limits`].
     pub max_bytes: usize,
     /// The number of keys that fit. Defaults to 1,024, the default of [`Limits`].
@@ -140,6 +166,8 @@ impl Default for Capabilities {
             limits: true,
             purges: true,
             from_the_future: true,
+            namespaces: true,
+            hides_secrets: true,
             max_bytes: bytes,
             max_keys: keys,
         }

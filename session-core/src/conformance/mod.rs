@@ -26,19 +26,38 @@
 //! session_core::conformance_tests!(MyStore(my_store::open()));
 //! ```
 //!
+//! A case that fails says what was done, what was expected and what came, and where the broken promise is
+//! documented.
+//!
 //! Three optional methods of the harness let the suite test more than the provider's answers: when the
 //! [store removes a record](Harness::store_expiry), how a [damaged record](Harness::damage) is treated, and how
-//! an operation fails whose [connection ends](Harness::through). The cases of a missing method pass and print
-//! that they were not run. Implement each method that the store makes possible.
+//! an operation fails whose [connection ends or stalls](Harness::through). The cases of a missing method pass and
+//! print that they were not run. Implement each method that the store makes possible, as here for the [blob
+//! store](crate::provider#a-blob-store) of the guide, whose server counts down how long a blob lives:
+//!
+//! ```
+//! # use std::net::SocketAddr;
+//! # struct Server;
+//! # impl Server {
+//! #     fn start() -> Self { Self }
+//! #     fn address(&self) -> SocketAddr { unimplemented!() }
+//! #     fn time_left(&self, _: &SessionKey) -> Duration { unimplemented!() }
+//! #     fn truncate(&self, _: &SessionKey) {}
+//! # }
+//! # fn open(_: SocketAddr, _: Duration) -> Arc<dyn Provider> { unimplemented!() }
+#![doc = include_str!("../provider/guide/harness.rs")]
+//! ```
 //!
 //! A store whose tests are to be run by hand passes an attribute through:
 //! `conformance_tests!(#[ignore = "needs a server"] MyStore(my_store::open()));`
 //!
 //! Nothing in the suite sleeps or looks at the clock: time is the [`Harness::now`] that it was
-//! given, and later instants that it makes from it.
+//! given, and later instants that it makes from it. Only the cases of [`Harness::through`] wait for the
+//! provider's own time limits, and give up after [`Harness::time_limit`].
 
 #[doc(hidden)]
 pub mod cases;
+mod expect;
 mod harness;
 mod interleave;
 mod layers;

@@ -1,4 +1,4 @@
-//! [`Proxy`]: breaks connections between a provider and its server on demand.
+//! [`Proxy`]: breaks and stalls connections between a provider and its server on demand.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 /// A TCP proxy of the suite, which a harness puts between a provider and its server.
 ///
@@ -40,16 +40,28 @@ pub struct Proxy {
 /// Where an exchange is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// The connection ends before the server gets anything of the request.
+    /// Before the server gets anything of the request.
     Request,
-    /// The server has performed the request, and its answer is lost with the connection.
+    /// When the server has performed the request, before the client gets its answer.
     Answer,
+}
+
+/// What becomes of the connection of an exchange that is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// It ends.
+    End,
+    /// It stays open, and nothing more passes in either direction.
+    Stall,
+    /// As [`Stall`](Self::Stall), after half of the bytes.
+    StallHalfWay,
 }
 
 /// Which exchanges are cut.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cut {
     pub(crate) side: Side,
+    pub(crate) effect: Effect,
     /// How many exchanges of each connection pass before the cut.
     pub(crate) passing: usize,
     /// Whether later connections are cut as well, so that retries fail, too.
@@ -57,7 +69,11 @@ pub(crate) struct Cut {
 }
 
 #[derive(Debug, Default)]
-struct Shared(Mutex<State>);
+struct Shared {
+    state: Mutex<State>,
+    /// Notified when stalled connections go on or end.
+    changed: Condvar,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -78,6 +94,7 @@ struct Connection {
     is_asking: bool,
     /// Whether the cut applies to this connection.
     is_meant: bool,
+    is_stalled: bool,
 }
 
 impl Proxy {
@@ -94,7 +111,7 @@ impl Proxy {
         let shared = Arc::clone(&self.shared);
         let accepting = move || {
             for client in listener.incoming() {
-                if shared.0.lock().is_down {
+                if shared.state.lock().is_down {
                     return;
                 }
                 // Lost connections are expected here.
@@ -106,13 +123,13 @@ impl Proxy {
 
     /// Sets the address of the server, as `host:port`. Returns the address to connect to in its place.
     pub fn forward_to(&self, server: impl Into<String>) -> SocketAddr {
-        self.shared.0.lock().server = Some(server.into());
+        self.shared.state.lock().server = Some(server.into());
         self.address
     }
 
     /// Cuts exchanges from now on, until it is [healed](Self::heal).
     pub(crate) fn cut(&self, cut: Cut) {
-        let mut state = self.shared.0.lock();
+        let mut state = self.shared.state.lock();
         for connection in state.connections.values_mut() {
             (connection.exchanges, connection.is_asking) = (0, false);
             connection.is_meant = true;
@@ -122,15 +139,18 @@ impl Proxy {
 
     /// Returns whether any exchange was cut since the last [`cut`](Self::cut).
     pub(crate) fn has_cut(&self) -> bool {
-        self.shared.0.lock().has_cut
+        self.shared.state.lock().has_cut
     }
 
     /// Ends all connections and refuses new ones, until it is [healed](Self::heal).
     pub(crate) fn go_down(&self) {
         {
-            let mut state = self.shared.0.lock();
+            let mut state = self.shared.state.lock();
             state.is_down = true;
-            state.end_all();
+            for connection in std::mem::take(&mut state.connections).into_values() {
+                connection.end();
+            }
+            self.shared.changed.notify_all();
         }
         if let Some(listening) = self.listening.lock().take() {
             // The thread waits for a connection; this one wakes it up, so that it ends.
@@ -139,10 +159,24 @@ impl Proxy {
         }
     }
 
-    /// Lets everything through again.
+    /// Lets stalled connections go on, with the bytes that were held back, and cuts no more.
+    pub(crate) fn resume(&self) {
+        let mut state = self.shared.state.lock();
+        state.cut = None;
+        for connection in state.connections.values_mut() {
+            connection.is_stalled = false;
+        }
+        self.shared.changed.notify_all();
+    }
+
+    /// Ends stalled connections, and lets everything through again.
     pub(crate) fn heal(&self) {
-        let mut state = self.shared.0.lock();
+        let mut state = self.shared.state.lock();
         (state.cut, state.is_down) = (None, false);
+        for (_, stalled) in state.connections.extract_if(.., |_, one| one.is_stalled) {
+            stalled.end();
+        }
+        self.shared.changed.notify_all();
         drop(state);
         if self.listening.lock().is_none() {
             self.listen(TcpListener::bind(self.address).expect("the port is free still"));
@@ -156,33 +190,52 @@ impl Drop for Proxy {
     }
 }
 
-impl State {
-    fn end_all(&mut self) {
-        for connection in std::mem::take(&mut self.connections).into_values() {
-            connection.end();
+impl Shared {
+    /// Records that one side of a connection sent this many bytes. Returns how many to pass on now; `None` if
+    /// the connection has ended.
+    fn passing(&self, number: u64, speaks: Side, sent: usize) -> Option<usize> {
+        let mut state = self.state.lock();
+        let cut = state.cut;
+        let connection = state.connections.get_mut(&number)?;
+        if connection.is_stalled {
+            return Some(0);
         }
-    }
-
-    /// Records that one side of a connection sent something. Returns whether to pass it on.
-    fn passes(&mut self, number: u64, speaks: Side) -> bool {
-        let Some(connection) = self.connections.get_mut(&number) else { return false };
         if speaks == Side::Request && !connection.is_asking {
             connection.exchanges += 1;
         }
         connection.is_asking = speaks == Side::Request;
-        let is_cut = self.cut.is_some_and(|cut| {
+        let cut = cut.filter(|cut| {
             cut.side == speaks && connection.is_meant && connection.exchanges > cut.passing
         });
-        if is_cut {
-            self.has_cut = true;
-            self.end(number);
+        let Some(cut) = cut else { return Some(sent) };
+        connection.is_stalled = cut.effect != Effect::End;
+        state.has_cut = true;
+        match cut.effect {
+            Effect::End => {
+                drop(state);
+                self.end(number);
+                None
+            }
+            Effect::Stall => Some(0),
+            Effect::StallHalfWay => Some(sent / 2),
         }
-        !is_cut
     }
 
-    fn end(&mut self, number: u64) {
-        if let Some(connection) = self.connections.remove(&number) {
+    /// Waits while a connection is stalled. Returns whether it goes on.
+    fn goes_on(&self, number: u64) -> bool {
+        let mut state = self.state.lock();
+        loop {
+            match state.connections.get(&number) {
+                Some(connection) if connection.is_stalled => self.changed.wait(&mut state),
+                connection => return connection.is_some(),
+            }
+        }
+    }
+
+    fn end(&self, number: u64) {
+        if let Some(connection) = self.state.lock().connections.remove(&number) {
             connection.end();
+            self.changed.notify_all();
         }
     }
 }
@@ -197,7 +250,7 @@ impl Connection {
 
 /// Connects a client to the server, and forwards both directions in two threads that end with the connection.
 fn accept(shared: &Arc<Shared>, client: TcpStream) -> io::Result<()> {
-    let Some(server) = shared.0.lock().server.clone() else { return Ok(()) };
+    let Some(server) = shared.state.lock().server.clone() else { return Ok(()) };
     let server = TcpStream::connect(server)?;
     for stream in [&client, &server] {
         stream.set_nodelay(true)?;
@@ -207,31 +260,55 @@ fn accept(shared: &Arc<Shared>, client: TcpStream) -> io::Result<()> {
         (server.try_clone()?, client.try_clone()?, Side::Answer),
     ];
     let number = {
-        let mut state = shared.0.lock();
+        let mut state = shared.state.lock();
         if state.is_down {
             return Ok(());
         }
         state.next += 1;
         let number = state.next;
         let is_meant = state.cut.is_some_and(|cut| cut.is_lasting);
-        let connection = Connection { client, server, exchanges: 0, is_asking: false, is_meant };
+        let connection = Connection {
+            client,
+            server,
+            exchanges: 0,
+            is_asking: false,
+            is_meant,
+            is_stalled: false,
+        };
         state.connections.insert(number, connection);
         number
     };
-    for (mut from, mut to, speaks) in ways {
+    for (from, to, speaks) in ways {
         let shared = Arc::clone(shared);
         thread::spawn(move || {
-            let mut bytes = [0; 16 * 1024];
-            while let Ok(read @ 1..) = from.read(&mut bytes) {
-                if !shared.0.lock().passes(number, speaks) || to.write_all(&bytes[..read]).is_err()
-                {
-                    break;
-                }
-            }
-            shared.0.lock().end(number);
+            // Lost connections are expected here.
+            let _ = forward(&shared, number, speaks, from, to);
+            shared.end(number);
         });
     }
     Ok(())
+}
+
+/// Passes on what one side of a connection sends, until it ends.
+fn forward(
+    shared: &Shared,
+    number: u64,
+    speaks: Side,
+    mut from: TcpStream,
+    mut to: TcpStream,
+) -> io::Result<()> {
+    let mut bytes = [0; 16 * 1024];
+    loop {
+        let sent = from.read(&mut bytes)?;
+        let Some(passing) = shared.passing(number, speaks, sent).filter(|_| sent > 0) else {
+            return Ok(());
+        };
+        to.write_all(&bytes[..passing])?;
+        if passing < sent && !shared.goes_on(number) {
+            return Ok(());
+        }
+        to.write_all(&bytes[passing..sent])?;
+    }
 }
 
 #[cfg(test)]
@@ -278,7 +355,7 @@ mod tests {
                 let mut stream = connect();
                 assert_eq!(ask(&mut stream, 1), Some(2));
 
-                proxy.cut(Cut { side, passing, is_lasting: false });
+                proxy.cut(Cut { side, effect: Effect::End, passing, is_lasting: false });
                 for n in 0..passing {
                     assert_eq!(ask(&mut stream, 1), Some(2), "{side:?}, exchange {n}");
                 }
@@ -289,7 +366,7 @@ mod tests {
                 assert_eq!(*asked.lock() - before, reaches, "{side:?} after {passing}");
                 assert_eq!(ask(&mut connect(), 3), Some(4), "a later connection");
 
-                proxy.cut(Cut { side, passing: 0, is_lasting: true });
+                proxy.cut(Cut { side, effect: Effect::End, passing: 0, is_lasting: true });
                 assert_eq!(ask(&mut connect(), 3), None, "a later connection, too");
                 proxy.heal();
                 let mut stream = connect();
@@ -299,6 +376,38 @@ mod tests {
                 assert!(TcpStream::connect(address).is_err(), "and refuses new ones");
                 proxy.heal();
                 assert_eq!(ask(&mut connect(), 3), Some(4), "up again");
+            }
+        }
+    }
+    #[test]
+    fn a_stalled_exchange_goes_on_or_ends_as_told() {
+        let (address, asked) = server();
+        let proxy = Proxy::start();
+        let address = proxy.forward_to(&address);
+        for (side, effect, reaches) in [
+            (Side::Request, Effect::Stall, 0),
+            (Side::Answer, Effect::Stall, 1),
+            (Side::Answer, Effect::StallHalfWay, 1),
+        ] {
+            for goes_on in [true, false] {
+                let mut stream = TcpStream::connect(address).unwrap();
+                assert_eq!(ask(&mut stream, 1), Some(2));
+                let before = *asked.lock();
+                proxy.cut(Cut { side, effect, passing: 0, is_lasting: true });
+                let asking = thread::spawn(move || ask(&mut stream, 3));
+                while !proxy.has_cut() {
+                    thread::yield_now();
+                }
+                assert_eq!(*asked.lock() - before, reaches, "{side:?}, {effect:?}");
+                assert!(!asking.is_finished(), "{side:?}, {effect:?}: something came");
+                if goes_on {
+                    proxy.resume();
+                } else {
+                    proxy.heal();
+                };
+                let answer = asking.join().unwrap();
+                assert_eq!(answer, goes_on.then_some(4), "{side:?}, {effect:?}");
+                assert_eq!(ask(&mut TcpStream::connect(address).unwrap(), 3), Some(4));
             }
         }
     }

@@ -9,6 +9,7 @@ use http::{HeaderMap, Method, Request};
 
 use super::{Delayed, Harness};
 use crate::clock::TestClock;
+use crate::conformance::expect::expect_matches;
 use crate::provider::{Provider, Token};
 use crate::{Config, Error, LoadedSession, Manager, ManagerBuilder};
 
@@ -102,7 +103,7 @@ impl Site {
             Ok(())
         });
         let answer = read.await.expect("reading works");
-        assert!(matches!(answer, Reply::Nothing), "reading announces {answer:?}");
+        expect_matches!(answer, Reply::Nothing, "reading announces {answer:?}");
         values
     }
 
@@ -164,7 +165,7 @@ pub(crate) enum Reply {
 impl Reply {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let cookies: Vec<_> = headers.get_all(SET_COOKIE).iter().collect();
-        assert!(cookies.len() <= 1, "{} cookies for one session", cookies.len());
+        assert!(cookies.len() <= 1, "a response has {} cookies for one session", cookies.len());
         let Some(cookie) = cookies.first() else { return Self::Nothing };
         let cookie = cookie.to_str().expect("a cookie is ASCII");
         let (pair, _) = cookie.split_once(';').expect("the cookie has attributes");

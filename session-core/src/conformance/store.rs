@@ -31,13 +31,25 @@ pub(crate) async fn listed(
     loop {
         let Listed { sessions, next } =
             provider.list(owner, page, now).await.expect("listing works");
-        assert!(sessions.len() <= page.size(), "{} sessions of {limit}", sessions.len());
+        assert!(
+            sessions.len() <= page.size(),
+            "a page with a limit of {limit} has {} sessions",
+            sessions.len()
+        );
         let keys = sessions.iter().map(|summary| Some(summary.key));
         let keys: Vec<_> = [page.after].into_iter().chain(keys).collect();
-        assert!(keys.is_sorted_by(|one, other| one < other), "{keys:?} after {:?}", page.after);
+        assert!(
+            keys.is_sorted_by(|one, other| one < other),
+            "the keys of a list do not ascend: {keys:?} behind {:?}",
+            page.after
+        );
         all.extend(sessions);
         let Some(next) = next else { return all };
-        assert!(Some(next) > page.after && Some(next) >= keys[keys.len() - 1], "back to {next:?}");
+        assert!(
+            Some(next) > page.after && Some(next) >= keys[keys.len() - 1],
+            "the next page begins at {next:?}, which is not behind this one, up to {:?}",
+            keys[keys.len() - 1]
+        );
         page.after = Some(next);
     }
 }
@@ -108,12 +120,14 @@ impl<'h> Store<'h> {
     }
 
     /// Stores a record under a new id.
+    #[track_caller]
     pub(crate) fn stored(&self, record: &Record) -> Token {
         let token = self.create(&self.new_id(), record, self.now);
         token.expect("a record of a new id is stored")
     }
 
     /// An id that nobody has.
+    #[track_caller]
     pub(crate) fn new_id(&self) -> SessionId {
         self.provider.new_id().expect("the system has random numbers")
     }
@@ -124,12 +138,14 @@ impl<'h> Store<'h> {
     }
 
     /// The record that the token's client holds, if it is live at the beginning of the case.
+    #[track_caller]
     pub(crate) fn found(&self, token: &Token) -> Option<Record> {
         self.found_at(token, self.now)
     }
 
     /// The record that the token's client holds, as [`sample`](super::sample) records are compared:
     /// without the holder.
+    #[track_caller]
     pub(crate) fn found_at(&self, token: &Token, now: Timestamp) -> Option<Record> {
         let loaded = self.load(token, now).expect("loading works");
         let held = loaded.filter(|record| record.holder == self.holder(token));
@@ -162,11 +178,13 @@ impl<'h> Store<'h> {
     }
 
     /// Saves changes that are bound to succeed; returns the token to use from then on.
+    #[track_caller]
     pub(crate) fn saved(&self, token: &Token, changes: &Changes) -> Token {
         self.save(token, changes, self.now).expect("a live record is saved")
     }
 
     /// A new secret for a token's session.
+    #[track_caller]
     pub(crate) fn secret(&self, token: &Token, at: Timestamp) -> NewSecret {
         let id = self.provider.renewed_id(token.id()).expect("the system has random numbers");
         let token = self.provider.issue(id);
@@ -210,11 +228,13 @@ impl<'h> Store<'h> {
     }
 
     /// A page of an owner's sessions.
+    #[track_caller]
     pub(crate) fn page(&self, owner: &str, page: Page, now: Timestamp) -> Listed {
         self.wait(self.provider.list(owner, page, now)).expect("listing works")
     }
 
     /// An owner's sessions, from pages of this limit.
+    #[track_caller]
     pub(crate) fn list(&self, owner: &str, limit: usize, now: Timestamp) -> Vec<Summary> {
         self.wait(listed(&*self.provider, owner, limit, now))
     }
@@ -223,11 +243,13 @@ impl<'h> Store<'h> {
         self.wait(self.provider.count(now))
     }
 
+    #[track_caller]
     pub(crate) fn purge(&self, now: Timestamp, limit: usize) -> Purged {
         self.provider.purge(now, limit).expect("collection works")
     }
 
     /// Purges until nothing more is said to remain; returns how many records were removed.
+    #[track_caller]
     pub(crate) fn drain(&self, now: Timestamp, limit: usize) -> usize {
         let mut removed = 0;
         for _ in 0..100_000 {

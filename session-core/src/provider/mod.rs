@@ -210,7 +210,8 @@ pub trait Provider: Send + Sync + fmt::Debug + 'static {
         id.into()
     }
 
-    /// Computes what a record keeps to recognize the client that carries this token.
+    /// Computes what a record keeps to recognize the client that carries this token. It depends on the
+    /// namespace, so that an id of one application opens nothing in another that uses the same store.
     ///
     /// Pure. The default is [`Verifier::digest`]; a store that never leaves the process's memory may use
     /// [`Verifier::plain`].

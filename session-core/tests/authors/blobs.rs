@@ -3,13 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::thread;
-use std::time::{Duration, Instant};
-
-use session_core::conformance::{Capabilities, Harness, Proxy};
-use session_core::provider::Provider;
-use session_core::{SessionKey, Timestamp};
+use std::time::Instant;
 
 #[allow(unreachable_pub, dead_code, reason = "the guide shows a crate of its own")]
 #[path = "../../src/provider/guide/blobs.rs"]
@@ -48,6 +44,22 @@ impl Server {
             }
         });
         server
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn time_left(&self, key: &SessionKey) -> Duration {
+        let shelf = self.shelf.lock().expect("no thread panics");
+        let (_, until) = shelf.blobs.get(key).expect("the blob is there");
+        until.saturating_duration_since(Instant::now())
+    }
+
+    fn truncate(&self, key: &SessionKey) {
+        let mut shelf = self.shelf.lock().expect("no thread panics");
+        let (blob, _) = shelf.blobs.get_mut(key).expect("the blob is there");
+        blob.bytes.truncate(blob.bytes.len() / 2);
     }
 }
 
@@ -101,23 +113,27 @@ fn text(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The server's client. It blocks, which only a test may do in a future.
-#[derive(Debug)]
+/// The server's client. Its calls block, so threads of a pool make them.
+#[derive(Clone, Debug)]
 pub(crate) struct Client {
     address: SocketAddr,
-    idle: Mutex<Vec<TcpStream>>,
+    /// How long it waits for the server; `None` for ever, which only a broken provider does.
+    limit: Option<Duration>,
+    /// Whether futures make the calls themselves, which only those of a broken provider do.
+    blocks: bool,
+    idle: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Client {
-    fn new(address: SocketAddr) -> Self {
-        Self { address, idle: Mutex::default() }
+    pub(crate) fn new(address: SocketAddr, limit: Option<Duration>, blocks: bool) -> Self {
+        Self { address, limit, blocks, idle: Arc::default() }
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<TcpStream>> {
         self.idle.lock().expect("no thread panics")
     }
 
-    fn ask(
+    async fn ask(
         &self,
         letter: u8,
         key: SessionKey,
@@ -125,22 +141,24 @@ impl Client {
         lives: Duration,
         bytes: &[u8],
     ) -> Result<(bool, Blob), Failure> {
-        let idle = self.idle().pop();
-        let mut stream = match idle {
-            Some(stream) => stream,
-            None => {
-                let stream = TcpStream::connect(self.address).map_err(Failure::NotSent)?;
-                stream.set_nodelay(true).map_err(Failure::NotSent)?;
-                stream
-            }
-        };
         let mut request = vec![letter];
         request.extend(key.as_bytes());
         request.extend(version.to_be_bytes());
         request.extend(u64::try_from(lives.as_millis()).unwrap_or(u64::MAX).to_be_bytes());
         request.extend((bytes.len() as u64).to_be_bytes());
         request.extend(bytes);
-        let answer = stream.write_all(&request).and_then(|()| {
+        let client = self.clone();
+        let call = move || client.call(&request);
+        if self.blocks { call() } else { blocking::unblock(call).await }
+    }
+
+    fn call(&self, request: &[u8]) -> Result<(bool, Blob), Failure> {
+        let idle = self.idle().pop();
+        let mut stream = match idle {
+            Some(stream) => stream,
+            None => self.connect().map_err(Failure::NotSent)?,
+        };
+        let answer = stream.write_all(request).and_then(|()| {
             let [is_so] = read(&stream)?;
             Ok((is_so == 1, Blob { version: number(&stream)?, bytes: text(&stream)? }))
         });
@@ -156,11 +174,19 @@ impl Client {
             }
         }
     }
+
+    fn connect(&self) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect(self.address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(self.limit)?;
+        stream.set_write_timeout(self.limit)?;
+        Ok(stream)
+    }
 }
 
 impl Blobs for Client {
     async fn get(&self, key: SessionKey) -> Result<Option<Blob>, Failure> {
-        let (is_there, blob) = self.ask(b'g', key, 0, Duration::ZERO, &[])?;
+        let (is_there, blob) = self.ask(b'g', key, 0, Duration::ZERO, &[]).await?;
         Ok(is_there.then_some(blob))
     }
 
@@ -171,71 +197,24 @@ impl Blobs for Client {
         lives: Duration,
         version: u64,
     ) -> Result<bool, Failure> {
-        Ok(self.ask(b'p', key, version, lives, &bytes)?.0)
+        Ok(self.ask(b'p', key, version, lives, &bytes).await?.0)
     }
 
     async fn remove(&self, key: SessionKey) -> Result<(), Failure> {
-        self.ask(b'r', key, 0, Duration::ZERO, &[]).map(drop)
+        self.ask(b'r', key, 0, Duration::ZERO, &[]).await.map(drop)
     }
 }
 
-/// A server, and the providers on it.
-pub(crate) struct BlobStore {
-    server: Server,
-    provider: Arc<dyn Provider>,
-    wrap: fn(BlobProvider<Client>) -> Arc<dyn Provider>,
+/// Opens a provider with this time limit.
+fn open(address: SocketAddr, limit: Duration) -> Arc<dyn Provider> {
+    Arc::new(BlobProvider::new(Client::new(address, Some(limit), false)))
 }
+
+// The example of the suite's documentation, and its one line that runs the suite.
+include!("../../src/provider/guide/harness.rs");
 
 impl BlobStore {
-    pub(crate) fn new() -> Self {
-        Self::wrapped(|provider| Arc::new(provider))
-    }
-
-    /// With something around each provider.
-    pub(crate) fn wrapped(wrap: fn(BlobProvider<Client>) -> Arc<dyn Provider>) -> Self {
-        let server = Server::start();
-        let provider = wrap(BlobProvider::new(Client::new(server.address)));
-        Self { server, provider, wrap }
-    }
-
-    fn at(&self, address: SocketAddr) -> Arc<dyn Provider> {
-        (self.wrap)(BlobProvider::new(Client::new(address)))
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.address()
     }
 }
-
-impl Harness for BlobStore {
-    fn provider(&self) -> Arc<dyn Provider> {
-        Arc::clone(&self.provider)
-    }
-
-    fn another(&self) -> Arc<dyn Provider> {
-        self.at(self.server.address)
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities { count: false, purges: false, ..Capabilities::default() }
-    }
-
-    fn rounds(&self) -> usize {
-        100
-    }
-
-    fn store_expiry(&self, key: &SessionKey) -> Option<Timestamp> {
-        let shelf = self.server.shelf.lock().expect("no thread panics");
-        let (_, until) = shelf.blobs.get(key).expect("the blob is there");
-        Some(self.now().saturating_add(until.saturating_duration_since(Instant::now())))
-    }
-
-    fn damage(&self, key: &SessionKey) -> bool {
-        let mut shelf = self.server.shelf.lock().expect("no thread panics");
-        let (blob, _) = shelf.blobs.get_mut(key).expect("the blob is there");
-        blob.bytes.truncate(blob.bytes.len() / 2);
-        true
-    }
-
-    fn through(&self, proxy: &Proxy) -> Option<Arc<dyn Provider>> {
-        Some(self.at(proxy.forward_to(self.server.address.to_string())))
-    }
-}
-
-session_core::conformance_tests!(BlobStore::new());

@@ -163,11 +163,11 @@ impl Harness for Tabled {
         Capabilities { lists: true, ..Capabilities::default() }
     }
 
-    fn index_entries(&self) -> Option<usize> {
+    fn index_entries(&self, _now: Timestamp) -> Option<usize> {
         Some(self.table.read(|rows| rows.values().filter(|row| row.owner.is_some()).count()))
     }
 
-    fn store_expiry(&self, key: &SessionKey) -> Option<Timestamp> {
+    fn store_expiry(&self, key: &SessionKey, _now: Timestamp) -> Option<Timestamp> {
         Some(self.table.read(|rows| instant(rows[&key.as_bytes()[..]].expires)))
     }
 

@@ -50,11 +50,11 @@ impl Harness for Files {
         self.rounds
     }
 
-    fn index_entries(&self) -> Option<usize> {
+    fn index_entries(&self, _now: Timestamp) -> Option<usize> {
         Some(index_entries(self.scratch.path()).len())
     }
 
-    fn store_expiry(&self, key: &SessionKey) -> Option<Timestamp> {
+    fn store_expiry(&self, key: &SessionKey, _now: Timestamp) -> Option<Timestamp> {
         Some(store_expiry(self.scratch.path(), key))
     }
 

@@ -375,11 +375,11 @@ impl Harness for Processes {
         200
     }
 
-    fn index_entries(&self) -> Option<usize> {
+    fn index_entries(&self, _now: Timestamp) -> Option<usize> {
         Some(index_entries(&self.scratch.path().join("store")).len())
     }
 
-    fn store_expiry(&self, key: &SessionKey) -> Option<Timestamp> {
+    fn store_expiry(&self, key: &SessionKey, _now: Timestamp) -> Option<Timestamp> {
         Some(store_expiry(&self.scratch.path().join("store"), key))
     }
 

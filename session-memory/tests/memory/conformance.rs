@@ -27,14 +27,14 @@ impl Harness for Memory {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { lists: true, ..Capabilities::default() }
+        Capabilities { lists: true, hides_secrets: false, ..Capabilities::default() }
     }
 
-    fn index_entries(&self) -> Option<usize> {
+    fn index_entries(&self, _now: Timestamp) -> Option<usize> {
         Some(self.store.indexed_sessions())
     }
 
-    fn store_expiry(&self, key: &SessionKey) -> Option<Timestamp> {
+    fn store_expiry(&self, key: &SessionKey, _now: Timestamp) -> Option<Timestamp> {
         Some(self.store.collected_from(key).expect("the session is there"))
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Binary, Document, doc};
+use mongodb::bson::{Binary, DateTime, Document, doc};
 use mongodb::options::Hint;
 use session_cookie::EncryptedProvider;
 use session_core::clock::{Clock as _, SystemClock};
@@ -81,18 +81,22 @@ impl Harness for Mongo {
     }
 
     /// Counts the entries by the index. With TTL, expired documents stay in it for the margin.
-    fn index_entries(&self) -> Option<usize> {
-        (!self.has_ttl()).then(|| {
-            let documents = self.server.documents();
-            let owned = documents.count_documents(doc! { "login.owner": { "$exists": true } });
-            let owned = owned.hint(Hint::Keys(doc! { "login.owner": 1, "_id": 1 }));
-            let entries = self.server.block_on(owned.into_future()).expect("the index is there");
-            usize::try_from(entries).expect("it is a small number")
-        })
+    fn index_entries(&self, now: Timestamp) -> Option<usize> {
+        let mut owned = doc! { "login.owner": { "$exists": true } };
+        if self.has_ttl() {
+            let expired = now.saturating_sub(MARGIN).as_millis();
+            let expired = i64::try_from(expired).expect("it is a time of a test");
+            owned.insert("expires", doc! { "$gt": DateTime::from_millis(expired) });
+        }
+        let documents = self.server.documents();
+        let counted = documents.count_documents(owned);
+        let counted = counted.hint(Hint::Keys(doc! { "login.owner": 1, "_id": 1 }));
+        let entries = self.server.block_on(counted.into_future()).expect("the index is there");
+        Some(usize::try_from(entries).expect("it is a small number"))
     }
 
     /// The field that the TTL index is on, and the timer thread goes by; with the index's margin.
-    fn store_expiry(&self, key: &SessionKey) -> Option<Timestamp> {
+    fn store_expiry(&self, key: &SessionKey, _now: Timestamp) -> Option<Timestamp> {
         let documents = self.server.documents();
         let found = self.server.block_on(documents.find_one(Self::document(key)).into_future());
         let document = found.expect("the server works").expect("the document is there");

@@ -46,16 +46,16 @@ impl Harness for Redis {
         40
     }
 
-    fn index_entries(&self) -> Option<usize> {
+    fn index_entries(&self, _now: Timestamp) -> Option<usize> {
         let lists = self.server.keys().into_iter().filter(|key| !key.contains('{'));
         Some(lists.map(|list| self.server.ask::<usize>(redis::cmd("ZCARD").arg(list))).sum())
     }
 
-    /// The server counts down what it was told at the suite's time.
-    fn store_expiry(&self, key: &SessionKey) -> Option<Timestamp> {
+    /// The server counts down what it was told at the time of the last write.
+    fn store_expiry(&self, key: &SessionKey, now: Timestamp) -> Option<Timestamp> {
         let left: i64 = self.server.ask(redis::cmd("PTTL").arg(self.server.name(key)));
         let left = u64::try_from(left).expect("the session is there, and expires");
-        Some(self.now().saturating_add(Duration::from_millis(left + 1000)))
+        Some(now.saturating_add(Duration::from_millis(left + 1000)))
     }
 
     fn damage(&self, key: &SessionKey) -> bool {

@@ -60,13 +60,13 @@ impl Harness for Postgres {
         40
     }
 
-    fn index_entries(&self) -> Option<usize> {
+    fn index_entries(&self, _now: Timestamp) -> Option<usize> {
         let rows = self.server.query("SELECT count(*) FROM @ WHERE owner IS NOT NULL");
         Some(usize::try_from(rows[0].get::<i64, _>(0)).expect("it is a small number"))
     }
 
     /// A collection removes the row from when on both are over.
-    fn store_expiry(&self, key: &SessionKey) -> Option<Timestamp> {
+    fn store_expiry(&self, key: &SessionKey, _now: Timestamp) -> Option<Timestamp> {
         let found = format!("SELECT greatest(due, expires) FROM @ WHERE key = '{}'", hex(key));
         let expiry: i64 = self.server.query(&found)[0].get(0);
         Some(Timestamp::from_millis(expiry.try_into().expect("it is later than 1970")))

@@ -60,7 +60,7 @@ impl Harness for Sqlite {
         self.rounds
     }
 
-    fn index_entries(&self) -> Option<usize> {
+    fn index_entries(&self, _now: Timestamp) -> Option<usize> {
         let counted =
             "SELECT count(*) FROM sessions INDEXED BY sessions_owner WHERE owner IS NOT NULL";
         let entries: i64 = self.scratch.query(counted)[0].get(0);
@@ -68,7 +68,7 @@ impl Harness for Sqlite {
     }
 
     /// A collection removes the row from when on both are over.
-    fn store_expiry(&self, key: &SessionKey) -> Option<Timestamp> {
+    fn store_expiry(&self, key: &SessionKey, _now: Timestamp) -> Option<Timestamp> {
         let found = format!("SELECT max(due, expires) FROM sessions WHERE key = {}", literal(key));
         let expiry: i64 = self.scratch.query(&found)[0].get(0);
         Some(Timestamp::from_millis(expiry.try_into().expect("it is later than 1970")))

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::TestClock;
+use crate::conformance::expect::{expect_eq, expect_matches};
 use crate::conformance::sample::{HOUR, MILLI, empty, record, set, until, whole_second};
 use crate::conformance::site::{Site, Visitor};
 use crate::conformance::store::Store;
 use crate::conformance::{Harness, skip};
 use crate::provider::{Changes, ExpiryChange, Record, Token, Touch};
-use crate::{Config, Error, Timestamp};
+use crate::{Config, Error, SessionId, Timestamp};
 
 /// A record is there a millisecond before its expiry, and not at it.
 pub fn a_record_lives_up_to_its_expiry_and_no_longer(harness: &dyn Harness) {
@@ -17,16 +18,24 @@ pub fn a_record_lives_up_to_its_expiry_and_no_longer(harness: &dyn Harness) {
     let record = record(store.now);
     let last = store.after(HOUR - MILLI);
     let token = store.stored(&record);
-    assert_eq!(store.found_at(&token, last), Some(record.clone()), "a millisecond before");
+    expect_eq!(
+        store.found_at(&token, last),
+        Some(record.clone()),
+        "loaded a millisecond before the expiry"
+    );
     for time in [HOUR, HOUR + MILLI, HOUR + 1000 * MILLI, 24 * HOUR] {
-        assert_eq!(store.found_at(&token, store.after(time)), None, "after {time:?}");
+        expect_eq!(
+            store.found_at(&token, store.after(time)),
+            None,
+            "loaded {time:?} after the creation of a record that lives for an hour"
+        );
     }
     let saved = store.save(&store.stored(&record), &set("a", 5), last);
-    assert!(saved.is_ok(), "saved a millisecond before: {saved:?}");
+    expect_matches!(saved, Ok(_), "a save a millisecond before the expiry");
     let touched = store.touch(&store.stored(&record), store.after(2 * HOUR), last);
-    assert!(touched.is_ok(), "touched a millisecond before: {touched:?}");
+    expect_matches!(touched, Ok(_), "a touch a millisecond before the expiry");
     let renewed = store.renew(&store.stored(&record), last);
-    assert!(renewed.is_ok(), "a new secret a millisecond before: {renewed:?}");
+    expect_matches!(renewed, Ok(_), "a new secret a millisecond before the expiry");
 }
 
 /// Without any collection, an expired record is not there: not to load, save, touch or count, nor for a
@@ -43,17 +52,41 @@ pub fn an_expired_record_is_gone_for_every_operation(harness: &dyn Harness) {
             ExpiryChange::Set(until(later)),
         ] {
             let result = store.save(&token, &set("a", 5).with_expiry(expiry), now);
-            assert!(matches!(result, Err(Error::Gone)), "saved after {time:?}: {result:?}");
+            expect_matches!(
+                result,
+                Err(Error::Gone),
+                "a save with {expiry:?}, {time:?} after the creation of a record that lives for an hour"
+            );
         }
         let result = store.save(&token, &Changes::new().expecting("a", None), now);
-        assert!(matches!(result, Err(Error::Gone)), "compared after {time:?}: {result:?}");
+        expect_matches!(
+            result,
+            Err(Error::Gone),
+            "a compare-and-save {time:?} after the creation of a record that lives for an hour"
+        );
         let result = store.touch(&token, later, now);
-        assert!(matches!(result, Err(Error::Gone)), "touched after {time:?}: {result:?}");
+        expect_matches!(
+            result,
+            Err(Error::Gone),
+            "a touch {time:?} after the creation of a record that lives for an hour"
+        );
         let result = store.renew(&token, now);
-        assert!(matches!(result, Err(Error::Gone)), "a new secret after {time:?}: {result:?}");
-        assert_eq!(store.found_at(&token, now), None, "loaded after {time:?}");
+        expect_matches!(
+            result,
+            Err(Error::Gone),
+            "a new secret {time:?} after the creation of a record that lives for an hour"
+        );
+        expect_eq!(
+            store.found_at(&token, now),
+            None,
+            "loaded {time:?} after the creation of a record that lives for an hour"
+        );
         if store.can.count {
-            assert_eq!(store.count(now).expect("counting works"), 0, "counted after {time:?}");
+            expect_eq!(
+                store.count(now).expect("counting works"),
+                0,
+                "live records, {time:?} after the creation of one that lives for an hour"
+            );
         }
     }
     store.destroy(&token, store.much_later()).expect("an expired record can be destroyed");
@@ -67,7 +100,11 @@ pub fn loading_never_writes(harness: &dyn Harness) {
     let token = store.stored(&record);
     for time in [HOUR - MILLI, HOUR, 10 * HOUR] {
         store.found_at(&token, store.after(time));
-        assert_eq!(store.found(&token), Some(record.clone()), "loaded after {time:?}");
+        expect_eq!(
+            store.found(&token),
+            Some(record.clone()),
+            "the record by the clock at its creation, after a load by one that is {time:?} ahead"
+        );
     }
 }
 
@@ -76,23 +113,44 @@ pub fn an_expiry_beyond_all_calendars_is_kept(harness: &dyn Harness) {
     let store = Store::open(harness);
     let endless = Record { expires: Timestamp::MAX, ..empty(store.now, HOUR) };
     let token = store.stored(&endless);
-    assert!(store.found_at(&token, store.after(1000 * HOUR)).is_some(), "created so");
+    assert!(
+        store.found_at(&token, store.after(1000 * HOUR)).is_some(),
+        "created with an expiry at the end of time, the record is gone after 1,000 hours"
+    );
     let token = store.touch(&token, Timestamp::MAX, store.now).expect("touching works");
-    assert!(store.found_at(&token, store.after(1000 * HOUR)).is_some(), "touched so");
+    assert!(
+        store.found_at(&token, store.after(1000 * HOUR)).is_some(),
+        "touched to an expiry at the end of time, the record is gone after 1,000 hours"
+    );
     store.drain(store.much_later(), 10);
-    assert!(store.found(&token).is_some(), "never collected");
+    assert!(store.found(&token).is_some(), "a record that never expires is collected");
 
     let token = store.stored(&empty(store.now, HOUR));
     let changes = Changes::new().with_expiry(ExpiryChange::Extend(until(Timestamp::MAX)));
     let token = store.saved(&token, &changes);
-    assert!(store.found_at(&token, store.after(1000 * HOUR)).is_some(), "saved so");
+    assert!(
+        store.found_at(&token, store.after(1000 * HOUR)).is_some(),
+        "saved with an expiry at the end of time, the record is gone after 1,000 hours"
+    );
 
     let early = Record { created: Timestamp::default(), ..empty(store.now, HOUR) };
-    assert_eq!(store.found(&store.stored(&early)), Some(early), "created long ago");
+    expect_eq!(
+        store.found(&store.stored(&early)),
+        Some(early),
+        "a record that was created in 1970"
+    );
     let token = store.stored(&empty(store.now, HOUR));
     let behind = store.found_at(&token, Timestamp::default());
-    assert_eq!(behind.is_some(), store.can.from_the_future, "by a clock far behind");
-    assert_eq!(store.found_at(&token, Timestamp::MAX), None, "by a clock far ahead");
+    expect_eq!(
+        behind.is_some(),
+        store.can.from_the_future,
+        "whether a clock in 1970 finds the record, as the capability from_the_future says"
+    );
+    expect_eq!(
+        store.found_at(&token, Timestamp::MAX),
+        None,
+        "a record that lives for an hour, at the last instant that there is"
+    );
 }
 
 /// Configured lifetimes of a second, of more days than 32-bit numbers of milliseconds have, of more years than
@@ -141,7 +199,11 @@ pub fn a_lifetime_of_any_length_holds(harness: &dyn Harness) {
                         Ok(())
                     });
                     page.await.expect("a page is served");
-                    assert_eq!(found.is_some(), lives, "{length:?}, {time:?} later");
+                    expect_eq!(
+                        found.is_some(),
+                        lives,
+                        "whether a session with a lifetime of {length:?} is there {time:?} later"
+                    );
                 }
             });
         }
@@ -156,12 +218,12 @@ pub fn a_touch_extends(harness: &dyn Harness) {
     let token = store.touch(&store.stored(&record), expires, store.after(HOUR / 2));
     let token = token.expect("a live record is touched");
     let touched = Record { expires, ..record };
-    assert_eq!(
+    expect_eq!(
         store.found_at(&token, store.after(2 * HOUR - MILLI)),
         Some(touched),
-        "a millisecond before the new expiry"
+        "loaded a millisecond before the expiry that a touch has set"
     );
-    assert_eq!(store.found_at(&token, expires), None, "at the new expiry");
+    expect_eq!(store.found_at(&token, expires), None, "loaded at the expiry that a touch has set");
 }
 
 /// A touch to an earlier expiry is none, wherever that lies.
@@ -171,7 +233,11 @@ pub fn a_touch_never_shortens(harness: &dyn Harness) {
     let mut token = store.stored(&record);
     for expires in [store.after(HOUR), store.after(HOUR - MILLI), store.now, Timestamp::default()] {
         token = store.touch(&token, expires, store.now).expect("a live record is touched");
-        assert_eq!(store.found(&token), Some(record.clone()), "touched to {expires:?}");
+        expect_eq!(
+            store.found(&token),
+            Some(record.clone()),
+            "the record, touched to {expires:?}, which is not later than its expiry"
+        );
     }
 }
 
@@ -185,7 +251,11 @@ pub fn a_late_touch_changes_nothing(harness: &dyn Harness) {
     store.another().touch(&token, store.after(2 * HOUR), store.now).expect("and again");
     let changes = Changes::new().with_expiry(ExpiryChange::Extend(until(store.after(2 * HOUR))));
     store.saved(&token, &changes);
-    assert_eq!(store.found(&token), Some(Record { expires: newest, ..record }), "after late ones");
+    expect_eq!(
+        store.found(&token),
+        Some(Record { expires: newest, ..record }),
+        "the record, after a touch and a save with an earlier expiry than the newest"
+    );
 }
 
 /// A touch moves the last use forward, and never back.
@@ -202,7 +272,11 @@ pub fn a_touch_moves_the_last_use_forward(harness: &dyn Harness) {
         let touch = Touch { used: touched, expires: record.expires };
         token = store.touch_as(&token, touch, store.now).expect("a live record is touched");
         let found = store.found(&token).expect("the record is there");
-        assert_eq!(found, Record { used: wanted, ..record.clone() }, "touched at {touched:?}");
+        expect_eq!(
+            found,
+            Record { used: wanted, ..record.clone() },
+            "the record, with its last use touched to {touched:?}"
+        );
     }
 }
 
@@ -215,8 +289,51 @@ pub fn a_touch_goes_by_the_key(harness: &dyn Harness) {
     let new = store.renew(&old, store.now).expect("a live session gets a new secret");
     let expires = store.after(2 * HOUR);
     store.touch(&old, expires, store.now).expect("the key is the session's");
-    assert_eq!(store.found(&old), None, "the old secret opens something");
-    assert_eq!(store.found(&new), Some(Record { expires, ..record }), "by the new secret");
+    expect_eq!(store.found(&old), None, "what the old secret opens, after a touch with it");
+    expect_eq!(
+        store.found(&new),
+        Some(Record { expires, ..record }),
+        "what the new secret opens, after a touch with the old one"
+    );
+}
+
+/// A new record has an expiry at the store itself, its timer for instance: by the caller's clock, for any length
+/// of life, and its own where it replaces an expired record.
+pub fn a_create_sets_the_stores_own_expiry(harness: &dyn Harness) {
+    const DAY: Duration = Duration::from_secs(86_400);
+    const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+    let store = Store::open(harness);
+    let token = store.stored(&record(store.now));
+    let Some(timer) = Timer::of(harness, &token, store.after(HOUR), store.now) else { return };
+    let created = |id: &SessionId, lives, now| {
+        let created = store.create(id, &empty(now, lives), now);
+        created.expect("a record is created under a new key and in the place of an expired record")
+    };
+    let later = store.much_later();
+    for now in [store.now, later] {
+        // The third is more milliseconds than a number of 32 bits has.
+        for lives in [HOUR, 25 * DAY, 50 * DAY, 400 * DAY, LONGEST] {
+            let token = created(&store.new_id(), lives, now);
+            let what = format!("created at {now:?} for {lives:?}");
+            timer.check(&token, now.saturating_add(lives), now, &what);
+        }
+        let token = created(&store.new_id(), Duration::MAX, now);
+        let capped = harness.store_expiry(&token.key(), now).expect("it was known before");
+        assert!(
+            capped >= now.saturating_add(LONGEST),
+            "created at {now:?} for ever: the store lets the record go at {capped:?}. It may cap its timer at \
+             what the server takes, and not below {LONGEST:?}"
+        );
+    }
+    for lives in [3 * HOUR, HOUR / 2] {
+        let old = store.stored(&record(store.now));
+        let token = created(old.id(), lives, later);
+        let what = format!(
+            "created at {later:?} for {lives:?}, in the place of a record that had expired at {:?}",
+            store.after(HOUR)
+        );
+        timer.check(&token, later.saturating_add(lives), later, &what);
+    }
 }
 
 /// A touch moves the store's own expiry of the record, its timer for instance: a record whose timer stays
@@ -224,11 +341,15 @@ pub fn a_touch_goes_by_the_key(harness: &dyn Harness) {
 pub fn a_touch_moves_the_stores_own_expiry(harness: &dyn Harness) {
     let store = Store::open(harness);
     let token = store.stored(&record(store.now));
-    let Some(timer) = Timer::of(harness, &token, store.after(HOUR)) else { return };
-    for (touched, wanted) in [(2 * HOUR, 2 * HOUR), (HOUR, 2 * HOUR), (72 * HOUR, 72 * HOUR)] {
-        let result = store.touch(&token, store.after(touched), store.now);
+    let Some(timer) = Timer::of(harness, &token, store.after(HOUR), store.now) else { return };
+    for (time, touched, wanted) in
+        [(HOUR / 2, 2 * HOUR, 2 * HOUR), (HOUR / 2, HOUR, 2 * HOUR), (HOUR, 72 * HOUR, 72 * HOUR)]
+    {
+        let now = store.after(time);
+        let result = store.touch(&token, store.after(touched), now);
         result.expect("a live record is touched");
-        timer.check(&token, store.after(wanted), &format!("touched to {touched:?} from now"));
+        let what = format!("touched at {now:?} to {:?}", store.after(touched));
+        timer.check(&token, store.after(wanted), now, &what);
     }
 }
 
@@ -237,25 +358,27 @@ pub fn a_touch_moves_the_stores_own_expiry(harness: &dyn Harness) {
 pub fn a_save_moves_the_stores_own_expiry(harness: &dyn Harness) {
     let store = Store::open(harness);
     let mut token = store.stored(&record(store.now));
-    let Some(timer) = Timer::of(harness, &token, store.after(HOUR)) else { return };
+    let Some(timer) = Timer::of(harness, &token, store.after(HOUR), store.now) else { return };
     let at = |time| until(store.after(time));
-    for (change, wanted) in [
-        (ExpiryChange::Keep, HOUR),
-        (ExpiryChange::Extend(at(2 * HOUR)), 2 * HOUR),
-        (ExpiryChange::Extend(at(HOUR)), 2 * HOUR),
-        (ExpiryChange::Set(at(HOUR / 2)), HOUR / 2),
-        (ExpiryChange::Keep, HOUR / 2),
-        (ExpiryChange::Set(at(72 * HOUR)), 72 * HOUR),
+    for (time, is_renewed, change, wanted) in [
+        (Duration::ZERO, false, ExpiryChange::Keep, HOUR),
+        (HOUR / 4, false, ExpiryChange::Extend(at(2 * HOUR)), 2 * HOUR),
+        (HOUR / 4, false, ExpiryChange::Extend(at(HOUR)), 2 * HOUR),
+        (HOUR / 4, false, ExpiryChange::Set(at(HOUR / 2)), HOUR / 2),
+        (HOUR / 4, false, ExpiryChange::Keep, HOUR / 2),
+        (HOUR / 3, false, ExpiryChange::Set(at(72 * HOUR)), 72 * HOUR),
+        (HOUR / 2, true, ExpiryChange::Extend(at(96 * HOUR)), 96 * HOUR),
+        (HOUR / 2, true, ExpiryChange::Set(at(HOUR)), HOUR),
     ] {
-        token = store.saved(&token, &set("a", 5).with_expiry(change));
-        timer.check(&token, store.after(wanted), &format!("saved with {change:?}"));
-    }
-    for (time, change) in
-        [(96 * HOUR, ExpiryChange::Extend(at(96 * HOUR))), (HOUR, ExpiryChange::Set(at(HOUR)))]
-    {
-        let changes = store.with_secret(&token, set("a", 6).with_expiry(change), store.now);
-        token = store.saved(&token, &changes);
-        timer.check(&token, store.after(time), &format!("a new secret with {change:?}"));
+        let now = store.after(time);
+        let mut changes = set("a", 5).with_expiry(change);
+        if is_renewed {
+            changes = store.with_secret(&token, changes, now);
+        }
+        token = store.save(&token, &changes, now).expect("a live record is saved");
+        let secret = if is_renewed { ", with a new secret" } else { "" };
+        let what = format!("saved at {now:?} with {change:?}{secret}");
+        timer.check(&token, store.after(wanted), now, &what);
     }
 }
 
@@ -271,21 +394,28 @@ impl<'h> Timer<'h> {
     const TOLERANCE: Duration = Duration::from_secs(60);
 
     /// The timer of a record that was just created and expires so; `None` if it can't be told.
-    fn of(harness: &'h dyn Harness, token: &Token, expires: Timestamp) -> Option<Self> {
-        let Some(timer) = harness.store_expiry(&token.key()) else {
+    fn of(
+        harness: &'h dyn Harness,
+        token: &Token,
+        expires: Timestamp,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let Some(timer) = harness.store_expiry(&token.key(), now) else {
             skip("the harness can't tell when the store lets a record go");
             return None;
         };
         assert!(
             timer >= expires,
-            "created to expire at {expires:?}, the store lets it go at {timer:?}, before that"
+            "created at {now:?} to expire at {expires:?}, the store lets the record go at {timer:?}, before \
+             that: a timer goes by the caller's `now`, not by the system's clock"
         );
         Some(Self { harness, margin: timer.since(expires) })
     }
 
-    /// Checks that the timer is what it would be for a new record that expires so.
-    fn check(&self, token: &Token, expires: Timestamp, what: &str) {
-        let timer = self.harness.store_expiry(&token.key());
+    /// Checks that the timer is what it would be for a new record that expires so; it was written last at
+    /// `now`.
+    fn check(&self, token: &Token, expires: Timestamp, now: Timestamp, what: &str) {
+        let timer = self.harness.store_expiry(&token.key(), now);
         let timer = timer.unwrap_or_else(|| panic!("{what}: the store has no expiry any more"));
         assert!(
             timer >= expires,
@@ -294,8 +424,8 @@ impl<'h> Timer<'h> {
         let latest = expires.saturating_add(self.margin + Self::TOLERANCE);
         assert!(
             timer <= latest,
-            "{what}: the record expires at {expires:?}, and the store keeps it up to {timer:?}, longer \
-             than its margin of {:?}",
+            "{what}: the record expires at {expires:?}, and the store keeps it up to {timer:?}. The first \
+             record had a margin of {:?}: is the timer set by each write, and by the caller's `now`?",
             self.margin
         );
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{Method, Response};
 use parking_lot::Mutex;
 
+use crate::conformance::expect::{expect_eq, expect_matches};
 use crate::conformance::site::{Reply, Site, Visitor, numbers};
 use crate::conformance::store::{Store, wait};
 use crate::conformance::{
@@ -41,11 +42,17 @@ pub fn a_dropped_request_leaves_the_old_or_the_new(harness: &dyn Harness) {
             let replies = interleave(seed, tasks).await;
             let ended = replies[0].is_some();
             let fine = replies.iter().flatten().all(|reply| matches!(reply, Ok(Reply::Nothing)));
-            assert!(fine, "seed {seed}: {replies:?}");
+            assert!(
+                fine,
+                "seed {seed}: a request, or the one beside it that is dropped, fails or announces something: {replies:?}"
+            );
             let old = numbers(&[("a", 1), ("b", 1), ("c", 1), ("other", 1)]);
             let new = numbers(&[("a", 2), ("b", 2), ("other", 1)]);
             let values = sites[1].values(&visitor).await;
-            assert!(values == new || (values == old && !ended), "seed {seed}: {values:?}");
+            assert!(
+                values == new || (values == old && !ended),
+                "seed {seed}: values that are half of a dropped request's, or lost: {values:?}"
+            );
         });
     }
 }
@@ -75,15 +82,19 @@ fn whole_login(store: &Store<'_>, old: &Token, must_be: bool, what: &str) {
         let is_login = record.login.is_some();
         let has_user = record.values.get("user").is_some();
         let is_renewed = record.holder != store.holder(old);
-        assert!(record.values.get("cart").is_some(), "{what}: the cart");
+        assert!(
+            record.values.get("cart").is_some(),
+            "{what}: a login loses the value of \"cart\" from before"
+        );
         (is_login, has_user, is_renewed)
     };
     // Asked again: what was dropped may have reached the store between two questions.
     let first = look();
     let seen = if first.0 == must_be { first } else { look() };
-    assert!(
-        matches!(seen, (false, false, false) | (true, true, true)),
-        "{what}: half a login: {seen:?}"
+    expect_matches!(
+        seen,
+        (false, false, false) | (true, true, true),
+        "{what}: half a login: login, value and new secret are stored"
     );
     assert!(!must_be || seen.0, "{what}: a login that succeeded is not stored");
 }
@@ -101,9 +112,19 @@ pub fn a_dropped_first_visit_leaves_one_session_at_most(harness: &dyn Harness) {
         let done = wait(harness, abandon_after(seed as usize % POLLS, visit));
         let issued = |id: &SessionId| store.provider().issue(*id);
         let live: Vec<_> = ids.lock().iter().filter_map(|id| store.found(&issued(id))).collect();
-        assert!(live.len() <= 1, "seed {seed}: {} sessions", live.len());
-        assert!(live.iter().all(|record| record.values.len() == 2), "seed {seed}: half a session");
-        assert!(done.is_none() || live.len() == 1, "seed {seed}: done and not stored");
+        assert!(
+            live.len() <= 1,
+            "seed {seed}: a first visit that is dropped leaves {} sessions",
+            live.len()
+        );
+        assert!(
+            live.iter().all(|record| record.values.len() == 2),
+            "seed {seed}: a first visit that is dropped leaves half a session"
+        );
+        assert!(
+            done.is_none() || live.len() == 1,
+            "seed {seed}: a first visit ends well, and its session is not stored"
+        );
     }
 }
 
@@ -128,14 +149,21 @@ pub fn a_failing_store_is_an_error_and_a_retry_succeeds(harness: &dyn Harness) {
                 handle.finish(&mut response).await
             };
             let failed = first.await;
-            assert_eq!(failed.is_err(), !faulty.is_pending(), "{what}: {failed:?}");
+            expect_eq!(
+                failed.is_err(),
+                !faulty.is_pending(),
+                "{what}: whether the request fails, as one of its operations did; it returned {failed:?}"
+            );
             faulty.cancel();
             if let Err(error) = &failed {
-                assert_eq!(error.status(), 503, "{what}: {error:?}");
-                assert!(response.headers().is_empty(), "{what}: announced");
+                expect_eq!(error.status(), 503, "{what}: the status of {error:?}");
+                assert!(response.headers().is_empty(), "{what}: a request that fails sets headers");
                 let values = site.values(&visitor).await;
                 let (old, new) = (numbers(&[("a", 1), ("b", 1)]), numbers(&[("a", 2), ("b", 2)]));
-                assert!(values == old || values == new, "{what}: {values:?}");
+                assert!(
+                    values == old || values == new,
+                    "{what}: values that are half written: {values:?}"
+                );
                 if passing == 0 {
                     // It came no further than loading. Later, what was set is kept for the retry.
                     let session = handle.load().await.expect("the store works again");
@@ -145,7 +173,11 @@ pub fn a_failing_store_is_an_error_and_a_retry_succeeds(harness: &dyn Harness) {
                 handle.finish(&mut response).await.expect("the retry succeeds");
             }
             let visitor = Reply::of(response.headers()).reaches(visitor);
-            assert_eq!(site.values(&visitor).await, numbers(&[("a", 2), ("b", 2)]), "{what}");
+            expect_eq!(
+                site.values(&visitor).await,
+                numbers(&[("a", 2), ("b", 2)]),
+                "{what}: the values after the retry"
+            );
         });
     }
 }
@@ -165,12 +197,19 @@ pub fn a_failed_first_visit_gets_no_cookie(harness: &dyn Harness) {
             let finished = handle.finish(&mut response).await;
             if fault == Fault::NotDone {
                 let failed = finished.expect_err("the store failed");
-                assert_eq!(failed.status(), 503, "{fault:?}: {failed:?}");
-                assert!(response.headers().is_empty(), "{fault:?}: announced");
+                expect_eq!(failed.status(), 503, "{fault:?}: the status of {failed:?}");
+                assert!(
+                    response.headers().is_empty(),
+                    "{fault:?}: a request that fails sets headers"
+                );
                 handle.finish(&mut response).await.expect("the retry succeeds");
             }
             let visitor = Reply::of(response.headers()).reaches(Visitor::stranger());
-            assert_eq!(site.values(&visitor).await, numbers(&[("a", 1)]), "{fault:?}");
+            expect_eq!(
+                site.values(&visitor).await,
+                numbers(&[("a", 1)]),
+                "{fault:?}: the values by the cookie of the first visit"
+            );
         });
     }
 }
@@ -193,20 +232,28 @@ pub fn a_failed_login_leaves_the_old_id_good(harness: &dyn Harness) {
             let finished = handle.finish(&mut response).await;
             if fault == Fault::NotDone || faults > 1 {
                 let failed = finished.expect_err("the store failed");
-                assert_eq!(failed.status(), 503, "{what}: {failed:?}");
-                assert!(response.headers().is_empty(), "{what}: announced");
+                expect_eq!(failed.status(), 503, "{what}: the status of {failed:?}");
+                assert!(response.headers().is_empty(), "{what}: a login that fails sets headers");
                 if fault == Fault::NotDone {
                     let values = site.values(&visitor).await;
-                    assert_eq!(values, numbers(&[("cart", 3)]), "{what}: by the old id");
+                    expect_eq!(
+                        values,
+                        numbers(&[("cart", 3)]),
+                        "{what}: the values by the old id, after a login that was not stored"
+                    );
                 }
                 handle.finish(&mut response).await.expect("the retry succeeds");
             }
             let visitor = match Reply::of(response.headers()) {
                 Reply::Issued(visitor) => visitor,
-                other => panic!("{what}: {other:?}"),
+                other => panic!("{what}: a login announces {other:?}, not a new cookie"),
             };
             let wanted = numbers(&[("cart", 3), ("user", 7)]);
-            assert_eq!(site.values(&visitor).await, wanted, "{what}");
+            expect_eq!(
+                site.values(&visitor).await,
+                wanted,
+                "{what}: the values by the login's cookie"
+            );
         });
     }
 }
@@ -230,18 +277,20 @@ pub fn a_login_of_an_unknown_outcome_can_be_tried_again(harness: &dyn Harness) {
                 login(session).await
             });
             let failed = failed.await.expect_err("nobody knows the outcome");
-            assert_eq!(failed.status(), 503, "{fault:?}: {failed:?}");
+            expect_eq!(failed.status(), 503, "{fault:?}: the status of {failed:?}");
             let saves = counting.calls(Operation::Save) - before;
-            assert_eq!(saves, 2, "{fault:?}: the save is repeated, and once");
+            expect_eq!(saves, 2, "{fault:?}: saves of the login, which is repeated once");
             let again = site.request(&visitor, login).await;
-            let Ok(Reply::Issued(after)) = again else { panic!("{fault:?}: again: {again:?}") };
+            let Ok(Reply::Issued(after)) = again else {
+                panic!("{fault:?}: the next request's login: {again:?}, not a new cookie")
+            };
             let values = site.values(&after).await;
             let wanted = match fault {
                 // The first try gave the session a new id, and this one began a session of its own.
                 Fault::Unanswered => numbers(&[("user", 7)]),
                 _ => numbers(&[("cart", 3), ("user", 7)]),
             };
-            assert_eq!(values, wanted, "{fault:?}");
+            expect_eq!(values, wanted, "{fault:?}: the values after the next request's login");
         });
     }
 }
@@ -258,9 +307,13 @@ pub fn a_failed_update_counts_once_at_most(harness: &dyn Harness) {
                 session.update("n", |n: Option<u64>| n.unwrap_or(0) + 1).await.map(|_| ())
             });
             let failed = failed.await.expect_err("the store failed");
-            assert_eq!(failed.status(), 503, "{fault:?}: {failed:?}");
+            expect_eq!(failed.status(), 503, "{fault:?}: the status of {failed:?}");
             let wanted = if fault == Fault::Unanswered { 6 } else { 5 };
-            assert_eq!(site.values(&visitor).await, numbers(&[("n", wanted)]), "{fault:?}");
+            expect_eq!(
+                site.values(&visitor).await,
+                numbers(&[("n", wanted)]),
+                "{fault:?}: the number after an update that failed"
+            );
         });
     }
 }
@@ -274,16 +327,24 @@ pub fn a_store_that_is_down_makes_nobody_a_stranger(harness: &dyn Harness) {
         let visitor = site.enter(&[("a", 1)]).await;
         faulty.set_down(true);
         let load = site.request(&visitor, async |_| Ok(())).await;
-        assert!(matches!(load, Err(Error::Unavailable { .. })), "loading: {load:?}");
+        expect_matches!(load, Err(Error::Unavailable { .. }), "loading while the store is down");
         faulty.set_down(false);
         let destroy = site.request(&visitor, async |session| {
             faulty.set_down(true);
             session.destroy().await
         });
         let destroy = destroy.await;
-        assert!(matches!(destroy, Err(Error::Unavailable { .. })), "destroying: {destroy:?}");
+        expect_matches!(
+            destroy,
+            Err(Error::Unavailable { .. }),
+            "destroying while the store is down"
+        );
         faulty.set_down(false);
-        assert_eq!(site.values(&visitor).await, numbers(&[("a", 1)]));
+        expect_eq!(
+            site.values(&visitor).await,
+            numbers(&[("a", 1)]),
+            "the session, when the store is up again"
+        );
     });
 }
 
@@ -298,14 +359,22 @@ pub fn an_untouched_session_costs_nothing(harness: &dyn Harness) {
             let handle = site.manager.start(&visitor.request(Method::POST));
             let mut response = Response::new(());
             handle.finish(&mut response).await.expect("there is nothing to do");
-            assert!(response.headers().is_empty(), "announced");
+            assert!(
+                response.headers().is_empty(),
+                "a request that does not use its session sets headers"
+            );
         }
         for text in ["", "A", "../../etc/passwd", "{\"$gt\":\"\"}", &"A".repeat(5000)] {
             let stranger = Visitor::with_text(text);
             let answer = site.request(&stranger, async |_| Ok(())).await;
-            assert!(matches!(answer, Ok(Reply::Nothing)), "{answer:?}");
+            expect_matches!(
+                answer,
+                Ok(Reply::Nothing),
+                "a request with nonsense of {} bytes for a token",
+                text.len()
+            );
         }
-        assert_eq!(counting.total(), before, "operations at the store by requests that need none");
+        expect_eq!(counting.total(), before, "operations at the store by requests that need none");
     });
 }
 

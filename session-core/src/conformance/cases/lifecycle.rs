@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::tokens::contains_secret;
 use crate::conformance::Harness;
+use crate::conformance::expect::{expect_eq, expect_matches};
 use crate::conformance::sample::{HOUR, empty, login, number, record, set, until};
 use crate::conformance::store::Store;
 use crate::provider::{Changes, ExpiryChange, Record, Token};
@@ -16,13 +18,25 @@ pub fn a_new_secret_opens_the_same_record(harness: &dyn Harness) {
     let at = store.after(HOUR / 2);
     let new = store.save(&old, &store.with_secret(&old, Changes::new(), at), store.now);
     let new = new.expect("a live session gets a new secret");
-    assert_eq!(new.key(), old.key(), "the key is the session's for life");
+    expect_eq!(new.key(), old.key(), "the key after a new secret");
     let renewed = Record { renewed: at, ..record.clone() };
-    assert_eq!(store.found(&new), Some(renewed), "it is noted when that was");
+    expect_eq!(
+        store.found(&new),
+        Some(renewed),
+        "the record by its new secret, with the time at which it got that"
+    );
     let token = store.saved(&new, &set("a", 10));
     let found = store.found(&token).expect("the record is there");
-    assert_eq!(found.values.get("a"), Some(&number(10)[..]), "saved by the new holder");
-    assert_eq!(store.found_at(&token, record.expires), None, "with the old expiry");
+    expect_eq!(
+        found.values.get("a"),
+        Some(&number(10)[..]),
+        "a value that was saved by the new secret"
+    );
+    expect_eq!(
+        store.found_at(&token, record.expires),
+        None,
+        "loaded by the new secret at the old expiry"
+    );
 }
 
 /// After a new secret, the old one opens nothing and saves nothing; the record is as it was.
@@ -32,7 +46,7 @@ pub fn an_old_secret_is_dead(harness: &dyn Harness) {
     let old = store.stored(&record);
     let new = store.renew(&old, store.now).expect("a live session gets a new secret");
     for view in [&store, &store.another()] {
-        assert_eq!(view.found(&old), None, "loaded");
+        expect_eq!(view.found(&old), None, "loaded by the old secret");
         let extended = ExpiryChange::Extend(until(store.after(2 * HOUR)));
         for changes in [
             Changes::new(),
@@ -44,12 +58,16 @@ pub fn an_old_secret_is_dead(harness: &dyn Harness) {
             store.with_secret(&old, set("a", 5), store.now),
         ] {
             let result = view.save(&old, &changes, store.now);
-            assert!(matches!(result, Err(Error::Gone)), "saved {changes:?}: {result:?}");
+            expect_matches!(result, Err(Error::Gone), "a save by the old secret of {changes:?}");
         }
-        assert_eq!(view.found(&new), Some(record.clone()), "the record is as it was");
+        expect_eq!(
+            view.found(&new),
+            Some(record.clone()),
+            "the record by its new secret, after saves by the old one"
+        );
     }
     if store.can.count {
-        assert_eq!(
+        expect_eq!(
             store.count(store.now).expect("counting works"),
             1,
             "sessions, after a new secret for one"
@@ -69,15 +87,23 @@ pub fn a_wrong_secret_changes_nothing(harness: &dyn Harness) {
         store.secret(&token, store.now).token,
     ];
     for guess in &guesses {
-        assert_eq!(store.found(guess), None, "it opens something");
+        expect_eq!(store.found(guess), None, "loaded by a wrong secret");
         for changes in [set("a", 5), store.with_secret(guess, set("a", 5), store.now)] {
             let result = store.save(guess, &changes, store.now);
-            assert!(matches!(result, Err(Error::Gone)), "saved: {result:?}");
+            expect_matches!(result, Err(Error::Gone), "a save by a wrong secret of {changes:?}");
         }
         let result = store.create(guess.id(), &empty(store.now, HOUR), store.now);
-        assert!(matches!(result, Err(Error::Exists)), "created: {result:?}");
+        expect_matches!(
+            result,
+            Err(Error::Exists),
+            "a creation under the key of a live session, with another secret"
+        );
     }
-    assert_eq!(store.found(&token), Some(record));
+    expect_eq!(
+        store.found(&token),
+        Some(record),
+        "the record, after saves and creations with wrong secrets"
+    );
 }
 
 /// A login is one save: new secret, login, values and times are stored in the same instant.
@@ -96,9 +122,20 @@ pub fn a_login_is_stored_in_one_step(harness: &dyn Harness) {
     wanted.renewed = store.after(HOUR / 4);
     wanted.expires = store.after(3 * HOUR);
     wanted.values = [("a", number(1)), ("b", number(2)), ("user", number(7))].into_iter().collect();
-    assert_eq!(store.found(&new), Some(wanted.clone()));
-    assert_eq!(store.another().found(&new), Some(wanted), "as another handle sees it");
-    assert!(!store.can.checks_holder || store.found(&old).is_none(), "the old secret opens it");
+    expect_eq!(
+        store.found(&new),
+        Some(wanted.clone()),
+        "the record by its new secret, after a login"
+    );
+    expect_eq!(
+        store.another().found(&new),
+        Some(wanted),
+        "the record by its new secret, as another handle sees it"
+    );
+    assert!(
+        !store.can.checks_holder || store.found(&old).is_none(),
+        "the old secret opens the record after a login"
+    );
 }
 
 /// A save with a new secret may be repeated when its answer was lost: it succeeds again, and nothing
@@ -112,11 +149,11 @@ pub fn a_save_with_a_new_secret_can_be_repeated(harness: &dyn Harness) {
     let new = store.saved(&old, &changes);
     let found = store.found(&new);
     let again = store.another().save(&old, &changes, store.now);
-    assert!(again.is_ok(), "the same save again: {again:?}");
-    assert_eq!(store.found(&new), found);
+    expect_matches!(again, Ok(_), "the same save with a new secret, again");
+    expect_eq!(store.found(&new), found, "the record, after the same save again");
     let result = store.save(&old, &store.with_secret(&old, set("a", 9), store.now), store.now);
-    assert!(matches!(result, Err(Error::Gone)), "another new secret: {result:?}");
-    assert_eq!(store.found(&new), found, "and changes nothing");
+    expect_matches!(result, Err(Error::Gone), "a save with another new secret by the old one");
+    expect_eq!(store.found(&new), found, "the record, after another new secret was refused");
 }
 
 /// A save with a new secret that is refused changes nothing: the old secret is as good as before.
@@ -128,11 +165,22 @@ pub fn a_refused_new_secret_leaves_the_old_one(harness: &dyn Harness) {
     changes.login = Some(login("grace", store.now));
     let changes = store.with_secret(&old, changes, store.now);
     let result = store.save(&old, &changes, store.now);
-    assert!(matches!(result, Err(Error::Conflict)), "{result:?}");
-    assert_eq!(store.found(&old), Some(record));
+    expect_matches!(
+        result,
+        Err(Error::Conflict),
+        "a save with a new secret and an expected value that is not the stored one"
+    );
+    expect_eq!(
+        store.found(&old),
+        Some(record),
+        "the record by its old secret, after a new one was refused"
+    );
     let new = &changes.secret.as_ref().expect("there is one").token;
-    assert_eq!(store.found(new), None, "the new secret opens it");
-    assert!(store.save(&old, &set("a", 5), store.now).is_ok(), "the old one saves");
+    expect_eq!(store.found(new), None, "what the refused new secret opens");
+    assert!(
+        store.save(&old, &set("a", 5), store.now).is_ok(),
+        "a save by the old secret, after a new one was refused"
+    );
 }
 
 /// A destroyed session is gone for every operation, through every handle.
@@ -141,17 +189,21 @@ pub fn destroying_is_final(harness: &dyn Harness) {
     let token = store.stored(&record(store.now));
     store.destroy(&token, store.now).expect("destroying works");
     for view in [&store, &store.another()] {
-        assert_eq!(view.found(&token), None, "loaded");
+        expect_eq!(view.found(&token), None, "loaded after it was destroyed");
         let result = view.save(&token, &set("a", 5), store.now);
-        assert!(matches!(result, Err(Error::Gone)), "saved: {result:?}");
+        expect_matches!(result, Err(Error::Gone), "a save after the session was destroyed");
         let result = view.touch(&token, store.after(2 * HOUR), store.now);
-        assert!(matches!(result, Err(Error::Gone)), "touched: {result:?}");
+        expect_matches!(result, Err(Error::Gone), "a touch after the session was destroyed");
         let result = view.renew(&token, store.now);
-        assert!(matches!(result, Err(Error::Gone)), "a new secret: {result:?}");
-        assert_eq!(view.found(&token), None, "brought back");
+        expect_matches!(result, Err(Error::Gone), "a new secret after the session was destroyed");
+        expect_eq!(
+            view.found(&token),
+            None,
+            "loaded after a save, a touch and a new secret of a session that was destroyed"
+        );
     }
     if store.can.count {
-        assert_eq!(
+        expect_eq!(
             store.count(store.now).expect("counting works"),
             0,
             "sessions, after the only one was destroyed"
@@ -166,9 +218,17 @@ pub fn destroying_goes_by_the_key(harness: &dyn Harness) {
     let new = store.renew(&old, store.now).expect("a live session gets a new secret");
     store.destroy(&old, store.now).expect("destroying works");
     for view in [&store, &store.another()] {
-        assert_eq!((view.found(&old), view.found(&new)), (None, None), "loaded");
+        expect_eq!(
+            (view.found(&old), view.found(&new)),
+            (None, None),
+            "loaded by the old and by the new secret, after it was destroyed by the old one"
+        );
         let result = view.save(&new, &set("a", 5), store.now);
-        assert!(matches!(result, Err(Error::Gone)), "saved by the holder: {result:?}");
+        expect_matches!(
+            result,
+            Err(Error::Gone),
+            "a save by the holder, after the session was destroyed by the old secret"
+        );
     }
 }
 
@@ -182,7 +242,10 @@ pub fn destroying_is_idempotent(harness: &dyn Harness) {
     }
     let unknown = store.provider().issue(store.new_id());
     store.destroy(&unknown, store.now).expect("what was never there is no error");
-    assert!(!store.can.revokes || store.found(&token).is_none());
+    assert!(
+        !store.can.revokes || store.found(&token).is_none(),
+        "a session that was destroyed several times is there"
+    );
 }
 
 /// Other sessions, even of the same owner, live on.
@@ -194,7 +257,11 @@ pub fn destroying_ends_one_session_only(harness: &dyn Harness) {
         store.destroy(token, store.now).expect("destroying works");
     }
     for token in tokens.iter().skip(1).step_by(2) {
-        assert_eq!(store.found(token), Some(record.clone()));
+        expect_eq!(
+            store.found(token),
+            Some(record.clone()),
+            "a session, after others of its owner were destroyed"
+        );
     }
 }
 
@@ -205,7 +272,7 @@ pub fn a_destroyed_key_starts_from_nothing(harness: &dyn Harness) {
     store.destroy(&old, store.now).expect("destroying works");
     let new = empty(store.now, 2 * HOUR);
     let token = store.create(old.id(), &new, store.now).expect("the key is free");
-    assert_eq!(store.found(&token), Some(new));
+    expect_eq!(store.found(&token), Some(new), "a new record under the key of a destroyed one");
 }
 
 /// A provider that declares a limit has it; one that can do more says so.
@@ -216,7 +283,11 @@ pub fn declared_limits_are_real(harness: &dyn Harness) {
         store.saved(&token, &set("a", 10));
         let token = store.saved(&token, &set("b", 20));
         let found = store.found(&token).expect("the record is there");
-        assert_eq!(found.values.get("a"), Some(&number(1)[..]), "saves by one token merge");
+        expect_eq!(
+            found.values.get("a"),
+            Some(&number(1)[..]),
+            "declared not to merge, and saves by one token merge"
+        );
     }
     if !store.can.stable_token {
         let text = |token: &Token| token.with_client_text(str::to_owned);
@@ -224,11 +295,28 @@ pub fn declared_limits_are_real(harness: &dyn Harness) {
     }
     if !store.can.checks_holder {
         store.renew(&token, store.now).expect("a live session gets a new secret");
-        assert!(store.save(&token, &set("a", 5), store.now).is_ok(), "an old secret is refused");
+        assert!(
+            store.save(&token, &set("a", 5), store.now).is_ok(),
+            "declared not to check the holder: a save by the old secret"
+        );
+    }
+    if !store.can.hides_secrets {
+        let verifier = store.provider().verifier(&token, "");
+        assert!(
+            contains_secret(&verifier, &token),
+            "declared not to hide secrets, and the verifier has none in it"
+        );
+    }
+    if !store.can.namespaces {
+        let [one, other] = ["", "shop"].map(|name| store.provider().verifier(&token, name));
+        assert!(one == other, "declared to ignore namespaces, and the verifier depends on them");
     }
     if !store.can.revokes {
         let later = store.after(Duration::from_secs(1));
         store.destroy(&token, later).expect("destroying works");
-        assert!(store.found_at(&token, later).is_some(), "a destroyed session is dead at once");
+        assert!(
+            store.found_at(&token, later).is_some(),
+            "declared not to revoke, and a destroyed session is dead at once"
+        );
     }
 }

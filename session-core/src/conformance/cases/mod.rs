@@ -40,6 +40,8 @@ pub struct Case {
     name: &'static str,
     needs: fn(&Capabilities) -> bool,
     test: fn(&dyn Harness),
+    /// The path of the test.
+    path: fn() -> &'static str,
 }
 
 impl Case {
@@ -68,9 +70,21 @@ impl Case {
     /// If the promise is broken.
     pub fn run(&self, harness: &dyn Harness) {
         if self.applies(&harness.capabilities()) {
+            let _told = Told(*self);
             (self.test)(harness);
         } else {
             eprintln!("{}: not promised by this provider", self.name);
+        }
+    }
+}
+
+/// Tells whoever reads a failure where the promise is.
+struct Told(Case);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the promise is the documentation of {}", (self.0.path)());
         }
     }
 }
@@ -110,6 +124,7 @@ macro_rules! __conformance_cases {
         hostile_texts_are_no_tokens
         a_damaged_text_opens_nothing
         nothing_prints_a_token
+        a_record_has_no_secret [hides_secrets]
 
         a_save_merges_its_keys
         saves_by_one_token_merge [merges]
@@ -139,6 +154,7 @@ macro_rules! __conformance_cases {
         a_late_touch_changes_nothing [merges]
         a_touch_moves_the_last_use_forward
         a_touch_goes_by_the_key [by_key checks_holder]
+        a_create_sets_the_stores_own_expiry
         a_touch_moves_the_stores_own_expiry
         a_save_moves_the_stores_own_expiry
 
@@ -194,6 +210,8 @@ macro_rules! __conformance_cases {
         a_write_that_is_cut_off_from_the_server_is_not_done
         a_write_whose_answer_is_lost_is_never_called_undone
         a_load_that_is_cut_never_misses_the_record
+        a_server_that_stalls_is_an_error_in_time
+        an_operation_that_waits_lets_others_run
 
         any_sequence_of_operations_agrees_with_a_map [merges revokes]
 
@@ -211,6 +229,7 @@ macro_rules! __conformance_cases {
         logouts_at_once_all_succeed [revokes]
         a_logout_does_not_miss_a_session_that_gets_a_new_id [revokes]
         a_wrong_secret_is_a_stranger [checks_holder]
+        an_id_of_another_namespace_is_a_strangers [namespaces]
         a_taken_key_is_never_overwritten [notices_taken_keys]
         a_late_touch_undoes_no_shortened_lifetime [by_key stable_token]
         a_remembered_session_outlives_the_others
@@ -246,6 +265,7 @@ macro_rules! __conformance_expand {
             name: stringify!($name),
             needs: |_can| true $($(&& _can.$need)+)?,
             test: $name,
+            path: || std::any::type_name_of_val(&$name),
         }),*]
     };
 }

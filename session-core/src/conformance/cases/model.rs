@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::conformance::Harness;
+use crate::conformance::expect::expect_eq;
 use crate::conformance::random::Random;
 use crate::conformance::sample::{HOUR, MILLI, empty, login, number, until};
 use crate::conformance::store::Store;
@@ -153,21 +154,27 @@ pub fn any_sequence_of_operations_agrees_with_a_map(harness: &dyn Harness) {
                 }
             };
             log.push(format!("{now:?} {what} {at} {to}: {wanted}"));
-            assert_eq!(got, wanted, "seed {seed}:\n{}", log.join("\n"));
+            expect_eq!(
+                got,
+                wanted,
+                "seed {seed}: the outcome of the last operation of\n{}",
+                log.join("\n")
+            );
             for [token, ..] in &tokens {
                 let wanted = model.live(token.key(), now).cloned();
                 let got = view.load(token, now).expect("loading works");
-                assert!(
-                    got == wanted,
-                    "seed {seed}: {got:?} in place of {wanted:?}\n{}",
-                    log.join("\n")
-                );
+                assert!(got == wanted, "seed {seed}: loaded after\n{}", log.join("\n"));
             }
             if store.can.count {
                 let live =
                     tokens.iter().filter(|[token, ..]| model.live(token.key(), now).is_some());
                 let count = view.count(now).expect("counting works");
-                assert_eq!(count, live.count() as u64, "seed {seed}");
+                expect_eq!(
+                    count,
+                    live.count() as u64,
+                    "seed {seed}: sessions counted after\n{}",
+                    log.join("\n")
+                );
             }
         }
         for [token, ..] in &tokens {

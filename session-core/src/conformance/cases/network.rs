@@ -1,10 +1,19 @@
-//! Stores behind a network, and connections that end.
+//! Stores behind a network, and connections that end or stall.
 
+use std::future::pending;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+
+use futures_lite::future::{or, yield_now};
+use futures_timer::Delay;
+
+use super::threads::join;
 use crate::Error;
-use crate::conformance::proxy::{Cut, Proxy, Side};
+use crate::conformance::expect::expect_eq;
+use crate::conformance::proxy::{Cut, Effect, Proxy, Side};
 use crate::conformance::sample::{HOUR, login, number, record, set, until};
 use crate::conformance::store::Store;
-use crate::conformance::{Harness, skip};
+use crate::conformance::{Capabilities, Harness, skip};
 use crate::provider::{Changes, ExpiryChange, Page, Record, Token, Touch};
 
 /// How often something that fails once or twice, until a pool of connections is rid of the dead ones, is
@@ -19,79 +28,107 @@ const EXCHANGES: usize = 8;
 /// again.
 pub fn a_server_that_cannot_be_reached_is_unavailable(harness: &dyn Harness) {
     let Some(scene) = Scene::open(harness) else { return };
-    let Scene { direct, proxied, proxy } = &scene;
+    let Scene { direct, proxy, .. } = &scene;
     let token = direct.stored(&record(direct.now));
     scene.recover(&token);
     let stored = direct.load(&token, direct.now).expect("loading works");
 
     proxy.go_down();
-    let loaded = proxied.load(&token, proxied.now);
-    assert!(is_unavailable(&loaded), "loaded without a server: {loaded:?}");
-    if direct.can.count {
-        let counted = proxied.count(proxied.now);
-        assert!(is_unavailable(&counted), "counted without a server: {counted:?}");
-    }
-    if direct.can.lists {
-        let page = Page { after: None, limit: 10 };
-        let listed = proxied.wait(proxied.provider().list("ada", page, proxied.now));
-        assert!(is_unavailable(&listed), "listed without a server: {listed:?}");
-    }
-    if direct.can.purges {
-        let purged = proxied.provider().purge(proxied.much_later(), 10);
-        assert!(is_unavailable(&purged), "purged without a server: {purged:?}");
+    for call in Call::all(&direct.can).filter(|call| !matches!(call, Call::Write(_))) {
+        let result = scene.perform(call, &token);
+        assert!(is_unavailable(&result), "{call:?} without a server: {result:?}, not Unavailable");
     }
     for write in Write::ALL {
         let token = if write == Write::Create { scene.new_token() } else { token.clone() };
-        let mut result = write.perform(proxied, &token);
+        let mut result = scene.perform(Call::Write(write), &token);
         for _ in 1..TRIES {
             match result {
-                Err(Error::InDoubt { .. }) => result = write.perform(proxied, &token),
+                Err(Error::InDoubt { .. }) => result = scene.perform(Call::Write(write), &token),
                 _ => break,
             }
         }
-        assert!(is_unavailable(&result), "{write:?} without a server: {result:?}");
+        assert!(is_unavailable(&result), "{write:?} without a server: {result:?}, not Unavailable");
         let left = direct.load(&token, direct.now).expect("loading works");
         let wanted = if write == Write::Create { None } else { stored.clone() };
-        assert_eq!(left, wanted, "{write:?} without a server changes what is stored");
+        expect_eq!(left, wanted, "{write:?} without a server: what is stored");
     }
     proxy.heal();
     scene.recover(&token);
     for write in Write::ALL.into_iter().filter(|write| *write != Write::Create) {
         let token = direct.stored(&record(direct.now));
-        write.perform(proxied, &token).unwrap_or_else(|e| panic!("{write:?} afterwards: {e:?}"));
+        let done = scene.perform(Call::Write(write), &token);
+        done.unwrap_or_else(|e| panic!("{write:?}, with the server back: {e:?}"));
     }
 }
 
 /// A request that never reaches the server has no effect: it fails as [`Error::Unavailable`], or as
 /// [`Error::InDoubt`] where the client can't tell; or it is repeated and succeeds.
 pub fn a_write_that_is_cut_off_from_the_server_is_not_done(harness: &dyn Harness) {
-    cut_everywhere(harness, Side::Request);
+    cut_everywhere(harness, &Write::ALL.map(Call::Write), Side::Request);
 }
 
 /// A write that the server has performed and whose answer is lost is [`Error::InDoubt`], or it is found out
 /// that it was done: never [`Error::Unavailable`], and never an error that tells of the repetition, as
 /// `Exists`, `Conflict` and `Gone` would.
 pub fn a_write_whose_answer_is_lost_is_never_called_undone(harness: &dyn Harness) {
-    cut_everywhere(harness, Side::Answer);
+    cut_everywhere(harness, &Write::ALL.map(Call::Write), Side::Answer);
 }
 
 /// A load whose connection ends finds the record all the same, or is [`Error::Unavailable`].
 pub fn a_load_that_is_cut_never_misses_the_record(harness: &dyn Harness) {
+    cut_everywhere(harness, &[Call::Load], Side::Request);
+    cut_everywhere(harness, &[Call::Load], Side::Answer);
+}
+
+/// While the server accepts connections and is silent, or stops half way through an answer, each operation ends
+/// with an error in the provider's time limits, and the error of a write is right about what is stored.
+pub fn a_server_that_stalls_is_an_error_in_time(harness: &dyn Harness) {
+    let Some(_) = Scene::open(harness) else { return };
+    // Side by side, as each operation takes as long as the provider waits.
+    thread::scope(|scope| {
+        let threads = [
+            (Side::Request, Effect::Stall),
+            (Side::Answer, Effect::Stall),
+            (Side::Answer, Effect::StallHalfWay),
+        ]
+        .map(|(side, effect)| {
+            scope.spawn(move || {
+                let Some(scene) = Scene::open(harness) else { return };
+                for call in Call::all(&scene.direct.can) {
+                    let cut = Cut { side, effect, passing: 0, is_lasting: true };
+                    let was_cut = scene.cut(call, cut);
+                    assert!(was_cut, "{call:?}, {cut:?}: nothing went over the proxy");
+                }
+            })
+        });
+        threads.into_iter().for_each(join);
+    });
+}
+
+/// An operation that waits for the server leaves its thread to other futures: here, the server's answer comes
+/// only when another future on the same thread has run. A collection may block.
+pub fn an_operation_that_waits_lets_others_run(harness: &dyn Harness) {
     let Some(scene) = Scene::open(harness) else { return };
-    let token = scene.direct.stored(&record(scene.direct.now));
-    let stored = scene.direct.load(&token, scene.direct.now).expect("loading works");
-    for side in [Side::Request, Side::Answer] {
-        for is_lasting in [true, false] {
-            scene.recover(&token);
-            let cut = Cut { side, passing: 0, is_lasting };
-            scene.proxy.cut(cut);
-            let loaded = scene.proxied.load(&token, scene.proxied.now);
-            assert!(scene.proxy.has_cut(), "{cut:?}: nothing went over the proxy");
-            match loaded {
-                Ok(loaded) => assert_eq!(loaded, stored, "{cut:?}"),
-                loaded => assert!(is_unavailable(&loaded), "{cut:?}: {loaded:?}"),
+    let Scene { direct, proxied, proxy, .. } = &scene;
+    for call in Call::all(&direct.can).filter(|call| *call != Call::Purge) {
+        let token = scene.token_for(call);
+        let (effect, is_lasting) = (Effect::Stall, true);
+        proxy.cut(Cut { side: Side::Request, effect, passing: 0, is_lasting });
+        let other = async {
+            while !proxy.has_cut() {
+                yield_now().await;
             }
-        }
+            proxy.resume();
+            pending().await
+        };
+        let done = scene.in_time(call, || proxied.wait(or(call.perform(proxied, &token), other)));
+        proxy.heal();
+        done.unwrap_or_else(|error| {
+            panic!(
+                "{call:?}: the server answers when another future on the same thread runs, and the operation \
+                 fails: {error:?}. Does its future block? Leave waiting to a runtime, or to a pool of threads"
+            )
+        });
     }
 }
 
@@ -99,15 +136,15 @@ fn is_unavailable<T>(result: &Result<T, Error>) -> bool {
     matches!(result, Err(Error::Unavailable { .. }))
 }
 
-/// Cuts each exchange of each write, for good and in a way that a repetition comes through; and compares
+/// Cuts each exchange of each call, for good and in a way that a repetition comes through; and compares
 /// what it returns with what is stored.
-fn cut_everywhere(harness: &dyn Harness, side: Side) {
+fn cut_everywhere(harness: &dyn Harness, calls: &[Call], side: Side) {
     let Some(scene) = Scene::open(harness) else { return };
-    for write in Write::ALL {
+    for call in calls {
         for is_lasting in [true, false] {
             for passing in 0..EXCHANGES {
-                if !scene.cut(write, Cut { side, passing, is_lasting }) {
-                    assert!(passing > 0, "{write:?}: nothing went over the proxy");
+                if !scene.cut(*call, Cut { side, effect: Effect::End, passing, is_lasting }) {
+                    assert!(passing > 0, "{call:?}: nothing went over the proxy");
                     break;
                 }
             }
@@ -117,6 +154,7 @@ fn cut_everywhere(harness: &dyn Harness, side: Side) {
 
 /// A store, and two ways to it.
 struct Scene<'h> {
+    harness: &'h dyn Harness,
     direct: Store<'h>,
     proxied: Store<'h>,
     proxy: Proxy,
@@ -130,40 +168,101 @@ impl<'h> Scene<'h> {
             return None;
         };
         let direct = Store::open(harness);
-        Some(Self { proxied: direct.by(provider), direct, proxy })
+        Some(Self { harness, proxied: direct.by(provider), direct, proxy })
     }
 
     fn new_token(&self) -> Token {
         self.direct.provider().issue(self.direct.new_id())
     }
 
+    /// Returns the token that a call is about, when there is a connection to the server.
+    fn token_for(&self, call: Call) -> Token {
+        let token = match call {
+            Call::Write(Write::Create) => self.new_token(),
+            _ => self.direct.stored(&record(self.direct.now)),
+        };
+        self.recover(&token);
+        token
+    }
+
     /// Lets everything through, and waits until a load succeeds: there is a connection then.
     fn recover(&self, token: &Token) {
         self.proxy.heal();
         for _ in 0..TRIES {
-            match self.proxied.load(token, self.proxied.now) {
+            match self.in_time(Call::Load, || self.proxied.load(token, self.proxied.now)) {
                 Ok(_) => return,
-                loaded => assert!(is_unavailable(&loaded), "loading: {loaded:?}"),
+                loaded => assert!(
+                    is_unavailable(&loaded),
+                    "a load after connections had ended returns {loaded:?}, not Unavailable"
+                ),
             }
         }
         panic!("the server can be reached again, and {TRIES} loads have failed");
     }
 
-    /// Performs a write that is cut so. Returns whether it was.
-    fn cut(&self, write: Write, cut: Cut) -> bool {
-        let token = match write {
-            Write::Create => self.new_token(),
-            _ => self.direct.stored(&record(self.direct.now)),
-        };
+    /// Runs what performs a call through the proxy, and ends the connections when it takes too long, so that
+    /// also what blocks comes to an end.
+    fn in_time<T>(
+        &self,
+        call: Call,
+        perform: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let limit = self.harness.time_limit();
+        let (done, is_done) = channel::<()>();
+        thread::scope(|scope| {
+            let watch = scope.spawn(move || {
+                let is_late = is_done.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
+                if is_late {
+                    self.proxy.go_down();
+                }
+                is_late
+            });
+            let outcome = perform();
+            drop(done);
+            let is_late = join(watch);
+            assert!(
+                !is_late,
+                "{call:?} has no end after {limit:?}. Each operation needs a time limit, for a server that is \
+                 silent or stops within an answer"
+            );
+            outcome
+        })
+    }
+
+    /// Performs a call through the proxy.
+    fn perform(&self, call: Call, token: &Token) -> Result<(), Error> {
+        let (proxied, limit) = (&self.proxied, self.harness.time_limit());
+        self.in_time(call, || match call {
+            Call::Purge => proxied.provider().purge(proxied.now, 10).map(drop),
+            _ => proxied.wait(or(call.perform(proxied, token), async {
+                // Together with the connections: what repeats itself for ever ends so.
+                Delay::new(2 * limit).await;
+                Err(Error::unavailable("the case has given up"))
+            })),
+        })
+    }
+
+    /// Performs a call that is cut so. Returns whether it was.
+    fn cut(&self, call: Call, cut: Cut) -> bool {
+        let token = self.token_for(call);
         let stored = || self.direct.load(&token, self.direct.now).expect("loading works");
         let before = stored();
-        self.recover(&token);
         self.proxy.cut(cut);
-        let outcome = write.perform(&self.proxied, &token);
+        let outcome = self.perform(call, &token);
         let was_cut = self.proxy.has_cut();
         self.proxy.heal();
         let left = stored();
-        let what = format!("{write:?}, {cut:?}, returned {outcome:?}");
+        let what = format!("{call:?}, {cut:?}, returned {outcome:?}");
+        let Call::Write(write) = call else {
+            // A collection writes as well.
+            let may_be_in_doubt = call == Call::Purge;
+            match outcome {
+                Ok(()) | Err(Error::Unavailable { .. }) => {}
+                Err(Error::InDoubt { .. }) if may_be_in_doubt => {}
+                Err(_) => panic!("{what}: neither an answer nor Unavailable"),
+            }
+            return was_cut;
+        };
         let is_done = write.is_done(&self.direct, &token, before.as_ref(), left.as_ref());
         let Some(is_done) = is_done else {
             panic!("{what}: half of it is stored: {before:?} became {left:?}");
@@ -178,6 +277,47 @@ impl<'h> Scene<'h> {
             assert!(!is_done, "{what}: stored by other ways than through the proxy");
         }
         was_cut
+    }
+}
+
+/// An operation at the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    Load,
+    Count,
+    List,
+    Purge,
+    Write(Write),
+}
+
+impl Call {
+    /// Returns those that a provider can do.
+    fn all(can: &Capabilities) -> impl Iterator<Item = Self> + use<> {
+        let others = [
+            (Self::Load, true),
+            (Self::Count, can.count),
+            (Self::List, can.lists),
+            (Self::Purge, can.purges),
+        ];
+        let others = others.into_iter().filter_map(|(call, can)| can.then_some(call));
+        others.chain(Write::ALL.map(Self::Write))
+    }
+
+    async fn perform(self, store: &Store<'_>, token: &Token) -> Result<(), Error> {
+        let (provider, now) = (store.provider(), store.now);
+        match self {
+            Self::Load => {
+                let loaded = provider.load(token, now).await?;
+                assert!(loaded.is_some(), "a load that the server did not answer finds no record");
+                Ok(())
+            }
+            Self::Count => provider.count(now).await.map(drop),
+            Self::List => {
+                provider.list("ada", Page { after: None, limit: 10 }, now).await.map(drop)
+            }
+            Self::Purge => provider.purge(now, 10).map(drop),
+            Self::Write(write) => write.perform(store, token).await,
+        }
     }
 }
 
@@ -196,17 +336,24 @@ impl Write {
     const ALL: [Self; 6] =
         [Self::Create, Self::Save, Self::CompareAndSave, Self::Login, Self::Touch, Self::Destroy];
 
-    fn perform(self, store: &Store<'_>, token: &Token) -> Result<(), Error> {
-        let now = store.now;
+    async fn perform(self, store: &Store<'_>, token: &Token) -> Result<(), Error> {
+        let (provider, now) = (store.provider(), store.now);
+        let holder = store.holder(token);
         let done = match self {
-            Self::Create => store.create(token.id(), &record(now), now),
-            Self::Save | Self::CompareAndSave => store.save(token, &self.changes(store), now),
+            Self::Create => {
+                provider.create(token.id(), Record { holder, ..record(now) }, now).await
+            }
+            Self::Save | Self::CompareAndSave => {
+                provider.save(token, &holder, &self.changes(store), now).await
+            }
             Self::Login => {
                 let changes = store.with_secret(token, self.changes(store), now);
-                store.save(token, &changes, now)
+                provider.save(token, &holder, &changes, now).await
             }
-            Self::Touch => store.touch_as(token, Self::touch(store), now),
-            Self::Destroy => return store.destroy(token, now),
+            Self::Touch => provider.touch(token, Self::touch(store), now).await,
+            Self::Destroy => {
+                return provider.destroy(&token.key(), store.after(100 * HOUR), now).await;
+            }
         };
         done.map(drop)
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::races::{passed, race};
 use super::requests::seeds;
 use super::threads::crowd;
+use crate::conformance::expect::expect_eq;
 use crate::conformance::random::Random;
 use crate::conformance::sample::{
     HOUR, MILLI, awkward_keys, empty, login, record, set, until, whole_second,
@@ -42,10 +43,21 @@ fn entry(owner: &str, now: Timestamp) -> Changes {
     set("user", 7).with_login(labelled(owner, now)).replacing()
 }
 
+/// Checks how many entries the index has, as far as the harness can tell.
+fn check_index(harness: &dyn Harness, now: Timestamp, wanted: usize, what: &str) {
+    if let Some(entries) = harness.index_entries(now) {
+        expect_eq!(entries, wanted, "entries in the index of owners, when {what}");
+    }
+}
+
 /// A list in which all sessions were this owner's when they were looked at.
 fn check(owner: &str, list: &[Summary]) {
     for summary in list {
-        assert_eq!(*summary.label, label_of(owner), "in the list of {owner:?}");
+        expect_eq!(
+            *summary.label,
+            label_of(owner),
+            "the label of a session in the list of {owner:?}"
+        );
     }
 }
 
@@ -61,13 +73,19 @@ fn keys_of<'a>(tokens: impl IntoIterator<Item = &'a Token>) -> BTreeSet<SessionK
 pub fn list_is_unsupported_or_declared(harness: &dyn Harness) {
     let store = Store::open(harness);
     let page = Page { after: None, limit: 10 };
-    assert_eq!(store.provider().lists(), store.can.lists, "`lists` says something else");
+    expect_eq!(
+        store.provider().lists(),
+        store.can.lists,
+        "whether the provider's `lists` returns true, as the capability says"
+    );
     match store.wait(store.provider().list("ada", page, store.now)) {
         Ok(listed) => {
-            assert!(store.can.lists, "declared not to list");
-            assert_eq!(listed, Default::default(), "an empty store lists something");
+            assert!(store.can.lists, "declared not to list, and it lists {listed:?}");
+            expect_eq!(listed, Default::default(), "the list of an empty store");
         }
-        Err(Error::Unsupported { .. }) => assert!(!store.can.lists, "declared to list"),
+        Err(Error::Unsupported { .. }) => {
+            assert!(!store.can.lists, "declared to list, and it returns Unsupported");
+        }
         Err(error) => panic!("listing returns {error:?}"),
     }
 }
@@ -105,8 +123,16 @@ pub fn a_list_shows_what_is_stored_of_each_session(harness: &dyn Harness) {
     let mut wanted: Vec<Summary> = tokens.iter().map(summary).collect();
     wanted.sort_by_key(|summary| summary.key);
     for view in [&store, &store.another()] {
-        assert_eq!(view.list("ada", ALL, later), wanted);
-        assert_eq!(view.list("", ALL, later), [], "nobody's sessions");
+        expect_eq!(
+            view.list("ada", ALL, later),
+            wanted,
+            "the list of \"ada\", after operations of each kind"
+        );
+        expect_eq!(
+            view.list("", ALL, later),
+            [],
+            "the list of the empty owner: sessions of nobody are in no list"
+        );
     }
 }
 
@@ -124,7 +150,11 @@ pub fn a_list_comes_in_pages_in_the_order_of_the_keys(harness: &dyn Harness) {
     for limit in [1, 2, 7, SESSIONS - 1, SESSIONS, SESSIONS + 1, 1000] {
         for view in [&store, &store.another()] {
             let list = view.list("ada", limit, store.now);
-            assert_eq!((list.len(), keys(&list)), (SESSIONS, wanted.clone()), "pages of {limit}");
+            expect_eq!(
+                (list.len(), keys(&list)),
+                (SESSIONS, wanted.clone()),
+                "the number and the keys of the sessions on all pages of {limit}"
+            );
             check("ada", &list);
         }
     }
@@ -139,9 +169,21 @@ pub fn a_page_of_any_limit_is_bounded(harness: &dyn Harness) {
     }
     for limit in [0, 1, Page::MAX_SIZE, SESSIONS, usize::MAX] {
         let first = store.page("ada", Page { after: None, limit }, store.now);
-        assert!(first.sessions.len() <= limit.clamp(1, Page::MAX_SIZE), "limit {limit}");
-        assert!(first.next.is_some(), "limit {limit}: others follow");
-        assert_eq!(store.list("ada", limit, store.now).len(), SESSIONS, "limit {limit}");
+        assert!(
+            first.sessions.len() <= limit.clamp(1, Page::MAX_SIZE),
+            "a page of {} sessions with a limit of {limit}",
+            first.sessions.len()
+        );
+        assert!(
+            first.next.is_some(),
+            "a page of {} sessions is the last, of {SESSIONS} with a limit of {limit}",
+            first.sessions.len()
+        );
+        expect_eq!(
+            store.list("ada", limit, store.now).len(),
+            SESSIONS,
+            "sessions on all pages with a limit of {limit}"
+        );
     }
 }
 
@@ -160,7 +202,7 @@ pub fn a_page_begins_behind_a_session_that_is_gone(harness: &dyn Harness) {
             let listed = store.page(&owner, page, store.now);
             seen.extend(listed.sessions);
             page.after = listed.next;
-            assert!(page.after.is_some(), "others follow");
+            assert!(page.after.is_some(), "a page is the last, and sessions follow behind it");
         }
         let gone = tokens.iter().find(|token| Some(token.key()) == page.after);
         let gone = gone.expect("a page ends at a session while none is gone");
@@ -174,20 +216,30 @@ pub fn a_page_begins_behind_a_session_that_is_gone(harness: &dyn Harness) {
         loop {
             let listed = store.page(&owner, page, store.now);
             seen.extend(listed.sessions);
-            page.after = listed.next;
-            if page.after.is_none() {
-                break;
-            }
+            let Some(next) = listed.next else { break };
+            let after = page.after.replace(next);
+            assert!(
+                Some(next) > after,
+                "the page behind {after:?} ends at {next:?}, not behind it"
+            );
         }
-        assert_eq!(seen.len(), 5, "{what}");
-        assert_eq!(keys(&seen), keys_of(&tokens), "{what}");
+        expect_eq!(seen.len(), 5, "sessions on all pages, where one {what} between two pages");
+        expect_eq!(
+            keys(&seen),
+            keys_of(&tokens),
+            "the keys of the sessions on all pages, where one {what} between two pages"
+        );
         // Nor does it matter whether there ever was a session.
         let mut key = *tokens[2].key().as_bytes();
         key[11] ^= 1;
         let after = Some(SessionKey::from_bytes(key));
         let behind = store.page(&owner, Page { after, limit: 100 }, store.now).sessions;
         let wanted = store.list(&owner, ALL, store.now).into_iter();
-        assert_eq!(behind, wanted.filter(|s| Some(s.key) > after).collect::<Vec<_>>(), "{what}");
+        expect_eq!(
+            behind,
+            wanted.filter(|s| Some(s.key) > after).collect::<Vec<_>>(),
+            "the page behind a key that no session ever had, after one {what}"
+        );
     }
 }
 
@@ -213,15 +265,23 @@ pub fn what_ended_is_not_listed(harness: &dyn Harness) {
         (store.after(3 * HOUR), &[]),
     ] {
         let list = store.list("ada", 2, now);
-        assert_eq!(keys(&list), keys_of(live.iter().copied()), "{now:?}");
+        expect_eq!(keys(&list), keys_of(live.iter().copied()), "the list of \"ada\" at {now:?}");
     }
     store.drain(store.after(2 * HOUR), 10);
     let left = store.list("ada", 2, store.after(2 * HOUR));
-    assert_eq!(keys(&left), keys_of([&extended]), "after a collection");
+    expect_eq!(keys(&left), keys_of([&extended]), "the list of \"ada\" after a collection");
     let new = Record { login: labelled("grace", whole), ..empty(whole, HOUR) };
     store.create(short.id(), &new, whole).expect("its key is free");
-    assert_eq!(keys(&store.list("grace", 2, whole)), keys_of([&short]), "a new one of its key");
-    assert_eq!(keys(&store.list("ada", 2, whole)), keys_of([&extended]));
+    expect_eq!(
+        keys(&store.list("grace", 2, whole)),
+        keys_of([&short]),
+        "the list of \"grace\", with a new session under the key of an expired one of \"ada\""
+    );
+    expect_eq!(
+        keys(&store.list("ada", 2, whole)),
+        keys_of([&extended]),
+        "the list of \"ada\", with a new session of \"grace\" under the key of an expired one"
+    );
 }
 
 /// Each login and logout moves a session between the lists, in both directions and in the same save.
@@ -241,7 +301,7 @@ pub fn a_session_is_in_its_last_owners_list(harness: &dyn Harness) {
             let wanted = [&token].into_iter().filter(|_| listed == owner);
             let wanted = wanted.chain([&other].into_iter().filter(|_| listed == "ada"));
             let list = reader.list(listed, 2, store.now);
-            assert_eq!(keys(&list), keys_of(wanted), "step {step}: the list of {listed:?}");
+            expect_eq!(keys(&list), keys_of(wanted), "step {step}: the list of {listed:?}");
             check(listed, &list);
         }
     }
@@ -271,10 +331,10 @@ pub fn no_owner_is_taken_for_another(harness: &dyn Harness) {
         .collect();
     for (owner, tokens) in &stored {
         let list = store.list(owner, ALL, store.now);
-        assert_eq!(keys(&list), keys_of(tokens), "the list of {owner:?}");
+        expect_eq!(keys(&list), keys_of(tokens), "the list of {owner:?}");
     }
     for nobody in ["", "adab", "*", "xx", "\u{e9}\0"] {
-        assert_eq!(store.list(nobody, ALL, store.now), [], "the list of {nobody:?}");
+        expect_eq!(store.list(nobody, ALL, store.now), [], "the list of {nobody:?}");
     }
 }
 
@@ -293,16 +353,26 @@ pub fn an_owner_of_any_allowed_length_is_listed(harness: &dyn Harness) {
         // As the store knows the owner, which managers tell from those of other namespaces.
         let record = store.load(&token, store.now).expect("loading works").expect("it is live");
         let list = store.list(record.owner().expect("somebody is in"), ALL, store.now);
-        assert_eq!(keys(&list), keys_of([&token]), "{} bytes", owner.len());
+        expect_eq!(
+            keys(&list),
+            keys_of([&token]),
+            "the list of an owner of {} bytes, who has logged in",
+            owner.len()
+        );
     }
-    for (owner, what) in [(String::new(), "none"), ("x".repeat(1025), "too many")] {
+    for owner in [String::new(), "x".repeat(1025)] {
         let refused = wait(harness, log_in(&owner));
         let is_right = match owner.len() {
             0 => matches!(refused, Err(Error::Invalid { what: "owner", .. })),
             _ => matches!(refused, Err(Error::TooLarge { .. })),
         };
-        assert!(is_right, "{what}: {refused:?}");
-        assert_eq!(store.list(&owner, ALL, store.now), [], "{what}");
+        assert!(is_right, "a login of an owner of {} bytes: {refused:?}", owner.len());
+        expect_eq!(
+            store.list(&owner, ALL, store.now),
+            [],
+            "the list of an owner of {} bytes, whose login was refused",
+            owner.len()
+        );
     }
 }
 
@@ -311,11 +381,6 @@ pub fn an_owner_of_any_allowed_length_is_listed(harness: &dyn Harness) {
 pub fn an_index_of_owners_does_not_grow(harness: &dyn Harness) {
     let store = Store::open(harness);
     let many = harness.rounds() * 5;
-    let entries = |wanted: usize, what: &str| {
-        if let Some(entries) = harness.index_entries() {
-            assert_eq!(entries, wanted, "{what}");
-        }
-    };
     let owners = ["ada", "grace", "alan", "mary"];
     let mut token = store.stored(&owned("ada", store.now));
     for n in 0..many / 10 {
@@ -327,8 +392,12 @@ pub fn an_index_of_owners_does_not_grow(harness: &dyn Harness) {
     // An entry that was made just now may belong to a session that is being stored.
     let later = store.after(HOUR / 2);
     let left = owners.map(|owner| store.list(owner, ALL, later).len());
-    assert_eq!(left.iter().sum::<usize>(), 1, "{left:?}");
-    entries(1, "one session is left");
+    expect_eq!(
+        left.iter().sum::<usize>(),
+        1,
+        "sessions in the lists of {owners:?}, which have {left:?}, when one is left"
+    );
+    check_index(harness, later, 1, "one session is left");
     store.destroy(&token, later).expect("destroying works");
     for generation in 0..2 {
         let now = store.after(8 * HOUR * generation);
@@ -336,13 +405,19 @@ pub fn an_index_of_owners_does_not_grow(harness: &dyn Harness) {
             let record = Record { login: labelled("ada", now), ..empty(now, HOUR) };
             store.create(&store.new_id(), &record, now).expect("a record of a new id is stored");
         }
-        assert_eq!(store.list("ada", ALL, now).len(), many, "sessions listed");
+        expect_eq!(
+            store.list("ada", ALL, now).len(),
+            many,
+            "sessions listed, after as many were created"
+        );
         let later = now.saturating_add(4 * HOUR);
         if store.can.purges {
-            assert_eq!(store.drain(later, 1000), many, "sessions collected");
+            expect_eq!(store.drain(later, 1000), many, "records removed, when all have expired");
         }
-        assert_eq!(store.list("ada", ALL, later), []);
-        entries(0, "all have expired");
+        expect_eq!(store.list("ada", ALL, later), [], "the list, when all have expired");
+        // Long after the last expiry: timers have a margin.
+        let long_after = now.saturating_add(10_000 * HOUR);
+        check_index(harness, long_after, 0, "all sessions have expired");
     }
 }
 
@@ -418,7 +493,10 @@ pub fn a_list_beside_changes_has_each_living_session_once(harness: &dyn Harness)
         for (owner, list) in lists.into_iter().flatten() {
             check(owner, &list);
             let always = &steady[usize::from(owner == grace)];
-            assert!(keys(&list).is_superset(always), "seed {seed}: {owner:?} has {list:?}");
+            assert!(
+                keys(&list).is_superset(always),
+                "seed {seed}: a session that is {owner:?}'s all the time is missing: {list:?}"
+            );
         }
         let created = issued.key();
         let adas = keys_of([&idle, &touched, &renewed, &again, &taken, &entering]);
@@ -426,7 +504,7 @@ pub fn a_list_beside_changes_has_each_living_session_once(harness: &dyn Harness)
         for (owner, wanted) in [(ada, adas), (grace, keys_of([&graces, &moved]))] {
             let list = store.list(owner, 2, later);
             check(owner, &list);
-            assert_eq!(keys(&list), wanted, "seed {seed}: {owner:?} in the end");
+            expect_eq!(keys(&list), wanted, "seed {seed}: the list of {owner:?} in the end");
         }
     }
 }
@@ -449,7 +527,10 @@ pub fn a_login_that_races_anything_is_in_the_right_list(harness: &dyn Harness) {
             0 => {
                 let (one, other) =
                     race(&store, |store| log_in(store, &grace), |store| log_in(store, &alan));
-                assert!(one != other || !store.can.checks_holder, "round {round}: one wins");
+                assert!(
+                    one != other || !store.can.checks_holder,
+                    "round {round}: two logins by one id, of which one wins, return {one} and {other}"
+                );
                 store
                     .load(&token, ahead)
                     .expect("loading works")
@@ -469,7 +550,7 @@ pub fn a_login_that_races_anything_is_in_the_right_list(harness: &dyn Harness) {
         for listed in ["ada", "grace", "alan"] {
             let list = store.list(listed, 2, ahead);
             let wanted = keys_of([&token].into_iter().filter(|_| owner.as_deref() == Some(listed)));
-            assert_eq!(keys(&list), wanted, "round {round}: the list of {listed:?}");
+            expect_eq!(keys(&list), wanted, "round {round}: the list of {listed:?}");
             check(listed, &list);
         }
         store.destroy(&token, ahead).expect("destroying works");
@@ -529,15 +610,21 @@ pub fn a_crowd_leaves_lists_that_add_up(harness: &dyn Harness) {
         let wanted: BTreeSet<_> = ids.iter().filter(owns).map(SessionId::key).collect();
         let list = store.list(owner, 3, store.now);
         check(owner, &list);
-        assert_eq!(keys(&list), wanted, "the list of {owner:?}");
+        expect_eq!(
+            keys(&list),
+            wanted,
+            "the list of {owner:?}, after threads have changed sessions"
+        );
     }
     for id in &ids {
         store.destroy(&store.provider().issue(*id), store.now).expect("destroying works");
     }
     for owner in OWNERS {
-        assert_eq!(store.list(owner, 3, store.much_later()), [], "the list of {owner:?}");
+        expect_eq!(
+            store.list(owner, 3, store.much_later()),
+            [],
+            "the list of {owner:?}, after all sessions were destroyed"
+        );
     }
-    if let Some(entries) = harness.index_entries() {
-        assert_eq!(entries, 0, "no session is left");
-    }
+    check_index(harness, store.much_later(), 0, "all sessions were destroyed");
 }

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::conformance::Harness;
+use crate::conformance::expect::expect_eq;
 use crate::conformance::sample::{HOUR, empty, record, set, until};
 use crate::conformance::store::Store;
 use crate::provider::{Changes, ExpiryChange, Token};
@@ -10,16 +11,16 @@ use crate::provider::{Changes, ExpiryChange, Token};
 pub fn count_knows_the_live_sessions(harness: &dyn Harness) {
     let store = Store::open(harness);
     let count = |now| store.count(now).expect("counting works");
-    assert_eq!(count(store.now), 0, "sessions in an empty store");
+    expect_eq!(count(store.now), 0, "sessions in an empty store");
     let short: Vec<Token> = (0..5).map(|_| store.stored(&empty(store.now, HOUR))).collect();
     let long: Vec<Token> = (0..7).map(|_| store.stored(&empty(store.now, 2 * HOUR))).collect();
-    assert_eq!(count(store.now), 12, "sessions, after 12 were created");
-    assert_eq!(
+    expect_eq!(count(store.now), 12, "sessions, after 12 were created");
+    expect_eq!(
         store.another().count(store.now).expect("counting works"),
         12,
         "sessions, by another handle"
     );
-    assert_eq!(
+    expect_eq!(
         (count(store.after(HOUR)), count(store.after(2 * HOUR))),
         (7, 0),
         "sessions when 5 and when all 12 have expired"
@@ -28,8 +29,8 @@ pub fn count_knows_the_live_sessions(harness: &dyn Harness) {
     store.renew(&long[0], store.now).expect("a live session gets a new secret");
     store.saved(&long[1], &set("a", 1));
     store.touch(&short[1], store.after(3 * HOUR), store.now).expect("touching works");
-    assert_eq!(count(store.now), 11, "sessions, after one of 12 was destroyed");
-    assert_eq!(
+    expect_eq!(count(store.now), 11, "sessions, after one of 12 was destroyed");
+    expect_eq!(
         (count(store.after(HOUR)), count(store.after(2 * HOUR))),
         (8, 1),
         "sessions, one of which was touched to expire later"
@@ -40,8 +41,14 @@ pub fn count_knows_the_live_sessions(harness: &dyn Harness) {
 pub fn count_is_unsupported_or_right(harness: &dyn Harness) {
     let store = Store::open(harness);
     match store.count(store.now) {
-        Ok(count) => assert!(store.can.count && count == 0, "{count} sessions"),
-        Err(Error::Unsupported { .. }) => assert!(!store.can.count, "declared to count"),
+        Ok(count) => assert!(
+            store.can.count && count == 0,
+            "an empty store has {count} sessions, and the capability count is {}",
+            store.can.count
+        ),
+        Err(Error::Unsupported { .. }) => {
+            assert!(!store.can.count, "declared to count, and it returns Unsupported");
+        }
         Err(error) => panic!("counting returns {error:?}"),
     }
 }
@@ -51,10 +58,16 @@ pub fn count_is_unsupported_or_right(harness: &dyn Harness) {
 pub fn purging_removes_all_that_expired(harness: &dyn Harness) {
     let store = Store::open(harness);
     let tokens: Vec<Token> = (0..100).map(|_| store.stored(&record(store.now))).collect();
-    assert!(tokens.iter().all(|token| store.found(token).is_some()), "all are stored");
-    assert_eq!(store.drain(store.much_later(), 1000), 100, "records removed, of 100 that expired");
-    assert!(tokens.iter().all(|token| store.found(token).is_none()), "removed for good");
-    assert_eq!(store.drain(store.much_later(), 1000), 0, "and once");
+    assert!(
+        tokens.iter().all(|token| store.found(token).is_some()),
+        "a record that was stored is not found"
+    );
+    expect_eq!(store.drain(store.much_later(), 1000), 100, "records removed, of 100 that expired");
+    assert!(
+        tokens.iter().all(|token| store.found(token).is_none()),
+        "a record that was collected is found by a clock that is behind"
+    );
+    expect_eq!(store.drain(store.much_later(), 1000), 0, "records removed by a second collection");
 }
 
 /// A collection takes no record that is live, be it by a millisecond.
@@ -66,9 +79,13 @@ pub fn purging_leaves_the_living(harness: &dyn Harness) {
         store.stored(&empty(store.now, HOUR / 4));
     }
     let last = store.after(HOUR - crate::conformance::sample::MILLI);
-    assert_eq!(store.drain(last, 10), 50, "records removed, of 50 that expired");
+    expect_eq!(store.drain(last, 10), 50, "records removed, of 50 that expired");
     for token in &living {
-        assert_eq!(store.found_at(token, last), Some(record.clone()));
+        expect_eq!(
+            store.found_at(token, last),
+            Some(record.clone()),
+            "a live record, after a collection a millisecond before its expiry"
+        );
     }
 }
 
@@ -90,12 +107,15 @@ pub fn purging_goes_by_the_newest_expiry(harness: &dyn Harness) {
         store.saved(&store.stored(&empty(store.now, 24 * HOUR)), &set(store.after(HOUR))),
         store.renew(&store.stored(&record(store.now)), store.now).expect("it is live still"),
     ];
-    assert_eq!(store.drain(late, 1), dead.len(), "records removed");
+    expect_eq!(store.drain(late, 1), dead.len(), "records removed, of some whose expiry was moved");
     assert!(
         living.iter().all(|token| store.found_at(token, late).is_some()),
-        "a live one is taken"
+        "a collection has removed a record whose expiry was moved beyond it"
     );
-    assert!(dead.iter().all(|token| store.found(token).is_none()), "a dead one stays");
+    assert!(
+        dead.iter().all(|token| store.found(token).is_none()),
+        "a collection has left a record that has expired"
+    );
 }
 
 /// One call removes about as many as it is told to, and says that more remain while they do.
@@ -105,14 +125,18 @@ pub fn purging_comes_in_slices(harness: &dyn Harness) {
     let mut removed = 0;
     for _ in 0..10_000 {
         let slice = store.purge(store.much_later(), 10);
-        assert!(slice.removed <= 20, "{} at once", slice.removed);
+        assert!(slice.removed <= 20, "one slice of about 10 removes {}", slice.removed);
         removed += slice.removed;
-        assert!(slice.more || removed == tokens.len(), "ended after {removed}");
+        assert!(
+            slice.more || removed == tokens.len(),
+            "a slice says that nothing remains, after {removed} of {} records",
+            tokens.len()
+        );
         if !slice.more {
             break;
         }
     }
-    assert_eq!(removed, tokens.len(), "records removed, all slices together");
+    expect_eq!(removed, tokens.len(), "records removed, all slices together");
 }
 
 /// The key of a record that was collected is free.
@@ -124,14 +148,14 @@ pub fn a_purged_key_can_be_created_again(harness: &dyn Harness) {
     let new = empty(later, HOUR);
     let token = store.create(token.id(), &new, later).expect("the key is free");
     store.drain(later, 10);
-    assert_eq!(store.found_at(&token, later), Some(new));
+    expect_eq!(store.found_at(&token, later), Some(new), "the new record, after a collection");
 }
 
 /// A collection where nothing expired, or nothing is, removes nothing and ends.
 pub fn purging_an_empty_store_does_nothing(harness: &dyn Harness) {
     let store = Store::open(harness);
-    assert_eq!(store.drain(store.much_later(), 10), 0, "records removed from an empty store");
+    expect_eq!(store.drain(store.much_later(), 10), 0, "records removed from an empty store");
     let token = store.stored(&record(store.now));
-    assert_eq!(store.drain(store.now, 10), 0, "records removed where none has expired");
-    assert!(store.found(&token).is_some(), "the live one stays");
+    expect_eq!(store.drain(store.now, 10), 0, "records removed where none has expired");
+    assert!(store.found(&token).is_some(), "a collection has removed a live record");
 }

@@ -6,8 +6,10 @@
 use std::sync::Barrier;
 use std::thread;
 
+use super::threads::join;
 use crate::Error;
 use crate::conformance::Harness;
+use crate::conformance::expect::expect_eq;
 use crate::conformance::sample::{HOUR, empty, login, number, record, set, until};
 use crate::conformance::store::Store;
 use crate::provider::{ExpiryChange, Record};
@@ -26,7 +28,7 @@ pub(crate) fn race<A: Send, B: Send>(
         });
         start.wait();
         let second = two(&other);
-        (first.join().expect("the other thread does not panic"), second)
+        (join(first), second)
     })
 }
 
@@ -53,9 +55,17 @@ pub fn racing_creates_have_one_winner(harness: &dyn Harness) {
             |store| passed(&store.create(&id, &record(1), store.now)),
             |store| passed(&store.create(&id, &record(2), store.now)),
         );
-        assert!(one != two, "round {round}: {} winners", usize::from(one) + usize::from(two));
+        assert!(
+            one != two,
+            "round {round}: of two creations under one key, {} succeed",
+            usize::from(one) + usize::from(two)
+        );
         let winner = if one { record(1) } else { record(2) };
-        assert_eq!(store.found(&store.provider().issue(id)), Some(winner), "round {round}");
+        expect_eq!(
+            store.found(&store.provider().issue(id)),
+            Some(winner),
+            "round {round}: the record, of the creation that succeeded"
+        );
     }
 }
 
@@ -75,7 +85,7 @@ pub fn racing_new_secrets_have_one_winner(harness: &dyn Harness) {
         let (first_won, second_won) = (passed(&one), passed(&two));
         assert!(
             first_won != second_won,
-            "round {round}: {} winners",
+            "round {round}: of two new secrets by one old one, {} succeed",
             usize::from(first_won) + usize::from(second_won)
         );
         let token = |changes: &crate::provider::Changes| {
@@ -86,8 +96,16 @@ pub fn racing_new_secrets_have_one_winner(harness: &dyn Harness) {
             (_, two) => (two.expect("one of them wins"), token(&first), 2),
         };
         let found = store.found(&winner).expect("the winner holds the session");
-        assert_eq!(found.values.get("n"), Some(&number(n)[..]), "round {round}: its value");
-        assert_eq!((store.found(&loser), store.found(&old)), (None, None), "round {round}");
+        expect_eq!(
+            found.values.get("n"),
+            Some(&number(n)[..]),
+            "round {round}: the value of the save that won"
+        );
+        expect_eq!(
+            (store.found(&loser), store.found(&old)),
+            (None, None),
+            "round {round}: what the secret that lost and the old one open"
+        );
     }
 }
 
@@ -102,7 +120,11 @@ pub fn a_save_that_races_a_destroy_brings_nothing_back(harness: &dyn Harness) {
             |store| passed(&store.save(&token, &changes, store.now)),
             |store| store.destroy(&token, store.now).expect("destroying works"),
         );
-        assert_eq!(store.found(&token), None, "round {round}");
+        expect_eq!(
+            store.found(&token),
+            None,
+            "round {round}: the record, after a destroy beside a save"
+        );
     }
 }
 
@@ -116,7 +138,11 @@ pub fn a_touch_that_races_a_destroy_brings_nothing_back(harness: &dyn Harness) {
             |store| passed(&store.touch(&token, store.after(2 * HOUR), store.now)),
             |store| store.destroy(&token, store.now).expect("destroying works"),
         );
-        assert_eq!(store.found(&token), None, "round {round}");
+        expect_eq!(
+            store.found(&token),
+            None,
+            "round {round}: the record, after a destroy beside a touch"
+        );
     }
 }
 
@@ -136,7 +162,11 @@ pub fn a_save_that_races_a_login_is_whole_or_gone(harness: &dyn Harness) {
             |store| passed(&store.save(&old, &changes, store.now)),
             |store| store.save(&old, &entry, store.now).expect("nothing else renews it"),
         );
-        assert_eq!(store.found(&old), None, "round {round}: the old secret");
+        expect_eq!(
+            store.found(&old),
+            None,
+            "round {round}: what the old secret opens after a login"
+        );
         let mut wanted = record.clone();
         if saved {
             wanted.apply(&wanted.holder.clone(), &changes, store.now).expect("it fits");
@@ -144,7 +174,11 @@ pub fn a_save_that_races_a_login_is_whole_or_gone(harness: &dyn Harness) {
         let holder = wanted.holder;
         wanted.apply(&holder, &entry, store.now).expect("it fits");
         let wanted = Record { holder, ..wanted };
-        assert_eq!(store.found(&new), Some(wanted), "round {round}: saved is {saved}");
+        expect_eq!(
+            store.found(&new),
+            Some(wanted),
+            "round {round}: the record after a login, beside a save that returned success: {saved}"
+        );
     }
 }
 
@@ -161,7 +195,7 @@ pub fn a_new_secret_that_races_a_destroy_brings_nothing_back(harness: &dyn Harne
             |store| store.destroy(&old, store.now).expect("destroying works"),
         );
         let left = store.load(&old, store.now).expect("loading works");
-        assert_eq!(left, None, "round {round}");
+        expect_eq!(left, None, "round {round}: the record, after a destroy beside a new secret");
     }
 }
 
@@ -186,13 +220,17 @@ pub fn a_save_that_races_a_purge_is_whole_or_gone(harness: &dyn Harness) {
             |store| store.purge(ahead, 10),
         );
         let found = store.found_at(&token, ahead);
-        assert_eq!(found.is_some(), saved, "round {round}: passed is {saved}");
+        expect_eq!(
+            found.is_some(),
+            saved,
+            "round {round}: whether the record is there, as the save or touch beside a collection has returned"
+        );
         if let Some(found) = found {
             let value = number(if by_touch { 1 } else { 5 });
-            assert_eq!(
+            expect_eq!(
                 (found.values.len(), found.values.get("a")),
                 (3, Some(&value[..])),
-                "keys, and the value of one"
+                "round {round}: the number of keys, and the value of one, after a save beside a collection"
             );
             store.destroy(&token, ahead).expect("destroying works");
         }
@@ -212,7 +250,11 @@ pub fn a_create_that_races_a_purge_stays(harness: &dyn Harness) {
             |store| store.purge(later, 10),
         );
         created.expect("an expired record is no record");
-        assert_eq!(store.found_at(&old, later), Some(new.clone()), "round {round}");
+        expect_eq!(
+            store.found_at(&old, later),
+            Some(new.clone()),
+            "round {round}: the record that was created beside a collection"
+        );
         store.destroy(&old, later).expect("destroying works");
     }
 }

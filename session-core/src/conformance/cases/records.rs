@@ -1,6 +1,7 @@
 //! `create` and `load`.
 
 use crate::Error;
+use crate::conformance::expect::{expect_eq, expect_matches};
 use crate::conformance::sample::{
     HOUR, awkward_keys, awkward_values, empty, filled, login, number, record, set, until,
 };
@@ -15,14 +16,21 @@ pub fn a_created_record_is_loaded_as_it_was(harness: &dyn Harness) {
     let record = record(store.now);
     let id = store.new_id();
     let token = store.create(&id, &record, store.now).expect("a record of a new id is stored");
-    assert_eq!(token.key(), id.key(), "the token has the key that was asked for");
+    expect_eq!(token.key(), id.key(), "the key of the token of a new record");
     let found = store.found(&token).expect("the record is there");
-    assert_eq!(found, record);
-    assert!(found.values.iter().eq(record.values.iter()), "value by value");
+    expect_eq!(found, record, "the record that was created");
+    assert!(
+        found.values.iter().eq(record.values.iter()),
+        "the record's values, one by one, are not those that were created"
+    );
     let nobodys = Record { login: None, ..record.clone() };
-    assert_eq!(store.found(&store.stored(&nobodys)), Some(nobodys), "without an owner");
+    expect_eq!(store.found(&store.stored(&nobodys)), Some(nobodys), "a record without an owner");
     let times = Record { renewed: store.after(HOUR / 3), created: store.after(HOUR / 4), ..record };
-    assert_eq!(store.found(&store.stored(&times)), Some(times), "with other times");
+    expect_eq!(
+        store.found(&store.stored(&times)),
+        Some(times),
+        "a record that was created and renewed at other times"
+    );
 }
 
 /// The last use is kept to the second: it is never taken for earlier than it was, nor for a second later.
@@ -47,7 +55,11 @@ pub fn every_owner_and_label_is_kept_as_it_is(harness: &dyn Harness) {
         for (owner, label) in [(text, "label"), ("owner", text)] {
             let login = Login { owner: owner.into(), at: store.now, label: label.into() };
             let record = Record { login: Some(Box::new(login)), ..empty(store.now, HOUR) };
-            assert_eq!(store.found(&store.stored(&record)), Some(record), "{text:?}");
+            expect_eq!(
+                store.found(&store.stored(&record)),
+                Some(record),
+                "a record with the owner or label {text:?}"
+            );
         }
     }
 }
@@ -56,7 +68,11 @@ pub fn every_owner_and_label_is_kept_as_it_is(harness: &dyn Harness) {
 pub fn an_empty_record_is_a_record(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = empty(store.now, HOUR);
-    assert_eq!(store.found(&store.stored(&record)), Some(record));
+    expect_eq!(
+        store.found(&store.stored(&record)),
+        Some(record),
+        "a record without values and owner"
+    );
 }
 
 /// Every text is a key: empty, with dots, dollars, slashes, NUL, or in any script.
@@ -69,13 +85,16 @@ pub fn every_key_is_kept_as_it_is(harness: &dyn Harness) {
         let record = Record { values, ..record(store.now) };
         let found = store.found(&store.stored(&record)).expect("the record is there");
         for (key, n) in keys.iter().zip(0..) {
-            assert_eq!(found.values.get(key), Some(&number(n)[..]), "the key {key:?}");
+            expect_eq!(found.values.get(key), Some(&number(n)[..]), "the value of the key {key:?}");
         }
-        assert_eq!(found, record);
+        expect_eq!(found, record, "the record with the keys {keys:?}");
     }
     let key = "long".repeat((room / 4).min(4096));
     let record = Record { values: [(key, number(1))].into_iter().collect(), ..record(store.now) };
-    assert!(store.found(&store.stored(&record)) == Some(record), "a long key");
+    assert!(
+        store.found(&store.stored(&record)) == Some(record),
+        "a record with one long key is not as it was created"
+    );
 }
 
 /// A value comes back with the bytes that were stored, however MessagePack could have said it
@@ -87,18 +106,22 @@ pub fn every_value_is_kept_byte_for_byte(harness: &dyn Harness) {
         Record { values: values.map(|(n, v)| (n.to_string(), v)).collect(), ..record(store.now) };
     let found = store.found(&store.stored(&record)).expect("the record is there");
     for (key, value) in record.values.iter() {
-        assert_eq!(found.values.get(key), Some(value), "value {key}");
+        expect_eq!(found.values.get(key), Some(value), "the value {key}, of {value:?}");
     }
-    assert_eq!(found, record);
+    expect_eq!(found, record, "the record with awkward values");
 }
 
 /// A record of [`max_bytes`](crate::conformance::Capabilities::max_bytes) is stored and loaded.
 pub fn a_record_as_large_as_the_limit_is_kept(harness: &dyn Harness) {
     let store = Store::open(harness);
     let values = filled(1, store.can.max_bytes);
-    assert_eq!(values.size(), store.can.max_bytes);
+    expect_eq!(values.size(), store.can.max_bytes, "bytes of the sample");
     let record = Record { values, ..empty(store.now, HOUR) };
-    assert!(store.found(&store.stored(&record)) == Some(record), "the record is as it was");
+    assert!(
+        store.found(&store.stored(&record)) == Some(record),
+        "a record of {} bytes is not as it was created",
+        store.can.max_bytes
+    );
 }
 
 /// A record of [`max_keys`](crate::conformance::Capabilities::max_keys) is stored and loaded.
@@ -106,9 +129,12 @@ pub fn as_many_keys_as_the_limit_are_kept(harness: &dyn Harness) {
     let store = Store::open(harness);
     let keys = store.can.max_keys.min(store.can.max_bytes / 32);
     let values = filled(keys, store.can.max_bytes);
-    assert_eq!(values.len(), keys);
+    expect_eq!(values.len(), keys, "keys of the sample");
     let record = Record { values, ..empty(store.now, HOUR) };
-    assert!(store.found(&store.stored(&record)) == Some(record), "the record is as it was");
+    assert!(
+        store.found(&store.stored(&record)) == Some(record),
+        "a record of {keys} keys is not as it was created"
+    );
 }
 
 /// Creating under the key of a live record is [`Error::Exists`] and leaves that record alone, whatever the
@@ -122,10 +148,18 @@ pub fn creating_inserts_only(harness: &dyn Harness) {
         let other = store.secret(&token, store.now);
         for id in [token.id(), other.token.id()] {
             let result = view.create(id, &second, store.now);
-            assert!(matches!(result, Err(Error::Exists)), "created twice: {result:?}");
+            expect_matches!(
+                result,
+                Err(Error::Exists),
+                "a creation under the key of a live record"
+            );
         }
     }
-    assert_eq!(store.found(&token), Some(first));
+    expect_eq!(
+        store.found(&token),
+        Some(first),
+        "the first record, after others were refused under its key"
+    );
 }
 
 /// An expired record that was not collected yet is not in the way of a new one, and leaves nothing
@@ -137,9 +171,17 @@ pub fn an_expired_record_does_not_take_its_key(harness: &dyn Harness) {
     let mut new = empty(later, HOUR);
     new.values = [("z", number(26))].into_iter().collect();
     let token = store.create(old.id(), &new, later).expect("an expired record is no record");
-    assert_eq!(store.found_at(&token, later), Some(new.clone()));
+    expect_eq!(
+        store.found_at(&token, later),
+        Some(new.clone()),
+        "the record that was created in the place of an expired one"
+    );
     store.drain(later, 100);
-    assert_eq!(store.found_at(&token, later), Some(new), "after a collection");
+    expect_eq!(
+        store.found_at(&token, later),
+        Some(new),
+        "the record that was created in the place of an expired one, after a collection"
+    );
 }
 
 /// A key that was never stored loads nothing, and loading it stores nothing.
@@ -147,7 +189,7 @@ pub fn an_unknown_key_loads_nothing(harness: &dyn Harness) {
     let store = Store::open(harness);
     let token = store.provider().issue(store.new_id());
     for _ in 0..2 {
-        assert_eq!(store.found(&token), None);
+        expect_eq!(store.found(&token), None, "loaded by a key that was never stored");
     }
 }
 
@@ -161,7 +203,7 @@ pub fn sessions_do_not_mix(harness: &dyn Harness) {
     };
     let tokens: Vec<_> = (0..200).map(|n| store.stored(&record(n))).collect();
     for (n, token) in (0..).zip(&tokens) {
-        assert_eq!(store.found(token), Some(record(n)), "session {n}");
+        expect_eq!(store.found(token), Some(record(n)), "session {n} of 200");
     }
 }
 
@@ -170,13 +212,17 @@ pub fn another_handle_sees_the_same_records(harness: &dyn Harness) {
     let (here, there) = (Store::open(harness), Store::open(harness).another());
     let record = record(here.now);
     let token = here.stored(&record);
-    assert_eq!(there.found(&token), Some(record), "a created record");
+    expect_eq!(there.found(&token), Some(record), "a created record, as another handle sees it");
     let token = there.saved(&token, &crate::conformance::sample::set("a", 9));
     let found = here.found(&token).expect("the record is there");
-    assert_eq!(found.values.get("a"), Some(&number(9)[..]), "a saved value");
+    expect_eq!(
+        found.values.get("a"),
+        Some(&number(9)[..]),
+        "a saved value, as another handle sees it"
+    );
     if here.can.revokes {
         here.destroy(&token, here.now).expect("destroying works");
-        assert_eq!(there.found(&token), None, "a destroyed record");
+        expect_eq!(there.found(&token), None, "a destroyed record, as another handle sees it");
     }
 }
 
@@ -188,7 +234,7 @@ pub fn a_damaged_record_is_unreadable(harness: &dyn Harness) {
     let Some(token) = damaged(harness, &store) else { return };
     let check = |what: &str| match store.load(&token, store.now) {
         Err(Error::Unreadable { reason }) => {
-            assert!(!reason.is_empty(), "{what}: without a reason");
+            assert!(!reason.is_empty(), "{what}: Unreadable without a reason");
         }
         loaded => panic!("{what}: loading a damaged record returns {loaded:?}, not Unreadable"),
     };
@@ -201,33 +247,38 @@ pub fn a_damaged_record_is_unreadable(harness: &dyn Harness) {
         store.with_secret(&token, set("a", 5), store.now),
     ] {
         let result = store.save(&token, &changes, store.now);
-        assert!(
-            matches!(result, Err(Error::Gone)),
-            "a damaged record, saved {changes:?}: {result:?}"
-        );
+        expect_matches!(result, Err(Error::Gone), "a save to a damaged record of {changes:?}");
         check("saved");
     }
     let result = store.touch(&token, store.after(2 * HOUR), store.now);
-    assert!(matches!(result, Ok(_) | Err(Error::Gone)), "a damaged record, touched: {result:?}");
+    expect_matches!(result, Ok(_) | Err(Error::Gone), "a touch of a damaged record");
     check("touched");
 
     let new = record(store.now);
     match store.create(token.id(), &new, store.now) {
-        Ok(token) => assert_eq!(store.found(&token), Some(new.clone()), "created in its place"),
+        Ok(token) => expect_eq!(
+            store.found(&token),
+            Some(new.clone()),
+            "the record that was created in the place of a damaged one"
+        ),
         Err(Error::Exists) => check("created"),
         Err(error) => panic!("creating over a damaged record returns {error:?}"),
     }
     store.destroy(&token, store.now).expect("a damaged record can be destroyed");
     let loaded = store.load(&token, store.now).expect("what was destroyed is not damaged");
-    assert_eq!(loaded, None, "destroyed");
+    expect_eq!(loaded, None, "a damaged record, after it was destroyed");
     let token = store.create(token.id(), &new, store.now).expect("its key is free");
-    assert_eq!(store.found(&token), Some(new), "created afterwards");
+    expect_eq!(
+        store.found(&token),
+        Some(new),
+        "a record that was created under the key of a destroyed one"
+    );
 
     // Also where nothing was created in its place before.
     let Some(token) = damaged(harness, &store) else { return };
     store.destroy(&token, store.now).expect("a damaged record can be destroyed");
     let loaded = store.load(&token, store.now).expect("what was destroyed is not damaged");
-    assert_eq!(loaded, None, "a damaged record, destroyed");
+    expect_eq!(loaded, None, "a damaged record, after it was destroyed");
 }
 
 /// A damaged record keeps nobody from counting, collecting, or listing the owner's other sessions.
@@ -243,7 +294,7 @@ pub fn a_damaged_record_is_in_nobodys_way(harness: &dyn Harness) {
         let keys = listed.iter().map(|session| session.key);
         assert!(
             keys.clone().any(|key| key == living.key()),
-            "the other session: {:?}",
+            "the list has not the session beside a damaged one: {:?}",
             keys.collect::<Vec<_>>()
         );
     }
@@ -252,7 +303,11 @@ pub fn a_damaged_record_is_in_nobodys_way(harness: &dyn Harness) {
         assert!((1..=2).contains(&count), "{count} sessions beside a damaged record");
     }
     store.drain(store.much_later(), 10);
-    assert_eq!(store.found(&living), Some(long), "the other session, after a collection");
+    expect_eq!(
+        store.found(&living),
+        Some(long),
+        "the session beside a damaged one, after a collection"
+    );
 }
 
 /// A record that is damaged; `None` if the harness damages none.

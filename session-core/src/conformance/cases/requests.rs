@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::clock::TestClock;
+use crate::conformance::expect::{expect_eq, expect_matches};
 use crate::conformance::sample::{HOUR, MILLI, record};
 use crate::conformance::site::{Reply, Site, Visitor, numbers};
 use crate::conformance::store::{Store, wait};
@@ -29,10 +30,18 @@ pub fn requests_that_set_different_keys_lose_nothing(harness: &dyn Harness) {
                 Box::pin(sites[n % 2].request(&visitor, handler)) as Task<'_, _>
             });
             for answer in interleave(seed, tasks.collect()).await {
-                assert!(matches!(answer, Ok(Reply::Nothing)), "seed {seed}: {answer:?}");
+                expect_matches!(
+                    answer,
+                    Ok(Reply::Nothing),
+                    "seed {seed}: a form that sets a key of its own, beside three others"
+                );
             }
             let wanted = numbers(&[("a", 1), ("b", 1), ("c", 1), ("d", 1), ("x", 9)]);
-            assert_eq!(sites[1].values(&visitor).await, wanted, "seed {seed}");
+            expect_eq!(
+                sites[1].values(&visitor).await,
+                wanted,
+                "seed {seed}: the values after four forms at once"
+            );
         });
     }
 }
@@ -64,9 +73,16 @@ pub fn parallel_updates_lose_none(harness: &dyn Harness) {
             let mut all: Vec<u64> = seen.into_iter().flatten().collect();
             all.sort_unstable();
             let most = 2 * REQUESTS as u64;
-            assert!(all.iter().copied().eq(1..=most), "seed {seed}: {all:?}");
+            assert!(
+                all.iter().copied().eq(1..=most),
+                "seed {seed}: {most} updates at once return not each a number of its own: {all:?}"
+            );
             let wanted = numbers(&[("n", most), ("x", 9)]);
-            assert_eq!(sites[1].values(&visitor).await, wanted, "seed {seed}");
+            expect_eq!(
+                sites[1].values(&visitor).await,
+                wanted,
+                "seed {seed}: the values after updates at once"
+            );
         });
     }
 }
@@ -81,19 +97,22 @@ pub fn a_request_slower_than_a_logout_brings_nothing_back(harness: &dyn Harness)
         let visitor = sites[0].enter(&[("user", 1)]).await;
         let slow = sites[0].request(&visitor, async |session| {
             let logout = sites[1].request(&visitor, destroy).await;
-            assert!(matches!(logout, Ok(Reply::Removed)), "the logout itself: {logout:?}");
+            expect_matches!(logout, Ok(Reply::Removed), "the logout itself");
             session.set("late", &1)
         });
         let result = slow.await;
-        assert!(matches!(result, Err(Error::Gone)), "a form: {result:?}");
+        expect_matches!(result, Err(Error::Gone), "a form whose session was destroyed meanwhile");
         let visitor = sites[0].enter(&[("user", 1)]).await;
         let slow = sites[0].page(&visitor, async |session| {
             sites[1].request(&visitor, destroy).await?;
             session.set("late", &1)
         });
         let result = slow.await;
-        assert!(matches!(result, Ok(Reply::Nothing)), "a page: {result:?}");
-        assert!(sites[0].values(&visitor).await.is_empty(), "the visitor is anonymous");
+        expect_matches!(result, Ok(Reply::Nothing), "a page whose session was destroyed meanwhile");
+        assert!(
+            sites[0].values(&visitor).await.is_empty(),
+            "the cookie of a destroyed session reads values"
+        );
     });
     for seed in seeds(harness) {
         let sites = Site::two(harness, seed);
@@ -109,14 +128,19 @@ pub fn a_request_slower_than_a_logout_brings_nothing_back(harness: &dyn Harness)
                 [Ok(Reply::Nothing) | Err(Error::Gone), Ok(Reply::Removed)] => {}
                 // It came after the logout, anonymous, and began a session of its own.
                 [Ok(Reply::Issued(new)), Ok(Reply::Removed)] => {
-                    assert!(sites[0].token(new).key() != dead.key(), "seed {seed}: an adopted key");
+                    assert!(
+                        sites[0].token(new).key() != dead.key(),
+                        "seed {seed}: a session that begins after a logout has the key of the one that ended"
+                    );
                 }
-                other => panic!("seed {seed}: {other:?}"),
+                other => {
+                    panic!("seed {seed}: a form beside a logout, and the logout, return {other:?}")
+                }
             }
             dead
         });
         let left = store.load(&dead, store.now).expect("loading works");
-        assert_eq!(left, None, "seed {seed}: brought back");
+        expect_eq!(left, None, "seed {seed}: the session, after its logout beside a form");
     }
 }
 
@@ -139,14 +163,22 @@ pub fn a_request_slower_than_a_login_leaves_the_login_alone(harness: &dyn Harnes
             session.set("late", &1)
         });
         let result = slow.await;
-        assert!(matches!(result, Err(Error::Gone)), "a form under way: {result:?}");
+        expect_matches!(result, Err(Error::Gone), "a form that a login overtakes");
         let after = after.expect("the login returns").reaches(visitor.clone());
         let result = sites[0].request(&visitor, late).await;
-        assert!(matches!(result, Err(Error::Gone)), "a form afterwards: {result:?}");
+        expect_matches!(result, Err(Error::Gone), "a form with the id from before a login");
         let result = sites[0].page(&visitor, late).await;
-        assert!(matches!(result, Ok(Reply::Nothing)), "a page afterwards: {result:?}");
-        assert_eq!(sites[0].values(&visitor).await, numbers(&[]), "and sees nothing");
-        assert_eq!(sites[0].values(&after).await, numbers(&[("cart", 3), ("user", 7)]));
+        expect_matches!(result, Ok(Reply::Nothing), "a page with the id from before a login");
+        expect_eq!(
+            sites[0].values(&visitor).await,
+            numbers(&[]),
+            "the values by the id from before a login"
+        );
+        expect_eq!(
+            sites[0].values(&after).await,
+            numbers(&[("cart", 3), ("user", 7)]),
+            "the values by the login's cookie"
+        );
     });
     for seed in seeds(harness) {
         let is_page = seed % 2 == 0;
@@ -160,22 +192,39 @@ pub fn a_request_slower_than_a_login_leaves_the_login_alone(harness: &dyn Harnes
             let tasks = vec![slow, Box::pin(sites[1].request(&visitor, login))];
             let mut replies = interleave(seed, tasks).await;
             let (login, slow) = (replies.pop(), replies.pop());
-            let Some(Ok(Reply::Issued(after))) = login else { panic!("seed {seed}: {login:?}") };
+            let Some(Ok(Reply::Issued(after))) = login else {
+                panic!(
+                    "seed {seed}: a login beside a request with the old id: {login:?}, not a new cookie"
+                )
+            };
             let old = numbers(&[("cart", 3), ("user", 7)]);
             let new = numbers(&[("cart", 3), ("late", 1), ("user", 7)]);
             let values = sites[0].values(&after).await;
             match slow {
                 Some(Ok(Reply::Nothing)) if is_page => {
-                    assert!(values == old || values == new, "seed {seed}: {values:?}");
+                    assert!(
+                        values == old || values == new,
+                        "seed {seed}: the values after a login beside a page are neither with the page's nor without: {values:?}"
+                    );
                 }
-                Some(Ok(Reply::Nothing)) => assert_eq!(values, new, "seed {seed}"),
+                Some(Ok(Reply::Nothing)) => expect_eq!(
+                    values,
+                    new,
+                    "seed {seed}: the values after a login beside a form that succeeded"
+                ),
                 // It may have loaded the session, and stored nothing.
-                Some(Err(Error::Gone)) if !is_page => assert_eq!(values, old, "seed {seed}"),
-                other => panic!("seed {seed}: {other:?}"),
+                Some(Err(Error::Gone)) if !is_page => expect_eq!(
+                    values,
+                    old,
+                    "seed {seed}: the values after a login beside a form that was refused"
+                ),
+                other => panic!(
+                    "seed {seed}: a request with the id from before a login returns {other:?}"
+                ),
             }
             sites[0].token(&visitor)
         });
-        assert_eq!(store.found(&old), None, "seed {seed}: the old id lives");
+        expect_eq!(store.found(&old), None, "seed {seed}: what the id from before a login opens");
     }
 }
 
@@ -196,15 +245,21 @@ pub fn racing_regenerations_leave_one_session(harness: &dyn Harness) {
                 match reply {
                     Ok(Reply::Issued(visitor)) => issued.push(visitor),
                     Ok(Reply::Nothing) => {}
-                    other => panic!("seed {seed}: {other:?}"),
+                    other => {
+                        panic!("seed {seed}: one of three regenerations at once returns {other:?}")
+                    }
                 }
             }
-            assert_eq!(issued.len(), 1, "seed {seed}: winners");
+            expect_eq!(issued.len(), 1, "seed {seed}: new ids, of three regenerations at once");
             let values = sites[1].values(&issued[0]).await;
-            assert_eq!(values, numbers(&[("cart", 3)]), "seed {seed}");
+            expect_eq!(values, numbers(&[("cart", 3)]), "seed {seed}: the values by the new id");
             sites[0].token(&visitor)
         });
-        assert_eq!(store.found(&old), None, "seed {seed}: the old id lives");
+        expect_eq!(
+            store.found(&old),
+            None,
+            "seed {seed}: what the id from before a regeneration opens"
+        );
     }
 }
 
@@ -227,7 +282,9 @@ pub fn logins_at_once_all_succeed(harness: &dyn Harness) {
             for reply in interleave(seed, tasks.collect()).await {
                 match reply {
                     Ok(Reply::Issued(visitor)) => cookies.push(visitor),
-                    other => panic!("seed {seed}: {other:?}"),
+                    other => panic!(
+                        "seed {seed}: one of three logins at once returns {other:?}, not a new cookie"
+                    ),
                 }
             }
             let mut kept = 0;
@@ -238,17 +295,35 @@ pub fn logins_at_once_all_succeed(harness: &dyn Harness) {
                     Ok(())
                 });
                 page.await.expect("a page is served");
-                assert_eq!(owner.as_deref(), Some("ada"), "seed {seed}: a cookie is not logged in");
+                expect_eq!(
+                    owner.as_deref(),
+                    Some("ada"),
+                    "seed {seed}: the owner by the cookie of one of three logins at once"
+                );
                 let values = sites[1].values(cookie).await;
-                assert_eq!(values.get("user"), Some(&7), "seed {seed}");
+                expect_eq!(
+                    values.get("user"),
+                    Some(&7),
+                    "seed {seed}: the value that a login stored, by its cookie"
+                );
                 kept += usize::from(values.contains_key("cart"));
             }
-            assert!(kept >= 1, "seed {seed}: nobody kept the cart");
+            assert!(
+                kept >= 1,
+                "seed {seed}: none of three logins at once keeps the values from before"
+            );
             let tokens: Vec<Token> = cookies.iter().map(|cookie| sites[0].token(cookie)).collect();
             (sites[0].token(&visitor), tokens)
         });
-        assert_eq!(store.found(&old), None, "seed {seed}: the old id lives");
-        assert!(cookies.iter().all(|token| store.found(token).is_some()), "seed {seed}");
+        expect_eq!(
+            store.found(&old),
+            None,
+            "seed {seed}: what the id from before the logins opens"
+        );
+        assert!(
+            cookies.iter().all(|token| store.found(token).is_some()),
+            "seed {seed}: the cookie of one of three logins at once opens no record"
+        );
     }
 }
 
@@ -265,10 +340,17 @@ pub fn logouts_at_once_all_succeed(harness: &dyn Harness) {
             });
             let replies = interleave(seed, tasks.collect()).await;
             let all = replies.iter().all(|reply| matches!(reply, Ok(Reply::Removed)));
-            assert!(all, "seed {seed}: {replies:?}");
+            assert!(
+                all,
+                "seed {seed}: of three logouts at once, one doesn't remove the cookie: {replies:?}"
+            );
             sites[0].token(&visitor)
         });
-        assert_eq!(store.load(&dead, store.now).expect("loading works"), None, "seed {seed}");
+        expect_eq!(
+            store.load(&dead, store.now).expect("loading works"),
+            None,
+            "seed {seed}: the session, after three logouts at once"
+        );
     }
 }
 
@@ -290,13 +372,21 @@ pub fn a_logout_does_not_miss_a_session_that_gets_a_new_id(harness: &dyn Harness
             let over = match &replies[0] {
                 Ok(Reply::Removed) => true,
                 Err(Error::Gone) => false,
-                other => panic!("seed {seed}: {other:?}"),
+                other => panic!("seed {seed}: a logout beside a regeneration returns {other:?}"),
             };
-            assert!(replies[1].is_ok(), "seed {seed}: {:?}", replies[1]);
+            assert!(
+                replies[1].is_ok(),
+                "seed {seed}: a regeneration beside a logout: {:?}",
+                replies[1]
+            );
             (over, sites[0].token(&visitor))
         });
         let left = store.load(&old, store.now).expect("loading works");
-        assert_eq!(left.is_none(), over, "seed {seed}: the logout said {over}");
+        expect_eq!(
+            left.is_none(),
+            over,
+            "seed {seed}: whether the session has ended, as its logout beside a regeneration returned"
+        );
     }
 }
 
@@ -311,14 +401,77 @@ pub fn a_wrong_secret_is_a_stranger(harness: &dyn Harness) {
     let site = Site::over(harness.provider(), harness);
     wait(harness, async {
         let stranger = guess.with_client_text(Visitor::with_text);
-        assert_eq!(site.values(&stranger).await, numbers(&[]));
+        expect_eq!(
+            site.values(&stranger).await,
+            numbers(&[]),
+            "the values that a wrong secret reads"
+        );
         let reply = site.request(&stranger, async |session| session.set("mine", &1)).await;
-        let Ok(Reply::Issued(own)) = reply else { panic!("a stranger's first value: {reply:?}") };
-        assert!(site.token(&own).key() != token.key(), "the key was adopted");
+        let Ok(Reply::Issued(own)) = reply else {
+            panic!("a form with a wrong secret returns {reply:?}, not a new cookie")
+        };
+        assert!(
+            site.token(&own).key() != token.key(),
+            "a form with a wrong secret begins a session under the key that it sent"
+        );
         let reply = site.request(&stranger, async |session| session.destroy().await).await;
-        assert!(matches!(reply, Ok(Reply::Removed)), "a stranger's logout: {reply:?}");
+        expect_matches!(reply, Ok(Reply::Removed), "a logout with a wrong secret");
     });
-    assert_eq!(store.found(&token), Some(victim), "the session is as it was");
+    expect_eq!(
+        store.found(&token),
+        Some(victim),
+        "the session, after requests with a wrong secret"
+    );
+}
+
+/// An id of one namespace is a stranger's in any other: applications that share a store neither read, change
+/// nor end each other's sessions.
+pub fn an_id_of_another_namespace_is_a_strangers(harness: &dyn Harness) {
+    const NAMESPACES: [&str; 3] = ["", "shop", "shop2"];
+    let store = Store::open(harness);
+    let sites_after = |time| {
+        NAMESPACES.map(|namespace| {
+            let config = Config {
+                namespace: namespace.into(),
+                gc_every: Default::default(),
+                ..Config::default()
+            };
+            let clock = Arc::new(TestClock::at(store.after(time)));
+            Site::build(harness.provider(), harness, |builder| {
+                builder.with_config(config).with_clock(clock)
+            })
+        })
+    };
+    // When the ids have not changed for so long that none is taken for a superseded one.
+    let (first, sites) = (sites_after(Default::default()), sites_after(HOUR / 4));
+    wait(harness, async {
+        for ((first, home), namespace) in first.iter().zip(&sites).zip(NAMESPACES) {
+            let visitor = first.enter(&[("a", 1)]).await;
+            for (site, other) in sites.iter().zip(NAMESPACES) {
+                if namespace == other {
+                    continue;
+                }
+                let what =
+                    format!("an id of the namespace {namespace:?}, in the namespace {other:?}");
+                expect_eq!(site.values(&visitor).await, numbers(&[]), "{what}, reads values");
+                let stored = site.request(&visitor, async |session| session.set("a", &2)).await;
+                // A stranger's value begins a session of its own.
+                let adopted = match &stored {
+                    Ok(Reply::Issued(new)) => site.token(new).key() == home.token(&visitor).key(),
+                    _ => true,
+                };
+                assert!(!adopted, "{what}, saves: {stored:?}");
+                let ended = site.request(&visitor, async |session| session.destroy().await).await;
+                expect_matches!(ended, Ok(Reply::Removed), "{what}, logs out");
+                let values = home.values(&visitor).await;
+                expect_eq!(
+                    values,
+                    numbers(&[("a", 1)]),
+                    "the values of the session, after {what}, was sent"
+                );
+            }
+        }
+    });
 }
 
 /// A new session whose random key is taken gets another one; the record that has the key stays as it is.
@@ -335,10 +488,17 @@ pub fn a_taken_key_is_never_overwritten(harness: &dyn Harness) {
     let site = Site::build(harness.provider(), harness, |builder| builder.with_id_source(ids));
     wait(harness, async {
         let visitor = site.enter(&[("a", 1)]).await;
-        assert!(site.token(&visitor).key() != taken.key(), "a new session has a taken key");
-        assert_eq!(site.values(&visitor).await, numbers(&[("a", 1)]));
+        assert!(
+            site.token(&visitor).key() != taken.key(),
+            "a new session has the key of another one"
+        );
+        expect_eq!(
+            site.values(&visitor).await,
+            numbers(&[("a", 1)]),
+            "the values of a new session whose first key was taken"
+        );
     });
-    assert_eq!(store.found(&token), Some(somebody));
+    expect_eq!(store.found(&token), Some(somebody), "the record whose key was drawn again");
 }
 
 /// A lifetime that one request shortened holds, whatever the touch of another does that began before: that
@@ -364,7 +524,11 @@ pub fn a_late_touch_undoes_no_shortened_lifetime(harness: &dyn Harness) {
                 builder.with_clock(Arc::new(clock))
             });
             let found = !site.values(&visitor).await.is_empty();
-            assert_eq!(found, lives, "{time:?} later");
+            expect_eq!(
+                found,
+                lives,
+                "whether the session with a shortened lifetime is there, {time:?} later"
+            );
         }
     });
 }
@@ -400,9 +564,19 @@ pub fn a_remembered_session_outlives_the_others(harness: &dyn Harness) {
                 page.await.expect("a page is served");
                 found.is_some()
             };
-            assert_eq!(found(&remembered).await, lives, "{time:?} later");
-            assert!(!found(&forgotten).await, "one that is remembered no longer, {time:?} later");
-            assert!(!found(&other).await, "one that never was, {time:?} later");
+            expect_eq!(
+                found(&remembered).await,
+                lives,
+                "whether a remembered session is there, {time:?} later"
+            );
+            assert!(
+                !found(&forgotten).await,
+                "a session that is remembered no longer is there, {time:?} later"
+            );
+            assert!(
+                !found(&other).await,
+                "a session that was never remembered is there, {time:?} later"
+            );
         }
     });
 }
@@ -431,11 +605,20 @@ pub fn a_cookie_is_announced_again_in_each_third(harness: &dyn Harness) {
         let (lax, strict) = (SameSite::Lax, SameSite::Strict);
         let first = site_after(THIRD / 2, lax);
         let visitor = site_after(THIRD / 4, lax).enter(&[("a", 1)]).await;
-        assert!(!is_told(&first, &visitor).await, "in the first third");
+        assert!(
+            !is_told(&first, &visitor).await,
+            "a cookie is announced again in the first third of its Max-Age"
+        );
         for (time, same_site) in [(2 * THIRD, lax), (3 * THIRD, lax), (3 * THIRD, strict)] {
             let site = site_after(time, same_site);
-            assert!(is_told(&site, &visitor).await, "after {time:?}, {same_site:?}");
-            assert!(!is_told(&site, &visitor).await, "twice after {time:?}, {same_site:?}");
+            assert!(
+                is_told(&site, &visitor).await,
+                "a cookie is not announced again after {time:?}, with SameSite {same_site:?}"
+            );
+            assert!(
+                !is_told(&site, &visitor).await,
+                "a cookie is announced a second time after {time:?}, with SameSite {same_site:?}"
+            );
         }
         let site = site_after(4 * THIRD + THIRD / 2, strict);
         let mut login = None;
@@ -444,8 +627,13 @@ pub fn a_cookie_is_announced_again_in_each_third(harness: &dyn Harness) {
             Ok(())
         });
         let told = page.await.expect("a page is served");
-        assert!(matches!(told, Reply::Nothing), "a page that a login overtook: {told:?}");
-        let Some(Reply::Issued(visitor)) = login else { panic!("a login: {login:?}") };
-        assert!(!is_told(&site, &visitor).await, "the login told it");
+        expect_matches!(told, Reply::Nothing, "a page that a login overtakes");
+        let Some(Reply::Issued(visitor)) = login else {
+            panic!("a login returns {login:?}, not a new cookie")
+        };
+        assert!(
+            !is_told(&site, &visitor).await,
+            "a cookie is announced again right after the login that announced it"
+        );
     });
 }

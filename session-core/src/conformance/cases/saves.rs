@@ -1,6 +1,7 @@
 //! `save`: merging, expected values, times, logins and limits.
 
 use crate::conformance::Harness;
+use crate::conformance::expect::{expect_eq, expect_matches};
 use crate::conformance::sample::{
     HOUR, MILLI, awkward_keys, awkward_values, empty, filled, login, number, record, set, until,
     whole_second,
@@ -25,7 +26,11 @@ pub fn a_save_merges_its_keys(harness: &dyn Harness) {
     changes.delete("never there");
     let token = store.saved(&token, &changes);
     let merged = Record { values: values(&[("b", 20), ("c", 3), ("d", 4)]), ..record };
-    assert_eq!(store.found(&token), Some(merged.clone()));
+    expect_eq!(
+        store.found(&token),
+        Some(merged.clone()),
+        "the record, after a save that sets, adds and deletes keys"
+    );
 
     let mut changes = Changes::new();
     for key in ["b", "c", "d"] {
@@ -33,9 +38,17 @@ pub fn a_save_merges_its_keys(harness: &dyn Harness) {
     }
     let token = store.saved(&token, &changes);
     let merged = Record { values: Values::new(), ..merged };
-    assert_eq!(store.found(&token), Some(merged.clone()), "with all keys deleted");
+    expect_eq!(
+        store.found(&token),
+        Some(merged.clone()),
+        "the record, after a save that deletes all keys"
+    );
     let token = store.saved(&token, &set("b", 7));
-    assert_eq!(store.found(&token), Some(Record { values: values(&[("b", 7)]), ..merged }));
+    expect_eq!(
+        store.found(&token),
+        Some(Record { values: values(&[("b", 7)]), ..merged }),
+        "the record, after a save to one without keys"
+    );
 }
 
 /// Saves by one token, each knowing nothing of the other, add up.
@@ -49,7 +62,7 @@ pub fn saves_by_one_token_merge(harness: &dyn Harness) {
     deletion.delete("c");
     store.saved(&token, &deletion);
     let merged = Record { values: values(&[("a", 10), ("b", 20)]), ..record };
-    assert_eq!(store.found(&token), Some(merged));
+    expect_eq!(store.found(&token), Some(merged), "the record, after three saves by one token");
 }
 
 /// A save that names no key is a save all the same.
@@ -57,7 +70,7 @@ pub fn a_save_without_keys_changes_no_value(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = record(store.now);
     let token = store.saved(&store.stored(&record), &Changes::new());
-    assert_eq!(store.found(&token), Some(record));
+    expect_eq!(store.found(&token), Some(record), "the record, after a save without keys");
 }
 
 /// What holds for a record's first keys and values holds for those that a save brings.
@@ -75,16 +88,28 @@ pub fn a_save_of_awkward_keys_and_values_is_exact(harness: &dyn Harness) {
     }
     let found = store.found(&token).expect("the record is there");
     for (key, value) in &pairs {
-        assert_eq!(found.values.get(key), Some(&value[..]), "the key {key:?}");
+        expect_eq!(
+            found.values.get(key),
+            Some(&value[..]),
+            "the value of the key {key:?}, after a save"
+        );
     }
-    assert_eq!(found.values.len(), keys.len(), "keys stored");
+    expect_eq!(found.values.len(), keys.len(), "the number of keys that were saved");
     for (n, key) in keys.iter().enumerate() {
         let mut changes = Changes::new();
         changes.delete(key);
         token = store.saved(&token, &changes);
         let found = store.found(&token).expect("the record is there").values;
-        assert_eq!(found.get(key), None, "the deleted key {key:?}");
-        assert_eq!(found.len(), keys.len() - n - 1, "deleting {key:?} deletes nothing else");
+        expect_eq!(
+            found.get(key),
+            None,
+            "the value of the key {key:?}, after a save that deletes it"
+        );
+        expect_eq!(
+            found.len(),
+            keys.len() - n - 1,
+            "the number of keys, after a save that deletes {key:?}"
+        );
     }
 }
 
@@ -105,12 +130,12 @@ pub fn a_save_moves_the_expiry_as_told(harness: &dyn Harness) {
         for changes in [Changes::new(), set("a", 5)] {
             token = store.saved(&token, &changes.with_expiry(change));
             let found = store.found(&token).expect("the record is there");
-            assert_eq!(found.expires, wanted.expires, "{change:?}");
+            expect_eq!(found.expires, wanted.expires, "the expiry after a save with {change:?}");
         }
     }
     let over = ExpiryChange::Set(until(store.now));
     let ended = store.saved(&token, &Changes::new().with_expiry(over));
-    assert_eq!(store.found(&ended), None, "set to now, it is over");
+    expect_eq!(store.found(&ended), None, "loaded after a save that sets the expiry to now");
 }
 
 /// A save moves the last use forward and never back, whatever it does to the expiry.
@@ -128,7 +153,11 @@ pub fn a_save_moves_the_last_use_forward(harness: &dyn Harness) {
         (ExpiryChange::Set(touch(HOUR)), used(HOUR)),
     ] {
         token = store.saved(&token, &Changes::new().with_expiry(change));
-        assert_eq!(store.found(&token).expect("the record is there").used, wanted, "{change:?}");
+        expect_eq!(
+            store.found(&token).expect("the record is there").used,
+            wanted,
+            "the last use after a save with {change:?}"
+        );
     }
 }
 
@@ -150,14 +179,14 @@ pub fn a_save_moves_login_and_cookie_as_told(harness: &dyn Harness) {
         changes.login.clone_from(&change);
         token = store.saved(&token, &changes);
         let found = store.found(&token).expect("the record is there");
-        assert_eq!(found.login, wanted, "after {change:?}");
+        expect_eq!(found.login, wanted, "the login after a save of {change:?}");
     }
     for (change, wanted) in [(None, 0xfeed_beef), (Some(0), 0), (Some(u32::MAX), u32::MAX)] {
         let mut changes = Changes::new();
         changes.cookie = change;
         token = store.saved(&token, &changes);
         let found = store.found(&token).expect("the record is there");
-        assert_eq!(found.cookie, wanted, "after {change:?}");
+        expect_eq!(found.cookie, wanted, "the cookie's fingerprint after a save of {change:?}");
     }
 }
 
@@ -178,9 +207,17 @@ pub fn a_save_that_replaces_leaves_its_own_keys_only(harness: &dyn Harness) {
     changes.delete("never there");
     let token = store.saved(&token, &changes);
     let replaced = Record { values: values(&[("b", 20)]), ..record };
-    assert_eq!(store.found(&token), Some(replaced.clone()));
+    expect_eq!(
+        store.found(&token),
+        Some(replaced.clone()),
+        "the record, after a save that replaces its values"
+    );
     let token = store.saved(&token, &Changes::new().replacing());
-    assert_eq!(store.found(&token), Some(Record { values: Values::new(), ..replaced }));
+    expect_eq!(
+        store.found(&token),
+        Some(Record { values: Values::new(), ..replaced }),
+        "the record, after a save that replaces its values by none"
+    );
 }
 
 /// A save of a record that was never there, or is no more, is [`Error::Gone`] and stores nothing;
@@ -201,12 +238,16 @@ pub fn a_save_never_creates(harness: &dyn Harness) {
             store.with_secret(&token, set("a", 1), store.now),
         ] {
             let result = store.save(&token, &changes, store.now);
-            assert!(matches!(result, Err(Error::Gone)), "{what}: {result:?}");
+            expect_matches!(
+                result,
+                Err(Error::Gone),
+                "a save of {changes:?} to a session that is {what}"
+            );
             let loaded = store.load(&token, store.now).expect("loading works");
-            assert_eq!(loaded, None, "{what}: nothing is stored");
+            expect_eq!(loaded, None, "what is stored, after a save to a session that is {what}");
         }
         let result = store.touch(&token, store.after(2 * HOUR), store.now);
-        assert!(matches!(result, Err(Error::Gone)), "{what}, touched: {result:?}");
+        expect_matches!(result, Err(Error::Gone), "a touch of a session that is {what}");
     }
 }
 
@@ -225,25 +266,26 @@ pub fn a_save_over_a_limit_changes_nothing(harness: &dyn Harness) {
         [(over(1001, 100, set("new", 1)), 1001), (over(2000, 10, set("new", 1)), 10)]
     {
         let result = store.save(&token, &changes, store.now);
-        assert!(
-            matches!(result, Err(Error::TooLarge { limit: l, .. }) if l == limit),
-            "over the limit of {limit}: {result:?}"
+        expect_matches!(result, Err(Error::TooLarge { limit: l, .. }) if *l == limit, "a save over the limit of {limit}");
+        expect_eq!(
+            store.found(&token),
+            Some(record.clone()),
+            "the record, after a save over the limit of {limit} was refused"
         );
-        assert_eq!(store.found(&token), Some(record.clone()), "the record is as it was");
     }
     let mut smaller = set("key00000", 1);
     smaller.delete("key00001");
     smaller.limits = Limits { bytes: 1, keys: 1, ..Limits::default() };
     token = store.saved(&token, &smaller);
     let found = store.found(&token).expect("the record is there").values;
-    assert_eq!(found.len(), 9, "a smaller record passes");
+    expect_eq!(found.len(), 9, "keys, after a save over the limit that makes the record smaller");
     let mut fitting = set("new", 1);
     fitting.limits = Limits { bytes: 1001, keys: 10, ..Limits::default() };
     token = store.saved(&token, &fitting);
-    assert_eq!(
+    expect_eq!(
         store.found(&token).expect("the record is there").values.len(),
         10,
-        "keys, with room for one more"
+        "keys, after a save of one more within the limits"
     );
 }
 
@@ -309,15 +351,20 @@ pub fn an_owner_takes_no_room(harness: &dyn Harness) {
             panic!("{} bytes and 10 keys fit these limits {what}: {error:?}", size + 4)
         });
         let found = store.found(&token).expect("the record is there");
-        assert_eq!((found.values.len(), found.values.size()), (10, size + 4), "{what}");
+        expect_eq!(
+            (found.values.len(), found.values.size()),
+            (10, size + 4),
+            "the number of keys and bytes {what}"
+        );
         if store.can.limits {
             for (bytes, keys) in [(size + 8, 10), (size + 7, 11)] {
                 let mut over = set("one", 1);
                 over.limits = Limits { bytes, keys, ..Limits::default() };
                 let saved = store.save(&token, &over, store.now);
-                assert!(
-                    matches!(saved, Err(Error::TooLarge { .. })),
-                    "{} bytes and 11 keys, with limits of {bytes} and {keys}, {what}: {saved:?}",
+                expect_matches!(
+                    saved,
+                    Err(Error::TooLarge { .. }),
+                    "{} bytes and 11 keys, with limits of {bytes} and {keys}, {what}",
                     size + 8
                 );
             }
@@ -341,10 +388,16 @@ pub fn an_expected_value_that_holds_lets_the_save_pass(harness: &dyn Harness) {
         ("nothing to set", Changes::new().expecting("a", Some(&number(5)))),
     ] {
         let result = store.save(&token, &changes, store.now);
-        token = result.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        token = result.unwrap_or_else(|error| {
+            panic!("a save with an expected value that holds, {what}: {error:?}")
+        });
     }
     let merged = Record { values: values(&[("a", 5), ("b", 9), ("c", 3), ("new", 1)]), ..record };
-    assert_eq!(store.found(&token), Some(merged));
+    expect_eq!(
+        store.found(&token),
+        Some(merged),
+        "the record, after saves with expected values that hold"
+    );
 }
 
 /// Compare-and-save is [`Error::Conflict`] where the key has another value, or is absent or present
@@ -367,43 +420,66 @@ pub fn an_expected_value_that_does_not_hold_is_a_conflict(harness: &dyn Harness)
         let mut changes = changes.with_expiry(extended);
         changes.login = Some(None);
         let result = store.save(&token, &changes, store.now);
-        assert!(matches!(result, Err(Error::Conflict)), "{what}: {result:?}");
-        assert_eq!(store.found(&token), Some(record.clone()), "{what}: nothing is written");
+        expect_matches!(
+            result,
+            Err(Error::Conflict),
+            "a save with an expected value that does not hold, {what}"
+        );
+        expect_eq!(
+            store.found(&token),
+            Some(record.clone()),
+            "the record, after a save with an expected value that does not hold, {what}"
+        );
     }
 }
 
 /// An expectation is of bytes: NaN equals itself, and 1 in two bytes is not 1 in one.
 pub fn expectations_compare_bytes(harness: &dyn Harness) {
     let store = Store::open(harness);
-    for (n, value) in awkward_values().into_iter().enumerate() {
+    for value in awkward_values() {
         let values = [("v", value.clone())].into_iter().collect();
         let token = store.stored(&Record { values, ..empty(store.now, HOUR) });
         let result = store.save(&token, &set("v", 1).expecting("v", Some(&value)), store.now);
-        assert!(result.is_ok(), "value {n} is the stored one: {result:?}");
+        expect_matches!(result, Ok(_), "a save that expects the stored value {value:?}");
         let token = store.stored(&Record {
             values: [("v", value.clone())].into_iter().collect(),
             ..empty(store.now, HOUR)
         });
         let result = store.save(&token, &set("v", 1).expecting("v", None), store.now);
-        assert!(
-            matches!(result, Err(Error::Conflict)),
-            "value {n} is not a missing one: {result:?}"
+        expect_matches!(
+            result,
+            Err(Error::Conflict),
+            "a save that expects no value, where {value:?} is stored"
         );
         let token = store.stored(&empty(store.now, HOUR));
         let result = store.save(&token, &set("v", 1).expecting("v", Some(&value)), store.now);
-        assert!(matches!(result, Err(Error::Conflict)), "a missing value is not {n}: {result:?}");
+        expect_matches!(
+            result,
+            Err(Error::Conflict),
+            "a save that expects {value:?}, where nothing is stored"
+        );
     }
     for key in awkward_keys().into_iter().filter(|key| key.len() < 64) {
         let values = [(key.clone(), [1])].into_iter().collect();
         let token = store.stored(&Record { values, ..empty(store.now, HOUR) });
         let result = store.save(&token, &set(&key, 2).expecting(&key, Some(&[1])), store.now);
-        let token = result.unwrap_or_else(|error| panic!("the key {key:?}: {error:?}"));
+        let token = result.unwrap_or_else(|error| {
+            panic!("a save that expects the stored value of the key {key:?}: {error:?}")
+        });
         let result = store.save(&token, &set(&key, 3).expecting(&key, None), store.now);
-        assert!(matches!(result, Err(Error::Conflict)), "the key {key:?}: {result:?}");
+        expect_matches!(
+            result,
+            Err(Error::Conflict),
+            "a save that expects no value of the key {key:?}, which has one"
+        );
     }
     let token = store.stored(&record(store.now));
     let result = store.save(&token, &set("a", 2).expecting("a", Some(&[0xcc, 1])), store.now);
-    assert!(matches!(result, Err(Error::Conflict)), "an equal number in other bytes: {result:?}");
+    expect_matches!(
+        result,
+        Err(Error::Conflict),
+        "a save that expects the stored number in other bytes"
+    );
 }
 
 /// Of several expected values all must hold, and a save that sets none of their keys is judged by them, too.
@@ -421,13 +497,25 @@ pub fn several_expectations_hold_together(harness: &dyn Harness) {
         ("of other keys", set("a", 5).expecting("c", Some(&number(3))).expecting("d", Some(&one))),
     ] {
         let result = store.save(&token, &changes, store.now);
-        assert!(matches!(result, Err(Error::Conflict)), "{what} does not hold: {result:?}");
-        assert_eq!(store.found(&token), Some(record.clone()), "{what}: nothing is written");
+        expect_matches!(
+            result,
+            Err(Error::Conflict),
+            "a save of whose expected values {what} does not hold"
+        );
+        expect_eq!(
+            store.found(&token),
+            Some(record.clone()),
+            "the record, after a save of whose expected values {what} does not hold"
+        );
     }
     let all = set("d", 4).expecting("a", Some(&one)).expecting("b", Some(&number(2)));
     let token = store.saved(&token, &all.expecting("d", None));
     let found = store.found(&token).expect("the record is there");
-    assert_eq!(found.values, values(&[("a", 1), ("b", 2), ("c", 3), ("d", 4)]));
+    expect_eq!(
+        found.values,
+        values(&[("a", 1), ("b", 2), ("c", 3), ("d", 4)]),
+        "the values after a save whose expected values all hold"
+    );
 }
 
 /// What happens to other keys, the login and the expiry meanwhile is no conflict.
@@ -442,5 +530,9 @@ pub fn other_keys_never_conflict(harness: &dyn Harness) {
     store.another().saved(&token, &others.with_expiry(extended));
     store.saved(&token, &set("a", 10).expecting("a", Some(&number(1))));
     let found = store.found(&token).expect("the record is there");
-    assert_eq!(found.values, values(&[("a", 10), ("b", 20), ("new", 5)]));
+    expect_eq!(
+        found.values,
+        values(&[("a", 10), ("b", 20), ("new", 5)]),
+        "the values after saves of different keys, one with an expected value"
+    );
 }

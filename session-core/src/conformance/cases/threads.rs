@@ -1,10 +1,12 @@
 //! Many threads at few sessions, each with a handle of its own where the harness has one.
 
+use std::panic::resume_unwind;
 use std::sync::Barrier;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
 use super::races::passed;
 use crate::conformance::Harness;
+use crate::conformance::expect::expect_eq;
 use crate::conformance::random::Random;
 use crate::conformance::sample::{HOUR, empty, number, record, set, to_number, until};
 use crate::conformance::store::Store;
@@ -15,15 +17,22 @@ use crate::{Error, SessionId};
 pub(crate) fn crowd(store: &Store<'_>, threads: usize, work: impl Fn(&Store<'_>, usize) + Sync) {
     let start = Barrier::new(threads);
     thread::scope(|scope| {
-        for number in 0..threads {
+        let thread = |number| {
             let (start, work) = (&start, &work);
             scope.spawn(move || {
                 let view = store.another();
                 start.wait();
                 work(if number % 2 == 0 { store } else { &view }, number);
-            });
-        }
+            })
+        };
+        let threads: Vec<_> = (0..threads).map(thread).collect();
+        threads.into_iter().for_each(join);
     });
+}
+
+/// Waits for a thread, and panics as it has: a scope's own panic would not say why.
+pub(crate) fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// No save of one key undoes a save of another.
@@ -36,23 +45,40 @@ pub fn racing_saves_of_different_keys_all_survive(harness: &dyn Harness) {
         for n in 1..=rounds {
             view.saved(&token, &set(keys[thread], n));
             let found = view.found(&token).expect("the record is there");
-            assert_eq!(found.values.get(keys[thread]), Some(&number(n)[..]), "its own save");
+            expect_eq!(
+                found.values.get(keys[thread]),
+                Some(&number(n)[..]),
+                "the value of {:?}, right after a save of it",
+                keys[thread]
+            );
         }
     });
     let found = store.found(&token).expect("the record is there");
     for key in keys {
-        assert_eq!(found.values.get(key), Some(&number(rounds)[..]), "the key {key:?}");
+        expect_eq!(
+            found.values.get(key),
+            Some(&number(rounds)[..]),
+            "the value of {key:?}, after all saves"
+        );
     }
-    assert_eq!(found.values.get("c"), Some(&number(3)[..]), "the key that nobody saved");
+    expect_eq!(
+        found.values.get("c"),
+        Some(&number(3)[..]),
+        "the value of \"c\", which nobody saved"
+    );
 }
 
-/// Of many increments by compare-and-save, none is lost and none counts twice.
+/// Of many increments by compare-and-save, none is lost and none counts twice; and each comes to an end, since
+/// a load finds what the save before it has stored.
 pub fn racing_increments_lose_none(harness: &dyn Harness) {
     const THREADS: usize = 4;
     let store = Store::open(harness);
     let token = store.stored(&empty(store.now, HOUR));
     let rounds = harness.rounds();
+    // A conflict means that another thread has incremented between the load and the save.
+    let most = 10 * THREADS * rounds;
     crowd(&store, THREADS, |view, _| {
+        let mut conflicts = 0;
         for _ in 0..rounds {
             loop {
                 let found = view.found(&token).expect("the record is there");
@@ -60,17 +86,27 @@ pub fn racing_increments_lose_none(harness: &dyn Harness) {
                 let new = old.map_or(0, to_number) + 1;
                 match view.save(&token, &set("n", new).expecting("n", old), store.now) {
                     Ok(_) => break,
-                    Err(Error::Conflict) => thread::yield_now(),
+                    Err(Error::Conflict) => {
+                        conflicts += 1;
+                        assert!(
+                            conflicts < most,
+                            "{conflicts} increments were a Conflict, and other threads make {} in all: the \
+                             save does not find the value that the load returned, {old:?}. Does a load \
+                             return a stale record?",
+                            (THREADS - 1) * rounds
+                        );
+                        thread::yield_now();
+                    }
                     Err(error) => panic!("an increment returns {error:?}"),
                 }
             }
         }
     });
     let found = store.found(&token).expect("the record is there");
-    assert_eq!(
+    expect_eq!(
         found.values.get("n").map(to_number),
         Some((THREADS * rounds) as u64),
-        "increments that were acknowledged"
+        "the number, after that many increments were acknowledged"
     );
 }
 
@@ -125,19 +161,23 @@ pub fn a_crowd_leaves_a_store_that_adds_up(harness: &dyn Harness) {
     let token = |id: &SessionId| -> Token { store.provider().issue(*id) };
     let loaded = |id: &SessionId| store.load(&token(id), store.now).expect("loading works");
     let live = ids.iter().filter(|id| loaded(id).is_some()).count();
-    assert_eq!(
+    expect_eq!(
         store.count(store.now).expect("counting works"),
         live as u64,
-        "sessions counted, and found one by one"
+        "sessions counted, where as many are found one by one"
     );
     for id in &ids {
         store.destroy(&token(id), store.now).expect("destroying works");
-        assert_eq!(loaded(id), None);
+        expect_eq!(loaded(id), None, "a session that was destroyed");
     }
-    assert_eq!(store.drain(store.after(48 * HOUR), 3), 0, "nothing is left to collect");
-    assert_eq!(
+    expect_eq!(
+        store.drain(store.after(48 * HOUR), 3),
+        0,
+        "records left to collect, after all sessions were destroyed"
+    );
+    expect_eq!(
         store.count(store.now).expect("counting works"),
         0,
-        "sessions, after all have ended"
+        "sessions counted, after all were destroyed"
     );
 }

@@ -1,8 +1,10 @@
 //! Tokens: making, parsing and recognizing them.
 
 use crate::conformance::Harness;
+use crate::conformance::expect::expect_eq;
 use crate::conformance::sample::{id, record};
 use crate::conformance::store::Store;
+use crate::provider::{Token, Verifier};
 
 /// A token's text, as the client sends it back, opens the record.
 pub fn the_clients_text_is_read_back(harness: &dyn Harness) {
@@ -11,8 +13,12 @@ pub fn the_clients_text_is_read_back(harness: &dyn Harness) {
     let token = store.stored(&record);
     let read = token.with_client_text(|text| store.provider().token(text.as_bytes()));
     let read = read.expect("the provider reads what it wrote");
-    assert_eq!(read.key(), token.key());
-    assert_eq!(store.found(&read), Some(record));
+    expect_eq!(read.key(), token.key(), "the key of a token that was read from its text");
+    expect_eq!(
+        store.found(&read),
+        Some(record),
+        "the record, by a token that was read from its text"
+    );
 }
 
 /// Nonsense is refused before the store is asked.
@@ -49,7 +55,11 @@ pub fn hostile_texts_are_no_tokens(harness: &dyn Harness) {
         [b"\xc3", &id.as_bytes()[..42]].concat(),
     ];
     for text in texts.into_iter().map(str::as_bytes).chain(bytes.iter().map(Vec::as_slice)) {
-        assert!(store.provider().token(text).is_none(), "{} bytes of nonsense", text.len());
+        assert!(
+            store.provider().token(text).is_none(),
+            "nonsense is read as a token: {:?}",
+            String::from_utf8_lossy(&text[..text.len().min(80)])
+        );
     }
 }
 
@@ -74,7 +84,7 @@ pub fn a_damaged_text_opens_nothing(harness: &dyn Harness) {
     }
     for (n, text) in damaged.iter().enumerate() {
         if let Some(token) = store.provider().token(text) {
-            assert_eq!(store.found(&token), None, "damage {n}");
+            expect_eq!(store.found(&token), None, "what a token opens whose text has damage {n}");
         }
     }
 }
@@ -88,13 +98,47 @@ pub fn nothing_prints_a_token(harness: &dyn Harness) {
     let shown = format!("{:?} {:#?} {token:?} {gone:?}", store.provider(), store.provider());
     let after_the_key = crate::SessionKey::TEXT_LEN;
     token.with_client_text(|text| {
-        assert!(!shown.contains(text), "the text is shown");
+        assert!(
+            !shown.contains(text),
+            "Debug of the provider, a token or an error shows a token's text"
+        );
         let secret = &text[after_the_key.min(text.len() - 8)..];
-        assert!(!shown.contains(&secret[..8]), "the secret's beginning is shown");
+        assert!(
+            !shown.contains(&secret[..8]),
+            "Debug of the provider, a token or an error shows the beginning of a secret"
+        );
     });
     let secret = token.id().secret().as_bytes();
     let bytes = format!("{secret:?}");
-    assert!(!shown.contains(bytes.trim_matches(['[', ']'])), "the secret's bytes are shown");
+    assert!(
+        !shown.contains(bytes.trim_matches(['[', ']'])),
+        "Debug of the provider, a token or an error shows a secret's bytes"
+    );
     let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert!(!shown.to_lowercase().contains(&hex), "the secret is shown in hexadecimal");
+    assert!(
+        !shown.to_lowercase().contains(&hex),
+        "Debug of the provider, a token or an error shows a secret in hexadecimal"
+    );
+}
+
+/// What a record keeps of a client's secret is not the secret, nor has it in it: who reads the store opens no
+/// session.
+pub fn a_record_has_no_secret(harness: &dyn Harness) {
+    let store = Store::open(harness);
+    let token = store.stored(&record(store.now));
+    for namespace in ["", "shop"] {
+        let verifier = store.provider().verifier(&token, namespace);
+        assert!(
+            !contains_secret(&verifier, &token),
+            "the verifier of the namespace {namespace:?} has the secret in it: a leaked store would open all \
+             sessions. Only a store that never leaves the process's memory may use Verifier::plain, and says so \
+             by Capabilities::hides_secrets"
+        );
+    }
+}
+
+/// Whether a verifier has a token's secret in it.
+pub(crate) fn contains_secret(verifier: &Verifier, token: &Token) -> bool {
+    let secret = token.id().secret().as_bytes();
+    verifier.as_bytes().windows(secret.len()).any(|bytes| bytes == secret)
 }

@@ -15,6 +15,7 @@ use http::Method;
 use parking_lot::Mutex;
 
 use crate::clock::TestClock;
+use crate::conformance::expect::{expect_eq, expect_matches};
 use crate::conformance::random::Random;
 use crate::conformance::site::{Reply, Site, Visitor, numbers};
 use crate::conformance::store::{Store, wait};
@@ -339,13 +340,13 @@ impl<'h> Visit<'h> {
             }
             wait(self.harness, async {
                 for site in [&self.sites[0], &later] {
-                    assert_eq!(
+                    expect_eq!(
                         site.values(&visitor).await,
                         numbers(&[]),
-                        "an old cookie reads in {what}"
+                        "the values that an old cookie reads in {what}"
                     );
                     let form = site.request(&visitor, async |session| {
-                        assert_eq!(session.owner(), None, "an old cookie is logged in in {what}");
+                        expect_eq!(session.owner(), None, "the owner by an old cookie in {what}");
                         session.set("old", &1)
                     });
                     match form.await {
@@ -363,9 +364,10 @@ impl<'h> Visit<'h> {
                     }
                     let logout =
                         site.request(&visitor, async |session| session.destroy().await).await;
-                    assert!(
-                        matches!(logout, Ok(Reply::Removed) | Err(Error::Gone)),
-                        "a logout with an old cookie: {logout:?} in {what}"
+                    expect_matches!(
+                        logout,
+                        Ok(Reply::Removed) | Err(Error::Gone),
+                        "a logout with an old cookie in {what}"
                     );
                 }
             });
@@ -382,7 +384,7 @@ impl<'h> Visit<'h> {
             let reply = self.sites[1].request(&cookie, login).await;
             let Ok(Reply::Issued(after)) = reply else { panic!("a login: {reply:?} in {what}") };
             let owner = self.owner(&after).await;
-            assert_eq!(owner.as_deref(), Some("ada"), "the login did not help in {what}");
+            expect_eq!(owner.as_deref(), Some("ada"), "the owner after the next login in {what}");
         });
     }
 
@@ -394,7 +396,7 @@ impl<'h> Visit<'h> {
             Ok(())
         });
         let reply = page.await.expect("a page is served");
-        assert!(matches!(reply, Reply::Nothing), "a page tells {reply:?} in {}", self.what);
+        expect_matches!(reply, Reply::Nothing, "a page tells {reply:?} in {}", self.what);
         owner
     }
 }
@@ -497,14 +499,18 @@ pub fn a_login_that_loses_to_a_logout_starts_empty(harness: &dyn Harness) {
         let visitor = sites[0].enter(&[("cart", 3), ("user", 7)]).await;
         let login = sites[0].request(&visitor, async |session| {
             let logout = sites[1].request(&visitor, async |session| session.destroy().await).await;
-            assert!(matches!(logout, Ok(Reply::Removed)), "the logout itself: {logout:?}");
+            expect_matches!(logout, Ok(Reply::Removed), "the logout itself");
             // As it was, and the login's own all the same.
             session.set("user", &7)?;
             Act::LogIn("ada").handle(session).await
         });
         let reply = login.await;
         let Ok(Reply::Issued(after)) = reply else { panic!("the login: {reply:?}") };
-        assert_eq!(sites[1].values(&after).await, numbers(&[("ada", 1), ("user", 7)]));
+        expect_eq!(
+            sites[1].values(&after).await,
+            numbers(&[("ada", 1), ("user", 7)]),
+            "the values by the cookie of a login that lost to a logout"
+        );
     });
     for seed in 0..harness.rounds().div_ceil(4) as u64 {
         let random = Random::new(seed);
@@ -536,12 +542,18 @@ pub fn a_login_after_a_lost_response_succeeds_at_once(harness: &dyn Harness) {
         let visitor = sites[0].enter(&[("cart", 3)]).await;
         let first =
             sites[0].request(&visitor, async |session| Act::LogIn("ada").handle(session).await);
-        let Ok(Reply::Issued(lost)) = first.await else { panic!("the first login") };
+        let Ok(Reply::Issued(lost)) = first.await else {
+            panic!("the first login returns no new cookie")
+        };
         let second =
             sites[1].request(&visitor, async |session| Act::LogIn("grace").handle(session).await);
         let reply = second.await;
         let Ok(Reply::Issued(after)) = reply else { panic!("the second login: {reply:?}") };
-        assert_eq!(sites[0].values(&after).await, numbers(&[("grace", 1)]));
+        expect_eq!(
+            sites[0].values(&after).await,
+            numbers(&[("grace", 1)]),
+            "the values by the cookie of the second login"
+        );
 
         let form = sites[1].page(&visitor, async |session| {
             session.start_anew()?;
@@ -550,13 +562,25 @@ pub fn a_login_after_a_lost_response_succeeds_at_once(harness: &dyn Harness) {
         let reply = form.await;
         let Ok(Reply::Issued(form)) = reply else { panic!("the form of a login: {reply:?}") };
         let third = sites[0].request(&form, async |session| {
-            assert_eq!(session.get::<u64>("token")?, Some(9), "the form's token");
+            expect_eq!(
+                session.get::<u64>("token")?,
+                Some(9),
+                "the value that the form of a login stored"
+            );
             Act::LogIn("ada").handle(session).await
         });
         let after = third.await.expect("a login succeeds").reaches(form);
-        assert_eq!(sites[1].values(&after).await, numbers(&[("ada", 1), ("token", 9)]));
+        expect_eq!(
+            sites[1].values(&after).await,
+            numbers(&[("ada", 1), ("token", 9)]),
+            "the values by the cookie of the third login"
+        );
         let values = sites[1].values(&lost).await;
-        assert_eq!(values, numbers(&[("ada", 1), ("cart", 3)]), "the first login's session");
+        expect_eq!(
+            values,
+            numbers(&[("ada", 1), ("cart", 3)]),
+            "the values by the cookie of the first login, whose response was lost"
+        );
     });
 }
 
@@ -575,16 +599,32 @@ pub fn a_login_as_another_owner_starts_empty(harness: &dyn Harness) {
         let other = sites[1].request(&visitor, async |session| {
             let meanwhile =
                 sites[0].request(&visitor, async |session| session.set("late", &1)).await;
-            assert!(matches!(meanwhile, Ok(Reply::Nothing)), "a form meanwhile: {meanwhile:?}");
+            expect_matches!(
+                meanwhile,
+                Ok(Reply::Nothing),
+                "a form beside a login of another owner"
+            );
             Act::LogIn("grace").handle(session).await
         });
         let visitor = other.await.expect("a login succeeds").reaches(visitor);
         let page = sites[0].page(&visitor, async |session| {
-            assert_eq!(session.owner().as_deref(), Some("grace"));
-            assert_eq!(session.lifetime(), crate::Config::default().lifetime(), "the lifetime");
+            expect_eq!(
+                session.owner().as_deref(),
+                Some("grace"),
+                "the owner, after a login of another one"
+            );
+            expect_eq!(
+                session.lifetime(),
+                crate::Config::default().lifetime(),
+                "the lifetime, after a login of another owner"
+            );
             Ok(())
         });
         page.await.expect("a page is served");
-        assert_eq!(sites[0].values(&visitor).await, numbers(&[("grace", 1)]));
+        expect_eq!(
+            sites[0].values(&visitor).await,
+            numbers(&[("grace", 1)]),
+            "the values, after a login of another owner"
+        );
     });
 }
