@@ -131,6 +131,8 @@ mod pool;
 pub mod postgres;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod row;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod schema;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod table;

@@ -20,14 +20,18 @@ pub(crate) trait Connect: Send + Sync + 'static {
     /// Makes a connection.
     fn connect(&self) -> impl Future<Output = Result<Self::Connection, sqlx::Error>> + Send;
 
-    /// Whether a connection that was not used for a while can be used again.
-    fn is_usable(&self, connection: &mut Self::Connection) -> impl Future<Output = bool> + Send;
+    /// Whether a connection can be used again. A trusted one was used a moment ago, and none has failed since.
+    fn is_usable(
+        &self,
+        connection: &mut Self::Connection,
+        is_trusted: bool,
+    ) -> impl Future<Output = bool> + Send;
 }
 
 /// Connections that are lent out one by one, the one that was used last first.
 ///
 /// The driver's own pool sends a message of its own after each use of a connection, and by default before each
-/// use, too. This one trusts a connection that was used a moment ago, as long as none has failed.
+/// use, too. This one lets [`Connect`] trust a connection that was used a moment ago, as long as none has failed.
 pub(crate) struct Pool<C: Connect> {
     connect: C,
     permits: Semaphore,
@@ -53,43 +57,54 @@ impl<C: Connect> Pool<C> {
             let idle = self.idle.lock().pop_back();
             let Some(Idle { mut connection, since, is_trusted }) = idle else { break };
             let is_trusted = is_trusted && since.elapsed() < TRUSTED;
-            if is_trusted || self.connect.is_usable(&mut connection).await {
-                return Ok(Lent { pool: self, connection, _permit: permit });
+            if self.connect.is_usable(&mut connection, is_trusted).await {
+                return Ok(Lent { pool: self, connection: Some(connection), _permit: permit });
             }
-            self.distrust();
+            // Those that were not used for longer are no better, and to ask each would take the operation's time.
+            let mut idle = self.idle.lock();
+            let older = idle.partition_point(|idle| idle.since <= since);
+            let closed: Vec<_> = idle.drain(..older).collect();
+            drop(idle);
+            drop(closed);
         }
         let connection = self.connect.connect().await?;
-        Ok(Lent { pool: self, connection, _permit: permit })
-    }
-
-    /// A connection failed: others may have, too, so each is asked before it is used again.
-    pub(crate) fn distrust(&self) {
-        self.idle.lock().iter_mut().for_each(|idle| idle.is_trusted = false);
+        Ok(Lent { pool: self, connection: Some(connection), _permit: permit })
     }
 }
 
 /// A connection on loan. It is closed unless it is [given back](Self::give_back).
 pub(crate) struct Lent<'p, C: Connect> {
     pool: &'p Pool<C>,
-    connection: C::Connection,
+    /// There until it is given back.
+    connection: Option<C::Connection>,
     _permit: SemaphorePermit<'p>,
 }
 
 impl<C: Connect> Lent<'_, C> {
     pub(crate) fn connection(&mut self) -> &mut C::Connection {
-        &mut self.connection
+        self.connection.as_mut().expect("there until it is given back")
     }
 
     /// Keeps the connection for others: nothing is under way on it.
-    pub(crate) fn give_back(self) {
-        let Self { pool, connection, _permit } = self;
+    pub(crate) fn give_back(mut self) {
+        let Some(connection) = self.connection.take() else { return };
         let now = Instant::now();
-        let mut idle = pool.idle.lock();
+        let mut idle = self.pool.idle.lock();
         idle.push_back(Idle { connection, since: now, is_trusted: true });
         let old = idle.iter().take_while(|idle| now - idle.since > KEPT).count();
         // Closed after the lock is released.
         let closed: Vec<_> = idle.drain(..old).collect();
         drop(idle);
         drop(closed);
+    }
+}
+
+impl<C: Connect> Drop for Lent<'_, C> {
+    /// A connection that is not given back has failed, or its operation ran out of time: others may have failed,
+    /// too, so each is asked before it is used again.
+    fn drop(&mut self) {
+        if self.connection.is_some() {
+            self.pool.idle.lock().iter_mut().for_each(|idle| idle.is_trusted = false);
+        }
     }
 }

@@ -7,6 +7,21 @@ use sqlx::{ColumnIndex, Decode, Row, Type};
 use crate::failure::unreadable;
 use crate::time::from_column;
 
+/// How many bytes of keys and values a session may have: 64 MiB. The databases have room for more, which would
+/// take seconds to read.
+pub(crate) const MAX_BYTES: usize = 64 << 20;
+
+/// Checks a number of bytes of keys and values.
+///
+/// # Errors
+/// [`Error::TooLarge`] if it is more than [`MAX_BYTES`].
+pub(crate) fn check_size(size: usize) -> Result<(), Error> {
+    match size {
+        0..=MAX_BYTES => Ok(()),
+        _ => Err(Error::TooLarge { what: "session bytes", limit: MAX_BYTES }),
+    }
+}
+
 /// The columns of a record but its values, in the order in which they are read.
 pub(crate) const RECORD: &str =
     "holder, created, renewed, used, expires, owner, authenticated, label, cookie";

@@ -26,21 +26,15 @@ impl TableName {
     }
 
     /// The name of an index on the table, which is always in the table's schema.
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn index(&self, suffix: &str) -> String {
         format!("\"{}_{suffix}\"", self.name)
     }
 
-    /// The name of an index in SQLite, where it is the index that has the schema's name.
+    /// Whether it has the name of a schema.
     #[cfg(feature = "sqlite")]
-    pub(crate) fn qualified_index(&self, suffix: &str) -> Self {
-        Self { schema: self.schema.clone(), name: format!("{}_{suffix}", self.name).into() }
-    }
-
-    /// The table's name without its schema, as SQLite wants it behind `ON`.
-    #[cfg(feature = "sqlite")]
-    pub(crate) fn unqualified(&self) -> Self {
-        Self { schema: None, name: self.name.clone() }
+    pub(crate) fn has_schema(&self) -> bool {
+        self.schema.is_some()
     }
 }
 

@@ -26,11 +26,21 @@ pub(crate) fn take_timeout(options: &mut Source) -> Result<Duration, Error> {
     let Some(text) = options.take("operation_timeout")? else {
         return Ok(Duration::from_secs(3));
     };
-    let limit = humantime::parse_duration(&text).ok();
-    let in_range = Duration::from_millis(1)..=Duration::from_secs(3600);
-    limit.filter(|limit| in_range.contains(limit)).ok_or_else(|| {
-        Error::config("operation_timeout must be a duration of 1ms to 1h, such as 3s")
-    })
+    // What is no duration is out of range.
+    let limit = humantime::parse_duration(&text).unwrap_or_default();
+    check_timeout(limit)?;
+    Ok(limit)
+}
+
+/// Checks an `operation_timeout`, which a program may have set.
+///
+/// # Errors
+/// [`Error::Config`] if it is out of range.
+pub(crate) fn check_timeout(limit: Duration) -> Result<(), Error> {
+    match limit {
+        limit if (Duration::from_millis(1)..=Duration::from_secs(3600)).contains(&limit) => Ok(()),
+        _ => Err(Error::config("operation_timeout must be a duration of 1ms to 1h, such as 3s")),
+    }
 }
 
 #[cfg(test)]

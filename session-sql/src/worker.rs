@@ -1,9 +1,12 @@
 //! Where operations run.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 use session_core::Error;
 #[cfg(feature = "postgres")]
@@ -110,6 +113,44 @@ impl Worker {
             true => Error::in_doubt(Cause::new(cause)),
             false => Error::unavailable(Cause::new(cause)),
         })
+    }
+}
+
+impl Worker {
+    /// Runs an operation, and blocks this thread meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], beside the operation's own, where the thread is one that the operation needs: one of
+    /// the runtime of a pool that was handed over.
+    pub(crate) fn block_on<T>(
+        &self,
+        operation: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        // The operation itself ends within the limit, unless nothing runs it.
+        let end = Instant::now() + self.limit + self.limit / 4;
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut operation = pin!(operation);
+        loop {
+            if let Poll::Ready(result) = operation.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return result;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::unavailable(Cause::new(
+                    "no answer within operation_timeout; was this called on a thread of the runtime that runs it?",
+                )));
+            }
+            std::thread::park_timeout(left);
+        }
+    }
+}
+
+/// Wakes a thread that waits for a future.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 

@@ -9,7 +9,7 @@ use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::TableName;
-use crate::time::take_timeout;
+use crate::time::{check_timeout, take_timeout};
 
 /// Which server and table, and how.
 #[derive(Clone)]
@@ -41,11 +41,7 @@ impl PostgresConfig {
         if let Some(table) = options.take("table")? {
             config.table = table.parse()?;
         }
-        let wanted = "a number, 1 to 10000";
-        if let Some(most) = options.take_parsed("max_connections", wanted)? {
-            if !(1..=10_000).contains(&most) {
-                return Err(Error::config(format_args!("max_connections must be {wanted}")));
-            }
+        if let Some(most) = options.take_parsed("max_connections", "a number, 1 to 10000")? {
             config.max_connections = most;
         }
         config.operation_timeout = take_timeout(&mut options)?;
@@ -58,7 +54,20 @@ impl PostgresConfig {
             .map(|host| adjust.iter().fold(host, |host, f| f(host)))
             .collect();
         options.finish()?;
+        config.check()?;
         Ok(config)
+    }
+
+    /// Checks what a program may have set.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a number is out of range.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        check_timeout(self.operation_timeout)?;
+        match self.max_connections {
+            1..=10_000 => Ok(()),
+            _ => Err(Error::config("max_connections must be a number, 1 to 10000")),
+        }
     }
 
     /// This table, and otherwise the defaults. It names no server, so that it is for
@@ -178,6 +187,7 @@ fn take_driver_options(options: &mut Source) -> Result<Vec<Adjust>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::PostgresProvider;
     use super::*;
 
     fn error(source: &str) -> String {
@@ -244,6 +254,20 @@ mod tests {
         ] {
             let message = error(source);
             assert!(message.contains(part), "{source:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_a_program_sets_is_checked() {
+        let config = PostgresConfig::parse("postgres://h").unwrap();
+        for most in [0, 10_001, usize::MAX] {
+            let config = PostgresConfig { max_connections: most, ..config.clone() };
+            let made = PostgresProvider::new(config);
+            assert!(matches!(made, Err(Error::Config(_))), "{most}: {made:?}");
+        }
+        for limit in [Duration::ZERO, Duration::from_secs(3601), Duration::MAX] {
+            let made = PostgresProvider::new(config.clone().with_operation_timeout(limit));
+            assert!(matches!(made, Err(Error::Config(_))), "{limit:?}: {made:?}");
         }
     }
 

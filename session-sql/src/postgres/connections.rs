@@ -1,12 +1,14 @@
 //! Connections to the primary, of the provider's own or of a pool that was handed over.
 
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, Postgres};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 
+use super::PostgresConfig;
 use crate::pool::{Connect, Lent, Pool};
 
 /// Where connections come from.
@@ -20,13 +22,6 @@ impl Connections {
         match self {
             Self::Own(pool) => Ok(Connection::Own(pool.lend().await?)),
             Self::Applications(pool) => Ok(Connection::Applications(pool.acquire().await?)),
-        }
-    }
-
-    /// A connection failed: others may have, too.
-    pub(crate) fn distrust(&self) {
-        if let Self::Own(pool) = self {
-            pool.distrust();
         }
     }
 }
@@ -64,6 +59,8 @@ impl Connection<'_> {
 /// The servers that the URI names. Where it names several, one of them takes writes.
 pub(crate) struct Hosts {
     hosts: Vec<PgConnectOptions>,
+    /// What a new connection is sent first; it returns whether the server is a standby.
+    prepare: String,
     /// The one that took writes last.
     last: AtomicUsize,
     /// How long one may take.
@@ -71,22 +68,40 @@ pub(crate) struct Hosts {
 }
 
 impl Hosts {
-    pub(crate) fn new(hosts: Vec<PgConnectOptions>, operation_timeout: Duration) -> Self {
+    pub(crate) fn new(config: &PostgresConfig) -> Self {
+        let mut prepare = "SELECT pg_is_in_recovery()".to_owned();
+        // Through a pooler, each statement brings its time limit: the connection is others', too.
+        if !config.pooler {
+            _ = write!(prepare, ", {}", limit_statements(config.operation_timeout, false));
+        }
+        let hosts = config.hosts.clone();
         // So that there is time for another one, and for the operation.
         let attempts = u32::try_from(hosts.len()).unwrap_or(u32::MAX).saturating_add(1);
-        Self { hosts, last: AtomicUsize::new(0), limit: operation_timeout / attempts }
+        let limit = config.operation_timeout / attempts;
+        Self { hosts, prepare, last: AtomicUsize::new(0), limit }
     }
 
     async fn connect_to(&self, host: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
         let mut connection = host.connect().await?;
-        if self.hosts.len() > 1 {
-            let asked = sqlx::raw_sql("SELECT pg_is_in_recovery()").fetch_one(&mut connection);
-            if asked.await?.try_get(0)? {
-                return Err(failed("the server is a standby"));
-            }
+        let asked = sqlx::raw_sql(AssertSqlSafe(&*self.prepare)).fetch_one(&mut connection);
+        let is_standby: bool = asked.await?.try_get(0)?;
+        // The only one may take reads, at least.
+        match is_standby && self.hosts.len() > 1 {
+            true => Err(failed("the server is a standby")),
+            false => Ok(connection),
         }
-        Ok(connection)
     }
+}
+
+/// The expression that has the server end what takes longer than an operation may: nobody waits for it any more, and
+/// without an end, statements that wait for a lock would use up the server's connections. A limit that the server,
+/// the user or the source string sets stays.
+pub(crate) fn limit_statements(limit: Duration, is_local: bool) -> String {
+    format!(
+        "CASE WHEN current_setting('statement_timeout') = '0' \
+         THEN set_config('statement_timeout', '{}', {is_local}) END",
+        limit.as_millis()
+    )
 }
 
 impl Connect for Hosts {
@@ -109,9 +124,9 @@ impl Connect for Hosts {
         result
     }
 
-    async fn is_usable(&self, connection: &mut PgConnection) -> bool {
+    async fn is_usable(&self, connection: &mut PgConnection, is_trusted: bool) -> bool {
         let ping = tokio::time::timeout(self.limit / 2, connection.ping());
-        ping.await.is_ok_and(|answer| answer.is_ok())
+        is_trusted || ping.await.is_ok_and(|answer| answer.is_ok())
     }
 }
 

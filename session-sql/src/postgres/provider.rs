@@ -12,13 +12,13 @@ use sqlx::postgres::{PgPool, PgRow};
 use tokio::runtime::Handle;
 
 use super::connections::{Connections, Hosts};
-use super::statement::{self, MAX_BYTES, Statement, verdict};
+use super::statement::{self, Statement, verdict};
 use super::store::{Access, Store};
 use super::{PostgresConfig, values};
 use crate::TableName;
 use crate::failure::Cause;
 use crate::pool::Pool;
-use crate::row;
+use crate::row::{self, MAX_BYTES, check_size};
 use crate::worker::{Doubt, Worker};
 
 /// How many rows are deleted at once, whatever the caller allows.
@@ -36,14 +36,14 @@ impl PostgresProvider {
     /// Makes a provider that connects when it is first used: a server that is down now may be up then.
     ///
     /// # Errors
-    /// [`Error::Config`] if the configuration names no server; [`Error::Unavailable`] if the operating system
+    /// [`Error::Config`] if the configuration names no server, or a number out of range; [`Error::Unavailable`] if the operating system
     /// has no threads left.
     pub fn new(config: PostgresConfig) -> Result<Self, Error> {
+        config.check()?;
         if config.hosts.is_empty() {
             return Err(Error::config("the configuration names no PostgreSQL server"));
         }
-        let hosts = Hosts::new(config.hosts.clone(), config.operation_timeout);
-        let pool = Pool::new(hosts, config.max_connections);
+        let pool = Pool::new(Hosts::new(&config), config.max_connections);
         let worker = Worker::new("session-postgres", config.operation_timeout)?;
         Ok(Self { store: Arc::new(Store::new(config, Connections::Own(pool))), worker })
     }
@@ -53,7 +53,12 @@ impl PostgresProvider {
     ///
     /// The pool's own options decide how many connections there are, how they are made and whether they are
     /// tested. By default, the driver tests each before each use, which is one round trip more. The
-    /// configuration's table, time limit and `pooler` count; see [`PostgresConfig::of_table`].
+    /// configuration's table, time limit and `pooler` count; see [`PostgresConfig::of_table`]. A connection with
+    /// a statement that takes longer than the time limit is the pool's again when the server has ended that:
+    /// give connections a `statement_timeout`.
+    ///
+    /// [`Manager::collect`](session_core::Manager::collect) blocks a thread, and must not be called on one that
+    /// runs tasks of this runtime: there it is [`Error::Unavailable`] after the time limit, as it waits for itself.
     ///
     /// ```no_run
     /// use std::sync::Arc;
@@ -71,8 +76,9 @@ impl PostgresProvider {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] if it is called outside of a tokio runtime.
+    /// [`Error::Config`] if it is called outside of a tokio runtime, or for a number out of range.
     pub fn with_pool(pool: PgPool, config: PostgresConfig) -> Result<Self, Error> {
+        config.check()?;
         let handle = Handle::try_current().map_err(|_| {
             Error::config("a pool must be handed over within the tokio runtime that it is used on")
         })?;
@@ -100,7 +106,7 @@ impl PostgresProvider {
     }
 
     async fn insert(&self, key: SessionKey, record: Record, now: Timestamp) -> Result<(), Error> {
-        statement::check_size(record.values.size())?;
+        check_size(record.values.size())?;
         let create =
             move |table: &TableName, again| statement::create(table, &key, &record, now, again);
         let rows = self.run(Access::Repeatable, create).await?;
@@ -115,7 +121,7 @@ impl PostgresProvider {
         now: Timestamp,
     ) -> Result<(), Error> {
         let set = changes.iter().filter_map(|(key, value)| Some(key.len() + value?.len()));
-        statement::check_size(set.sum())?;
+        check_size(set.sum())?;
         let (store, holder, changes) = (Arc::clone(&self.store), *holder, changes.clone());
         let operation =
             |doubt: Doubt| async move { save(&store, &doubt, key, holder, &changes, now).await };
@@ -259,7 +265,7 @@ impl Provider for PostgresProvider {
     fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error> {
         let limit = limit.clamp(1, DELETED_AT_ONCE);
         let purge = move |table: &TableName, _| statement::purge(table, now, limit);
-        let rows = futures_lite::future::block_on(self.run(Access::Repeatable, purge))?;
+        let rows = self.worker.block_on(self.run(Access::Repeatable, purge))?;
         let removed = number(&rows).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
         Ok(Purged { removed, more: removed >= limit })
     }

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use tracing::info;
 
 use super::failure;
-use crate::TableName;
+use crate::{TableName, schema};
 
 /// Each takes the schema from one version to the next; the first from nothing to 1. One that was released is
 /// never changed.
@@ -108,20 +108,32 @@ async fn migrate(
 async fn version(connection: &mut PgConnection, table: &TableName) -> Result<usize, Error> {
     // By the simple protocol: between the two messages of a prepared statement, a pooler may exchange the
     // connection. Names of tables are identifiers, so that they have no quote.
-    let exists = format!("SELECT to_regclass('{}') IS NOT NULL", table.version());
+    let exists = format!(
+        "SELECT to_regclass('{}') IS NOT NULL, to_regclass('{table}') IS NOT NULL",
+        table.version()
+    );
     let found = sqlx::raw_sql(AssertSqlSafe(exists)).fetch_one(&mut *connection).await;
-    if !found.and_then(|row| row.try_get::<bool, _>(0)).map_err(|e| failure::unavailable(&e))? {
-        return Ok(0);
+    let found = found.and_then(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    match found.map_err(|error| failure::unavailable(&error))? {
+        (false, _) => return Ok(0),
+        (true, false) => return Err(schema::version_alone(table)),
+        (true, true) => {}
     }
     let read = format!("SELECT max(version) FROM {}", table.version());
-    let found = sqlx::raw_sql(AssertSqlSafe(read)).fetch_one(connection).await;
-    let version = found.and_then(|row| row.try_get::<Option<i32>, _>(0));
-    let version = version.map_err(|error| failure::unavailable(&error))?;
-    match version.and_then(|version| usize::try_from(version).ok()) {
-        Some(version @ 1..) if version <= MIGRATIONS.len() => Ok(version),
-        _ => Err(Error::config(format_args!(
-            "the table {table} is of a version that this one of session-sql doesn't know; use a newer one, or \
-             another table by the option `table`"
-        ))),
-    }
+    let found = match sqlx::raw_sql(AssertSqlSafe(read)).fetch_one(connection).await {
+        Ok(row) => row.try_get::<Option<i32>, _>(0).ok().flatten(),
+        Err(error) => match failure::code(&error).as_deref() {
+            Some("42501") => {
+                return Err(Error::config(format_args!(
+                    "the database user may not read the table {}; grant it to select there, and to select, insert, \
+                     update and delete in {table}",
+                    table.version()
+                )));
+            }
+            // It has no such column.
+            Some("42703") => None,
+            _ => return Err(failure::unavailable(&error)),
+        },
+    };
+    schema::version(found.map(Into::into), MIGRATIONS.len(), table)
 }

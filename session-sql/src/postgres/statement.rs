@@ -3,17 +3,15 @@
 use std::fmt::Write as _;
 
 use session_core::provider::{Changes, ExpiryChange, Page, Record, Touch, Verifier};
-use session_core::{Error, SessionKey, Timestamp};
+use session_core::{SessionKey, Timestamp};
 use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
 use sqlx::{Arguments as _, AssertSqlSafe, Connection as _, Encode, Type};
 
+use super::PostgresConfig;
+use super::connections::limit_statements;
 use crate::TableName;
-use crate::row::RECORD;
+use crate::row::{MAX_BYTES, RECORD};
 use crate::time::to_column;
-
-/// How many bytes of keys and values a session may have: 64 MiB. PostgreSQL has room for more, which would
-/// take seconds to read.
-pub(crate) const MAX_BYTES: usize = 64 << 20;
 
 /// Whether the row is small enough to be read: twice [`MAX_BYTES`], as PostgreSQL adds some bytes to each element.
 /// The server knows without reading it.
@@ -22,7 +20,7 @@ macro_rules! fits {
         "pg_column_size(s.names)::bigint + pg_column_size(s.data) <= 134217728"
     };
 }
-const _: () = assert!(2 * MAX_BYTES == 134_217_728, "as `fits` has it");
+const _: () = assert!(MAX_BYTES == 67_108_864, "as `fits` and `SOUND` have it");
 
 /// What a row must be to be changed; a damaged one is as good as gone. `CASE` keeps what can't look into an
 /// array of another form from looking.
@@ -31,6 +29,7 @@ const _: () = assert!(2 * MAX_BYTES == 134_217_728, "as `fits` has it");
 /// the first that isn't an error, and each save would look at every name for the second.
 const SOUND: &str = concat!(
     "octet_length(s.holder) = 32 AND s.cookie BETWEEN 0 AND 4294967295 \
+     AND s.size BETWEEN 0 AND 67108864 \
      AND (s.owner IS NULL) = (s.authenticated IS NULL) AND (s.owner IS NULL) = (s.label IS NULL) \
      AND CASE WHEN NOT (",
     fits!(),
@@ -83,16 +82,17 @@ impl Statement {
     pub(crate) async fn run(
         &self,
         connection: &mut PgConnection,
-        pooler: bool,
+        config: &PostgresConfig,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
         let query = || {
             let text = AssertSqlSafe(self.text.clone());
-            sqlx::query_with::<Postgres, _>(text, self.arguments.clone()).persistent(!pooler)
+            sqlx::query_with::<Postgres, _>(text, self.arguments.clone()).persistent(!config.pooler)
         };
-        if !pooler {
+        if !config.pooler {
             return query().fetch_all(connection).await;
         }
-        let mut transaction = connection.begin().await?;
+        let begin = format!("BEGIN; SELECT {}", limit_statements(config.operation_timeout, true));
+        let mut transaction = connection.begin_with(AssertSqlSafe(begin)).await?;
         let rows = query().fetch_all(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(rows)
@@ -157,7 +157,7 @@ pub(crate) fn load(table: &TableName, key: &SessionKey, now: Timestamp) -> State
     let (key, now) = (s.bind(key.as_bytes()), s.bind_time(now));
     let fits = fits!();
     s.text = format!(
-        "SELECT {RECORD}, CASE WHEN {fits} THEN names END, CASE WHEN {fits} THEN data END \
+        "SELECT {RECORD}, CASE WHEN {fits} THEN names END, CASE WHEN {fits} THEN data END, size \
          FROM {table} AS s WHERE key = {key} AND expires > {now}",
     );
     s
@@ -406,15 +406,4 @@ pub(crate) fn purge(table: &TableName, now: Timestamp, limit: usize) -> Statemen
 /// A number of bytes or keys as an `integer`.
 fn length(length: usize) -> i32 {
     i32::try_from(length).unwrap_or(i32::MAX)
-}
-
-/// Refuses what no merge could bring below the limit.
-///
-/// # Errors
-/// [`Error::TooLarge`]
-pub(crate) fn check_size(size: usize) -> Result<(), Error> {
-    match size {
-        0..=MAX_BYTES => Ok(()),
-        _ => Err(Error::TooLarge { what: "session bytes", limit: MAX_BYTES }),
-    }
 }

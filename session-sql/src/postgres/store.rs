@@ -1,10 +1,11 @@
 //! Statements, and what to do when one fails.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use session_core::Error;
-use sqlx::postgres::PgRow;
-use tokio::sync::OnceCell;
+use sqlx::postgres::{PgConnection, PgRow};
+use tokio::sync::Mutex;
 
 use super::connections::Connections;
 use super::failure::Fate;
@@ -33,13 +34,28 @@ pub(crate) enum Access {
 pub(crate) struct Store {
     pub(crate) config: PostgresConfig,
     pub(crate) connections: Connections,
-    /// Set when the table is there.
-    ready: OnceCell<()>,
+    /// Whether the table was there when it was last looked at.
+    is_ready: AtomicBool,
+    /// Held by whoever looks.
+    preparing: Mutex<()>,
 }
 
 impl Store {
     pub(crate) fn new(config: PostgresConfig, connections: Connections) -> Self {
-        Self { config, connections, ready: OnceCell::new() }
+        Self { config, connections, is_ready: AtomicBool::new(false), preparing: Mutex::default() }
+    }
+
+    /// Makes the table if it is not there.
+    async fn prepare(&self, connection: &mut PgConnection) -> Result<(), Error> {
+        if self.is_ready.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _one = self.preparing.lock().await;
+        if !self.is_ready.load(Ordering::Acquire) {
+            schema::prepare(connection, &self.config.table).await?;
+            self.is_ready.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// Runs a statement, and again if it was certainly not applied, or if it may have been and repeating it
@@ -93,25 +109,23 @@ impl Store {
             fate => Failure::Driver(error, fate),
         };
         let mut connection = self.connections.lend().await.map_err(unsent)?;
-        let ready = self
-            .ready
-            .get_or_try_init(async || schema::prepare(connection.get(), &self.config.table).await);
-        ready.await.map_err(Failure::Told)?;
+        self.prepare(connection.get()).await.map_err(Failure::Told)?;
         if access != Access::Read {
             doubt.set(true);
         }
-        match statement.run(connection.get(), self.config.pooler).await {
+        match statement.run(connection.get(), &self.config).await {
             Ok(rows) => {
                 connection.give_back();
                 Ok(rows)
             }
             Err(error) => {
                 let fate = failure::fate(&error);
-                if failure::is_of_the_statement(&error) {
-                    connection.give_back();
-                } else {
-                    connection.close();
-                    self.connections.distrust();
+                if failure::lacks_table(&error) {
+                    self.is_ready.store(false, Ordering::Release);
+                }
+                match failure::is_of_the_statement(&error) {
+                    true => connection.give_back(),
+                    false => connection.close(),
                 }
                 Err(Failure::Driver(error, fate))
             }

@@ -21,5 +21,9 @@ pub(crate) fn record(row: &PgRow) -> Result<Record, Error> {
     if values.len() != names.len() {
         return Err(unreadable("it has a name twice"));
     }
+    let size: i32 = column(row, NEXT + 2, "its size is no number")?;
+    if usize::try_from(size) != Ok(values.size()) {
+        return Err(unreadable("its size is not that of its names and values"));
+    }
     Ok(Record { values, ..without_values(row)? })
 }

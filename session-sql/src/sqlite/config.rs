@@ -7,7 +7,7 @@ use session_core::Error;
 use session_core::provider::Source;
 
 use crate::TableName;
-use crate::time::take_timeout;
+use crate::time::{check_timeout, take_timeout};
 
 /// Whether a change is on the disk when it is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,9 +26,9 @@ pub enum Durability {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SqliteConfig {
-    /// The database's file: an absolute path, whose directory is there.
+    /// The database's file: an absolute path in UTF-8, whose directory is there.
     pub path: PathBuf,
-    /// The table. Defaults to `sessions`.
+    /// The table, without a schema. Defaults to `sessions`.
     pub table: TableName,
     /// Whether changes are on the disk when they are acknowledged. Defaults to [`Durability::Full`].
     pub sync: Durability,
@@ -75,11 +75,7 @@ impl SqliteConfig {
     /// [`Error::Config`] for a missing or relative path, an unknown option, or a value that is out of range.
     pub fn parse(source: &str) -> Result<Self, Error> {
         let mut source = Source::parse(source)?;
-        let path = source.take("path")?.map(PathBuf::from).filter(|path| path.is_absolute());
-        let path = path.ok_or_else(|| {
-            Error::config("the source string names no file; write path=/absolute/path")
-        })?;
-        let mut config = Self::new(path);
+        let mut config = Self::new(source.take("path")?.unwrap_or_default());
         if let Some(table) = source.take("table")? {
             config.table = table.parse()?;
         }
@@ -94,7 +90,24 @@ impl SqliteConfig {
         };
         config.operation_timeout = take_timeout(&mut source)?;
         source.finish()?;
+        config.check()?;
         Ok(config)
+    }
+
+    /// Checks what a program may have set.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the path is relative or not UTF-8, the table's name has a schema, or the time limit is
+    /// out of range.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        // SQLite takes names such as `:memory:` and `file:...?...` for something else; none of them is absolute.
+        if !self.path.is_absolute() || self.path.to_str().is_none() {
+            return Err(Error::config("path must name a file, in UTF-8: path=/absolute/path"));
+        }
+        if self.table.has_schema() {
+            return Err(Error::config("table must be one name, as SQLite has no schemas"));
+        }
+        check_timeout(self.operation_timeout)
     }
 }
 
@@ -127,6 +140,7 @@ mod tests {
             "path=/s&sync=off",
             "path=/s&table=a;b",
             "path=/s&table=",
+            "path=/s&table=main.sessions",
             "path=/s&operation_timeout=0s",
             "path=/s&operation_timeout=9",
             "path=/s&mode=ro",

@@ -5,6 +5,7 @@ use session_core::Error;
 use crate::failure::Cause;
 
 // The primary result codes, of https://www.sqlite.org/rescode.html.
+pub(crate) const STATEMENT: i32 = 1;
 pub(crate) const BUSY: i32 = 5;
 const READONLY: i32 = 8;
 const IO: i32 = 10;
@@ -43,7 +44,11 @@ pub(crate) fn of_commit(error: &sqlx::Error) -> Error {
 
 /// The error of opening the database: what no later try can change is one of the configuration.
 pub(crate) fn at_open(error: &sqlx::Error) -> Error {
-    match code(error) {
+    let code = match error {
+        sqlx::Error::Io(_) => Some(CANNOT_OPEN),
+        _ => code(error),
+    };
+    match code {
         Some(CORRUPT | NO_DATABASE) => {
             Error::config("the file that path names is not a SQLite database, or a damaged one")
         }

@@ -30,12 +30,13 @@ impl SqliteProvider {
     /// [`Error::Config`] where the file or the table can't be used; otherwise [`Error::Unavailable`] or
     /// [`Error::Full`].
     pub fn open(config: SqliteConfig) -> Result<Self, Error> {
+        config.check()?;
         // SQLite's own limit comes first where both would be the same, as it knows more.
         let worker = Worker::new("session-sqlite", config.operation_timeout.mul_f64(1.05))?;
         let store = Arc::new(Store::new(config));
         let opened = Arc::clone(&store);
         let open = worker.perform(|_| async move { opened.open().await });
-        futures_lite::future::block_on(open)?;
+        worker.block_on(open)?;
         Ok(Self { store, worker })
     }
 
@@ -131,7 +132,7 @@ impl Provider for SqliteProvider {
     fn purge(&self, now: Timestamp, limit: usize) -> Result<Purged, Error> {
         let limit = limit.clamp(1, DELETED_AT_ONCE);
         let purge = self.change(Change::Purge { now, limit });
-        let removed = usize::try_from(futures_lite::future::block_on(purge)?).unwrap_or(usize::MAX);
+        let removed = usize::try_from(self.worker.block_on(purge)?).unwrap_or(usize::MAX);
         Ok(Purged { removed, more: removed >= limit })
     }
 }

@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
 use super::failure;
-use crate::TableName;
+use crate::{TableName, schema};
 
 /// Each takes the schema from one version to the next; the first from nothing to 1. One that was released is
 /// never changed.
@@ -27,14 +27,13 @@ fn first(table: &TableName) -> String {
     cookie INTEGER NOT NULL,
     data BLOB NOT NULL
 ) STRICT;
-CREATE INDEX {owner} ON {unqualified} (owner, key) WHERE owner IS NOT NULL;
-CREATE INDEX {due} ON {unqualified} (due);
+CREATE INDEX {owner} ON {table} (owner, key) WHERE owner IS NOT NULL;
+CREATE INDEX {due} ON {table} (due);
 CREATE TABLE {version} (version INTEGER NOT NULL) STRICT;
 INSERT INTO {version} VALUES (1);
 ",
-        owner = table.qualified_index("owner"),
-        due = table.qualified_index("due"),
-        unqualified = table.unqualified(),
+        owner = table.index("owner"),
+        due = table.index("due"),
         version = table.version(),
     )
 }
@@ -63,8 +62,8 @@ pub(crate) async fn prepare(
     steps += &format!("DELETE FROM {} WHERE false;", table.version());
     let made = sqlx::raw_sql(AssertSqlSafe(steps)).execute(&mut *transaction).await;
     made.map_err(|error| match failure::code(&error) {
-        // An error of the statement: another table has the name, as a rule.
-        Some(1) => Error::config(format_args!(
+        // Another table has the name, as a rule.
+        Some(failure::STATEMENT) => Error::config(format_args!(
             "the table {table} can't be made; if there is another one of this name, name ours by the option `table`"
         )),
         _ => failure::at_open(&error),
@@ -74,23 +73,26 @@ pub(crate) async fn prepare(
 
 /// The schema's version; 0 if there is none.
 async fn version(connection: &mut SqliteConnection, table: &TableName) -> Result<usize, Error> {
-    let name = table.version().unqualified().to_string();
-    let exists =
-        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = $1 COLLATE NOCASE";
-    let exists = sqlx::query(exists).bind(name.trim_matches('"').to_owned());
-    let found = exists.fetch_one(&mut *connection).await.and_then(|row| row.try_get::<i64, _>(0));
-    if found.map_err(|error| failure::at_open(&error))? == 0 {
+    let is_there = async |connection: &mut SqliteConnection, table: &TableName| {
+        let name = table.to_string();
+        let exists =
+            "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = $1 COLLATE NOCASE";
+        let exists = sqlx::query(exists).bind(name.trim_matches('"').to_owned());
+        let found = exists.fetch_one(connection).await.and_then(|row| row.try_get::<i64, _>(0));
+        found.map(|count| count > 0).map_err(|error| failure::at_open(&error))
+    };
+    if !is_there(connection, &table.version()).await? {
         return Ok(0);
     }
-    let read = format!("SELECT max(version) FROM {}", table.version());
-    let found = sqlx::query(AssertSqlSafe(read)).fetch_one(connection).await;
-    let version = found.and_then(|row| row.try_get::<Option<i64>, _>(0));
-    let version = version.map_err(|error| failure::at_open(&error))?;
-    match version.and_then(|version| usize::try_from(version).ok()) {
-        Some(version @ 1..) if version <= MIGRATIONS.len() => Ok(version),
-        _ => Err(Error::config(format_args!(
-            "the table {table} is of a version that this one of session-sql doesn't know; use a newer one, or \
-             another table by the option `table`"
-        ))),
+    if !is_there(connection, table).await? {
+        return Err(schema::version_alone(table));
     }
+    let read = format!("SELECT max(version) FROM {}", table.version());
+    let found = match sqlx::query(AssertSqlSafe(read)).fetch_one(connection).await {
+        Ok(row) => row.try_get::<Option<i64>, _>(0).ok().flatten(),
+        // It has no such column.
+        Err(error) if failure::code(&error) == Some(failure::STATEMENT) => None,
+        Err(error) => return Err(failure::at_open(&error)),
+    };
+    schema::version(found, MIGRATIONS.len(), table)
 }

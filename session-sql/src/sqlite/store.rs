@@ -1,7 +1,7 @@
 //! The file, and the statements on it.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use session_core::provider::{Changes, ExpiryChange, Listed, Page, Record, Touch, Verifier};
@@ -13,11 +13,10 @@ use sqlx::{
     Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _, Encode, Row as _, Type,
 };
 
-use super::values::{self, MAX_BYTES};
-use super::{Durability, SqliteConfig, failure, schema};
+use super::{Durability, SqliteConfig, failure, schema, values};
 use crate::TableName;
 use crate::pool::{Connect, Pool};
-use crate::row::{self, RECORD};
+use crate::row::{self, MAX_BYTES, RECORD, check_size};
 use crate::time::to_column;
 use crate::worker::Doubt;
 
@@ -33,17 +32,56 @@ pub(crate) struct Store {
 }
 
 /// The database's file.
-struct File(SqliteConnectOptions);
+struct File {
+    path: PathBuf,
+    options: SqliteConnectOptions,
+}
+
+/// A connection, and which file it has open.
+struct Opened {
+    connection: SqliteConnection,
+    identity: Identity,
+}
 
 impl Connect for File {
-    type Connection = SqliteConnection;
+    type Connection = Opened;
 
-    async fn connect(&self) -> Result<SqliteConnection, sqlx::Error> {
-        self.0.connect().await
+    async fn connect(&self) -> Result<Opened, sqlx::Error> {
+        let identity = Identity::of(&self.path)?;
+        let connection = self.options.connect().await?;
+        match Identity::of(&self.path)? == identity {
+            true => Ok(Opened { connection, identity }),
+            false => Err(std::io::Error::other("the file was replaced meanwhile").into()),
+        }
     }
 
-    async fn is_usable(&self, _: &mut SqliteConnection) -> bool {
-        true
+    /// Where the file was removed, or another one put in its place, SQLite would go on with the one that nobody
+    /// finds any more.
+    async fn is_usable(&self, opened: &mut Opened, _: bool) -> bool {
+        Identity::of(&self.path).is_ok_and(|identity| identity == opened.identity)
+    }
+}
+
+/// Which file is at a path.
+#[derive(PartialEq, Eq)]
+struct Identity {
+    /// Its device and its number there. Other systems than Unix let nobody remove a file that is open.
+    #[cfg(unix)]
+    number: (u64, u64),
+}
+
+impl Identity {
+    fn of(path: &Path) -> std::io::Result<Self> {
+        let found = std::fs::metadata(path)?;
+        if !found.is_file() {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        #[cfg(unix)]
+        use std::os::unix::fs::MetadataExt as _;
+        Ok(Self {
+            #[cfg(unix)]
+            number: (found.dev(), found.ino()),
+        })
     }
 }
 
@@ -67,7 +105,8 @@ impl Store {
             .synchronous(synchronous)
             .busy_timeout(config.operation_timeout)
             .disable_statement_logging();
-        let pool = |most| Pool::new(File(options.clone()), most);
+        let file = || File { path: config.path.clone(), options: options.clone() };
+        let pool = |most| Pool::new(file(), most);
         Self { writer: pool(1), readers: pool(READERS), config }
     }
 
@@ -79,8 +118,9 @@ impl Store {
     pub(crate) async fn open(&self) -> Result<(), Error> {
         make_file(&self.config.path)?;
         let mut writer = self.writer.lend().await.map_err(|error| failure::at_open(&error))?;
-        set_wal(writer.connection()).await?;
-        schema::prepare(writer.connection(), &self.config.table).await?;
+        let connection = &mut writer.connection().connection;
+        set_wal(connection).await?;
+        schema::prepare(connection, &self.config.table).await?;
         writer.give_back();
         Ok(())
     }
@@ -91,7 +131,7 @@ impl Store {
     pub(crate) async fn change(&self, change: &Change, doubt: &Doubt) -> Result<u64, Error> {
         let mut writer = self.writer.lend().await.map_err(|error| failure::unavailable(&error))?;
         // At once for writing: a transaction that reads first may find that it can't write any more.
-        let begun = writer.connection().begin_with("BEGIN IMMEDIATE").await;
+        let begun = writer.connection().connection.begin_with("BEGIN IMMEDIATE").await;
         let mut transaction = begun.map_err(|error| failure::unavailable(&error))?;
         let made = change.make(&mut transaction, &self.config.table).await;
         match made {
@@ -155,7 +195,7 @@ impl Store {
 
     async fn read(&self, statement: Statement) -> Result<Vec<SqliteRow>, Error> {
         let mut reader = self.readers.lend().await.map_err(|error| failure::unavailable(&error))?;
-        let rows = statement.rows(reader.connection()).await?;
+        let rows = statement.rows(&mut reader.connection().connection).await?;
         reader.give_back();
         Ok(rows)
     }
@@ -336,13 +376,6 @@ fn select(table: &TableName, key: &SessionKey, now: Timestamp) -> Statement {
     s
 }
 
-fn check_size(size: usize) -> Result<(), Error> {
-    match size {
-        0..=MAX_BYTES => Ok(()),
-        _ => Err(Error::TooLarge { what: "session bytes", limit: MAX_BYTES }),
-    }
-}
-
 /// A statement with its arguments. No text from outside is in it but the table's name, which is an identifier.
 struct Statement {
     text: String,
@@ -383,7 +416,11 @@ fn make_file(path: &Path) -> Result<(), Error> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     match options.open(path) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => match std::fs::metadata(path) {
+            // To read from a pipe or a device may take forever.
+            Ok(found) if !found.is_file() => Err(Error::config("what path names is not a file")),
+            _ => Ok(()),
+        },
         Err(error) if error.kind() == ErrorKind::StorageFull => {
             Err(Error::Full { what: "space on the disk" })
         }
@@ -438,7 +475,10 @@ mod tests {
             let limit = async |pages: u32| {
                 let mut writer = store.writer.lend().await.unwrap();
                 let limit = format!("PRAGMA max_page_count = {pages}");
-                sqlx::raw_sql(AssertSqlSafe(limit)).execute(writer.connection()).await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(limit))
+                    .execute(&mut writer.connection().connection)
+                    .await
+                    .unwrap();
                 writer.give_back();
             };
             let save = |value: usize| {

@@ -7,9 +7,6 @@ use sqlx::sqlite::SqliteRow;
 use crate::failure::unreadable;
 use crate::row::{NEXT, column, without_values};
 
-/// How many bytes of keys and values a session may have: 64 MiB.
-pub(crate) const MAX_BYTES: usize = 64 << 20;
-
 /// The values as they are in `data`: a MessagePack map of strings to binaries.
 pub(crate) fn encode(values: &Values) -> Vec<u8> {
     let mut data = Vec::with_capacity(values.size() + 10 * values.len() + 5);

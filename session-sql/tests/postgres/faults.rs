@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use session_core::provider::{Provider as _, Record, Touch};
 use session_core::{Error, SessionId, Timestamp};
 use session_sql::postgres::{PostgresConfig, PostgresProvider};
+use session_sql::sqlx::Row as _;
 
 use crate::proxy::Way;
 use crate::sample::{EXPIRES, NOW, Stored, record, set, with_secret};
-use crate::server::Server;
+use crate::server::{Server, pooler_uri};
 
 const LATER: Timestamp = Timestamp::from_millis(1_800_007_200_123);
 const TOUCH: Touch = Touch { used: NOW, expires: EXPIRES };
@@ -231,4 +232,88 @@ fn a_create_that_is_sent_again_undoes_no_save() {
         let loaded = provider.load(&stored.token, EXPIRES).await.unwrap();
         assert_eq!(loaded, Some(record));
     });
+}
+
+/// A firewall that forgets connections closes none of them. The first operation finds out, and those after it don't ask
+/// one connection after another in vain.
+#[test]
+#[ignore = "needs a PostgreSQL server: run scripts/test"]
+fn connections_that_died_in_silence_are_replaced_together() {
+    let server = Server::new();
+    let proxy = server.proxy();
+    let provider = server.provider_through(proxy.address, "operation_timeout=1s");
+    let stored = server.block_on(Stored::new(&*provider, 1));
+    // Each connection is used while all are.
+    let lock = "LOCK TABLE @ IN ACCESS EXCLUSIVE MODE";
+    std::thread::scope(|scope| {
+        server.locking(lock, || {
+            for _ in 0..10 {
+                scope.spawn(|| futures_lite::future::block_on(stored.load(&*provider)));
+            }
+            while proxy.traffic().connections < 10 {
+                std::thread::yield_now();
+            }
+        });
+    });
+    server.block_on(stored.load(&*provider)).unwrap().unwrap();
+    proxy.forget();
+    // On a connection that was used a moment ago.
+    let loaded = server.block_on(stored.load(&*provider));
+    assert!(matches!(loaded, Err(Error::Unavailable { .. })), "{loaded:?}");
+    for _ in 0..10 {
+        server.block_on(stored.load(&*provider)).expect("there is another").expect("it is there");
+    }
+}
+
+/// What waits for a lock when nobody waits for it any more would use up the server's connections.
+#[test]
+#[ignore = "needs PgBouncer in front of a PostgreSQL server: run scripts/test"]
+fn pooled_and_other_statements_end_with_their_operation() {
+    for (server, pooler) in [(Server::new(), false), (Server::behind(pooler_uri()), true)] {
+        let options = format!("max_connections=1&operation_timeout=200ms&pooler={pooler}");
+        let provider = server.provider(&options);
+        let stored = server.block_on(Stored::new(&*provider, 1));
+        server.locking("LOCK TABLE @", || {
+            for _ in 0..10 {
+                let saved = server.block_on(stored.save(&*provider, &set("a", &[1])));
+                assert!(
+                    matches!(saved, Err(Error::InDoubt { .. } | Error::Unavailable { .. })),
+                    "{saved:?}"
+                );
+            }
+            // The last one may be there still, beside the one before it.
+            let waiting = "SELECT count(*) FROM pg_stat_activity \
+                 WHERE wait_event_type = 'Lock' AND query LIKE '%UPDATE%@%'";
+            let waiting: i64 = server.query(waiting)[0].get(0);
+            assert!(waiting <= 2, "{waiting} wait");
+        });
+        server.block_on(async {
+            // What was given up is not done later either.
+            let loaded = stored.load(&*provider).await.unwrap().unwrap();
+            assert_eq!(loaded.values.get("a"), None);
+            stored.save(&*provider, &set("a", &[2])).await.unwrap();
+        });
+    }
+}
+
+/// A limit of the server's or the user's own stays.
+#[test]
+#[ignore = "needs a PostgreSQL server: run scripts/test"]
+fn a_shorter_limit_on_statements_is_kept_and_costs_no_connection() {
+    for setting in ["statement_timeout:20", "lock_timeout:20"] {
+        let server = Server::new();
+        let proxy = server.proxy();
+        let provider = server.provider_through(proxy.address, &format!("set={setting}"));
+        let stored = server.block_on(Stored::new(&*provider, 1));
+        server.locking("LOCK TABLE @", || {
+            for _ in 0..5 {
+                let begun = Instant::now();
+                let saved = server.block_on(stored.save(&*provider, &set("a", &[1])));
+                assert!(matches!(saved, Err(Error::Unavailable { .. })), "{saved:?}");
+                assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+            }
+        });
+        server.block_on(stored.save(&*provider, &set("a", &[1]))).unwrap();
+        assert_eq!(proxy.traffic().connections, 1, "{setting}");
+    }
 }

@@ -62,6 +62,29 @@ fn an_operation_on_a_pool_has_a_time_limit() {
     server.block_on(stored.save(&provider, &set("a", &[2]))).unwrap();
 }
 
+/// A collection waits for the pool's runtime, which can't run it where it waits.
+#[test]
+#[ignore = "needs a PostgreSQL server: run scripts/test"]
+fn a_collection_on_the_pools_own_thread_ends() {
+    let server = Server::new();
+    let limit = Duration::from_millis(300);
+    let config = PostgresConfig::of_table(server.table.parse().unwrap());
+    let config = config.with_operation_timeout(limit);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let pool = PgPoolOptions::new().connect(&uri()).await.expect("the server is there");
+        let provider = Arc::new(PostgresProvider::with_pool(pool, config).unwrap());
+        provider.count(NOW).await.unwrap();
+        let begun = Instant::now();
+        let purged = provider.purge(NOW, 5);
+        assert!(matches!(purged, Err(Error::Unavailable { .. })), "{purged:?}");
+        assert!(begun.elapsed() < 10 * limit, "{:?}", begun.elapsed());
+        // A thread of its own, on which the runtime expects to be waited for.
+        let purge = move || provider.purge(NOW, 5);
+        assert_eq!(tokio::task::spawn_blocking(purge).await.unwrap().unwrap().removed, 0);
+    });
+}
+
 /// By name, as a program does it; on the manager's timer thread too.
 #[test]
 #[ignore = "needs a PostgreSQL server: run scripts/test"]

@@ -32,6 +32,8 @@ struct Shared {
     ended: AtomicBool,
     /// Messages of clients that ask the server for an answer: one is a round trip.
     round_trips: AtomicUsize,
+    /// How many connections, of the first ones, are forgotten.
+    forgotten: AtomicUsize,
     /// Bytes of clients.
     sent: AtomicUsize,
     /// Bytes of the server.
@@ -68,9 +70,9 @@ impl Proxy {
                     return;
                 }
                 let Ok(client) = client else { continue };
-                accepting.accepted.fetch_add(1, Ordering::SeqCst);
+                let number = accepting.accepted.fetch_add(1, Ordering::SeqCst);
                 if !accepting.is(Way::Closed) {
-                    connect(&accepting, client, server);
+                    connect(&accepting, number, client, server);
                 }
             }
         });
@@ -79,6 +81,11 @@ impl Proxy {
 
     pub(crate) fn set(&self, way: Way) {
         self.shared.way.store(way as u8, Ordering::SeqCst);
+    }
+
+    /// Passes on nothing any more on the connections that there are, and closes none, as a firewall does.
+    pub(crate) fn forget(&self) {
+        self.shared.forgotten.store(self.traffic().connections, Ordering::SeqCst);
     }
 
     /// Closes all connections.
@@ -107,7 +114,7 @@ impl Drop for Proxy {
     }
 }
 
-fn connect(shared: &Arc<Shared>, client: TcpStream, server: SocketAddr) {
+fn connect(shared: &Arc<Shared>, number: usize, client: TcpStream, server: SocketAddr) {
     let Ok(server) = TcpStream::connect(server) else { return };
     let both = || Some((client.try_clone().ok()?, server.try_clone().ok()?));
     let Some((client_too, server_too)) = both() else { return };
@@ -122,7 +129,7 @@ fn connect(shared: &Arc<Shared>, client: TcpStream, server: SocketAddr) {
     let (up, up_loses) = (Arc::clone(shared), Arc::clone(&loses));
     std::thread::spawn(move || pass_up(&up, &up_loses, client, server));
     let down = Arc::clone(shared);
-    std::thread::spawn(move || pass_down(&down, &loses, server_too, client_too));
+    std::thread::spawn(move || pass_down(&down, number, &loses, server_too, client_too));
 }
 
 /// From the client to the server, message by message: a type (but for the first one), and a length.
@@ -161,13 +168,19 @@ fn pass_up(shared: &Shared, loses: &AtomicBool, mut client: TcpStream, mut serve
 }
 
 /// From the server to the client, as it comes.
-fn pass_down(shared: &Shared, loses: &AtomicBool, mut server: TcpStream, mut client: TcpStream) {
+fn pass_down(
+    shared: &Shared,
+    number: usize,
+    loses: &AtomicBool,
+    mut server: TcpStream,
+    mut client: TcpStream,
+) {
     let mut buffer = vec![0; 65536];
     while let Ok(length @ 1..) = server.read(&mut buffer) {
         if loses.load(Ordering::SeqCst) {
             break;
         }
-        if shared.is(Way::Frozen) {
+        if shared.is(Way::Frozen) || number < shared.forgotten.load(Ordering::SeqCst) {
             continue;
         }
         shared.received.fetch_add(length, Ordering::SeqCst);

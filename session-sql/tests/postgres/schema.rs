@@ -34,6 +34,9 @@ fn who_may_not_make_the_table_uses_one_that_was_made_by_hand() {
     let Err(Error::Config(message)) = counted else { panic!("{counted:?}") };
     assert!(message.contains("schema()") && message.contains(&server.table), "{message}");
     server.query(&schema(&server.table.parse().unwrap()));
+    let counted = server.block_on(provider.count(NOW));
+    let Err(Error::Config(message)) = counted else { panic!("{counted:?}") };
+    assert!(message.contains("grant") && message.contains(&server.table), "{message}");
     server.query(&format!("GRANT SELECT, INSERT, UPDATE, DELETE ON @ TO {role}"));
     server.query(&format!("GRANT SELECT ON @_version TO {role}"));
     // The same provider, as soon as the table is there.
@@ -62,6 +65,39 @@ fn another_table_or_version_is_refused_and_left_alone() {
     let counted = server.block_on(server.provider("").count(NOW));
     let Err(Error::Config(message)) = counted else { panic!("{counted:?}") };
     assert!(message.contains("newer"), "{message}");
+}
+
+/// Who drops the tables to end all sessions needs no restart. One without the other is told.
+#[test]
+#[ignore = "needs a PostgreSQL server: run scripts/test"]
+fn tables_that_were_dropped_are_made_anew() {
+    let server = Server::new();
+    let provider = server.provider("");
+    let stored = server.block_on(Stored::new(&*provider, 1));
+    server.query("DROP TABLE @");
+    for provider in [&provider, &server.provider("")] {
+        let loaded = server.block_on(stored.load(&**provider));
+        let Err(Error::Config(message)) = loaded else { panic!("{loaded:?}") };
+        assert!(message.contains("restore") && message.contains("_version"), "{message}");
+    }
+    server.query("DROP TABLE @_version");
+    assert_eq!(server.block_on(stored.load(&*provider)).unwrap(), None);
+    server.query("DROP TABLE @, @_version");
+    let stored = server.block_on(Stored::new(&*provider, 1));
+    server.block_on(stored.save(&*provider, &set("a", &[1]))).unwrap();
+}
+
+/// A table of versions that is no such thing.
+#[test]
+#[ignore = "needs a PostgreSQL server: run scripts/test"]
+fn a_version_of_another_program_is_refused() {
+    for columns in ["id text", "version text", "version bigint", "version integer"] {
+        let server = Server::new();
+        server.query(&format!("CREATE TABLE @ (id text); CREATE TABLE @_version ({columns})"));
+        let counted = server.block_on(server.provider("").count(NOW));
+        let Err(Error::Config(message)) = counted else { panic!("{columns}: {counted:?}") };
+        assert!(message.contains("option `table`"), "{message}");
+    }
 }
 
 /// Of many processes that begin at the same time, each finds the table.

@@ -29,11 +29,99 @@ fn a_file_that_can_not_be_a_database_is_refused() {
     let missing = scratch.path().join("sessions.db");
     assert!(refusal(SqliteConfig::new(missing)).contains("directory"));
     let folder = scratch.path().parent().unwrap().to_owned();
-    assert!(refusal(SqliteConfig::new(folder)).contains("opened"));
+    assert!(refusal(SqliteConfig::new(folder)).contains("not a file"));
     let text = b"This is a file of another program, and it is not to be touched.".repeat(100);
     std::fs::write(scratch.path(), &text).unwrap();
     assert!(refusal(scratch.config()).contains("not a SQLite database"));
     assert_eq!(std::fs::read(scratch.path()).unwrap(), text);
+}
+
+/// What is no file is not read: a pipe would never answer. What a program sets is checked as a source string is, and
+/// nothing is made before.
+#[test]
+fn what_is_no_file_is_refused() {
+    let scratch = Scratch::in_memory();
+    let dangling = scratch.path().with_file_name("dangling");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(scratch.path(), &dangling).unwrap();
+    assert!(refusal(SqliteConfig::new(dangling)).contains("directory"));
+    #[cfg(unix)]
+    assert!(refusal(SqliteConfig::new("/dev/null")).contains("not a file"));
+    for path in ["", ":memory:", "file:a?mode=memory", "relative.db"] {
+        assert!(refusal(SqliteConfig::new(path)).contains("/absolute/path"), "{path:?}");
+        assert!(path.is_empty() || !std::fs::exists(path).unwrap(), "{path:?}");
+    }
+    for limit in [Duration::ZERO, Duration::from_secs(3601), Duration::MAX] {
+        let config = scratch.config().with_operation_timeout(limit);
+        assert!(refusal(config).contains("operation_timeout"), "{limit:?}");
+    }
+    // To SQLite, the tables of each connection.
+    let config = scratch.config().with_table("temp.sessions".parse().unwrap());
+    assert!(refusal(config).contains("schema"));
+    assert!(!scratch.path().exists());
+}
+
+/// Names that would be something else in a URI.
+#[test]
+fn a_path_is_a_path() {
+    let scratch = Scratch::in_memory();
+    for name in ["a b", "a?b", "a%20b", "a#b", "a&b=c", "a;b'\"", "日本"] {
+        let path = scratch.path().with_file_name(name);
+        stored(&scratch, &SqliteProvider::open(SqliteConfig::new(&path)).unwrap());
+        assert!(path.exists(), "{name}");
+    }
+}
+
+/// SQLite itself would go on with the file that nobody finds any more, and acknowledge what is lost.
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_removed_or_replaced_is_noticed() {
+    let scratch = Scratch::in_memory();
+    let provider = scratch.open();
+    let (token, holder) = stored(&scratch, &provider);
+    let save = |changes: &Changes| {
+        scratch.block_on(provider.save(&token, &holder, changes, NOW)).map(|_| ())
+    };
+    let load = || scratch.block_on(provider.load(&token, NOW));
+    assert!(load().unwrap().is_some());
+    scratch.query("PRAGMA wal_checkpoint(TRUNCATE)");
+    let aside = scratch.path().with_file_name("aside.db");
+    std::fs::rename(scratch.path(), &aside).unwrap();
+    let saved = save(&Changes::new());
+    assert!(matches!(saved, Err(Error::Unavailable { .. })), "{saved:?}");
+    let loaded = load();
+    assert!(matches!(loaded, Err(Error::Unavailable { .. })), "{loaded:?}");
+    // Another one, without our session.
+    let other = scratch.open();
+    let saved = save(&Changes::new());
+    assert!(matches!(saved, Err(Error::Gone)), "{saved:?}");
+    assert!(load().unwrap().is_none());
+    drop(other);
+    // And the first one again.
+    std::fs::rename(&aside, scratch.path()).unwrap();
+    for suffix in ["-wal", "-shm"] {
+        let path = format!("{}{suffix}", scratch.path().display());
+        let _ = std::fs::remove_file(path);
+    }
+    save(&Changes::new()).unwrap();
+    assert!(load().unwrap().is_some());
+}
+
+/// Who drops the table is told what is left of it, and so is who has a table of that name already.
+#[test]
+fn a_version_without_its_table_is_refused() {
+    for columns in ["id text", "version text", "version integer"] {
+        let scratch = Scratch::in_memory();
+        std::fs::write(scratch.path(), "").unwrap();
+        scratch.query(&format!("CREATE TABLE sessions_version ({columns})"));
+        assert!(refusal(scratch.config()).contains("restore"), "{columns}");
+        scratch.query("CREATE TABLE sessions (id text)");
+        assert!(refusal(scratch.config()).contains("option `table`"), "{columns}");
+    }
+    let scratch = Scratch::in_memory();
+    drop(scratch.open());
+    scratch.query("DROP TABLE sessions; DROP TABLE sessions_version");
+    stored(&scratch, &scratch.open());
 }
 
 #[test]
