@@ -27,7 +27,7 @@ impl Cause {
             sqlx::Error::PoolTimedOut => Self::new("no connection of the pool became free in time"),
             sqlx::Error::PoolClosed => Self::new("the pool is closed"),
             sqlx::Error::WorkerCrashed => Self::new("the driver's thread ended"),
-            sqlx::Error::Configuration(_) => Self::new("the driver takes not these options"),
+            sqlx::Error::Configuration(_) => Self::new("the driver does not take these options"),
             _ => Self::new("the driver failed"),
         }
     }

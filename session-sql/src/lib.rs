@@ -26,8 +26,8 @@
 //! |---|---|---|
 //! | `table` | `sessions` | the table, with its schema if it is not the user's first one: `app.sessions` |
 //! | `max_connections` | 10 | connections of one process; about as many operations as run at once are served without waiting; 1 to 10,000 |
-//! | `operation_timeout` | `3s` | how long an operation may take, waiting for a connection and repetitions included; 1 ms to 1 hour |
-//! | `pooler` | `false` | whether the URI leads to a pooler that gives each transaction another of the server's connections, as PgBouncer does in transaction mode |
+//! | `operation_timeout` | `3s` | how long an operation may take, waiting for a connection and repetitions included; 1 ms to 1 hour. The server ends a statement after as long, unless it has a `statement_timeout` already |
+//! | `pooler` | `false` | whether the URI leads to a pooler that gives each transaction another of the server's connections, as PgBouncer does in transaction mode; not saying so lets statements and settings of one client meet those of another |
 //!
 //! And these the driver's:
 //!
@@ -60,10 +60,10 @@
 //!
 //! Texts are `bytea` because PostgreSQL's have no NUL. `convert_from(owner, 'UTF8')` shows one. A row that is
 //! not of this form is [`Error::Unreadable`] to a load, and [`Error::Gone`] to a save or a touch. Names, owners and
-//! labels that are not UTF-8, and a name that is there twice, only a load sees.
+//! labels that are not UTF-8, a name that is there twice, and a `size` that is not theirs, only a load sees.
 //!
 //! The first operation makes the table, its indexes and the table `sessions_version`, which has the version of
-//! this layout. A database user that may not is told so by [`Error::Config`]; [`postgres::schema`] returns the
+//! this layout; so does the next one after somebody dropped both tables. A database user that may not is told so by [`Error::Config`]; [`postgres::schema`] returns the
 //! statements for whoever may:
 //! ```sh
 //! cargo run -p session-sql --features postgres --example schema -- postgres sessions | psql shop
@@ -77,8 +77,9 @@
 //! statement; where it does not hold, the statement returns which. Only these take more:
 //! - A save with a new secret that finds it there already, by an earlier attempt: one statement more.
 //! - A save that was refused because of another one at the same time, which it could not see: it is sent again.
-//! - The first use of each statement on a connection, which prepares it; and of a connection that was not used for
-//!   a second, which is asked whether it still is one.
+//! - A new connection, which is asked whether its server is a standby; the first use of each statement on a
+//!   connection, which prepares it; and of a connection that was not used for a second, which is asked whether it
+//!   still is one.
 //! - With `pooler=true`, a statement is a transaction, of four round trips: what lies between a statement's
 //!   preparation and its execution, a pooler may send to two of the server's connections.
 //!
@@ -92,7 +93,8 @@
 //! [`Error::Unavailable`] means that nothing was written. Whatever may have been written is [`Error::InDoubt`]: a
 //! connection that was lost while a statement was on its way, an answer that didn't come in time. A create, a
 //! touch, a destroy and a save with a new secret (a login) are sent again then, as that does no harm, and
-//! so is whatever was certainly not done: a deadlock, a serialization failure, a server that became a standby.
+//! so is whatever was certainly not done: a deadlock, a serialization failure, a server that became a standby, a
+//! transaction through a pooler that was not committed.
 //! A write that waits for a synchronous standby is acknowledged when the server says so; with
 //! `synchronous_commit=off`, at the server or by `set`, a crash of the server takes the last writes.
 //!
@@ -103,7 +105,7 @@
 //! | option | default | meaning |
 //! |---|---|---|
 //! | `path` | required | the file: absolute; it is made if it is not there, for its user alone; its directory must be there |
-//! | `table` | `sessions` | the table |
+//! | `table` | `sessions` | the table, without a schema |
 //! | `sync` | `full` | `full`: what is acknowledged survives a power cut; `none`: it survives the process, and a power cut may take the last changes |
 //! | `operation_timeout` | `3s` | how long an operation may take, waiting for other processes included; 1 ms to 1 hour |
 //!
@@ -111,11 +113,12 @@
 //! MessagePack map from the names to the values, each in a binary. Other types are SQLite's `BLOB` and `INTEGER`.
 //!
 //! - SQLite keeps a write-ahead log beside the file (`-wal`, `-shm`): readers don't wait for writers, and one
-//!   transaction writes at a time. Back up with SQLite's own tools, or all three files.
+//!   transaction writes at a time. Back up with SQLite's own tools, or all three files; remove none of them while a
+//!   program uses the database.
 //! - Not for a file system of the network, on which SQLite's locks don't hold.
 //! - A file that is no database, or can't be written, is [`Error::Config`] when the provider opens. One that is
-//!   damaged later, locked for too long, or removed is [`Error::Unavailable`]; a disk without space is
-//!   [`Error::Full`]. A commit whose outcome the operating system doesn't tell is [`Error::InDoubt`].
+//!   damaged later, locked for too long, or removed is [`Error::Unavailable`]; where another one was put in its
+//!   place, that is used; a disk without space is [`Error::Full`]. A commit whose outcome the operating system doesn't tell is [`Error::InDoubt`].
 //! - SQLite runs on threads of its own, and blocks no runtime.
 //!
 //! # Runtime

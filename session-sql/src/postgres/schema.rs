@@ -114,7 +114,7 @@ async fn version(connection: &mut PgConnection, table: &TableName) -> Result<usi
     );
     let found = sqlx::raw_sql(AssertSqlSafe(exists)).fetch_one(&mut *connection).await;
     let found = found.and_then(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
-    match found.map_err(|error| failure::unavailable(&error))? {
+    match found.map_err(|error| unreadable(&error, table))? {
         (false, _) => return Ok(0),
         (true, false) => return Err(schema::version_alone(table)),
         (true, true) => {}
@@ -122,18 +122,21 @@ async fn version(connection: &mut PgConnection, table: &TableName) -> Result<usi
     let read = format!("SELECT max(version) FROM {}", table.version());
     let found = match sqlx::raw_sql(AssertSqlSafe(read)).fetch_one(connection).await {
         Ok(row) => row.try_get::<Option<i32>, _>(0).ok().flatten(),
-        Err(error) => match failure::code(&error).as_deref() {
-            Some("42501") => {
-                return Err(Error::config(format_args!(
-                    "the database user may not read the table {}; grant it to select there, and to select, insert, \
-                     update and delete in {table}",
-                    table.version()
-                )));
-            }
-            // It has no such column.
-            Some("42703") => None,
-            _ => return Err(failure::unavailable(&error)),
-        },
+        // It has no such column.
+        Err(error) if failure::code(&error).as_deref() == Some("42703") => None,
+        Err(error) => return Err(unreadable(&error, table)),
     };
     schema::version(found.map(Into::into), MIGRATIONS.len(), table)
+}
+
+/// The error of a version that can't be read.
+fn unreadable(error: &sqlx::Error, table: &TableName) -> Error {
+    match failure::code(error).as_deref() {
+        Some("42501") => Error::config(format_args!(
+            "the database user may not read the table {}; grant it the usage of the schema, to select there, and to \
+             select, insert, update and delete in {table}",
+            table.version()
+        )),
+        _ => failure::unavailable(error),
+    }
 }

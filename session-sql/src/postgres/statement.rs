@@ -75,7 +75,8 @@ impl Statement {
         self.bind(to_column(time))
     }
 
-    /// Runs it, and returns what it returns.
+    /// Runs it, and returns what it returns. Calls `applying` before what may apply it is sent; where that wasn't
+    /// called, nothing was written.
     ///
     /// Through a pooler, it is a transaction: between the messages of a statement, a pooler may exchange the
     /// connection.
@@ -83,17 +84,20 @@ impl Statement {
         &self,
         connection: &mut PgConnection,
         config: &PostgresConfig,
+        applying: impl FnOnce(),
     ) -> Result<Vec<PgRow>, sqlx::Error> {
         let query = || {
             let text = AssertSqlSafe(self.text.clone());
             sqlx::query_with::<Postgres, _>(text, self.arguments.clone()).persistent(!config.pooler)
         };
         if !config.pooler {
+            applying();
             return query().fetch_all(connection).await;
         }
         let begin = format!("BEGIN; SELECT {}", limit_statements(config.operation_timeout, true));
         let mut transaction = connection.begin_with(AssertSqlSafe(begin)).await?;
         let rows = query().fetch_all(&mut *transaction).await?;
+        applying();
         transaction.commit().await?;
         Ok(rows)
     }

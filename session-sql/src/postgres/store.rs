@@ -72,13 +72,13 @@ impl Store {
         let mut pause = PAUSE;
         loop {
             let before = doubt.get();
-            let (error, fate) = match self.attempt(access, doubt, &statement(before)).await {
+            let (fate, error) = match self.attempt(access, doubt, &statement(before)).await {
                 Ok(rows) => {
                     doubt.set(before);
                     return Ok(rows);
                 }
                 Err(Failure::Told(error)) => return Err(error),
-                Err(Failure::Driver(error, fate)) => (error, fate),
+                Err(Failure::Driver(fate, error)) => (fate, error),
             };
             let again = match fate {
                 Fate::Unsent => true,
@@ -105,21 +105,23 @@ impl Store {
         statement: &Statement,
     ) -> Result<Vec<PgRow>, Failure> {
         let unsent = |error| match failure::fate(&error) {
-            Fate::Unknown => Failure::Driver(error, Fate::Unsent),
-            fate => Failure::Driver(error, fate),
+            Fate::Unknown => Failure::Driver(Fate::Unsent, error),
+            fate => Failure::Driver(fate, error),
         };
         let mut connection = self.connections.lend().await.map_err(unsent)?;
         self.prepare(connection.get()).await.map_err(Failure::Told)?;
-        if access != Access::Read {
-            doubt.set(true);
-        }
-        match statement.run(connection.get(), &self.config).await {
+        let mut may_be_applied = false;
+        let applying = || {
+            may_be_applied = true;
+            doubt.set(doubt.get() || access != Access::Read);
+        };
+        let ran = statement.run(connection.get(), &self.config, applying).await;
+        match ran {
             Ok(rows) => {
                 connection.give_back();
                 Ok(rows)
             }
             Err(error) => {
-                let fate = failure::fate(&error);
                 if failure::lacks_table(&error) {
                     self.is_ready.store(false, Ordering::Release);
                 }
@@ -127,7 +129,10 @@ impl Store {
                     true => connection.give_back(),
                     false => connection.close(),
                 }
-                Err(Failure::Driver(error, fate))
+                Err(match may_be_applied {
+                    true => Failure::Driver(failure::fate(&error), error),
+                    false => unsent(error),
+                })
             }
         }
     }
@@ -135,7 +140,7 @@ impl Store {
 
 /// Why an attempt failed.
 enum Failure {
-    Driver(sqlx::Error, Fate),
+    Driver(Fate, sqlx::Error),
     /// As the caller is to be told.
     Told(Error),
 }

@@ -101,6 +101,23 @@ fn a_lost_answer_is_asked_for_again_where_that_does_no_harm() {
     });
 }
 
+/// A transaction that was not committed yet is one that never was, so that any save can be sent again.
+#[test]
+#[ignore = "needs a PostgreSQL server: run scripts/test"]
+fn an_answer_that_is_lost_before_the_commit_leaves_no_doubt() {
+    let server = Server::new();
+    let proxy = server.proxy();
+    let provider = server.provider_through(proxy.address, "pooler=true");
+    server.block_on(async {
+        let stored = Stored::new(&*provider, 1).await;
+        proxy.set(Way::LosesOneAnswer);
+        stored.save(&*provider, &set("a", &[1]).expecting("a", None)).await.unwrap();
+        assert_eq!(proxy.traffic().connections, 2);
+        let loaded = stored.load(&*provider).await.unwrap().unwrap();
+        assert_eq!(loaded.values.get("a"), Some(&[1][..]));
+    });
+}
+
 /// Connections that broke are replaced, one and all.
 #[test]
 #[ignore = "needs a PostgreSQL server: run scripts/test"]
