@@ -138,6 +138,8 @@ mod row;
 mod schema;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod statement;
 mod table;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod time;

@@ -130,7 +130,7 @@ impl PostgresProvider {
 
     async fn page(&self, owner: &str, page: Page, now: Timestamp) -> Result<Listed, Error> {
         let owner = owner.to_owned();
-        let list = move |table: &TableName, _| statement::list(table, &owner, page);
+        let list = move |table: &TableName, _| Statement::list(table, &owner, page);
         Ok(row::listed(self.run(Access::Read, list).await?, page, now))
     }
 }
@@ -240,7 +240,7 @@ impl Provider for PostgresProvider {
     ) -> Answer<'a, ()> {
         let key = *key;
         ProviderFuture::boxed(async move {
-            let destroy = move |table: &TableName, _| statement::destroy(table, &key);
+            let destroy = move |table: &TableName, _| Statement::destroy(table, &key);
             self.run(Access::Repeatable, destroy).await?;
             Ok(())
         })
@@ -256,7 +256,7 @@ impl Provider for PostgresProvider {
 
     fn count(&self, now: Timestamp) -> Answer<'_, u64> {
         ProviderFuture::boxed(async move {
-            let count = move |table: &TableName, _| statement::count(table, now);
+            let count = move |table: &TableName, _| Statement::count(table, now);
             let rows = self.run(Access::Read, count).await?;
             Ok(number(&rows).and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
         })

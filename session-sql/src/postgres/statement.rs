@@ -2,16 +2,15 @@
 
 use std::fmt::Write as _;
 
-use session_core::provider::{Changes, ExpiryChange, Page, Record, Touch, Verifier};
+use session_core::provider::{Changes, ExpiryChange, Record, Touch, Verifier};
 use session_core::{SessionKey, Timestamp};
-use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
-use sqlx::{Arguments as _, AssertSqlSafe, Connection as _, Encode, Type};
+use sqlx::postgres::{PgConnection, PgRow, Postgres};
+use sqlx::{AssertSqlSafe, Connection as _};
 
 use super::PostgresConfig;
 use super::connections::limit_statements;
 use crate::TableName;
 use crate::row::{MAX_BYTES, RECORD};
-use crate::time::to_column;
 
 /// Whether the row is small enough to be read: twice [`MAX_BYTES`], as PostgreSQL adds some bytes to each element.
 /// The server knows without reading it.
@@ -53,50 +52,29 @@ pub(crate) mod verdict {
     pub(crate) const RENEWED: i32 = 6;
 }
 
-/// A statement with its arguments. No text from outside is in it but the table's name, which is an identifier.
-#[derive(Clone)]
-pub(crate) struct Statement {
-    text: String,
-    arguments: PgArguments,
-}
+/// One for PostgreSQL.
+pub(crate) type Statement = crate::statement::Statement<Postgres>;
 
 impl Statement {
-    fn new() -> Self {
-        Self { text: String::new(), arguments: PgArguments::default() }
-    }
-
-    /// Adds an argument; returns what stands for it.
-    fn bind<'q, T: Encode<'q, Postgres> + Type<Postgres>>(&mut self, value: T) -> String {
-        self.arguments.add(value).expect("bytes and numbers can be encoded");
-        format!("${}", self.arguments.len())
-    }
-
-    fn bind_time(&mut self, time: Timestamp) -> String {
-        self.bind(to_column(time))
-    }
-
     /// Runs it, and returns what it returns. Calls `applying` before what may apply it is sent; where that wasn't
     /// called, nothing was written.
     ///
     /// Through a pooler, it is a transaction: between the messages of a statement, a pooler may exchange the
     /// connection.
     pub(crate) async fn run(
-        &self,
+        self,
         connection: &mut PgConnection,
         config: &PostgresConfig,
         applying: impl FnOnce(),
     ) -> Result<Vec<PgRow>, sqlx::Error> {
-        let query = || {
-            let text = AssertSqlSafe(self.text.clone());
-            sqlx::query_with::<Postgres, _>(text, self.arguments.clone()).persistent(!config.pooler)
-        };
+        let query = sqlx::query_with::<Postgres, _>(AssertSqlSafe(self.text), self.arguments);
         if !config.pooler {
             applying();
-            return query().fetch_all(connection).await;
+            return query.fetch_all(connection).await;
         }
         let begin = format!("BEGIN; SELECT {}", limit_statements(config.operation_timeout, true));
         let mut transaction = connection.begin_with(AssertSqlSafe(begin)).await?;
-        let rows = query().fetch_all(&mut *transaction).await?;
+        let rows = query.persistent(false).fetch_all(&mut *transaction).await?;
         applying();
         transaction.commit().await?;
         Ok(rows)
@@ -115,50 +93,28 @@ pub(crate) fn create(
     again: bool,
 ) -> Statement {
     let mut s = Statement::new();
-    let login = record.login.as_deref();
     let (names, data): (Vec<&[u8]>, Vec<&[u8]>) =
         record.values.iter().map(|(name, value)| (name.as_bytes(), value)).unzip();
-    let columns = [
-        ("key", s.bind(key.as_bytes())),
-        ("holder", s.bind(record.holder.as_bytes())),
-        ("created", s.bind_time(record.created)),
-        ("renewed", s.bind_time(record.renewed)),
-        ("used", s.bind_time(record.used)),
-        ("expires", s.bind_time(record.expires)),
-        ("due", s.bind_time(record.expires)),
-        ("owner", s.bind(login.map(|login| login.owner.as_bytes()))),
-        ("authenticated", s.bind(login.map(|login| to_column(login.at)))),
-        ("label", s.bind(login.map(|login| login.label.as_bytes()))),
-        ("cookie", s.bind(i64::from(record.cookie))),
-        ("size", s.bind(length(record.values.size()))),
-        ("names", s.bind(names)),
-        ("data", s.bind(data)),
-    ];
-    let joined = |item: fn(&(&str, String)) -> String| {
-        columns.iter().map(item).collect::<Vec<_>>().join(", ")
-    };
+    let mut columns = s.record(key, record);
+    columns.push(("size", s.bind(length(record.values.size()))));
+    columns.push(("names", s.bind(names)));
+    columns.push(("data", s.bind(data)));
     let now = s.bind_time(now);
-    let own = if again { " OR s.holder = excluded.holder" } else { "" };
-    let set = columns.iter().map(|(name, _)| match again {
-        true => {
-            format!("{name} = CASE WHEN s.expires <= {now} THEN excluded.{name} ELSE s.{name} END")
-        }
-        false => format!("{name} = excluded.{name}"),
+    s.insert(table, &columns, &now, |name| match again {
+        true => format!("CASE WHEN s.expires <= {now} THEN excluded.{name} ELSE s.{name} END"),
+        false => format!("excluded.{name}"),
     });
-    s.text = format!(
-        "INSERT INTO {table} AS s ({}) VALUES ({}) ON CONFLICT (key) DO UPDATE SET {} \
-         WHERE s.expires <= {now}{own} RETURNING 1",
-        joined(|(name, _)| (*name).to_owned()),
-        joined(|(_, value)| value.clone()),
-        set.collect::<Vec<_>>().join(", "),
-    );
+    if again {
+        s.text += " OR s.holder = excluded.holder";
+    }
+    s.text += " RETURNING 1";
     s
 }
 
 /// Returns the record, if it is live.
 pub(crate) fn load(table: &TableName, key: &SessionKey, now: Timestamp) -> Statement {
     let mut s = Statement::new();
-    let (key, now) = (s.bind(key.as_bytes()), s.bind_time(now));
+    let (key, now) = (s.bind_key(key), s.bind_time(now));
     let fits = fits!();
     s.text = format!(
         "SELECT {RECORD}, CASE WHEN {fits} THEN names END, CASE WHEN {fits} THEN data END, size \
@@ -181,7 +137,7 @@ pub(crate) fn save(
     expectations: bool,
 ) -> Statement {
     let mut s = Statement::new();
-    let (key, now) = (s.bind(key.as_bytes()), s.bind_time(now));
+    let (key, now) = (s.bind_key(key), s.bind_time(now));
     let by = s.bind(holder.as_bytes());
     let held = format!("s.expires > {now} AND s.holder = {by} AND {SOUND}");
     // What must hold beside it, in the order in which it is judged.
@@ -192,11 +148,8 @@ pub(crate) fn save(
     let mut set = merge(&mut s, changes, &mut conditions);
     set.extend(times(&mut s, changes.expiry, &now));
     if let Some(login) = &changes.login {
-        let login = login.as_deref();
-        let owner = s.bind(login.map(|login| login.owner.as_bytes()));
-        let at = s.bind(login.map(|login| to_column(login.at)));
-        let label = s.bind(login.map(|login| login.label.as_bytes()));
-        set.push(format!("owner = {owner}, authenticated = {at}, label = {label}"));
+        let columns = s.login(login.as_deref());
+        set.extend(columns.into_iter().map(|(name, value)| format!("{name} = {value}")));
     }
     let mut renewed = String::new();
     if let Some(secret) = &changes.secret {
@@ -353,7 +306,7 @@ pub(crate) fn touch(
     now: Timestamp,
 ) -> Statement {
     let mut s = Statement::new();
-    let (key, now) = (s.bind(key.as_bytes()), s.bind_time(now));
+    let (key, now) = (s.bind_key(key), s.bind_time(now));
     let times = times(&mut s, ExpiryChange::Extend(touch), &now).expect("it moves the times");
     s.text = format!(
         "UPDATE {table} AS s SET {times} WHERE s.key = {key} AND s.expires > {now} AND {SOUND} RETURNING 1"
@@ -361,48 +314,14 @@ pub(crate) fn touch(
     s
 }
 
-/// Deletes a record, in whatever state.
-pub(crate) fn destroy(table: &TableName, key: &SessionKey) -> Statement {
-    let mut s = Statement::new();
-    let key = s.bind(key.as_bytes());
-    s.text = format!("DELETE FROM {table} WHERE key = {key}");
-    s
-}
-
-/// Returns what a list needs of the owner's sessions, in whatever state: a condition on `expires` would let
-/// pages pass over what has expired.
-pub(crate) fn list(table: &TableName, owner: &str, page: Page) -> Statement {
-    let mut s = Statement::new();
-    let owner = s.bind(owner.as_bytes());
-    // No key is shorter, and so none is before this.
-    let after = page.after.as_ref().map_or(&[][..], |key| key.as_bytes());
-    let after = s.bind(after);
-    // One more, to know whether others follow.
-    let limit = s.bind(i64::try_from(page.size() + 1).unwrap_or(i64::MAX));
-    s.text = format!(
-        "SELECT {RECORD}, key FROM {table} WHERE owner = {owner} AND key > {after} AND octet_length(key) = 12 \
-         ORDER BY key LIMIT {limit}"
-    );
-    s
-}
-
-/// Returns the number of live sessions.
-pub(crate) fn count(table: &TableName, now: Timestamp) -> Statement {
-    let mut s = Statement::new();
-    let now = s.bind_time(now);
-    s.text = format!("SELECT count(*) FROM {table} WHERE expires > {now}");
-    s
-}
-
 /// Deletes records that expired, but no more than this, and none that something else is changing; returns
 /// their number.
 pub(crate) fn purge(table: &TableName, now: Timestamp, limit: usize) -> Statement {
     let mut s = Statement::new();
-    let (now, limit) = (s.bind_time(now), s.bind(i64::try_from(limit).unwrap_or(i64::MAX)));
+    let expired = s.expired(table, now, limit);
     s.text = format!(
-        "WITH done AS (DELETE FROM {table} WHERE key = ANY (ARRAY(\
-         SELECT key FROM {table} WHERE due <= {now} AND expires <= {now} ORDER BY due LIMIT {limit} \
-         FOR UPDATE SKIP LOCKED)) RETURNING 1) SELECT count(*) FROM done"
+        "WITH done AS (DELETE FROM {table} WHERE key = ANY (ARRAY({expired} FOR UPDATE SKIP LOCKED)) RETURNING 1) \
+         SELECT count(*) FROM done"
     );
     s
 }

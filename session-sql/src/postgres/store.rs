@@ -72,7 +72,7 @@ impl Store {
         let mut pause = PAUSE;
         loop {
             let before = doubt.get();
-            let (fate, error) = match self.attempt(access, doubt, &statement(before)).await {
+            let (fate, error) = match self.attempt(access, doubt, statement(before)).await {
                 Ok(rows) => {
                     doubt.set(before);
                     return Ok(rows);
@@ -102,7 +102,7 @@ impl Store {
         &self,
         access: Access,
         doubt: &Doubt,
-        statement: &Statement,
+        statement: Statement,
     ) -> Result<Vec<PgRow>, Failure> {
         let unsent = |error| match failure::fate(&error) {
             Fate::Unknown => Failure::Driver(Fate::Unsent, error),

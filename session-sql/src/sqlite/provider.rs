@@ -119,7 +119,7 @@ impl Provider for SqliteProvider {
 
     fn list<'a>(&'a self, owner: &'a str, page: Page, now: Timestamp) -> Answer<'a, Listed> {
         let (store, owner) = (Arc::clone(&self.store), owner.to_owned());
-        let list = move |_| async move { store.list(owner, page, now).await };
+        let list = move |_| async move { store.list(&owner, page, now).await };
         ProviderFuture::boxed(self.worker.perform(list))
     }
 

@@ -6,12 +6,8 @@ use std::time::Duration;
 
 use session_core::provider::{Changes, ExpiryChange, Listed, Page, Record, Touch, Verifier};
 use session_core::{Error, SessionKey, Timestamp};
-use sqlx::sqlite::{
-    Sqlite, SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteRow, SqliteSynchronous,
-};
-use sqlx::{
-    Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _, Encode, Row as _, Type,
-};
+use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteConnection, SqliteRow, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 
 use super::{Durability, SqliteConfig, failure, schema, values};
 use crate::TableName;
@@ -164,31 +160,17 @@ impl Store {
     /// Reads a page of an owner's sessions.
     pub(crate) async fn list(
         &self,
-        owner: String,
+        owner: &str,
         page: Page,
         now: Timestamp,
     ) -> Result<Listed, Error> {
-        let mut list = Statement::new();
-        let owner = list.bind(owner.into_bytes());
-        // No key is shorter, and so none is before this.
-        let after = page.after.as_ref().map_or(&[][..], |key| key.as_bytes());
-        let after = list.bind(after.to_vec());
-        // One more, to know whether others follow.
-        let limit = list.bind(i64::try_from(page.size() + 1).unwrap_or(i64::MAX));
-        list.text = format!(
-            "SELECT {RECORD}, key FROM {} WHERE owner = {owner} AND key > {after} AND length(key) = 12 \
-             ORDER BY key LIMIT {limit}",
-            self.config.table
-        );
+        let list = Statement::list(&self.config.table, owner, page);
         Ok(row::listed(self.read(list).await?, page, now))
     }
 
     /// Counts the live sessions.
     pub(crate) async fn count(&self, now: Timestamp) -> Result<u64, Error> {
-        let mut count = Statement::new();
-        let now = count.bind(to_column(now));
-        count.text = format!("SELECT count(*) FROM {} WHERE expires > {now}", self.config.table);
-        let rows = self.read(count).await?;
+        let rows = self.read(Statement::count(&self.config.table, now)).await?;
         let number = rows.first().and_then(|row| row.try_get::<i64, _>(0).ok());
         Ok(number.and_then(|number| u64::try_from(number).ok()).unwrap_or(0))
     }
@@ -224,20 +206,11 @@ impl Change {
                 let changes = Changes::new().with_expiry(ExpiryChange::Extend(*touch));
                 stored.write(table, key, &changes, *now).execute(transaction).await
             }
-            Self::Destroy { key } => {
-                let mut delete = Statement::new();
-                let key = delete.bind(key.as_bytes().to_vec());
-                delete.text = format!("DELETE FROM {table} WHERE key = {key}");
-                delete.execute(transaction).await
-            }
+            Self::Destroy { key } => Statement::destroy(table, key).execute(transaction).await,
             Self::Purge { now, limit } => {
                 let mut delete = Statement::new();
-                let now = delete.bind(to_column(*now));
-                let limit = delete.bind(i64::try_from(*limit).unwrap_or(i64::MAX));
-                delete.text = format!(
-                    "DELETE FROM {table} WHERE key IN (SELECT key FROM {table} \
-                     WHERE due <= {now} AND expires <= {now} ORDER BY due LIMIT {limit})"
-                );
+                let expired = delete.expired(table, *now, *limit);
+                delete.text = format!("DELETE FROM {table} WHERE key IN ({expired})");
                 delete.execute(transaction).await
             }
         }
@@ -278,7 +251,7 @@ impl Stored {
         let expires = to_column(record.expires);
         let mut update = Statement::new();
         let mut set = vec![
-            format!("used = {}", update.bind(to_column(record.used))),
+            format!("used = {}", update.bind_time(record.used)),
             format!("expires = {}", update.bind(expires)),
         ];
         // The index is on `due` alone, which moves once in an eighth of the session's life.
@@ -291,39 +264,19 @@ impl Stored {
             set.push(format!("data = {}", update.bind(values::encode(&record.values))));
         }
         if changes.login.is_some() {
-            let login = Columns::of(record);
-            set.push(format!("owner = {}", update.bind(login.owner)));
-            set.push(format!("authenticated = {}", update.bind(login.at)));
-            set.push(format!("label = {}", update.bind(login.label)));
+            let login = update.login(record.login.as_deref());
+            set.extend(login.into_iter().map(|(name, value)| format!("{name} = {value}")));
         }
         if changes.secret.is_some() {
-            set.push(format!("holder = {}", update.bind(record.holder.as_bytes().to_vec())));
-            set.push(format!("renewed = {}", update.bind(to_column(record.renewed))));
+            set.push(format!("holder = {}", update.bind(&record.holder.as_bytes()[..])));
+            set.push(format!("renewed = {}", update.bind_time(record.renewed)));
         }
         if changes.cookie.is_some() {
             set.push(format!("cookie = {}", update.bind(i64::from(record.cookie))));
         }
-        let key = update.bind(key.as_bytes().to_vec());
+        let key = update.bind_key(key);
         update.text = format!("UPDATE {table} SET {} WHERE key = {key}", set.join(", "));
         update
-    }
-}
-
-/// A login's columns.
-#[derive(Default)]
-struct Columns {
-    owner: Option<Vec<u8>>,
-    at: Option<i64>,
-    label: Option<Vec<u8>>,
-}
-
-impl Columns {
-    fn of(record: &Record) -> Self {
-        record.login.as_deref().map_or_else(Self::default, |login| Self {
-            owner: Some(login.owner.as_bytes().to_vec()),
-            at: Some(to_column(login.at)),
-            label: Some(login.label.as_bytes().to_vec()),
-        })
     }
 }
 
@@ -336,38 +289,17 @@ fn insert(
 ) -> Result<Statement, Error> {
     check_size(record.values.size())?;
     let mut s = Statement::new();
-    let login = Columns::of(record);
-    let columns = [
-        ("key", s.bind(key.as_bytes().to_vec())),
-        ("holder", s.bind(record.holder.as_bytes().to_vec())),
-        ("created", s.bind(to_column(record.created))),
-        ("renewed", s.bind(to_column(record.renewed))),
-        ("used", s.bind(to_column(record.used))),
-        ("expires", s.bind(to_column(record.expires))),
-        ("due", s.bind(to_column(record.expires))),
-        ("owner", s.bind(login.owner)),
-        ("authenticated", s.bind(login.at)),
-        ("label", s.bind(login.label)),
-        ("cookie", s.bind(i64::from(record.cookie))),
-        ("data", s.bind(values::encode(&record.values))),
-    ];
-    let joined = |item: fn(&(&str, String)) -> String| {
-        columns.iter().map(item).collect::<Vec<_>>().join(", ")
-    };
-    let now = s.bind(to_column(now));
-    s.text = format!(
-        "INSERT INTO {table} ({}) VALUES ({}) ON CONFLICT (key) DO UPDATE SET {} WHERE expires <= {now}",
-        joined(|(name, _)| (*name).to_owned()),
-        joined(|(_, value)| value.clone()),
-        joined(|(name, _)| format!("{name} = excluded.{name}")),
-    );
+    let mut columns = s.record(key, record);
+    columns.push(("data", s.bind(values::encode(&record.values))));
+    let now = s.bind_time(now);
+    s.insert(table, &columns, &now, |name| format!("excluded.{name}"));
     Ok(s)
 }
 
 /// Returns the record of a live session, and `due`.
 fn select(table: &TableName, key: &SessionKey, now: Timestamp) -> Statement {
     let mut s = Statement::new();
-    let (key, now) = (s.bind(key.as_bytes().to_vec()), s.bind(to_column(now)));
+    let (key, now) = (s.bind_key(key), s.bind_time(now));
     let most = 2 * MAX_BYTES;
     s.text = format!(
         "SELECT {RECORD}, CASE WHEN length(data) <= {most} THEN data END, due \
@@ -376,23 +308,10 @@ fn select(table: &TableName, key: &SessionKey, now: Timestamp) -> Statement {
     s
 }
 
-/// A statement with its arguments. No text from outside is in it but the table's name, which is an identifier.
-struct Statement {
-    text: String,
-    arguments: SqliteArguments,
-}
+/// One for SQLite.
+type Statement = crate::statement::Statement<Sqlite>;
 
 impl Statement {
-    fn new() -> Self {
-        Self { text: String::new(), arguments: SqliteArguments::default() }
-    }
-
-    /// Adds an argument; returns what stands for it.
-    fn bind<'q, T: Encode<'q, Sqlite> + Type<Sqlite>>(&mut self, value: T) -> String {
-        self.arguments.add(value).expect("bytes and numbers can be encoded");
-        format!("?{}", self.arguments.len())
-    }
-
     /// Runs it; returns how many rows it changed.
     async fn execute(self, connection: &mut SqliteConnection) -> Result<u64, Error> {
         let query = sqlx::query_with(AssertSqlSafe(self.text), self.arguments);
