@@ -104,7 +104,7 @@
 //!
 //! | option | default | meaning |
 //! |---|---|---|
-//! | `path` | required | the file: absolute; it is made if it is not there, for its user alone; its directory must be there |
+//! | `path` | required | the file: absolute; it is made if it is not there, for its user alone; its directory must be there, and not be one where everybody can write |
 //! | `table` | `sessions` | the table, without a schema |
 //! | `sync` | `full` | `full`: what is acknowledged survives a power cut; `none`: it survives the process, and a power cut may take the last changes |
 //! | `operation_timeout` | `3s` | how long an operation may take, waiting for other processes included; 1 ms to 1 hour |

@@ -112,6 +112,7 @@ impl Store {
     /// [`Error::Config`] where the file or the table can't be used; [`Error::Unavailable`] where a later try
     /// may pass.
     pub(crate) async fn open(&self) -> Result<(), Error> {
+        check_place(&self.config.path)?;
         make_file(&self.config.path)?;
         let mut writer = self.writer.lend().await.map_err(|error| failure::at_open(&error))?;
         let connection = &mut writer.connection().connection;
@@ -326,6 +327,26 @@ impl Statement {
     }
 }
 
+/// Checks what is at a path, and around it.
+fn check_place(path: &Path) -> Result<(), Error> {
+    // Where a link leads, SQLite keeps its other files, too.
+    let place = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    // To read from a pipe or a device may take forever.
+    if std::fs::metadata(&place).is_ok_and(|found| !found.is_file()) {
+        return Err(Error::config("what path names is not a file"));
+    }
+    #[cfg(unix)]
+    if let Some(Ok(folder)) = place.parent().map(std::fs::metadata)
+        && std::os::unix::fs::PermissionsExt::mode(&folder.permissions()) & 0o002 != 0
+    {
+        return Err(Error::config(
+            "everybody can write in the directory of the file that path names, and could put another file in its \
+             place; make a directory for it",
+        ));
+    }
+    Ok(())
+}
+
 /// Makes the file, for nobody but its user, if it is not there. SQLite gives the files that it makes beside
 /// it the same permissions.
 fn make_file(path: &Path) -> Result<(), Error> {
@@ -335,11 +356,7 @@ fn make_file(path: &Path) -> Result<(), Error> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     match options.open(path) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => match std::fs::metadata(path) {
-            // To read from a pipe or a device may take forever.
-            Ok(found) if !found.is_file() => Err(Error::config("what path names is not a file")),
-            _ => Ok(()),
-        },
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) if error.kind() == ErrorKind::StorageFull => {
             Err(Error::Full { what: "space on the disk" })
         }

@@ -61,6 +61,29 @@ fn what_is_no_file_is_refused() {
     assert!(!scratch.path().exists());
 }
 
+/// Who can write in the directory can put a file of his own in the place of ours.
+#[cfg(unix)]
+#[test]
+fn a_directory_of_everybodys_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = Scratch::in_memory();
+    let folder = scratch.path().parent().unwrap().to_owned();
+    let set_mode = |mode| std::fs::set_permissions(&folder, PermissionsExt::from_mode(mode));
+    for mode in [0o777, 0o1777] {
+        set_mode(mode).unwrap();
+        assert!(refusal(scratch.config()).contains("everybody"), "{mode:o}");
+        assert!(!scratch.path().exists());
+    }
+    set_mode(0o770).unwrap();
+    drop(scratch.open());
+    let elsewhere = Scratch::in_memory();
+    std::os::unix::fs::symlink(scratch.path(), elsewhere.path()).unwrap();
+    set_mode(0o777).unwrap();
+    assert!(refusal(elsewhere.config()).contains("everybody"));
+    set_mode(0o700).unwrap();
+    stored(&elsewhere, &elsewhere.open());
+}
+
 /// Names that would be something else in a URI.
 #[test]
 fn a_path_is_a_path() {
