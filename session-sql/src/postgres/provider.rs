@@ -48,7 +48,8 @@ impl PostgresProvider {
         Ok(Self { store: Arc::new(Store::new(config, Connections::Own(pool))), worker })
     }
 
-    /// Makes a provider on a pool that the application has already, whose connections it shares. Operations
+    /// Makes a provider on a pool that the application has already, whose connections it shares: one of the
+    /// version of the driver that [`crate::sqlx`] is. Operations
     /// run on the tokio runtime of the caller, which has to be the one that the pool is used on.
     ///
     /// The pool's own options decide how many connections there are, how they are made and whether they are

@@ -1,4 +1,8 @@
 //! What is sent to the server.
+//!
+//! Functions that take arrays of any type have their schema's name: another user could have made one for arrays of
+//! bytes alone, which PostgreSQL would prefer and run with our rights. It looks for `unnest` with several arguments in
+//! its own schema only.
 
 use std::fmt::Write as _;
 
@@ -16,7 +20,7 @@ use crate::row::{MAX_BYTES, RECORD};
 /// The server knows without reading it.
 macro_rules! fits {
     () => {
-        "pg_column_size(s.names)::bigint + pg_column_size(s.data) <= 134217728"
+        "pg_catalog.pg_column_size(s.names)::bigint + pg_catalog.pg_column_size(s.data) <= 134217728"
     };
 }
 const _: () = assert!(MAX_BYTES == 67_108_864, "as `fits` and `SOUND` have it");
@@ -32,11 +36,12 @@ const SOUND: &str = concat!(
      AND (s.owner IS NULL) = (s.authenticated IS NULL) AND (s.owner IS NULL) = (s.label IS NULL) \
      AND CASE WHEN NOT (",
     fits!(),
-    ") OR cardinality(s.names) <> cardinality(s.data) THEN false \
-         WHEN cardinality(s.names) = 0 THEN true \
-         WHEN array_ndims(s.names) <> 1 OR array_lower(s.names, 1) <> 1 \
-           OR array_ndims(s.data) <> 1 OR array_lower(s.data, 1) <> 1 THEN false \
-         ELSE array_position(s.names, NULL) IS NULL AND array_position(s.data, NULL) IS NULL END"
+    ") OR pg_catalog.cardinality(s.names) <> pg_catalog.cardinality(s.data) THEN false \
+         WHEN pg_catalog.cardinality(s.names) = 0 THEN true \
+         WHEN pg_catalog.array_ndims(s.names) <> 1 OR pg_catalog.array_lower(s.names, 1) <> 1 \
+           OR pg_catalog.array_ndims(s.data) <> 1 OR pg_catalog.array_lower(s.data, 1) <> 1 THEN false \
+         ELSE pg_catalog.array_position(s.names, NULL) IS NULL \
+           AND pg_catalog.array_position(s.data, NULL) IS NULL END"
 );
 
 /// What became of a save, as its statement returns it.
@@ -199,7 +204,8 @@ fn expected(s: &mut Statement, changes: &Changes) -> Option<String> {
         [only] => {
             let name = s.bind(only.key.as_bytes());
             let value = s.bind(only.value.as_deref());
-            Some(format!("s.data[array_position(s.names, {name})] IS NOT DISTINCT FROM {value}"))
+            let stored = format!("s.data[pg_catalog.array_position(s.names, {name})]");
+            Some(format!("{stored} IS NOT DISTINCT FROM {value}"))
         }
         several => {
             let names: Vec<&[u8]> =
@@ -209,7 +215,7 @@ fn expected(s: &mut Statement, changes: &Changes) -> Option<String> {
             let (names, values) = (s.bind(names), s.bind(values));
             Some(format!(
                 "NOT EXISTS (SELECT FROM unnest({names}, {values}) AS e (name, value) \
-                 WHERE s.data[array_position(s.names, e.name)] IS DISTINCT FROM e.value)"
+                 WHERE s.data[pg_catalog.array_position(s.names, e.name)] IS DISTINCT FROM e.value)"
             ))
         }
     }
@@ -230,7 +236,7 @@ fn merge(s: &mut Statement, changes: &Changes, conditions: &mut Vec<(String, i32
             verdict::TOO_MANY_BYTES,
         ));
         conditions.push((
-            format!("{keys_after} <= {keys} OR {keys_after} <= cardinality(s.names)"),
+            format!("{keys_after} <= {keys} OR {keys_after} <= pg_catalog.cardinality(s.names)"),
             verdict::TOO_MANY_KEYS,
         ));
     };
@@ -247,13 +253,15 @@ fn merge(s: &mut Statement, changes: &Changes, conditions: &mut Vec<(String, i32
         // In its place, or behind the others; no other value is looked at.
         let (added, alone) = (s.bind(length(added)), s.bind(length(name.len())));
         let (name, value) = (s.bind(*name), s.bind(*value));
-        let stored = format!("array_position(s.names, {name})");
-        let at = format!("coalesce({stored}, cardinality(s.names) + 1)");
+        let stored = format!("pg_catalog.array_position(s.names, {name})");
+        let at = format!("coalesce({stored}, pg_catalog.cardinality(s.names) + 1)");
         let size =
             format!("s.size + {added} - coalesce({alone} + octet_length(s.data[{stored}]), 0)");
         within(
             &size,
-            &format!("CASE WHEN {stored} IS NULL THEN cardinality(s.names) + 1 ELSE 0 END"),
+            &format!(
+                "CASE WHEN {stored} IS NULL THEN pg_catalog.cardinality(s.names) + 1 ELSE 0 END"
+            ),
         );
         return vec![format!("names[{at}] = {name}, data[{at}] = {value}, size = {size}")];
     }
@@ -271,8 +279,8 @@ fn merge(s: &mut Statement, changes: &Changes, conditions: &mut Vec<(String, i32
         );
     }
     vec![format!(
-        "(names, data, size) = (SELECT coalesce(array_agg(m.name), '{{}}'), \
-         coalesce(array_agg(m.value), '{{}}'), \
+        "(names, data, size) = (SELECT coalesce(pg_catalog.array_agg(m.name), '{{}}'), \
+         coalesce(pg_catalog.array_agg(m.value), '{{}}'), \
          coalesce(sum(octet_length(m.name) + octet_length(m.value)), 0)::integer FROM {merged})"
     )]
 }

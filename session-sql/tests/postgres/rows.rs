@@ -120,3 +120,47 @@ fn texts_are_no_statements() {
         });
     }
 }
+
+/// Functions that another user made in a schema of the search path, and that PostgreSQL would rather call than its own,
+/// as they are for arrays of bytes alone.
+#[test]
+#[ignore = "needs a PostgreSQL server: run scripts/test"]
+fn functions_of_other_users_are_not_called() {
+    let server = Server::new();
+    let made = "CREATE FUNCTION @_other.$ RETURNS integer LANGUAGE plpgsql \
+         AS 'BEGIN RAISE EXCEPTION ''called''; END'";
+    server.query("CREATE SCHEMA @_other");
+    for function in [
+        "array_position(bytea[], bytea)",
+        "cardinality(bytea[])",
+        "array_ndims(bytea[])",
+        "array_lower(bytea[], integer)",
+        "array_agg(bytea)",
+        "unnest(bytea[])",
+        "unnest(bytea[], bytea[])",
+        "pg_column_size(bytea[])",
+        "octet_length(bytea)",
+        "sum(integer)",
+        "to_regclass(text)",
+    ] {
+        server.query(&made.replace('$', function));
+    }
+    let path = format!("set=search_path:public,{}_other", server.table);
+    let provider = server.provider(&path);
+    server.block_on(async {
+        let stored = Stored::new(&*provider, 2).await;
+        let one = set("a", &[1]).expecting("a", None);
+        stored.save(&*provider, &one).await.unwrap();
+        let mut several = set("a", &[2]).expecting("a", Some(&[1])).expecting("c", None);
+        several.set("b", [3]);
+        several.delete("key0");
+        stored.save(&*provider, &several).await.unwrap();
+        provider.touch(&stored.token, TOUCH, NOW).await.unwrap();
+        let loaded = stored.load(&*provider).await.unwrap().unwrap();
+        assert_eq!(loaded.values.len(), 3);
+        provider.list("ada", Page { after: None, limit: 5 }, NOW).await.unwrap();
+        assert_eq!(provider.count(NOW).await.unwrap(), 1);
+    });
+    assert_eq!(provider.purge(EXPIRES, 5).unwrap().removed, 1);
+    server.query("DROP SCHEMA @_other CASCADE");
+}
