@@ -63,8 +63,8 @@
 //! labels that are not UTF-8, a name that is there twice, and a `size` that is not theirs, only a load sees.
 //!
 //! The first operation makes the table, its indexes and the table `sessions_version`, which has the version of
-//! this layout; so does the next one after somebody dropped both tables. A database user that may not is told so by [`Error::Config`]; [`postgres::schema`] returns the
-//! statements for whoever may:
+//! this layout; so does the next one after somebody dropped both tables. A database user that may not is told so
+//! by [`Error::Config`]; [`postgres::schema`] returns the statements for whoever may:
 //! ```sh
 //! cargo run -p session-sql --features postgres --example schema -- postgres sessions | psql shop
 //! ```
@@ -118,7 +118,8 @@
 //! - Not for a file system of the network, on which SQLite's locks don't hold.
 //! - A file that is no database, or can't be written, is [`Error::Config`] when the provider opens. One that is
 //!   damaged later, locked for too long, or removed is [`Error::Unavailable`]; where another one was put in its
-//!   place, that is used; a disk without space is [`Error::Full`]. A commit whose outcome the operating system doesn't tell is [`Error::InDoubt`].
+//!   place, that is used; a disk without space is [`Error::Full`]. A commit whose outcome the operating system
+//!   doesn't tell is [`Error::InDoubt`].
 //! - SQLite runs on threads of its own, and blocks no runtime.
 //!
 //! # Runtime

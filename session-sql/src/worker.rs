@@ -114,9 +114,7 @@ impl Worker {
             false => Error::unavailable(Cause::new(cause)),
         })
     }
-}
 
-impl Worker {
     /// Runs an operation, and blocks this thread meanwhile.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ pub(crate) fn is_of_the_statement(error: &sqlx::Error) -> bool {
     let code = code(error).unwrap_or_default();
     let is_of_the_connection = match (code.get(..2).unwrap_or_default(), &*code) {
         // A standby, and statements that have to be prepared anew.
-        (_, "25006" | "26000" | "0A000") => true,
+        (_, "25006" | "26000" | "42P05" | "0A000") => true,
         // The connection, the system, the server itself.
         ("08" | "58" | "XX", _) => true,
         _ => false,

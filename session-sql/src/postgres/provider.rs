@@ -36,8 +36,8 @@ impl PostgresProvider {
     /// Makes a provider that connects when it is first used: a server that is down now may be up then.
     ///
     /// # Errors
-    /// [`Error::Config`] if the configuration names no server, or a number out of range; [`Error::Unavailable`] if the operating system
-    /// has no threads left.
+    /// [`Error::Config`] if the configuration names no server, or a number is out of range;
+    /// [`Error::Unavailable`] if the operating system has no threads left.
     pub fn new(config: PostgresConfig) -> Result<Self, Error> {
         config.check()?;
         if config.hosts.is_empty() {
@@ -49,8 +49,8 @@ impl PostgresProvider {
     }
 
     /// Makes a provider on a pool that the application has already, whose connections it shares: one of the
-    /// version of the driver that [`crate::sqlx`] is. Operations
-    /// run on the tokio runtime of the caller, which has to be the one that the pool is used on.
+    /// version of the driver that [`crate::sqlx`] is. Operations run on the tokio runtime of the caller, which
+    /// has to be the one that the pool is used on.
     ///
     /// The pool's own options decide how many connections there are, how they are made and whether they are
     /// tested. By default, the driver tests each before each use, which is one round trip more. The
@@ -77,7 +77,7 @@ impl PostgresProvider {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] if it is called outside of a tokio runtime, or for a number out of range.
+    /// [`Error::Config`] if it is called outside of a tokio runtime, or if a number is out of range.
     pub fn with_pool(pool: PgPool, config: PostgresConfig) -> Result<Self, Error> {
         config.check()?;
         let handle = Handle::try_current().map_err(|_| {

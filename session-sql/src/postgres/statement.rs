@@ -57,7 +57,7 @@ pub(crate) mod verdict {
     pub(crate) const RENEWED: i32 = 6;
 }
 
-/// One for PostgreSQL.
+/// A statement for PostgreSQL.
 pub(crate) type Statement = crate::statement::Statement<Postgres>;
 
 impl Statement {

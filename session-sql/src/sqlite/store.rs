@@ -309,7 +309,7 @@ fn select(table: &TableName, key: &SessionKey, now: Timestamp) -> Statement {
     s
 }
 
-/// One for SQLite.
+/// A statement for SQLite.
 type Statement = crate::statement::Statement<Sqlite>;
 
 impl Statement {
