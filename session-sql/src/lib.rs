@@ -117,8 +117,8 @@
 //!   program uses the database.
 //! - Not for a file system of the network, on which SQLite's locks don't hold.
 //! - A file that is no database, or can't be written, is [`Error::Config`] when the provider opens. One that is
-//!   damaged later, locked for too long, or removed is [`Error::Unavailable`]; where another one was put in its
-//!   place, that is used; a disk without space is [`Error::Full`]. A commit whose outcome the operating system
+//!   damaged later, locked for too long, removed, or without its table is [`Error::Unavailable`]; where another one
+//!   was put in its place, that is used; a disk without space is [`Error::Full`]. A commit whose outcome the operating system
 //!   doesn't tell is [`Error::InDoubt`].
 //! - SQLite runs on threads of its own, and blocks no runtime.
 //!
