@@ -1,20 +1,17 @@
 //! Where operations run.
 
 use std::convert::Infallible;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use futures_lite::future;
+use futures_timer::Delay;
 use session_core::Error;
 #[cfg(feature = "postgres")]
 use tokio::runtime::Handle;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
-
-use crate::failure::Cause;
 
 /// Whether an operation may have written without our knowing, as it tells while it runs.
 #[derive(Clone, Debug, Default)]
@@ -110,8 +107,8 @@ impl Worker {
             Err(_) => "the runtime of the pool that was handed over has ended",
         };
         Err(match doubt.get() {
-            true => Error::in_doubt(Cause::new(cause)),
-            false => Error::unavailable(Cause::new(cause)),
+            true => Error::in_doubt(cause),
+            false => Error::unavailable(cause),
         })
     }
 
@@ -125,30 +122,13 @@ impl Worker {
         operation: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         // The operation itself ends within the limit, unless nothing runs it.
-        let end = Instant::now() + self.limit + self.limit / 4;
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-        let mut operation = pin!(operation);
-        loop {
-            if let Poll::Ready(result) = operation.as_mut().poll(&mut Context::from_waker(&waker)) {
-                return result;
-            }
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Error::unavailable(Cause::new(
-                    "no answer within operation_timeout; was this called on a thread of the runtime that runs it?",
-                )));
-            }
-            std::thread::park_timeout(left);
-        }
-    }
-}
-
-/// Wakes a thread that waits for a future.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
+        let late = async {
+            Delay::new(self.limit + self.limit / 4).await;
+            Err(Error::unavailable(
+                "no answer within operation_timeout; was this called on a thread of the runtime that runs it?",
+            ))
+        };
+        future::block_on(future::or(operation, late))
     }
 }
 

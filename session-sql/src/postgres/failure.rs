@@ -3,7 +3,7 @@
 use session_core::Error;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-use crate::failure::Cause;
+use crate::failure::cause;
 
 /// What became of a statement that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,9 +78,7 @@ pub(crate) fn lacks_table(error: &sqlx::Error) -> bool {
 pub(crate) fn unavailable(error: &sqlx::Error) -> Error {
     match code(error).as_deref() {
         Some("53100") => Error::Full { what: "space on the server's disk" },
-        Some("42501") => {
-            Error::unavailable(Cause::new("the database user lacks a right on the table (42501)"))
-        }
-        _ => Error::unavailable(Cause::of(error)),
+        Some("42501") => Error::unavailable("the database user lacks a right on the table (42501)"),
+        _ => Error::unavailable(cause(error)),
     }
 }

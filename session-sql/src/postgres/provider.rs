@@ -16,7 +16,6 @@ use super::statement::{self, Statement, verdict};
 use super::store::{Access, Store};
 use super::{PostgresConfig, values};
 use crate::TableName;
-use crate::failure::Cause;
 use crate::pool::Pool;
 use crate::row::{self, MAX_BYTES, check_size};
 use crate::worker::{Doubt, Worker};
@@ -172,7 +171,7 @@ async fn save(
             (Some(verdict::TOO_MANY_KEYS), _) => return large("session keys", changes.limits.keys),
             (Some(verdict::OVERTAKEN), _) => {}
             (Some(verdict::RENEWED), Some(new)) => holder = new.holder,
-            _ => return Err(Error::in_doubt(Cause::new("the database's answer makes no sense"))),
+            _ => return Err(Error::in_doubt("the database's answer makes no sense")),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::connections::Connections;
 use super::failure::Fate;
 use super::statement::Statement;
 use super::{PostgresConfig, failure, schema};
-use crate::failure::Cause;
+use crate::failure::cause;
 use crate::worker::Doubt;
 
 /// The pause before the first repetition; doubled with each one.
@@ -89,7 +89,7 @@ impl Store {
             doubt.set(is_in_doubt);
             if !again || Instant::now() + pause > end {
                 return Err(match is_in_doubt {
-                    true => Error::in_doubt(Cause::of(&error)),
+                    true => Error::in_doubt(cause(&error)),
                     false => failure::unavailable(&error),
                 });
             }

@@ -2,7 +2,7 @@
 
 use session_core::Error;
 
-use crate::failure::Cause;
+use crate::failure::cause;
 
 // The primary result codes, of https://www.sqlite.org/rescode.html.
 pub(crate) const STATEMENT: i32 = 1;
@@ -28,16 +28,16 @@ pub(crate) fn unavailable(error: &sqlx::Error) -> Error {
         Some(READONLY) => "the database can't be written",
         Some(CORRUPT | NO_DATABASE) => "the database's file is damaged",
         Some(CANNOT_OPEN) => "the database's file can't be opened",
-        _ => return Error::unavailable(Cause::of(error)),
+        _ => return Error::unavailable(cause(error)),
     };
-    Error::unavailable(Cause::new(told))
+    Error::unavailable(told)
 }
 
 /// The error of the last step of a write.
 pub(crate) fn of_commit(error: &sqlx::Error) -> Error {
     match code(error) {
         // It may have reached the disk.
-        Some(IO) | None => Error::in_doubt(Cause::of(error)),
+        Some(IO) | None => Error::in_doubt(cause(error)),
         _ => unavailable(error),
     }
 }
