@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
@@ -81,11 +81,11 @@ impl Shared {
         links[peer as usize] == Link::Open
     }
 
-    /// Waits until the link is closed, or one of the streams of a connection has ended.
-    fn await_end(&self, peer: Peer, ended: &AtomicBool) {
+    /// Waits until the link is closed, or both streams of a connection have ended.
+    fn await_end(&self, peer: Peer, ended: &AtomicUsize) {
         let links = self.links.lock().unwrap();
         let is_up = |links: &mut [Link; 2]| {
-            links[peer as usize] != Link::Closed && !ended.load(Ordering::SeqCst)
+            links[peer as usize] != Link::Closed && ended.load(Ordering::SeqCst) < 2
         };
         drop(self.changed.wait_while(links, is_up).unwrap());
     }
@@ -104,12 +104,12 @@ fn serve(shared: &Shared, client: &TcpStream, server: &str) {
     for stream in [client, server] {
         let _ = stream.set_nodelay(true);
     }
-    let ended = &AtomicBool::new(false);
+    let ended = &AtomicUsize::new(0);
     thread::scope(|scope| {
         for (from, to) in [(client, server), (server, client)] {
             scope.spawn(move || {
                 pass_on(shared, peer, from, to);
-                ended.store(true, Ordering::SeqCst);
+                ended.fetch_add(1, Ordering::SeqCst);
                 // With the lock, so that whoever is about to wait has seen it or is told.
                 drop(shared.links.lock());
                 shared.changed.notify_all();
@@ -121,6 +121,7 @@ fn serve(shared: &Shared, client: &TcpStream, server: &str) {
     });
 }
 
+/// Passes on one stream until it ends. What a server sent before it died still arrives, as without a proxy.
 fn pass_on(shared: &Shared, peer: Peer, mut from: &TcpStream, mut to: &TcpStream) {
     let mut bytes = [0; 16 * 1024];
     while let Ok(length @ 1..) = from.read(&mut bytes) {
@@ -128,4 +129,5 @@ fn pass_on(shared: &Shared, peer: Peer, mut from: &TcpStream, mut to: &TcpStream
             break;
         }
     }
+    let _ = to.shutdown(Shutdown::Write);
 }
