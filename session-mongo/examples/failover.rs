@@ -14,12 +14,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use session_faults::failover::Step::{Link, Pause, Run};
-use session_faults::failover::{self, Database, Fault, Link as To};
+use session_faults::failover::{self, Database, Fault, Link as To, Mode};
 use session_mongo::{MongoConfig, MongoProvider};
 
 const DATABASE: Database = Database {
     script: "mongo-server",
-    options: "directConnection=true&maxPoolSize=32",
+    announces: false,
+    modes: &[Mode {
+        name: "synchronous standby",
+        start: &["--standby"],
+        options: "directConnection=true&maxPoolSize=32",
+        may_lose: false,
+    }],
     open: |source| {
         let config = MongoConfig::parse(source).expect("the source is right");
         Arc::new(MongoProvider::new(config).expect("a provider opens"))

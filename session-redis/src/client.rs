@@ -195,6 +195,8 @@ impl Client {
                 // What refused to write has nothing that a replica could lack.
                 let is_refused = matches!(reply, Value::Int(n) if n != 1);
                 if access == Access::Write && replicas < self.config.wait && !is_refused {
+                    // Its replicas may follow another primary by now, which clients can reach.
+                    self.topology.suspect(&node);
                     let cause = format!("{replicas} of {} replicas have it", self.config.wait);
                     return Err(Error::in_doubt(Cause::new(cause)));
                 }

@@ -1,15 +1,19 @@
 //! The connections to one server.
 
 use std::fmt;
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::{Either, select};
 use once_cell::sync::OnceCell;
 use parking_lot::RwLock;
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, PushInfo, PushKind, RedisError, Value};
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::watch;
 
 use crate::failure::Cause;
 use crate::script;
@@ -18,13 +22,14 @@ use crate::script;
 #[derive(Clone)]
 pub(crate) struct Connection {
     shared: MultiplexedConnection,
-    is_closed: Arc<AtomicBool>,
+    /// Turns to true, or loses its sender, when the connection has ended.
+    is_closed: watch::Receiver<bool>,
 }
 
 impl Connection {
     /// Sends a command and waits for the reply.
     pub(crate) async fn send(&mut self, command: &Cmd) -> Result<Value, RedisError> {
-        self.shared.req_packed_command(command).await
+        until_closed(self.is_closed.clone(), self.shared.req_packed_command(command)).await
     }
 
     /// Sends commands that nothing comes between and waits for all replies.
@@ -33,16 +38,38 @@ impl Connection {
         for command in commands {
             pipeline.add_command(command.clone());
         }
-        self.shared.req_packed_commands(&pipeline, 0, commands.len()).await
+        let replies = self.shared.req_packed_commands(&pipeline, 0, commands.len());
+        until_closed(self.is_closed.clone(), replies).await
     }
 
     /// Whether the connection has ended, as far as it was noticed: nothing is sent by it then.
     fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::Acquire)
+        *self.is_closed.borrow() || self.is_closed.has_changed().is_err()
     }
 
     fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.is_closed, &other.is_closed)
+        self.is_closed.same_channel(&other.is_closed)
+    }
+}
+
+/// Waits for a reply until the connection has ended.
+///
+/// The client may not report the end. It takes requests by a channel of tokio, and one that is handed over in
+/// the moment in which the client gives the channel up stays there unanswered, for as long as there is a
+/// sender: the request itself has one.
+async fn until_closed<T>(
+    mut is_closed: watch::Receiver<bool>,
+    reply: impl Future<Output = Result<T, RedisError>>,
+) -> Result<T, RedisError> {
+    let mut reply = pin!(reply);
+    // Without a sender, it has ended as well.
+    let closed = pin!(is_closed.wait_for(|is_closed| *is_closed));
+    match select(reply.as_mut(), closed).await {
+        Either::Left((reply, _)) => reply,
+        // It may have come before the end.
+        Either::Right(_) => reply
+            .now_or_never()
+            .unwrap_or_else(|| Err(io::Error::from(io::ErrorKind::ConnectionAborted).into())),
     }
 }
 
@@ -140,13 +167,13 @@ impl fmt::Debug for Node {
 
 /// Connects, and prepares the server for what it will be sent.
 async fn connect(client: Client, settings: Settings) -> Result<Connection, Cause> {
-    let is_closed = Arc::new(AtomicBool::new(false));
-    let closing = Closing(Arc::clone(&is_closed));
+    let (closing, is_closed) = watch::channel(false);
     // The only way to learn that a connection ended before something is sent by it: then nothing of that
-    // arrived. It takes version 3 of the protocol. With its runtime, a connection ends without a word.
+    // arrived. It takes version 3 of the protocol. With its runtime, a connection ends without a word, and
+    // this is dropped.
     let on_push = move |push: PushInfo| {
         if push.kind == PushKind::Disconnection {
-            closing.0.store(true, Ordering::Release);
+            closing.send_replace(true);
         }
         Ok::<(), redis::aio::SendError>(())
     };
@@ -162,15 +189,6 @@ async fn connect(client: Client, settings: Settings) -> Result<Connection, Cause
     match tokio::time::timeout(settings.timeout, preparing).await {
         Ok(prepared) => prepared.map(|()| connection),
         Err(_) => Err(Cause::new("the server accepts connections and doesn't answer")),
-    }
-}
-
-/// Notes the end of a connection, when the client drops it at the latest.
-struct Closing(Arc<AtomicBool>);
-
-impl Drop for Closing {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
     }
 }
 
@@ -226,7 +244,23 @@ fn unsafe_policy(info: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, ready};
+
+    use futures_lite::future::block_on;
+
     use super::*;
+
+    #[test]
+    fn no_reply_is_waited_for_longer_than_the_connection_lasts() {
+        let (closing, is_closed) = watch::channel(false);
+        assert_eq!(block_on(until_closed(is_closed.clone(), ready(Ok(1)))).unwrap(), 1);
+        closing.send_replace(true);
+        assert_eq!(block_on(until_closed(is_closed.clone(), ready(Ok(1)))).unwrap(), 1);
+        block_on(until_closed::<()>(is_closed, pending())).unwrap_err();
+        let (closing, is_closed) = watch::channel(false);
+        drop(closing);
+        block_on(until_closed::<()>(is_closed, pending())).unwrap_err();
+    }
 
     #[test]
     fn a_policy_that_ends_sessions_at_random_is_told() {

@@ -17,7 +17,7 @@ pub(crate) enum Refusal {
     },
     /// The server is not the primary any more.
     ReadOnly,
-    /// The server can't do it just now: it starts, or its cluster has lost nodes.
+    /// The server can't do it just now: it starts, its cluster has lost nodes, or it has too few replicas.
     NotNow,
     /// The server holds as much as it may.
     Full,
@@ -44,9 +44,11 @@ pub(crate) fn refusal(error: &ServerError, asked: &str) -> Refusal {
         _ => match error.code() {
             "OOM" => Refusal::Full,
             "WRONGTYPE" => Refusal::WrongType,
+            "NOREPLICAS" => Refusal::NotNow,
             // Servers before version 7 put what a script met into its own error.
             "ERR" if details.contains("-OOM ") => Refusal::Full,
             "ERR" if details.contains("-READONLY ") => Refusal::ReadOnly,
+            "ERR" if details.contains("-NOREPLICAS ") => Refusal::NotNow,
             _ => Refusal::Other,
         },
     }

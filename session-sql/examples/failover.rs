@@ -13,12 +13,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use session_faults::failover::Step::{Link, Pause, Run};
-use session_faults::failover::{self, Database, Fault, Link as To};
+use session_faults::failover::{self, Database, Fault, Link as To, Mode};
 use session_sql::postgres::{PostgresConfig, PostgresProvider};
 
 const DATABASE: Database = Database {
     script: "postgres-server",
-    options: "sslmode=disable&max_connections=16",
+    announces: false,
+    modes: &[Mode {
+        name: "synchronous standby",
+        start: &["--standby"],
+        options: "sslmode=disable&max_connections=16",
+        may_lose: false,
+    }],
     open: |source| {
         let config = PostgresConfig::parse(source).expect("the source is right");
         Arc::new(PostgresProvider::new(config).expect("a provider opens"))

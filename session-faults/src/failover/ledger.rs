@@ -12,7 +12,7 @@ pub(super) const KEYS: usize = 24;
 pub(super) struct Shared {
     pub(super) task: usize,
     pub(super) number: usize,
-    /// Whether its creation was acknowledged, to this process or the other.
+    /// Whether its creation was acknowledged to this process, or a save.
     pub(super) created: bool,
     /// The keys whose saves were acknowledged, one bit each.
     pub(super) saved: u64,

@@ -9,7 +9,7 @@ use session_core::provider::{Changes, Login, NewSecret, Provider};
 use session_core::{Error, SessionId};
 
 use super::ledger::{KEYS, Ledger, Outcomes, Own, Shared, Stage};
-use super::{EXPIRES, NOW, holder, record};
+use super::{EXPIRES, NOW, decoded_number, encoded_number, holder, record};
 
 /// The number of concurrent visitors in each process.
 const TASKS: usize = 8;
@@ -112,12 +112,16 @@ impl Visitor {
         let id = shared_id(self.task, number);
         let mut shared = Shared { task: self.task, number, ..Shared::default() };
         let created = self.provider.create(&id, record(&id), NOW).await;
-        shared.created = matches!(self.told(created), Told::Done | Told::Exists);
+        // `Exists` may be said of a creation of the other process that is still in doubt.
+        shared.created = self.told(created) == Told::Done;
         for at in 0..KEYS {
             let mut changes = Changes::new();
             changes.set(&key(self.process, at), [7]);
             match self.save(&id, &changes).await {
-                Told::Done => shared.saved |= 1 << at,
+                Told::Done => {
+                    shared.saved |= 1 << at;
+                    shared.created = true;
+                }
                 Told::Gone if shared.created => self.ledger.outcomes.vanished += 1,
                 _ => {}
             }
@@ -143,9 +147,8 @@ impl Visitor {
                 Err(error) => return self.told::<()>(Err(error)),
             };
             let old = record.values.get("n");
-            let number = old.map_or(0, |n| u64::from_le_bytes(n.try_into().expect("8 bytes")));
             let mut changes = Changes::new().expecting("n", old);
-            changes.set("n", (number + 1).to_le_bytes());
+            changes.set("n", encoded_number(decoded_number(old) + 1));
             match self.save(id, &changes).await {
                 Told::Conflict => {}
                 told => return told,

@@ -274,6 +274,25 @@ fn a_primary_that_became_a_replica_writes_nothing() {
     save(&*provider, &token, &set("a", 1)).unwrap();
 }
 
+/// `min-replicas-to-write` is met or not before anything is written.
+#[test]
+#[ignore = "needs a Redis server: run scripts/test"]
+fn a_primary_that_refuses_writes_without_replicas_has_written_nothing() {
+    let own = Own::start();
+    let provider = own.provider("");
+    let token = create(&*provider, record());
+    own.configure("min-replicas-to-write", "1");
+    for changes in [set("a", 9), log_in(&token, "ada")] {
+        let saved = save(&*provider, &token, &changes);
+        assert!(matches!(saved, Err(Error::Unavailable { .. })), "{saved:?}");
+    }
+    let created = block_on(provider.create(&SessionId::generate().unwrap(), record(), NOW));
+    assert!(matches!(created, Err(Error::Unavailable { .. })), "{created:?}");
+    assert_eq!(load(&*provider, &token).unwrap(), Some(record()));
+    own.configure("min-replicas-to-write", "0");
+    save(&*provider, &token, &set("a", 9)).unwrap();
+}
+
 /// Too few replicas: what was written may be lost, and isn't acknowledged.
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
