@@ -11,7 +11,7 @@ use session_core::Error;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::RedisConfig;
-use crate::connection::{Connection, Node, Settings};
+use crate::connection::{self, Connection, Node, Settings};
 use crate::failure::{self, Cause, Refusal};
 use crate::script::Request;
 use crate::time_limit::TimeLimits;
@@ -65,8 +65,10 @@ pub(crate) struct Client {
 /// Where an operation stands, for the case that its time is over.
 #[derive(Default)]
 struct Progress {
-    /// By which connection an answer is waited for.
-    waits_for: Option<(Arc<Node>, Connection)>,
+    /// Which server it was meant for last.
+    node: Option<Arc<Node>>,
+    /// By which connection an answer is waited for, and since when.
+    sent: Option<(Connection, Instant)>,
     /// Whether the answer of an earlier attempt was lost.
     is_lost: bool,
 }
@@ -119,10 +121,19 @@ impl Client {
         let progress = Mutex::new(Progress::default());
         let late = async {
             self.limits.reached(deadline).await;
-            let Progress { waits_for, is_lost } = std::mem::take(&mut *progress.lock());
-            let is_sent = waits_for.is_some();
-            if let Some((node, connection)) = waits_for {
-                self.lose(&node, &connection);
+            let Progress { node, sent, is_lost } = std::mem::take(&mut *progress.lock());
+            let is_sent = sent.is_some();
+            if let Some(node) = node {
+                match sent {
+                    None => self.topology.suspect(&node),
+                    // A connection is no worse because it was made when the time was almost over.
+                    Some((connection, since))
+                        if since.elapsed() >= self.config.operation_timeout / 2 =>
+                    {
+                        self.lose(&node, &connection);
+                    }
+                    Some(_) => {}
+                }
             }
             let cause = Cause::new("no answer within operation_timeout");
             Err(unknown(operation.access, is_sent || is_lost, cause))
@@ -138,6 +149,7 @@ impl Client {
         let Operation { access, first, again, lane } = *operation;
         let mut request = first;
         let (mut tries, mut repetitions, mut is_whole) = (0, 0, false);
+        let callers = connection::callers_runtime();
         // A node that another one named, and whether it has to be told that this is for now.
         let mut redirected: Option<(String, u16, bool)> = None;
         loop {
@@ -151,16 +163,16 @@ impl Client {
                         )));
                     }
                 },
-                None => (self.topology.node(request.keys[0]).await, false),
+                None => (self.topology.node(request.keys[0], callers.as_ref()).await, false),
             };
             let connected = match node {
-                Ok(node) => match node.connection(lane).await {
-                    Ok(connection) => Ok((node, connection)),
-                    Err(cause) => {
-                        self.topology.suspect(&node);
-                        Err(cause)
-                    }
-                },
+                Ok(node) => {
+                    progress.lock().node = Some(Arc::clone(&node));
+                    let connected = node.connection(lane, callers.as_ref()).await;
+                    connected
+                        .map(|connection| (Arc::clone(&node), connection))
+                        .inspect_err(|_| self.topology.suspect(&node))
+                }
                 Err(cause) => Err(cause),
             };
             let (node, mut connection) = match connected {
@@ -175,9 +187,9 @@ impl Client {
                 }
             };
 
-            progress.lock().waits_for = Some((Arc::clone(&node), connection.clone()));
+            progress.lock().sent = Some((connection.clone(), Instant::now()));
             let replied = self.send(&mut connection, access, &request, asks, is_whole).await;
-            progress.lock().waits_for = None;
+            progress.lock().sent = None;
             let (reply, replicas) = match replied {
                 Ok(replied) => replied,
                 Err(cause) => {
@@ -209,11 +221,20 @@ impl Client {
                         self.topology.moved(request.keys[0], &host, port)?;
                     }
                     redirected = Some((host, port, is_for_now));
+                    // Two may be needed. With more, the nodes don't agree yet.
+                    if tries > 2 {
+                        self.pause(tries - 2).await;
+                    }
                 }
-                Refusal::ReadOnly | Refusal::NotNow if tries < TRIES - 1 => {
+                // By another connection: the name may belong to another server by now.
+                Refusal::NotPrimary if tries < TRIES - 1 => {
                     tries += 1;
-                    // By another connection: the name may belong to another server by now.
                     self.lose(&node, &connection);
+                    self.pause(tries).await;
+                }
+                Refusal::NotNow if tries < TRIES - 1 => {
+                    tries += 1;
+                    self.topology.suspect(&node);
                     self.pause(tries).await;
                 }
                 Refusal::Full if repetitions == 0 => return Err(Error::Full { what: "maxmemory" }),

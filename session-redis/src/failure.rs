@@ -1,6 +1,7 @@
 //! What the server's and the client's errors mean for a session.
 
 use std::fmt;
+use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
 
@@ -16,7 +17,7 @@ pub(crate) enum Refusal {
         is_for_now: bool,
     },
     /// The server is not the primary any more.
-    ReadOnly,
+    NotPrimary,
     /// The server can't do it just now: it starts, or its cluster has lost nodes.
     NotNow,
     /// The server holds as much as it may.
@@ -34,21 +35,30 @@ pub(crate) fn refusal(error: &ServerError, asked: &str) -> Refusal {
         Some(kind @ (ServerErrorKind::Moved | ServerErrorKind::Ask)) => {
             elsewhere(details, asked, kind == ServerErrorKind::Ask).unwrap_or(Refusal::Other)
         }
-        Some(ServerErrorKind::ReadOnly) => Refusal::ReadOnly,
+        Some(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => Refusal::NotPrimary,
         Some(
-            ServerErrorKind::TryAgain
-            | ServerErrorKind::ClusterDown
-            | ServerErrorKind::MasterDown
-            | ServerErrorKind::BusyLoading,
+            ServerErrorKind::TryAgain | ServerErrorKind::ClusterDown | ServerErrorKind::BusyLoading,
         ) => Refusal::NotNow,
-        _ => match error.code() {
+        _ => match code(error) {
             "OOM" => Refusal::Full,
+            "READONLY" => Refusal::NotPrimary,
             "WRONGTYPE" => Refusal::WrongType,
-            // Servers before version 7 put what a script met into its own error.
-            "ERR" if details.contains("-OOM ") => Refusal::Full,
-            "ERR" if details.contains("-READONLY ") => Refusal::ReadOnly,
             _ => Refusal::Other,
         },
+    }
+}
+
+/// The code of an error, which is in the server's manual. Servers before version 7 put what a script met into
+/// an error of its own: `ERR Error running script (...): @user_script: 9: -OOM command not allowed`, or
+/// without the part before the last `@`.
+fn code(error: &ServerError) -> &str {
+    let code = error.code();
+    let details = error.details().unwrap_or_default();
+    let inner = || details.split_once(": -")?.1.split(' ').next();
+    match code {
+        "ERR" => inner().unwrap_or(code),
+        _ if code.starts_with('@') => inner().unwrap_or("ERR"),
+        _ => code,
     }
 }
 
@@ -60,17 +70,18 @@ fn elsewhere(details: &str, asked: &str, is_for_now: bool) -> Option<Refusal> {
 }
 
 /// What was reported, without what must not be shown: servers quote the command that they refuse.
-pub(crate) struct Cause(Box<str>);
+#[derive(Clone)]
+pub(crate) struct Cause(Arc<str>);
 
 impl Cause {
     /// A cause in words.
-    pub(crate) fn new(text: impl Into<Box<str>>) -> Self {
+    pub(crate) fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
 
     /// The cause behind a server's reply: its code alone, which is in the server's manual.
     pub(crate) fn refused(error: &ServerError) -> Self {
-        Self(format!("the server answered {}", error.code()).into())
+        Self(format!("the server answered {}", code(error)).into())
     }
 
     /// The cause behind an error of the client.

@@ -151,6 +151,7 @@ mod connection;
 mod failure;
 mod provider;
 mod script;
+mod single_flight;
 mod stored;
 mod time_limit;
 mod topology;

@@ -2,19 +2,14 @@
 //!
 //! What would be in the way of other tests happens to a server of the test's own.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-
 use futures_lite::future::block_on;
-use redis::{Client, Cmd, Connection, FromRedisValue};
 use session_core::provider::{
     Changes, ExpiryChange, Login, NewSecret, Page, Provider, Record, Token, Touch, Verifier,
 };
 use session_core::{Error, SessionId, Timestamp};
 use session_redis::{RedisConfig, RedisProvider};
 
+use crate::own_server::OwnServer;
 use crate::server::Server;
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_123);
@@ -51,92 +46,19 @@ pub(crate) fn create(provider: &dyn Provider, record: Record) -> Token {
     id.into()
 }
 
-fn save(provider: &dyn Provider, token: &Token, changes: &Changes) -> Result<(), Error> {
+pub(crate) fn save(provider: &dyn Provider, token: &Token, changes: &Changes) -> Result<(), Error> {
     block_on(provider.save(token, &record().holder, changes, NOW)).map(drop)
 }
 
-fn load(provider: &dyn Provider, token: &Token) -> Result<Option<Record>, Error> {
+pub(crate) fn load(provider: &dyn Provider, token: &Token) -> Result<Option<Record>, Error> {
     block_on(provider.load(token, NOW))
-}
-
-/// A server that only one test uses, ended with it.
-struct Own {
-    port: u16,
-    child: Option<Child>,
-}
-
-impl Own {
-    fn start() -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let port = free.local_addr().expect("it has an address").port();
-        drop(free);
-        let mut own = Self { port, child: None };
-        own.revive();
-        own
-    }
-
-    fn revive(&mut self) {
-        let server = std::env::var("SESSION_REDIS_SERVER").unwrap_or("redis-server".into());
-        let port = self.port.to_string();
-        let mut child = Command::new(server)
-            .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"])
-            .stdout(Stdio::piped())
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("the server starts");
-        let output = BufReader::new(child.stdout.take().expect("it is piped"));
-        self.child = Some(child);
-        let mut lines = output.lines().map_while(Result::ok);
-        let mut said = Vec::new();
-        while !said.last().is_some_and(|line: &String| line.contains("eady to accept connections"))
-        {
-            said.push(lines.next().unwrap_or_else(|| panic!("it didn't start: {said:?}")));
-        }
-        std::thread::spawn(move || lines.for_each(drop));
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().expect("it runs");
-            child.wait().expect("it has ended");
-        }
-    }
-
-    fn provider(&self, options: &str) -> Arc<dyn Provider> {
-        let config = RedisConfig::parse(&format!("redis://127.0.0.1:{}?{options}", self.port));
-        Arc::new(RedisProvider::new(config.expect("the source is right")).expect("it opens"))
-    }
-
-    fn connection(&self) -> Connection {
-        let client = Client::open(format!("redis://127.0.0.1:{}", self.port));
-        client.expect("the address is one").get_connection().expect("the server is there")
-    }
-
-    fn ask<T: FromRedisValue>(&self, command: &mut Cmd) -> T {
-        command.query(&mut self.connection()).expect("the server takes it")
-    }
-
-    fn configure(&self, name: &str, value: &str) {
-        self.ask::<()>(redis::cmd("CONFIG").arg("SET").arg(name).arg(value));
-    }
-
-    /// Ends all connections but the one that says so.
-    fn close_all(&self) {
-        self.ask::<u64>(redis::cmd("CLIENT").arg("KILL").arg("SKIPME").arg("yes"));
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        self.kill();
-    }
 }
 
 /// Nobody is told of it.
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_connection_that_the_server_closes_while_it_is_idle_is_replaced() {
-    let own = Own::start();
+    let own = OwnServer::start();
     // However busy the machine is.
     let provider = own.provider("connections=2&operation_timeout=20s");
     let token = create(&*provider, record());
@@ -168,7 +90,7 @@ fn a_connection_that_the_server_closes_while_it_is_idle_is_replaced() {
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_server_that_is_killed_is_unavailable_until_it_is_back() {
-    let mut own = Own::start();
+    let mut own = OwnServer::start();
     let provider = own.provider("");
     let token = create(&*provider, record());
     own.kill();
@@ -188,13 +110,10 @@ fn a_server_that_is_killed_is_unavailable_until_it_is_back() {
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_server_that_stands_still_is_given_up_within_the_time_limit() {
-    let own = Own::start();
+    let own = OwnServer::start();
     let provider = own.provider("operation_timeout=300ms");
     let token = create(&*provider, record());
-    let pid = own.child.as_ref().unwrap().id().to_string();
-    let signal =
-        |name: &str| Command::new("kill").args([name, pid.as_str()]).status().unwrap().success();
-    assert!(signal("-STOP"));
+    own.signal("STOP");
     let began = std::time::Instant::now();
     let saved = save(&*provider, &token, &set("a", 9));
     assert!(matches!(saved, Err(Error::InDoubt { .. })), "it was sent: {saved:?}");
@@ -203,7 +122,7 @@ fn a_server_that_stands_still_is_given_up_within_the_time_limit() {
     let loaded = load(&*provider, &token);
     assert!(matches!(loaded, Err(Error::Unavailable { .. })), "{loaded:?}");
     assert!(began.elapsed().as_secs() < 3, "{:?}", began.elapsed());
-    assert!(signal("-CONT"));
+    own.signal("CONT");
     assert!(load(&*provider, &token).unwrap().is_some());
 }
 
@@ -211,7 +130,7 @@ fn a_server_that_stands_still_is_given_up_within_the_time_limit() {
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_full_server_takes_what_makes_nothing_larger() {
-    let own = Own::start();
+    let own = OwnServer::start();
     let provider = own.provider("");
     // MessagePack's binaries of so many bytes in all.
     let binary = |length: u8| [&[0xc4, length - 2][..], &vec![1; usize::from(length) - 2]].concat();
@@ -219,7 +138,7 @@ fn a_full_server_takes_what_makes_nothing_larger() {
     let token = create(&*provider, Record { values, ..record() });
     let owned = create(&*provider, Record { login: login("ada"), ..record() });
     own.configure("maxmemory-policy", "noeviction");
-    own.configure("maxmemory", "1000000");
+    own.configure("maxmemory", "1");
 
     let is_full = |result: Result<(), Error>, what: &str| {
         assert!(matches!(result, Err(Error::Full { what: "maxmemory" })), "{what}: {result:?}");
@@ -261,7 +180,7 @@ fn a_full_server_takes_what_makes_nothing_larger() {
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_primary_that_became_a_replica_writes_nothing() {
-    let own = Own::start();
+    let own = OwnServer::start();
     let provider = own.provider("");
     let token = create(&*provider, record());
     own.ask::<()>(redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1));
@@ -278,7 +197,7 @@ fn a_primary_that_became_a_replica_writes_nothing() {
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_write_that_too_few_replicas_have_is_in_doubt() {
-    let own = Own::start();
+    let own = OwnServer::start();
     let plain = own.provider("");
     let token = create(&*plain, record());
     let waiting = own.provider("wait=1&operation_timeout=200ms");
@@ -293,7 +212,7 @@ fn a_write_that_too_few_replicas_have_is_in_doubt() {
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_server_that_forgot_the_scripts_learns_them_again() {
-    let own = Own::start();
+    let own = OwnServer::start();
     let provider = own.provider("");
     let token = create(&*provider, record());
     let forget = || own.ask::<()>(redis::cmd("SCRIPT").arg("FLUSH"));
@@ -309,67 +228,11 @@ fn a_server_that_forgot_the_scripts_learns_them_again() {
     create(&*provider, record());
 }
 
-/// While a slot moves from one node to another, and afterwards, its sessions are found where they are.
-#[test]
-#[ignore = "needs a Redis server: run scripts/test"]
-fn a_slot_that_moves_is_followed() {
-    if !Server::is_cluster() {
-        return; // Only a cluster moves slots.
-    }
-    let server = Server::new();
-    let provider = server.provider("");
-    let token = create(&*provider, record());
-    let name = server.name(&token.key());
-    let slot: u16 = server.ask(redis::cmd("CLUSTER").arg("KEYSLOT").arg(&name));
-    let ids = server.each(|node| -> String {
-        redis::cmd("CLUSTER").arg("MYID").query(node).expect("it has an id")
-    });
-    let has = server.each(|node| redis::cmd("GET").arg(&name).query::<Vec<u8>>(node).is_ok());
-    let from = has.iter().position(|has| *has).expect("one has it");
-    let to = (from + 1) % ids.len();
-    // What a node does with the slot, as a resharding tells it.
-    let tell = |number: usize, what: &str, id: &str| {
-        let mut at = 0;
-        server.each(|node| {
-            let mut command = redis::cmd("CLUSTER");
-            command.arg("SETSLOT").arg(slot).arg(what).arg(id);
-            if at == number {
-                command.query::<()>(node).expect("it does so");
-            }
-            at += 1;
-        });
-    };
-    tell(to, "IMPORTING", &ids[from]);
-    tell(from, "MIGRATING", &ids[to]);
-    save(&*provider, &token, &set("a", 3)).expect("what has not moved yet is where it was");
-    // A session of the same slot that the old node hasn't: it belongs to the new one.
-    block_on(provider.destroy(&token.key(), EXPIRES, NOW)).unwrap();
-    block_on(provider.create(token.id(), record(), NOW)).expect("it is asked for at the new node");
-    assert_eq!(load(&*provider, &token).unwrap(), Some(record()));
-    save(&*provider, &token, &log_in(&token, "ada")).unwrap();
-    let page = Page { after: None, limit: 10 };
-    assert_eq!(block_on(provider.list("ada", page, NOW)).unwrap().sessions.len(), 1);
-    for number in [to, from, (from + 2) % ids.len()] {
-        tell(number, "NODE", &ids[to]);
-    }
-    for provider in [&provider, &server.provider("")] {
-        assert_eq!(load(&**provider, &token).unwrap().unwrap().owner(), Some("ada"));
-        let touch = Touch { used: EXPIRES, expires: EXPIRES };
-        block_on(provider.touch(&token, touch, NOW)).unwrap();
-    }
-    block_on(provider.destroy(&token.key(), EXPIRES, NOW)).unwrap();
-    for number in [from, to, (from + 2) % ids.len()] {
-        tell(number, "NODE", &ids[from]);
-    }
-    block_on(provider.create(token.id(), record(), NOW)).expect("and back");
-    assert_eq!(load(&*provider, &token).unwrap(), Some(record()));
-}
-
 /// With the commands that the documentation lists, and no others.
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_user_needs_the_documented_permissions_alone() {
-    let own = Own::start();
+    let own = OwnServer::start();
     let documented = "+hello +evalsha +eval +script|load +get +getrange +set +setrange +strlen +del +pttl \
         +pexpire +persist +zadd +zrem +zcard +zrangebylex +info";
     let lib = include_str!("../../src/lib.rs");
