@@ -1,5 +1,6 @@
 //! Clusters whose nodes come, go and take slots from each other.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -60,12 +61,12 @@ impl OwnCluster {
                 let mut view: Vec<String> = view
                     .lines()
                     .filter(|line| !line.contains("handshake"))
-                    // The id, and the slots but those that move.
+                    // The id, the epoch, and the slots but those that move.
                     .map(|line| {
                         let mut parts = line.split(' ');
                         let id = parts.next().expect("a line begins with an id").to_owned();
                         parts
-                            .skip(7)
+                            .skip(6)
                             .filter(|slots| !slots.starts_with('['))
                             .fold(id, |id, slots| id + " " + slots)
                     })
@@ -106,17 +107,18 @@ impl OwnCluster {
         cmd("CLUSTER").arg("KEYSLOT").arg(name).query(node).expect("it is a number")
     }
 
-    /// Sessions of which this node has the slots.
+    /// Sessions of different slots that this node has.
     fn sessions_of(&self, provider: &dyn Provider, number: usize, count: usize) -> Vec<Token> {
-        let (mut found, mut node) = (Vec::new(), self.0[0].connection());
+        let (mut found, mut node) = (BTreeMap::new(), self.0[0].connection());
         while found.len() < count {
             let id = SessionId::generate().expect("there is chance");
-            if home(self.slot_by(&mut node, &id.into())) == number {
+            let slot = self.slot_by(&mut node, &id.into());
+            if home(slot) == number && !found.contains_key(&slot) {
                 block_on(provider.create(&id, record(), NOW)).expect("it is stored");
-                found.push(id.into());
+                found.insert(slot, id.into());
             }
         }
-        found
+        found.into_values().collect()
     }
 
     /// Moves a slot with its keys, as a resharding does.
@@ -146,7 +148,9 @@ impl OwnCluster {
         // A node without slots may have become a replica already, which is not told of slots.
         let mut command = cmd("CLUSTER");
         command.arg("SETSLOT").arg(slot).arg("NODE").arg(&new_id);
-        let _ = command.query::<()>(&mut old.connection());
+        if let Err(error) = command.query::<()>(&mut old.connection()) {
+            assert!(error.to_string().contains("masters"), "{error}");
+        }
     }
 }
 
@@ -156,8 +160,7 @@ impl OwnCluster {
 fn slots_that_move_under_load_lose_nothing() {
     let cluster = OwnCluster::start();
     let provider = cluster.provider("&operation_timeout=20s");
-    let mut tokens = cluster.sessions_of(&provider, 0, 4);
-    tokens.extend(cluster.sessions_of(&provider, 1, 4));
+    let tokens = cluster.sessions_of(&provider, 0, 12);
     let is_over = AtomicBool::new(false);
     let name = |thread: usize, token: usize| format!("{thread}.{token}");
     let written = thread::scope(|scope| {
@@ -184,15 +187,9 @@ fn slots_that_move_under_load_lose_nothing() {
                 })
             })
             .collect();
-        for _ in 0..3 {
-            for token in &tokens {
-                let slot = cluster.slot(token);
-                let home = home(slot);
-                for (from, to) in [(home, 1 - home), (1 - home, home)] {
-                    cluster.move_slot(slot, from, to);
-                    cluster.agree();
-                }
-            }
+        for token in &tokens {
+            cluster.move_slot(cluster.slot(token), 0, 1);
+            cluster.agree();
         }
         is_over.store(true, Ordering::SeqCst);
         threads.into_iter().map(|thread| thread.join().expect("it saves")).collect::<Vec<_>>()
