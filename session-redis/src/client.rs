@@ -75,6 +75,7 @@ struct Progress {
 
 impl Client {
     pub(crate) fn new(config: RedisConfig) -> Result<Self, Error> {
+        config.check()?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("session-redis")
@@ -159,7 +160,7 @@ impl Client {
                     Ok(Some(node)) => (Ok(node), is_for_now),
                     _ => {
                         return Err(fails(Cause::new(
-                            "a server names another one, and is no cluster",
+                            "the server is a node of a cluster: the source has to say mode=cluster",
                         )));
                     }
                 },

@@ -62,6 +62,18 @@ fn code(error: &ServerError) -> &str {
     }
 }
 
+/// What servers say without a code of its own, and without quoting anything.
+const REASONS: [&str; 2] = ["DB index is out of range", "max number of clients reached"];
+
+/// What a server answered: its code, as it may quote the rest.
+fn answered(code: &str, details: Option<&str>) -> Cause {
+    let reason = REASONS.iter().find(|reason| details.is_some_and(|text| text.contains(**reason)));
+    Cause::new(match reason {
+        Some(reason) => format!("the server answered {code}: {reason}"),
+        None => format!("the server answered {code}"),
+    })
+}
+
 /// Reads `3999 127.0.0.1:6381`; without a host, it is the one that was asked.
 fn elsewhere(details: &str, asked: &str, is_for_now: bool) -> Option<Refusal> {
     let (host, port) = details.split_ascii_whitespace().nth(1)?.rsplit_once(':')?;
@@ -79,25 +91,24 @@ impl Cause {
         Self(text.into())
     }
 
-    /// The cause behind a server's reply: its code alone, which is in the server's manual.
+    /// The cause behind a server's reply.
     pub(crate) fn refused(error: &ServerError) -> Self {
-        Self(format!("the server answered {}", code(error)).into())
+        answered(code(error), error.details())
     }
 
     /// The cause behind an error of the client.
     pub(crate) fn of(error: &RedisError) -> Self {
-        let text = match error.kind() {
-            ErrorKind::Io => format!("I/O error: {error}"),
-            ErrorKind::AuthenticationFailed => "authentication failed".to_owned(),
+        match error.kind() {
+            ErrorKind::Io => Self::new(format!("I/O error: {error}")),
+            ErrorKind::AuthenticationFailed => Self::new("authentication failed"),
             ErrorKind::RESP3NotSupported => {
-                "the server is older than version 6, or its user may not say HELLO".to_owned()
+                Self::new("the server is older than version 6, or its user may not say HELLO")
             }
             _ => match error.code() {
-                Some(code) => format!("the server answered {code}"),
-                None => format!("the client failed: {}", error.category()),
+                Some(code) => answered(code, error.detail()),
+                None => Self::new(format!("the client failed: {}", error.category())),
             },
-        };
-        Self(text.into())
+        }
     }
 }
 
@@ -118,6 +129,61 @@ impl std::error::Error for Cause {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use redis::Value;
+
+    fn error(reply: &str) -> ServerError {
+        match redis::parse_redis_value(format!("-{reply}\r\n").as_bytes()) {
+            Ok(Value::ServerError(error)) => error,
+            other => panic!("{reply}: {other:?}"),
+        }
+    }
+
+    /// As version 6.2 replies, and as version 7 does.
+    #[test]
+    fn what_a_script_met_is_told_by_every_version() {
+        let call = "ERR Error running script (call to f_7ea1): @user_script:1: ";
+        for (met, code, is_right) in [
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                "OOM",
+                (|refusal| matches!(refusal, Refusal::Full)) as fn(&_) -> bool,
+            ),
+            ("READONLY You can't write against a read only replica.", "READONLY", |refusal| {
+                matches!(refusal, Refusal::NotPrimary)
+            }),
+            ("MISCONF Redis is configured to save", "MISCONF", |refusal| {
+                matches!(refusal, Refusal::Other)
+            }),
+        ] {
+            for reply in [
+                met.to_owned(),
+                format!("{met} script: 7ea1, on @user_script:1."),
+                format!("@user_script: 1: -{met}"),
+                format!("{call}@user_script: 1: -{met}"),
+            ] {
+                let error = error(&reply);
+                assert!(is_right(&refusal(&error, "")), "{reply}");
+                assert_eq!(
+                    Cause::refused(&error).to_string(),
+                    format!("the server answered {code}")
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_cause_quotes_nothing_of_a_command() {
+        for (reply, wanted) in [
+            ("ERR unknown command 'EVAL', with args beginning with: 'hunter2'", "ERR"),
+            ("ERR DB index is out of range", "ERR: DB index is out of range"),
+            ("ERR max number of clients reached", "ERR: max number of clients reached"),
+            ("@user_script:7: hunter2", "ERR"),
+            ("WRONGPASS invalid username-password pair or user is disabled.", "WRONGPASS"),
+        ] {
+            let cause = Cause::refused(&error(reply)).to_string();
+            assert_eq!(cause, format!("the server answered {wanted}"));
+        }
+    }
 
     #[test]
     fn another_node_is_named_by_its_address() {
