@@ -2,6 +2,8 @@
 //!
 //! What would be in the way of other tests happens to a server of the test's own.
 
+use std::time::Duration;
+
 use futures_lite::future::block_on;
 use session_core::provider::{
     Changes, ExpiryChange, Login, NewSecret, Page, Provider, Record, Token, Touch, Verifier,
@@ -158,7 +160,7 @@ fn a_full_server_takes_what_makes_nothing_larger() {
     smaller.delete("b");
     save(&*provider, &token, &smaller).unwrap();
     for (used, expires) in [(5, 0), (6, 7)] {
-        let later = |n| EXPIRES.saturating_add(std::time::Duration::from_secs(n));
+        let later = |n| EXPIRES.saturating_add(Duration::from_secs(n));
         let touch = Touch { used: later(used), expires: later(expires) };
         block_on(provider.touch(&token, touch, NOW)).unwrap();
         let stored = load(&*provider, &token).unwrap().expect("it is there");
@@ -323,6 +325,79 @@ fn what_is_no_session_is_unreadable_and_can_be_replaced_or_destroyed() {
         block_on(provider.create(&id, record(), NOW)).unwrap();
         assert_eq!(load(&*provider, &token).unwrap(), Some(record()), "{what}");
     }
+}
+
+/// A list that can't be read keeps nobody from logging in, and is one again afterwards.
+#[test]
+#[ignore = "needs a Redis server: run scripts/test"]
+fn what_is_no_list_is_replaced_at_a_login() {
+    let server = Server::new();
+    let provider = server.provider("");
+    let list = format!("{}owner:ada", server.prefix);
+    let page = Page { after: None, limit: 10 };
+    for (name, arguments) in [("SET", &["text"][..]), ("RPUSH", &["a"]), ("HSET", &["a", "b"])] {
+        let mut command = redis::cmd(name);
+        server.ask::<u64>(redis::cmd("DEL").arg(&list));
+        server.ask::<redis::Value>(command.arg(&list).arg(arguments));
+        let listed = block_on(provider.list("ada", page, NOW));
+        assert!(matches!(listed, Err(Error::Unreadable { .. })), "{name}: {listed:?}");
+        let token = create(&*provider, record());
+        save(&*provider, &token, &log_in(&token, "ada")).unwrap();
+        let listed = block_on(provider.list("ada", page, NOW)).unwrap();
+        assert_eq!(listed.sessions.len(), 1, "{name}");
+    }
+}
+
+/// In a cluster, the entry is made before the session that it stands for is stored.
+#[test]
+#[ignore = "needs a Redis server: run scripts/test"]
+fn an_entry_waits_a_minute_for_its_session() {
+    let server = Server::new();
+    let provider = server.provider("ttl_margin=0s");
+    let list = format!("{}owner:ada", server.prefix);
+    let stamp = (NOW.as_millis() << 16).to_be_bytes();
+    let entry = [SessionId::generate().unwrap().key().as_bytes(), &stamp[..]].concat();
+    server.ask::<u64>(redis::cmd("ZADD").arg(&list).arg(0).arg(entry));
+    for (seconds, wanted) in [(1, 1), (59, 1), (61, 0)] {
+        let now = NOW.saturating_add(Duration::from_secs(seconds));
+        let listed = block_on(provider.list("ada", Page { after: None, limit: 10 }, now)).unwrap();
+        assert_eq!(listed.sessions, []);
+        let left: u64 = server.ask(redis::cmd("ZCARD").arg(&list));
+        assert_eq!(left, wanted, "after {seconds} s");
+    }
+}
+
+/// What an operator reads in the log.
+#[test]
+#[ignore = "needs a Redis server: run scripts/test"]
+fn errors_say_what_is_to_be_done() {
+    let own = OwnServer::start();
+    let node = OwnServer::start_node();
+    let cause = |url: &str| {
+        let provider = RedisProvider::new(RedisConfig::parse(url).unwrap()).unwrap();
+        let loaded = load(&provider, &SessionId::generate().unwrap().into());
+        let Err(Error::Unavailable { source }) = loaded else { panic!("{url}: {loaded:?}") };
+        source.to_string()
+    };
+    let at = |port: u16, rest: &str| format!("redis://127.0.0.1:{port}/{rest}");
+    assert_eq!(cause(&at(own.port, "99")), "the server answered ERR: DB index is out of range");
+    let cluster = cause(&at(own.port, "?mode=cluster"));
+    assert!(cluster.contains("no node of a cluster") || cluster.contains("ERR"), "{cluster}");
+    let mut all = redis::cmd("CLUSTER");
+    let mut connection = node.connection();
+    all.arg("ADDSLOTS").arg((0..16_384).collect::<Vec<u16>>());
+    all.query::<()>(&mut connection).unwrap();
+    let other = OwnServer::start_node();
+    node.ask::<()>(redis::cmd("CLUSTER").arg("MEET").arg("127.0.0.1").arg(other.port));
+    while !other.ask::<String>(redis::cmd("CLUSTER").arg("INFO")).contains("cluster_state:ok") {
+        std::thread::yield_now();
+    }
+    let moved = cause(&at(other.port, ""));
+    assert_eq!(moved, "the server is a node of a cluster: the source has to say mode=cluster");
+    own.configure("maxclients", "1");
+    let _only = own.connection();
+    let full = cause(&at(own.port, ""));
+    assert!(full.contains("max number of clients reached"), "{full}");
 }
 
 /// Keys and values that a script might take for something else.
