@@ -155,19 +155,27 @@ pub(crate) fn callers_runtime() -> Option<Handle> {
     (callers.runtime_flavor() == RuntimeFlavor::MultiThread).then_some(callers)
 }
 
-/// Connects on the caller's runtime, or on the one that this is called on.
+/// Connects on the caller's runtime, or on the one that this is called on, whose clock ends it: the caller's may
+/// stand still.
 async fn connect_at(
     callers: Option<Handle>,
     client: Client,
     settings: Settings,
 ) -> Result<Connection, Cause> {
-    if let Some(callers) = callers
-        && let Ok(connected) = callers.spawn(connect(client.clone(), settings.clone())).await
-    {
-        return connected;
+    let late = |_| Err(Cause::new("no connection within operation_timeout"));
+    if let Some(callers) = callers {
+        let mut task = callers.spawn(connect(client.clone(), settings.clone()));
+        match tokio::time::timeout(settings.timeout, &mut task).await {
+            Ok(Ok(connected)) => return connected,
+            // It has neither I/O nor timers, and panics because of that; or ends just now.
+            Ok(Err(_)) => {}
+            Err(elapsed) => {
+                task.abort();
+                return late(elapsed);
+            }
+        }
     }
-    // It may have neither I/O nor timers, and panic because of that; or end just now.
-    connect(client, settings).await
+    tokio::time::timeout(settings.timeout, connect(client, settings)).await.unwrap_or_else(late)
 }
 
 /// Connects, and prepares the server for what it will be sent.
@@ -182,21 +190,15 @@ async fn connect(client: Client, settings: Settings) -> Result<Connection, Cause
         }
         Ok::<(), redis::aio::SendError>(())
     };
-    // Connecting and operations have a time limit as a whole.
+    // Connecting as a whole has a time limit, and so have operations.
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(None)
         .set_response_timeout(None)
         .set_push_sender(on_push);
-    let connecting = async {
-        let shared = client.get_multiplexed_async_connection_with_config(&config).await;
-        let shared = shared.map_err(|error| Cause::of(&error))?;
-        let mut connection = Connection { shared, is_closed };
-        prepare(&mut connection, &settings).await.map(|()| connection)
-    };
-    match tokio::time::timeout(settings.timeout, connecting).await {
-        Ok(connected) => connected,
-        Err(_) => Err(Cause::new("no connection within operation_timeout")),
-    }
+    let shared = client.get_multiplexed_async_connection_with_config(&config).await;
+    let shared = shared.map_err(|error| Cause::of(&error))?;
+    let mut connection = Connection { shared, is_closed };
+    prepare(&mut connection, &settings).await.map(|()| connection)
 }
 
 /// Notes the end of a connection, when the client drops it at the latest.

@@ -41,8 +41,7 @@ impl Topology {
                 service: service.clone(),
                 settings: Settings { wants_primary: true, ..settings },
                 primary: RwLock::default(),
-                is_outdated: AtomicBool::new(true),
-                asking: SingleFlight::default(),
+                asking: Asking::default(),
                 config,
             })),
             Mode::Cluster => {
@@ -54,8 +53,7 @@ impl Topology {
                     settings,
                     config,
                     map: RwLock::default(),
-                    is_outdated: AtomicBool::new(true),
-                    asking: SingleFlight::default(),
+                    asking: Asking::default(),
                 }))
             }
         })
@@ -84,7 +82,7 @@ impl Topology {
         if let Self::Cluster(cluster) = self {
             let node = cluster.at(host, port)?;
             cluster.map.write().slots.insert(slot(key), node);
-            cluster.is_outdated.store(true, Ordering::Release);
+            cluster.asking.outdate();
         }
         Ok(())
     }
@@ -105,11 +103,49 @@ impl Topology {
             Self::Sentinel(sentinel) => {
                 let primary = sentinel.primary.read();
                 if primary.as_ref().is_some_and(|primary| Arc::ptr_eq(primary, node)) {
-                    sentinel.is_outdated.store(true, Ordering::Release);
+                    sentinel.asking.outdate();
                 }
             }
-            Self::Cluster(cluster) => cluster.is_outdated.store(true, Ordering::Release),
+            Self::Cluster(cluster) => cluster.asking.outdate(),
         }
+    }
+}
+
+/// Whether servers are to be asked about others, and the question that is under way.
+struct Asking<T> {
+    is_outdated: Arc<AtomicBool>,
+    flight: SingleFlight<T>,
+}
+
+impl<T> Default for Asking<T> {
+    fn default() -> Self {
+        Self { is_outdated: Arc::new(AtomicBool::new(true)), flight: SingleFlight::default() }
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Asking<T> {
+    /// What was answered is not so any more.
+    fn outdate(&self) {
+        self.is_outdated.store(true, Ordering::Release);
+    }
+
+    fn is_outdated(&self) -> bool {
+        self.is_outdated.load(Ordering::Acquire)
+    }
+
+    async fn ask<Q>(&self, runtime: &Handle, question: impl FnOnce() -> Q) -> Result<T, Cause>
+    where
+        Q: Future<Output = Result<T, Cause>> + Send + 'static,
+    {
+        let asking = || {
+            let (is_outdated, question) = (Arc::clone(&self.is_outdated), question());
+            async move {
+                // What is found out meanwhile may be newer than the answer.
+                is_outdated.store(false, Ordering::Release);
+                question.await.inspect_err(|_| is_outdated.store(true, Ordering::Release))
+            }
+        };
+        self.flight.join(runtime, asking).await
     }
 }
 
@@ -120,30 +156,21 @@ pub(crate) struct Sentinel {
     settings: Settings,
     config: Arc<RedisConfig>,
     primary: RwLock<Option<Arc<Node>>>,
-    /// Whether Sentinels are to be asked again.
-    is_outdated: AtomicBool,
-    asking: SingleFlight<Arc<Node>>,
+    asking: Asking<Arc<Node>>,
 }
 
 impl Sentinel {
     async fn primary(self: &Arc<Self>, callers: Option<&Handle>) -> Result<Arc<Node>, Cause> {
-        if !self.is_outdated.load(Ordering::Acquire)
+        if !self.asking.is_outdated()
             && let Some(primary) = self.primary.read().clone()
         {
             return Ok(primary);
         }
         let ask = || {
             let (this, callers) = (Arc::clone(self), callers.cloned());
-            async move {
-                this.is_outdated.store(false, Ordering::Release);
-                let asked = this.ask(callers.as_ref()).await;
-                if asked.is_err() {
-                    this.is_outdated.store(true, Ordering::Release);
-                }
-                asked
-            }
+            async move { this.ask(callers.as_ref()).await }
         };
-        self.asking.join(&self.settings.runtime, ask).await
+        self.asking.ask(&self.settings.runtime, ask).await
     }
 
     /// Asks the Sentinels, one after the other, for a primary that can be connected to.
@@ -192,9 +219,7 @@ pub(crate) struct Cluster {
     settings: Settings,
     config: Arc<RedisConfig>,
     map: RwLock<Map>,
-    /// Whether the map is to be asked for again.
-    is_outdated: AtomicBool,
-    asking: SingleFlight<()>,
+    asking: Asking<()>,
 }
 
 #[derive(Default)]
@@ -210,23 +235,16 @@ impl Cluster {
         callers: Option<&Handle>,
     ) -> Result<Arc<Node>, Cause> {
         let known = || self.map.read().slots.get(&slot).cloned();
-        if !self.is_outdated.load(Ordering::Acquire)
+        if !self.asking.is_outdated()
             && let Some(node) = known()
         {
             return Ok(node);
         }
         let ask = || {
             let (this, callers) = (Arc::clone(self), callers.cloned());
-            async move {
-                this.is_outdated.store(false, Ordering::Release);
-                let asked = this.ask(callers.as_ref()).await;
-                if asked.is_err() {
-                    this.is_outdated.store(true, Ordering::Release);
-                }
-                asked
-            }
+            async move { this.ask(callers.as_ref()).await }
         };
-        self.asking.join(&self.settings.runtime, ask).await?;
+        self.asking.ask(&self.settings.runtime, ask).await?;
         known().ok_or_else(|| Cause::new("no node of the cluster has the slot"))
     }
 
