@@ -5,11 +5,14 @@
 use std::time::Duration;
 
 use futures_lite::future::block_on;
+use parking_lot::Mutex;
 use session_core::provider::{
     Changes, ExpiryChange, Login, NewSecret, Page, Provider, Record, Token, Touch, Verifier,
 };
 use session_core::{Error, SessionId, Timestamp};
 use session_redis::{RedisConfig, RedisProvider};
+use tracing::field::Field;
+use tracing::{Event, Level, Metadata, Subscriber, span};
 
 use crate::own_server::OwnServer;
 use crate::server::Server;
@@ -324,6 +327,87 @@ fn what_is_no_session_is_unreadable_and_can_be_replaced_or_destroyed() {
         plant(&token);
         block_on(provider.create(&id, record(), NOW)).unwrap();
         assert_eq!(load(&*provider, &token).unwrap(), Some(record()), "{what}");
+    }
+}
+
+/// Whatever owners are called, their lists come in pages and end with their sessions.
+#[test]
+#[ignore = "needs a Redis server: run scripts/test"]
+fn no_name_of_an_owner_leaves_anything() {
+    let server = Server::new();
+    let provider = server.provider("");
+    let longest = "x".repeat(1024);
+    for owner in
+        ["", "{}", "{a}", "}{", "\0", "\r\n*1\r\n", "*", "[a-z]", "owner:", "\u{10ffff}", &longest]
+    {
+        let owned = Record { login: login(owner), ..record() };
+        let [left, given, ended] = [(); 3].map(|()| create(&*provider, owned.clone()));
+        let mut page = Page { after: None, limit: 1 };
+        let mut seen = 0;
+        loop {
+            let listed = block_on(provider.list(owner, page, NOW)).unwrap();
+            seen += listed.sessions.len();
+            match listed.next {
+                next @ Some(_) => page.after = next,
+                None => break,
+            }
+        }
+        assert_eq!(seen, 3, "{owner:?}");
+        save(&*provider, &left, &Changes::new().with_login(None)).unwrap();
+        save(&*provider, &given, &Changes::new().with_login(login("ada"))).unwrap();
+        block_on(provider.destroy(&ended.key(), EXPIRES, NOW)).unwrap();
+        block_on(provider.destroy(&given.key(), EXPIRES, NOW)).unwrap();
+        assert_eq!(server.keys(), [server.name(&left.key())], "{owner:?}");
+        block_on(provider.destroy(&left.key(), EXPIRES, NOW)).unwrap();
+    }
+}
+
+/// Warnings that are logged, by any thread.
+struct Warnings(Mutex<Vec<String>>);
+
+impl Subscriber for &'static Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::WARN
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = String::new();
+        event.record(&mut |field: &Field, value: &dyn std::fmt::Debug| {
+            text += &format!("{field}={value:?} ");
+        });
+        self.0.lock().push(text);
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// Once, however many connections there are.
+#[test]
+#[ignore = "needs a Redis server: run scripts/test"]
+fn a_policy_that_ends_sessions_at_random_is_logged() {
+    static WARNINGS: Warnings = Warnings(Mutex::new(Vec::new()));
+    tracing::subscriber::set_global_default(&WARNINGS).expect("no other test sets one");
+    let own = OwnServer::start();
+    own.configure("maxmemory", "100mb");
+    for (policy, wanted) in [("allkeys-lru", 0), ("volatile-random", 1)] {
+        own.configure("maxmemory-policy", policy);
+        let provider = own.provider("connections=8");
+        for _ in 0..32 {
+            create(&*provider, record());
+        }
+        let logged = WARNINGS.0.lock();
+        let logged = logged.iter().filter(|text| text.contains(policy)).count();
+        assert_eq!(logged, wanted, "{policy}");
     }
 }
 
