@@ -136,7 +136,7 @@ impl Client {
                     Some(_) => {}
                 }
             }
-            let cause = Cause::new("no answer within operation_timeout");
+            let cause = Cause::from("no answer within operation_timeout");
             Err(unknown(operation.access, is_sent || is_lost, cause))
         };
         or(self.attempt(&operation, &progress), late).await
@@ -159,7 +159,7 @@ impl Client {
                 Some((host, port, is_for_now)) => match self.topology.at(&host, port) {
                     Ok(Some(node)) => (Ok(node), is_for_now),
                     _ => {
-                        return Err(fails(Cause::new(
+                        return Err(fails(Cause::from(
                             "the server is a node of a cluster: the source has to say mode=cluster",
                         )));
                     }
@@ -209,11 +209,11 @@ impl Client {
                 let is_refused = matches!(reply, Value::Int(n) if n != 1);
                 if access == Access::Write && replicas < self.config.wait && !is_refused {
                     let cause = format!("{replicas} of {} replicas have it", self.config.wait);
-                    return Err(Error::in_doubt(Cause::new(cause)));
+                    return Err(Error::in_doubt(cause));
                 }
                 return Ok(reply);
             };
-            let cause = Cause::refused(&error);
+            let cause = failure::refused(&error);
             match failure::refusal(&error, &node.host) {
                 Refusal::UnknownScript if !is_whole => is_whole = true,
                 Refusal::Elsewhere { host, port, is_for_now } if tries < TRIES => {
@@ -261,7 +261,7 @@ impl Client {
         let waits = access == Access::Write && self.config.wait > 0;
         if !asks && !waits {
             let reply = connection.send(&command).await;
-            return reply.map(|reply| (reply, 0)).map_err(|error| Cause::of(&error));
+            return reply.map(|reply| (reply, 0)).map_err(|error| failure::cause(&error));
         }
         let mut commands: Vec<Cmd> = Vec::with_capacity(3);
         if asks {
@@ -273,10 +273,11 @@ impl Client {
             wait.arg(self.config.wait).arg(self.config.operation_timeout.as_millis() as u64);
             commands.push(wait);
         }
-        let replies = connection.send_all(&commands).await.map_err(|error| Cause::of(&error))?;
+        let replies =
+            connection.send_all(&commands).await.map_err(|error| failure::cause(&error))?;
         let mut replies = replies.into_iter().skip(usize::from(asks));
         let reply =
-            replies.next().ok_or_else(|| Cause::new("the server's answer makes no sense"))?;
+            replies.next().ok_or_else(|| Cause::from("the server's answer makes no sense"))?;
         let replicas = match replies.next() {
             Some(Value::Int(replicas)) => u32::try_from(replicas).unwrap_or(0),
             _ => 0,

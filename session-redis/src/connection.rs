@@ -14,7 +14,7 @@ use redis::{
 };
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use crate::failure::Cause;
+use crate::failure::{self, Cause};
 use crate::script;
 use crate::single_flight::SingleFlight;
 
@@ -162,7 +162,7 @@ async fn connect_at(
     client: Client,
     settings: Settings,
 ) -> Result<Connection, Cause> {
-    let late = |_| Err(Cause::new("no connection within operation_timeout"));
+    let late = |_| Err(Cause::from("no connection within operation_timeout"));
     if let Some(callers) = callers {
         let mut task = callers.spawn(connect(client.clone(), settings.clone()));
         match tokio::time::timeout(settings.timeout, &mut task).await {
@@ -196,7 +196,7 @@ async fn connect(client: Client, settings: Settings) -> Result<Connection, Cause
         .set_response_timeout(None)
         .set_push_sender(on_push);
     let shared = client.get_multiplexed_async_connection_with_config(&config).await;
-    let shared = shared.map_err(|error| Cause::of(&error))?;
+    let shared = shared.map_err(|error| failure::cause(&error))?;
     let mut connection = Connection { shared, is_closed };
     prepare(&mut connection, &settings).await.map(|()| connection)
 }
@@ -221,7 +221,8 @@ async fn prepare(connection: &mut Connection, settings: &Settings) -> Result<(),
         info.arg("memory");
         commands.push(info);
     }
-    let mut replies = connection.send_all(&commands).await.map_err(|error| Cause::of(&error))?;
+    let mut replies =
+        connection.send_all(&commands).await.map_err(|error| failure::cause(&error))?;
     // A server that may not be asked, or doesn't take a script like that, is no worse for it.
     if wants_advice
         && let Some(Ok(info)) = replies.pop().map(redis::from_redis_value::<String>)
@@ -238,7 +239,7 @@ async fn prepare(connection: &mut Connection, settings: &Settings) -> Result<(),
         && let Some(Value::Array(role)) = replies.pop()
         && !role.first().is_some_and(|role| is_text(role, "master"))
     {
-        return Err(Cause::new("the server is not the primary"));
+        return Err(Cause::from("the server is not the primary"));
     }
     Ok(())
 }

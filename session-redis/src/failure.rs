@@ -1,9 +1,9 @@
 //! What the server's and the client's errors mean for a session.
 
-use std::fmt;
-use std::sync::Arc;
-
 use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
+
+/// What was reported, without what must not be shown: servers quote the command that they refuse.
+pub(crate) type Cause = String;
 
 /// What a reply says that is an error.
 #[derive(Debug)]
@@ -68,10 +68,10 @@ const REASONS: [&str; 2] = ["DB index is out of range", "max number of clients r
 /// What a server answered: its code, as it may quote the rest.
 fn answered(code: &str, details: Option<&str>) -> Cause {
     let reason = REASONS.iter().find(|reason| details.is_some_and(|text| text.contains(**reason)));
-    Cause::new(match reason {
+    match reason {
         Some(reason) => format!("the server answered {code}: {reason}"),
         None => format!("the server answered {code}"),
-    })
+    }
 }
 
 /// Reads `3999 127.0.0.1:6381`; without a host, it is the one that was asked.
@@ -81,50 +81,25 @@ fn elsewhere(details: &str, asked: &str, is_for_now: bool) -> Option<Refusal> {
     Some(Refusal::Elsewhere { host: host.to_owned(), port: port.parse().ok()?, is_for_now })
 }
 
-/// What was reported, without what must not be shown: servers quote the command that they refuse.
-#[derive(Clone)]
-pub(crate) struct Cause(Arc<str>);
+/// The cause behind a server's reply.
+pub(crate) fn refused(error: &ServerError) -> Cause {
+    answered(code(error), error.details())
+}
 
-impl Cause {
-    /// A cause in words.
-    pub(crate) fn new(text: impl Into<Arc<str>>) -> Self {
-        Self(text.into())
-    }
-
-    /// The cause behind a server's reply.
-    pub(crate) fn refused(error: &ServerError) -> Self {
-        answered(code(error), error.details())
-    }
-
-    /// The cause behind an error of the client.
-    pub(crate) fn of(error: &RedisError) -> Self {
-        match error.kind() {
-            ErrorKind::Io => Self::new(format!("I/O error: {error}")),
-            ErrorKind::AuthenticationFailed => Self::new("authentication failed"),
-            ErrorKind::RESP3NotSupported => {
-                Self::new("the server is older than version 6, or its user may not say HELLO")
-            }
-            _ => match error.code() {
-                Some(code) => answered(code, error.detail()),
-                None => Self::new(format!("the client failed: {}", error.category())),
-            },
+/// The cause behind an error of the client.
+pub(crate) fn cause(error: &RedisError) -> Cause {
+    match error.kind() {
+        ErrorKind::Io => format!("I/O error: {error}"),
+        ErrorKind::AuthenticationFailed => "authentication failed".to_owned(),
+        ErrorKind::RESP3NotSupported => {
+            "the server is older than version 6, or its user may not say HELLO".to_owned()
         }
+        _ => match error.code() {
+            Some(code) => answered(code, error.detail()),
+            None => format!("the client failed: {}", error.category()),
+        },
     }
 }
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::error::Error for Cause {}
 
 #[cfg(test)]
 mod tests {
@@ -163,10 +138,7 @@ mod tests {
             ] {
                 let error = error(&reply);
                 assert!(is_right(&refusal(&error, "")), "{reply}");
-                assert_eq!(
-                    Cause::refused(&error).to_string(),
-                    format!("the server answered {code}")
-                );
+                assert_eq!(refused(&error), format!("the server answered {code}"));
             }
         }
     }
@@ -180,7 +152,7 @@ mod tests {
             ("@user_script:7: hunter2", "ERR"),
             ("WRONGPASS invalid username-password pair or user is disabled.", "WRONGPASS"),
         ] {
-            let cause = Cause::refused(&error(reply)).to_string();
+            let cause = refused(&error(reply));
             assert_eq!(cause, format!("the server answered {wanted}"));
         }
     }

@@ -13,7 +13,6 @@ use session_core::{Error, SessionId, SessionKey, Timestamp};
 use crate::RedisConfig;
 use crate::client::{Access, Client, Operation};
 use crate::config::OWNER;
-use crate::failure::Cause;
 use crate::script::{self, Command, Request};
 use crate::stored::{self, Entry, Mark};
 
@@ -442,7 +441,7 @@ fn times(mode: &[u8], touch: Touch) -> Vec<u8> {
 }
 
 fn nonsense() -> Error {
-    Error::unavailable(Cause::new("the server's answer makes no sense"))
+    Error::unavailable("the server's answer makes no sense")
 }
 
 fn entries(values: &[Value]) -> Vec<Entry> {
@@ -455,7 +454,7 @@ fn entries(values: &[Value]) -> Vec<Entry> {
 
 /// Reads what a script that writes replied: `refused` if it has not.
 fn done(reply: Value, refused: Error) -> Result<Done, Error> {
-    let nonsense = || Error::in_doubt(Cause::new("the server's answer makes no sense"));
+    let nonsense = || Error::in_doubt("the server's answer makes no sense");
     let parts = match reply {
         Value::Int(0) => return Err(refused),
         Value::Int(1) => return Ok(Done::default()),

@@ -45,7 +45,7 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
                     let abort = task.abort_handle();
                     let ended = |ended| match ended {
                         Ok(result) => result,
-                        Err(_) => Err(Cause::new("the client failed")),
+                        Err(_) => Err(Cause::from("the client failed")),
                     };
                     let result = task.map(ended).boxed().shared();
                     *current = Some(Flight { task: abort, result: result.clone() });
@@ -76,7 +76,7 @@ mod tests {
                 let number = begun.fetch_add(1, Ordering::SeqCst);
                 go.notified().await;
                 match number {
-                    1 => Err(Cause::new("it fails")),
+                    1 => Err(Cause::from("it fails")),
                     number => Ok(number),
                 }
             }

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use crate::RedisConfig;
 use crate::config::Mode;
 use crate::connection::{Node, Settings};
-use crate::failure::Cause;
+use crate::failure::{self, Cause};
 use crate::single_flight::SingleFlight;
 
 /// How many slots a cluster has.
@@ -175,7 +175,7 @@ impl Sentinel {
 
     /// Asks the Sentinels, one after the other, for a primary that can be connected to.
     async fn ask(&self, callers: Option<&Handle>) -> Result<Arc<Node>, Cause> {
-        let mut cause = Cause::new("no Sentinel knows the service");
+        let mut cause = Cause::from("no Sentinel knows the service");
         for sentinel in &self.sentinels {
             let asking = async {
                 let mut connection = sentinel.get_multiplexed_async_connection().await?;
@@ -196,8 +196,8 @@ impl Sentinel {
                     }
                 }
                 Ok(Ok(None)) => {}
-                Ok(Err(error)) => cause = Cause::of(&error),
-                Err(_) => cause = Cause::new("a Sentinel doesn't answer"),
+                Ok(Err(error)) => cause = failure::cause(&error),
+                Err(_) => cause = Cause::from("a Sentinel doesn't answer"),
             }
         }
         Err(cause)
@@ -206,7 +206,7 @@ impl Sentinel {
     /// The server at this address; the primary of before, if it is that.
     fn at(&self, host: &str, port: u16) -> Result<Arc<Node>, Cause> {
         let client = self.config.client_at(host, port);
-        let client = client.map_err(|_| Cause::new("the primary's address is none"))?;
+        let client = client.map_err(|_| Cause::from("the primary's address is none"))?;
         let known = self.primary.read().clone();
         let known = known.filter(|known| known.address() == client.get_connection_info().addr());
         Ok(known.unwrap_or_else(|| Arc::new(Node::new(client, self.settings.clone()))))
@@ -245,7 +245,7 @@ impl Cluster {
             async move { this.ask(callers.as_ref()).await }
         };
         self.asking.ask(&self.settings.runtime, ask).await?;
-        known().ok_or_else(|| Cause::new("no node of the cluster has the slot"))
+        known().ok_or_else(|| Cause::from("no node of the cluster has the slot"))
     }
 
     fn at(&self, host: &str, port: u16) -> Result<Arc<Node>, Error> {
@@ -264,25 +264,25 @@ impl Cluster {
     async fn ask(&self, callers: Option<&Handle>) -> Result<(), Cause> {
         let mut known: Vec<_> = self.map.read().nodes.values().cloned().collect();
         known.sort_by_key(|node| !node.is_connected());
-        let mut cause = Cause::new("no node of the cluster is known");
+        let mut cause = Cause::from("no node of the cluster is known");
         for node in known.iter().chain(&self.seeds) {
             let asking = async {
                 let mut connection = node.connection(0, callers).await?;
                 let mut command = redis::cmd("CLUSTER");
                 command.arg("SLOTS");
-                connection.send(&command).await.map_err(|error| Cause::of(&error))
+                connection.send(&command).await.map_err(|error| failure::cause(&error))
             };
             match tokio::time::timeout(ASKING, asking).await {
                 Ok(Ok(reply)) => {
                     let ranges = ranges(&reply, &node.host);
                     if ranges.is_empty() {
-                        cause = Cause::new("the server is no node of a cluster, or has no slots");
+                        cause = Cause::from("the server is no node of a cluster, or has no slots");
                         continue;
                     }
                     return self.adopt(ranges);
                 }
                 Ok(Err(why)) => cause = why,
-                Err(_) => cause = Cause::new("a node of the cluster doesn't answer"),
+                Err(_) => cause = Cause::from("a node of the cluster doesn't answer"),
             }
         }
         Err(cause)
@@ -293,7 +293,7 @@ impl Cluster {
         let mut addresses = Vec::new();
         for Range { first, last, host, port } in ranges {
             let node = self.at(&host, port);
-            let node = node.map_err(|_| Cause::new("the address of a node is none"))?;
+            let node = node.map_err(|_| Cause::from("the address of a node is none"))?;
             slots.extend((first..=last).map(|slot| (slot, Arc::clone(&node))));
             addresses.push((host, port));
         }
