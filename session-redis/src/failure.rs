@@ -54,7 +54,8 @@ pub(crate) fn refusal(error: &ServerError, asked: &str) -> Refusal {
 fn code(error: &ServerError) -> &str {
     let code = error.code();
     let details = error.details().unwrap_or_default();
-    let inner = || details.split_once(": -")?.1.split(' ').next();
+    let is_code = |text: &&str| text.bytes().all(|byte| byte.is_ascii_uppercase());
+    let inner = || details.split_once(": -")?.1.split(' ').next().filter(is_code);
     match code {
         "ERR" => inner().unwrap_or(code),
         _ if code.starts_with('@') => inner().unwrap_or("ERR"),
@@ -147,6 +148,7 @@ mod tests {
     fn a_cause_quotes_nothing_of_a_command() {
         for (reply, wanted) in [
             ("ERR unknown command 'EVAL', with args beginning with: 'hunter2'", "ERR"),
+            ("ERR unknown command 'EVAL', with args beginning with: 'a: -hunter2 b'", "ERR"),
             ("ERR DB index is out of range", "ERR: DB index is out of range"),
             ("ERR max number of clients reached", "ERR: max number of clients reached"),
             ("@user_script:7: hunter2", "ERR"),
