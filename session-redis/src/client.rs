@@ -11,7 +11,7 @@ use session_core::Error;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::RedisConfig;
-use crate::connection::{Connection, Node, Settings};
+use crate::connection::{self, Connection, Node, Settings};
 use crate::failure::{self, Cause, Refusal};
 use crate::script::Request;
 use crate::time_limit::TimeLimits;
@@ -65,14 +65,17 @@ pub(crate) struct Client {
 /// Where an operation stands, for the case that its time is over.
 #[derive(Default)]
 struct Progress {
-    /// By which connection an answer is waited for.
-    waits_for: Option<(Arc<Node>, Connection)>,
+    /// Which server it was meant for last.
+    node: Option<Arc<Node>>,
+    /// By which connection an answer is waited for, and since when.
+    sent: Option<(Connection, Instant)>,
     /// Whether the answer of an earlier attempt was lost.
     is_lost: bool,
 }
 
 impl Client {
     pub(crate) fn new(config: RedisConfig) -> Result<Self, Error> {
+        config.check()?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("session-redis")
@@ -119,12 +122,21 @@ impl Client {
         let progress = Mutex::new(Progress::default());
         let late = async {
             self.limits.reached(deadline).await;
-            let Progress { waits_for, is_lost } = std::mem::take(&mut *progress.lock());
-            let is_sent = waits_for.is_some();
-            if let Some((node, connection)) = waits_for {
-                self.lose(&node, &connection);
+            let Progress { node, sent, is_lost } = std::mem::take(&mut *progress.lock());
+            let is_sent = sent.is_some();
+            if let Some(node) = node {
+                match sent {
+                    None => self.topology.suspect(&node),
+                    // A connection is no worse because it was made when the time was almost over.
+                    Some((connection, since))
+                        if since.elapsed() >= self.config.operation_timeout / 2 =>
+                    {
+                        self.lose(&node, &connection);
+                    }
+                    Some(_) => {}
+                }
             }
-            let cause = Cause::new("no answer within operation_timeout");
+            let cause = Cause::from("no answer within operation_timeout");
             Err(unknown(operation.access, is_sent || is_lost, cause))
         };
         or(self.attempt(&operation, &progress), late).await
@@ -138,6 +150,7 @@ impl Client {
         let Operation { access, first, again, lane } = *operation;
         let mut request = first;
         let (mut tries, mut repetitions, mut is_whole) = (0, 0, false);
+        let callers = connection::callers_runtime();
         // A node that another one named, and whether it has to be told that this is for now.
         let mut redirected: Option<(String, u16, bool)> = None;
         loop {
@@ -146,21 +159,21 @@ impl Client {
                 Some((host, port, is_for_now)) => match self.topology.at(&host, port) {
                     Ok(Some(node)) => (Ok(node), is_for_now),
                     _ => {
-                        return Err(fails(Cause::new(
-                            "a server names another one, and is no cluster",
+                        return Err(fails(Cause::from(
+                            "the server is a node of a cluster: the source has to say mode=cluster",
                         )));
                     }
                 },
-                None => (self.topology.node(request.keys[0]).await, false),
+                None => (self.topology.node(request.keys[0], callers.as_ref()).await, false),
             };
             let connected = match node {
-                Ok(node) => match node.connection(lane).await {
-                    Ok(connection) => Ok((node, connection)),
-                    Err(cause) => {
-                        self.topology.suspect(&node);
-                        Err(cause)
-                    }
-                },
+                Ok(node) => {
+                    progress.lock().node = Some(Arc::clone(&node));
+                    let connected = node.connection(lane, callers.as_ref()).await;
+                    connected
+                        .map(|connection| (Arc::clone(&node), connection))
+                        .inspect_err(|_| self.topology.suspect(&node))
+                }
                 Err(cause) => Err(cause),
             };
             let (node, mut connection) = match connected {
@@ -175,9 +188,9 @@ impl Client {
                 }
             };
 
-            progress.lock().waits_for = Some((Arc::clone(&node), connection.clone()));
+            progress.lock().sent = Some((connection.clone(), Instant::now()));
             let replied = self.send(&mut connection, access, &request, asks, is_whole).await;
-            progress.lock().waits_for = None;
+            progress.lock().sent = None;
             let (reply, replicas) = match replied {
                 Ok(replied) => replied,
                 Err(cause) => {
@@ -198,11 +211,11 @@ impl Client {
                     // Its replicas may follow another primary by now, which clients can reach.
                     self.topology.suspect(&node);
                     let cause = format!("{replicas} of {} replicas have it", self.config.wait);
-                    return Err(Error::in_doubt(Cause::new(cause)));
+                    return Err(Error::in_doubt(cause));
                 }
                 return Ok(reply);
             };
-            let cause = Cause::refused(&error);
+            let cause = failure::refused(&error);
             match failure::refusal(&error, &node.host) {
                 Refusal::UnknownScript if !is_whole => is_whole = true,
                 Refusal::Elsewhere { host, port, is_for_now } if tries < TRIES => {
@@ -211,11 +224,20 @@ impl Client {
                         self.topology.moved(request.keys[0], &host, port)?;
                     }
                     redirected = Some((host, port, is_for_now));
+                    // Two may be needed. With more, the nodes don't agree yet.
+                    if tries > 2 {
+                        self.pause(tries - 2).await;
+                    }
                 }
-                Refusal::ReadOnly | Refusal::NotNow if tries < TRIES - 1 => {
+                // By another connection: the name may belong to another server by now.
+                Refusal::NotPrimary if tries < TRIES - 1 => {
                     tries += 1;
-                    // By another connection: the name may belong to another server by now.
                     self.lose(&node, &connection);
+                    self.pause(tries).await;
+                }
+                Refusal::NotNow if tries < TRIES - 1 => {
+                    tries += 1;
+                    self.topology.suspect(&node);
                     self.pause(tries).await;
                 }
                 Refusal::Full if repetitions == 0 => return Err(Error::Full { what: "maxmemory" }),
@@ -241,7 +263,7 @@ impl Client {
         let waits = access == Access::Write && self.config.wait > 0;
         if !asks && !waits {
             let reply = connection.send(&command).await;
-            return reply.map(|reply| (reply, 0)).map_err(|error| Cause::of(&error));
+            return reply.map(|reply| (reply, 0)).map_err(|error| failure::cause(&error));
         }
         let mut commands: Vec<Cmd> = Vec::with_capacity(3);
         if asks {
@@ -253,10 +275,11 @@ impl Client {
             wait.arg(self.config.wait).arg(self.config.operation_timeout.as_millis() as u64);
             commands.push(wait);
         }
-        let replies = connection.send_all(&commands).await.map_err(|error| Cause::of(&error))?;
+        let replies =
+            connection.send_all(&commands).await.map_err(|error| failure::cause(&error))?;
         let mut replies = replies.into_iter().skip(usize::from(asks));
         let reply =
-            replies.next().ok_or_else(|| Cause::new("the server's answer makes no sense"))?;
+            replies.next().ok_or_else(|| Cause::from("the server's answer makes no sense"))?;
         let replicas = match replies.next() {
             Some(Value::Int(replicas)) => u32::try_from(replicas).unwrap_or(0),
             _ => 0,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{
     Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
     ProtocolVersion, RedisConnectionInfo, TlsCertificates,
@@ -15,17 +16,18 @@ use session_core::provider::Source;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RedisConfig {
-    /// What all names of keys begin with. Defaults to `session:`.
+    /// What all names of keys begin with: at most 120 bytes, without braces and without `owner:`. Defaults to
+    /// `session:`.
     pub prefix: String,
-    /// How long an operation may take, everything included. Defaults to 2 seconds.
+    /// How long an operation may take, everything included: 1 ms to 1 h. Defaults to 2 seconds.
     pub operation_timeout: Duration,
     /// How long after its expiry the server removes a session, so that a client whose clock is behind
-    /// loses no live one. Defaults to 10 minutes.
+    /// loses no live one: at most 365 days. Defaults to 10 minutes.
     pub ttl_margin: Duration,
     /// How many replicas must have a write before it is acknowledged. Defaults to none.
     pub wait: u32,
-    /// How many connections to each server share the operations. Defaults to one, and to eight where
-    /// writes wait for replicas.
+    /// How many connections to each server share the operations: 1 to 1,000. Defaults to one, and to eight
+    /// where writes wait for replicas.
     pub connections: usize,
     pub(crate) mode: Mode,
     /// The servers that the URI names: Sentinels, if there are some.
@@ -34,7 +36,7 @@ pub struct RedisConfig {
 }
 
 /// Which server has a session.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Mode {
     /// The only one.
     Single,
@@ -47,6 +49,14 @@ pub(crate) enum Mode {
 /// The longest TTL that is told to a server, 300 years: what is beyond it would overflow when the server
 /// adds its clock.
 pub(crate) const LONGEST_TTL: Duration = Duration::from_secs(300 * 31_556_952);
+
+/// What stands between the prefix and an owner in the name of that owner's list. No prefix contains it, so no
+/// two of all names are the same, whatever owners are called.
+pub(crate) const OWNER: &str = "owner:";
+
+/// How long a connection is idle until the system sends something by it. Firewalls and balancers forget those
+/// that are idle for longer, some after four minutes; what is sent by one that was forgotten is never answered.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 const SCHEMES: &str = "redis://, rediss:// or redis+unix://";
 
@@ -73,15 +83,11 @@ impl RedisConfig {
         };
         let mut options = Source::parse(query)?;
         let prefix = options.take("prefix")?.unwrap_or_else(|| "session:".into());
-        check_prefix(&prefix)?;
-        let operation_timeout = take_duration(&mut options, "operation_timeout", "1ms", "1h")?;
-        let ttl_margin = take_duration(&mut options, "ttl_margin", "0s", "365days")?;
+        let operation_timeout = take_duration(&mut options, "operation_timeout")?;
+        let ttl_margin = take_duration(&mut options, "ttl_margin")?;
         let wait: u32 = options.take_parsed("wait", "a number of replicas")?.unwrap_or(0);
         let connections = options.take_parsed("connections", "a number from 1 to 1000")?;
         let connections = connections.unwrap_or(if wait > 0 { 8 } else { 1 });
-        if !(1..=1000).contains(&connections) {
-            return Err(Error::config("connections must be 1 to 1000"));
-        }
         let mode = take_mode(&mut options)?;
         let tls = take_tls(&mut options, is_tls)?;
         let hosts = if is_unix {
@@ -117,9 +123,40 @@ impl RedisConfig {
             hosts,
             tls,
         };
+        config.check()?;
         // The certificates are read now.
         config.client(config.hosts[0].clone())?;
         Ok(config)
+    }
+
+    /// Checks what a program may have set since it was parsed.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.prefix.contains(['{', '}']) {
+            // They would decide about the slots of all keys.
+            return Err(Error::config(
+                "prefix must have no braces: keys have a hash tag of their own",
+            ));
+        }
+        if self.prefix.contains(OWNER) {
+            return Err(Error::config(format_args!(
+                "prefix must not contain `{OWNER}`: a session's key could be that of an owner's list under \
+                 another prefix"
+            )));
+        }
+        if self.prefix.len() > 120 {
+            return Err(Error::config("prefix must be at most 120 bytes"));
+        }
+        if !(Duration::from_millis(1)..=Duration::from_secs(3600)).contains(&self.operation_timeout)
+        {
+            return Err(Error::config("operation_timeout must be 1ms to 1h"));
+        }
+        if self.ttl_margin > Duration::from_secs(365 * 24 * 3600) {
+            return Err(Error::config("ttl_margin must be 0s to 365days"));
+        }
+        if !(1..=1000).contains(&self.connections) {
+            return Err(Error::config("connections must be 1 to 1000"));
+        }
+        Ok(())
     }
 
     /// Makes the client of a server at this address, which is to be used as the URI says.
@@ -185,32 +222,12 @@ impl fmt::Debug for RedisConfig {
     }
 }
 
-/// The braces would decide about the slots of all keys.
-fn check_prefix(prefix: &str) -> Result<(), Error> {
-    if prefix.contains(['{', '}']) {
-        return Err(Error::config("prefix must have no braces: keys have a hash tag of their own"));
-    }
-    if prefix.len() > 120 {
-        return Err(Error::config("prefix must be at most 120 bytes"));
-    }
-    Ok(())
-}
-
-fn take_duration(
-    options: &mut Source,
-    name: &str,
-    least: &str,
-    most: &str,
-) -> Result<Option<Duration>, Error> {
+fn take_duration(options: &mut Source, name: &str) -> Result<Option<Duration>, Error> {
     let Some(text) = options.take(name)? else { return Ok(None) };
-    let parse = |text: &str| humantime::parse_duration(text).ok();
-    match parse(&text) {
-        Some(duration) if parse(least) <= Some(duration) && Some(duration) <= parse(most) => {
-            Ok(Some(duration))
-        }
-        Some(_) => Err(Error::config(format_args!("{name} must be {least} to {most}"))),
-        None => Err(Error::config(format_args!("{name} must be a duration such as 10m or 3s"))),
-    }
+    let duration = humantime::parse_duration(&text);
+    duration
+        .map(Some)
+        .map_err(|_| Error::config(format_args!("{name} must be a duration such as 10m or 3s")))
 }
 
 fn take_mode(options: &mut Source) -> Result<Mode, Error> {
@@ -284,7 +301,8 @@ fn connection(uri: &str, what: &str) -> Result<ConnectionInfo, Error> {
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     // A user needs one permission less.
     let settings = settings.set_skip_set_lib_name();
-    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
+    let tcp = info.tcp_settings().clone().set_nodelay(true).set_keepalive(keepalive);
     Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))
 }
 
@@ -369,6 +387,7 @@ mod tests {
             ("redis://h?db=1", "db"),
             ("redis://h?prefix={a}", "braces"),
             ("redis://h?prefix=a&prefix=b", "prefix"),
+            ("redis://h?prefix=session:owner:", "owner"),
             ("redis://h?wait=-1", "wait"),
             ("redis://h?wait=99999999999", "wait"),
             ("redis://h?connections=0", "connections"),
@@ -421,6 +440,34 @@ mod tests {
         let config = RedisConfig::parse("redis://ada:hunter2@h/").unwrap();
         let shown = format!("{config:?}");
         assert!(!shown.contains("hunter2") && !shown.contains("ada"), "{shown}");
+    }
+
+    /// Its fields are public.
+    #[test]
+    fn what_a_program_sets_is_checked_when_it_is_used() {
+        let config = || RedisConfig::parse("redis://h").unwrap();
+        for (wrong, part) in [
+            (RedisConfig { prefix: "{a}".into(), ..config() }, "braces"),
+            (RedisConfig { prefix: "a".repeat(121), ..config() }, "120"),
+            (RedisConfig { operation_timeout: Duration::ZERO, ..config() }, "operation_timeout"),
+            (RedisConfig { operation_timeout: Duration::MAX, ..config() }, "operation_timeout"),
+            (RedisConfig { ttl_margin: Duration::MAX, ..config() }, "ttl_margin"),
+            (RedisConfig { connections: 0, ..config() }, "connections"),
+            (RedisConfig { connections: usize::MAX, ..config() }, "connections"),
+        ] {
+            let error = crate::RedisProvider::new(wrong).unwrap_err();
+            assert!(
+                matches!(&error, Error::Config(message) if message.contains(part)),
+                "{error:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn idle_connections_are_kept_alive() {
+        let config = RedisConfig::parse("redis://h,i?mode=cluster").unwrap();
+        let client = config.client_at("j", 1).unwrap();
+        assert!(client.get_connection_info().tcp_settings().keepalive().is_some());
     }
 
     #[test]

@@ -11,12 +11,16 @@ use futures_util::future::{Either, select};
 use once_cell::sync::OnceCell;
 use parking_lot::RwLock;
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, PushInfo, PushKind, RedisError, Value};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, Pipeline, PushInfo, PushKind, RedisError,
+    Value,
+};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
-use crate::failure::Cause;
+use crate::failure::{self, Cause};
 use crate::script;
+use crate::single_flight::SingleFlight;
 
 /// A connection that any number of requests use at the same time: the server answers in order.
 #[derive(Clone)]
@@ -77,7 +81,7 @@ async fn until_closed<T>(
 pub(crate) struct Node {
     pub(crate) host: String,
     client: Client,
-    lanes: Box<[Lane]>,
+    lanes: Box<[Arc<Lane>]>,
     settings: Settings,
 }
 
@@ -96,50 +100,56 @@ pub(crate) struct Settings {
 #[derive(Default)]
 struct Lane {
     current: RwLock<Option<Connection>>,
-    connecting: tokio::sync::Mutex<()>,
+    connecting: SingleFlight<Connection>,
 }
 
 impl Node {
     pub(crate) fn new(client: Client, settings: Settings) -> Self {
-        let lanes = (0..settings.connections).map(|_| Lane::default()).collect();
+        let lanes = (0..settings.connections).map(|_| Arc::default()).collect();
         let host = match client.get_connection_info().addr() {
-            redis::ConnectionAddr::Tcp(host, _) | redis::ConnectionAddr::TcpTls { host, .. } => {
-                host.clone()
-            }
+            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
             _ => String::new(),
         };
         Self { host, client, lanes, settings }
     }
 
     /// A connection that works as far as is known. The same number stands for the same one.
-    pub(crate) async fn connection(&self, number: usize) -> Result<Connection, Cause> {
+    ///
+    /// It is made on the `callers` runtime, if there is one: answers need no change of threads to come to the
+    /// caller.
+    pub(crate) async fn connection(
+        &self,
+        number: usize,
+        callers: Option<&Handle>,
+    ) -> Result<Connection, Cause> {
         let lane = &self.lanes[number % self.lanes.len()];
         if let Some(connection) = lane.working() {
             return Ok(connection);
         }
-        let _connecting = lane.connecting.lock().await;
-        if let Some(connection) = lane.working() {
-            return Ok(connection);
-        }
-        let connection = self.connect().await?;
-        *lane.current.write() = Some(connection.clone());
-        Ok(connection)
+        let connecting = || {
+            let (lane, client, settings) =
+                (Arc::clone(lane), self.client.clone(), self.settings.clone());
+            let callers = callers.cloned();
+            async move {
+                // It may have been made since.
+                if let Some(connection) = lane.working() {
+                    return Ok(connection);
+                }
+                let connection = connect_at(callers, client, settings).await?;
+                *lane.current.write() = Some(connection.clone());
+                Ok(connection)
+            }
+        };
+        lane.connecting.join(&self.settings.runtime, connecting).await
     }
 
-    /// Connects on the caller's runtime, if that serves several threads: it goes on whatever the caller does,
-    /// and answers need no change of threads to come to the caller.
-    async fn connect(&self) -> Result<Connection, Cause> {
-        let connecting = || connect(self.client.clone(), self.settings.clone());
-        let callers = Handle::try_current();
-        if let Ok(callers) = callers
-            && callers.runtime_flavor() == RuntimeFlavor::MultiThread
-            && let Ok(connected) = callers.spawn(connecting()).await
-        {
-            return connected;
-        }
-        // It may have neither I/O nor timers, and panic because of that; or end just now.
-        let connected = self.settings.runtime.spawn(connecting()).await;
-        connected.map_err(|_| Cause::new("the client failed"))?
+    /// Whether the server answered by one of its connections and ended none of them since.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.working().is_some())
+    }
+
+    pub(crate) fn address(&self) -> &ConnectionAddr {
+        self.client.get_connection_info().addr()
     }
 
     /// Forgets a connection by which no answer comes any more.
@@ -161,8 +171,38 @@ impl Lane {
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node").field("address", self.client.get_connection_info().addr()).finish()
+        f.debug_struct("Node").field("address", self.address()).finish()
     }
+}
+
+/// The runtime that an operation's caller is on, if connections can live there: one that serves several
+/// threads goes on whatever the caller does.
+pub(crate) fn callers_runtime() -> Option<Handle> {
+    let callers = Handle::try_current().ok()?;
+    (callers.runtime_flavor() == RuntimeFlavor::MultiThread).then_some(callers)
+}
+
+/// Connects on the caller's runtime, or on the one that this is called on, whose clock ends it: the caller's may
+/// stand still.
+async fn connect_at(
+    callers: Option<Handle>,
+    client: Client,
+    settings: Settings,
+) -> Result<Connection, Cause> {
+    let late = |_| Err(Cause::from("no connection within operation_timeout"));
+    if let Some(callers) = callers {
+        let mut task = callers.spawn(connect(client.clone(), settings.clone()));
+        match tokio::time::timeout(settings.timeout, &mut task).await {
+            Ok(Ok(connected)) => return connected,
+            // It has neither I/O nor timers, and panics because of that; or ends just now.
+            Ok(Err(_)) => {}
+            Err(elapsed) => {
+                task.abort();
+                return late(elapsed);
+            }
+        }
+    }
+    tokio::time::timeout(settings.timeout, connect(client, settings)).await.unwrap_or_else(late)
 }
 
 /// Connects, and prepares the server for what it will be sent.
@@ -177,19 +217,15 @@ async fn connect(client: Client, settings: Settings) -> Result<Connection, Cause
         }
         Ok::<(), redis::aio::SendError>(())
     };
+    // Connecting as a whole has a time limit, and so have operations.
     let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(settings.timeout))
-        // Operations have a time limit as a whole.
+        .set_connection_timeout(None)
         .set_response_timeout(None)
         .set_push_sender(on_push);
     let shared = client.get_multiplexed_async_connection_with_config(&config).await;
-    let shared = shared.map_err(|error| Cause::of(&error))?;
+    let shared = shared.map_err(|error| failure::cause(&error))?;
     let mut connection = Connection { shared, is_closed };
-    let preparing = prepare(&mut connection, &settings);
-    match tokio::time::timeout(settings.timeout, preparing).await {
-        Ok(prepared) => prepared.map(|()| connection),
-        Err(_) => Err(Cause::new("the server accepts connections and doesn't answer")),
-    }
+    prepare(&mut connection, &settings).await.map(|()| connection)
 }
 
 async fn prepare(connection: &mut Connection, settings: &Settings) -> Result<(), Cause> {
@@ -203,7 +239,8 @@ async fn prepare(connection: &mut Connection, settings: &Settings) -> Result<(),
         info.arg("memory");
         commands.push(info);
     }
-    let mut replies = connection.send_all(&commands).await.map_err(|error| Cause::of(&error))?;
+    let mut replies =
+        connection.send_all(&commands).await.map_err(|error| failure::cause(&error))?;
     // A server that may not be asked, or doesn't take a script like that, is no worse for it.
     if wants_advice
         && let Some(Ok(info)) = replies.pop().map(redis::from_redis_value::<String>)
@@ -220,7 +257,7 @@ async fn prepare(connection: &mut Connection, settings: &Settings) -> Result<(),
         && let Some(Value::Array(role)) = replies.pop()
         && !role.first().is_some_and(|role| is_text(role, "master"))
     {
-        return Err(Cause::new("the server is not the primary"));
+        return Err(Cause::from("the server is not the primary"));
     }
     Ok(())
 }

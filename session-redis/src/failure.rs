@@ -1,8 +1,9 @@
 //! What the server's and the client's errors mean for a session.
 
-use std::fmt;
-
 use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
+
+/// What was reported, without what must not be shown: servers quote the command that they refuse.
+pub(crate) type Cause = String;
 
 /// What a reply says that is an error.
 #[derive(Debug)]
@@ -16,7 +17,7 @@ pub(crate) enum Refusal {
         is_for_now: bool,
     },
     /// The server is not the primary any more.
-    ReadOnly,
+    NotPrimary,
     /// The server can't do it just now: it starts, its cluster has lost nodes, or it has too few replicas.
     NotNow,
     /// The server holds as much as it may.
@@ -34,23 +35,44 @@ pub(crate) fn refusal(error: &ServerError, asked: &str) -> Refusal {
         Some(kind @ (ServerErrorKind::Moved | ServerErrorKind::Ask)) => {
             elsewhere(details, asked, kind == ServerErrorKind::Ask).unwrap_or(Refusal::Other)
         }
-        Some(ServerErrorKind::ReadOnly) => Refusal::ReadOnly,
+        Some(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => Refusal::NotPrimary,
         Some(
-            ServerErrorKind::TryAgain
-            | ServerErrorKind::ClusterDown
-            | ServerErrorKind::MasterDown
-            | ServerErrorKind::BusyLoading,
+            ServerErrorKind::TryAgain | ServerErrorKind::ClusterDown | ServerErrorKind::BusyLoading,
         ) => Refusal::NotNow,
-        _ => match error.code() {
+        _ => match code(error) {
             "OOM" => Refusal::Full,
+            "READONLY" => Refusal::NotPrimary,
             "WRONGTYPE" => Refusal::WrongType,
             "NOREPLICAS" => Refusal::NotNow,
-            // Servers before version 7 put what a script met into its own error.
-            "ERR" if details.contains("-OOM ") => Refusal::Full,
-            "ERR" if details.contains("-READONLY ") => Refusal::ReadOnly,
-            "ERR" if details.contains("-NOREPLICAS ") => Refusal::NotNow,
             _ => Refusal::Other,
         },
+    }
+}
+
+/// The code of an error, which is in the server's manual. Servers before version 7 put what a script met into
+/// an error of its own: `ERR Error running script (...): @user_script: 9: -OOM command not allowed`, or
+/// without the part before the last `@`.
+fn code(error: &ServerError) -> &str {
+    let code = error.code();
+    let details = error.details().unwrap_or_default();
+    let is_code = |text: &&str| text.bytes().all(|byte| byte.is_ascii_uppercase());
+    let inner = || details.split_once(": -")?.1.split(' ').next().filter(is_code);
+    match code {
+        "ERR" => inner().unwrap_or(code),
+        _ if code.starts_with('@') => inner().unwrap_or("ERR"),
+        _ => code,
+    }
+}
+
+/// What servers say without a code of its own, and without quoting anything.
+const REASONS: [&str; 2] = ["DB index is out of range", "max number of clients reached"];
+
+/// What a server answered: its code, as it may quote the rest.
+fn answered(code: &str, details: Option<&str>) -> Cause {
+    let reason = REASONS.iter().find(|reason| details.is_some_and(|text| text.contains(**reason)));
+    match reason {
+        Some(reason) => format!("the server answered {code}: {reason}"),
+        None => format!("the server answered {code}"),
     }
 }
 
@@ -61,54 +83,82 @@ fn elsewhere(details: &str, asked: &str, is_for_now: bool) -> Option<Refusal> {
     Some(Refusal::Elsewhere { host: host.to_owned(), port: port.parse().ok()?, is_for_now })
 }
 
-/// What was reported, without what must not be shown: servers quote the command that they refuse.
-pub(crate) struct Cause(Box<str>);
-
-impl Cause {
-    /// A cause in words.
-    pub(crate) fn new(text: impl Into<Box<str>>) -> Self {
-        Self(text.into())
-    }
-
-    /// The cause behind a server's reply: its code alone, which is in the server's manual.
-    pub(crate) fn refused(error: &ServerError) -> Self {
-        Self(format!("the server answered {}", error.code()).into())
-    }
-
-    /// The cause behind an error of the client.
-    pub(crate) fn of(error: &RedisError) -> Self {
-        let text = match error.kind() {
-            ErrorKind::Io => format!("I/O error: {error}"),
-            ErrorKind::AuthenticationFailed => "authentication failed".to_owned(),
-            ErrorKind::RESP3NotSupported => {
-                "the server is older than version 6, or its user may not say HELLO".to_owned()
-            }
-            _ => match error.code() {
-                Some(code) => format!("the server answered {code}"),
-                None => format!("the client failed: {}", error.category()),
-            },
-        };
-        Self(text.into())
-    }
+/// The cause behind a server's reply.
+pub(crate) fn refused(error: &ServerError) -> Cause {
+    answered(code(error), error.details())
 }
 
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+/// The cause behind an error of the client.
+pub(crate) fn cause(error: &RedisError) -> Cause {
+    match error.kind() {
+        ErrorKind::Io => format!("I/O error: {error}"),
+        ErrorKind::AuthenticationFailed => "authentication failed".to_owned(),
+        ErrorKind::RESP3NotSupported => {
+            "the server is older than version 6, or its user may not say HELLO".to_owned()
+        }
+        _ => match error.code() {
+            Some(code) => answered(code, error.detail()),
+            None => format!("the client failed: {}", error.category()),
+        },
     }
 }
-
-impl fmt::Debug for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::error::Error for Cause {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use redis::Value;
+
+    fn error(reply: &str) -> ServerError {
+        match redis::parse_redis_value(format!("-{reply}\r\n").as_bytes()) {
+            Ok(Value::ServerError(error)) => error,
+            other => panic!("{reply}: {other:?}"),
+        }
+    }
+
+    /// As version 6.2 replies, and as version 7 does.
+    #[test]
+    fn what_a_script_met_is_told_by_every_version() {
+        let call = "ERR Error running script (call to f_7ea1): @user_script:1: ";
+        for (met, code, is_right) in [
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                "OOM",
+                (|refusal| matches!(refusal, Refusal::Full)) as fn(&_) -> bool,
+            ),
+            ("READONLY You can't write against a read only replica.", "READONLY", |refusal| {
+                matches!(refusal, Refusal::NotPrimary)
+            }),
+            ("MISCONF Redis is configured to save", "MISCONF", |refusal| {
+                matches!(refusal, Refusal::Other)
+            }),
+        ] {
+            for reply in [
+                met.to_owned(),
+                format!("{met} script: 7ea1, on @user_script:1."),
+                format!("@user_script: 1: -{met}"),
+                format!("{call}@user_script: 1: -{met}"),
+            ] {
+                let error = error(&reply);
+                assert!(is_right(&refusal(&error, "")), "{reply}");
+                assert_eq!(refused(&error), format!("the server answered {code}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_cause_quotes_nothing_of_a_command() {
+        for (reply, wanted) in [
+            ("ERR unknown command 'EVAL', with args beginning with: 'hunter2'", "ERR"),
+            ("ERR unknown command 'EVAL', with args beginning with: 'a: -hunter2 b'", "ERR"),
+            ("ERR DB index is out of range", "ERR: DB index is out of range"),
+            ("ERR max number of clients reached", "ERR: max number of clients reached"),
+            ("@user_script:7: hunter2", "ERR"),
+            ("WRONGPASS invalid username-password pair or user is disabled.", "WRONGPASS"),
+        ] {
+            let cause = refused(&error(reply));
+            assert_eq!(cause, format!("the server answered {wanted}"));
+        }
+    }
 
     #[test]
     fn another_node_is_named_by_its_address() {

@@ -27,7 +27,7 @@
 //!
 //! | option | default | meaning |
 //! |---|---|---|
-//! | `prefix` | `session:` | what the names of all keys begin with: 120 bytes at most, without braces |
+//! | `prefix` | `session:` | what the names of all keys begin with: 120 bytes at most, without braces and without `owner:` |
 //! | `operation_timeout` | `2s` | how long an operation may take, connecting, waiting and repetitions included: 1ms to 1h |
 //! | `ttl_margin` | `10m` | how long after its expiry the server keeps a session: clocks that differ by less lose no live one |
 //! | `wait` | `0` | how many replicas must have a write before it is acknowledged; see [below](#what-a-failover-loses) |
@@ -101,8 +101,12 @@
 //! Any other save is in doubt at once; sending it again could undo what another request has saved since.
 //!
 //! A connection that the server closed while nothing was under way is noticed, and replaced before anything is
-//! sent. A server that is no primary any more (`READONLY`), that moves slots (`MOVED`, `ASK`), that has too few
-//! replicas (`NOREPLICAS`) or that is not ready yet is followed or tried again, five times within the time limit.
+//! sent. One that is idle for a minute is kept alive, as firewalls forget such without telling. Requests that need
+//! a connection wait for one attempt together, which goes on when they give up: however many they are, a server that
+//! doesn't answer is connected to once in `operation_timeout` for each of `connections`.
+//!
+//! A server that is no primary any more (`READONLY`), that moves slots (`MOVED`, `ASK`), that has too few replicas
+//! (`NOREPLICAS`) or that is not ready yet is followed or tried again, five times within the time limit.
 //!
 //! # A server that is full
 //! With `maxmemory` reached, a server does what its `maxmemory-policy` says. All sessions have a timer, so
@@ -182,6 +186,7 @@ mod connection;
 mod failure;
 mod provider;
 mod script;
+mod single_flight;
 mod stored;
 mod time_limit;
 mod topology;

@@ -12,13 +12,16 @@ use session_core::{Error, SessionId, SessionKey, Timestamp};
 
 use crate::RedisConfig;
 use crate::client::{Access, Client, Operation};
-use crate::failure::Cause;
+use crate::config::OWNER;
 use crate::script::{self, Command, Request};
 use crate::stored::{self, Entry, Mark};
 
 /// How much longer than a session the server keeps the list of its owner. A session that is used for longer
 /// makes its entry anew.
 const COVER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long after its entry in the owner's list a session may be stored, at most.
+const LOGIN: Duration = Duration::from_secs(60);
 
 /// What ends no key: entries of one session are between its key and this.
 const LAST: [u8; 9] = [0xff; 9];
@@ -48,7 +51,8 @@ impl RedisProvider {
     /// Makes a provider that connects when it is first used: a server that is down now may be up then.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the operating system has no threads left.
+    /// [`Error::Config`] if a field of the configuration is out of its range; [`Error::Unavailable`] if the
+    /// operating system has no threads left.
     pub fn new(config: RedisConfig) -> Result<Self, Error> {
         Ok(Self { client: Client::new(config)? })
     }
@@ -65,7 +69,7 @@ impl RedisProvider {
 
     /// The name of the list of an owner's sessions.
     fn list_name(&self, owner: &[u8]) -> Vec<u8> {
-        [self.config().prefix.as_bytes(), b"owner:", owner].concat()
+        [self.config().prefix.as_bytes(), OWNER.as_bytes(), owner].concat()
     }
 
     fn ttl(&self, expires: Timestamp, now: Timestamp) -> String {
@@ -73,9 +77,9 @@ impl RedisProvider {
     }
 
     /// The stamps below this one are of sessions that ended so long ago that no server can think
-    /// otherwise.
+    /// otherwise, and that no login is about to store.
     fn stale(&self, now: Timestamp) -> u64 {
-        stored::stamp(now.saturating_sub(self.config().ttl_margin))
+        stored::stamp(now.saturating_sub(self.config().ttl_margin.max(LOGIN)))
     }
 
     /// The mark of an entry that is made now.
@@ -437,7 +441,7 @@ fn times(mode: &[u8], touch: Touch) -> Vec<u8> {
 }
 
 fn nonsense() -> Error {
-    Error::unavailable(Cause::new("the server's answer makes no sense"))
+    Error::unavailable("the server's answer makes no sense")
 }
 
 fn entries(values: &[Value]) -> Vec<Entry> {
@@ -450,7 +454,7 @@ fn entries(values: &[Value]) -> Vec<Entry> {
 
 /// Reads what a script that writes replied: `refused` if it has not.
 fn done(reply: Value, refused: Error) -> Result<Done, Error> {
-    let nonsense = || Error::in_doubt(Cause::new("the server's answer makes no sense"));
+    let nonsense = || Error::in_doubt("the server's answer makes no sense");
     let parts = match reply {
         Value::Int(0) => return Err(refused),
         Value::Int(1) => return Ok(Done::default()),

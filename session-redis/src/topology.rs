@@ -8,11 +8,13 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use redis::{Client, Value};
 use session_core::Error;
+use tokio::runtime::Handle;
 
 use crate::RedisConfig;
 use crate::config::Mode;
 use crate::connection::{Node, Settings};
-use crate::failure::Cause;
+use crate::failure::{self, Cause};
+use crate::single_flight::SingleFlight;
 
 /// How many slots a cluster has.
 const SLOTS: u16 = 16_384;
@@ -23,8 +25,8 @@ const ASKING: Duration = Duration::from_millis(500);
 /// The servers, as far as they are known.
 pub(crate) enum Topology {
     Single(Arc<Node>),
-    Sentinel(Sentinel),
-    Cluster(Cluster),
+    Sentinel(Arc<Sentinel>),
+    Cluster(Arc<Cluster>),
 }
 
 impl Topology {
@@ -34,26 +36,25 @@ impl Topology {
                 let client = config.client(config.hosts[0].clone())?;
                 Self::Single(Arc::new(Node::new(client, settings)))
             }
-            Mode::Sentinel { service, .. } => Self::Sentinel(Sentinel {
+            Mode::Sentinel { service, .. } => Self::Sentinel(Arc::new(Sentinel {
                 sentinels: config.sentinels()?,
                 service: service.clone(),
                 settings: Settings { wants_primary: true, ..settings },
                 primary: RwLock::default(),
-                asking: tokio::sync::Mutex::default(),
+                asking: Asking::default(),
                 config,
-            }),
+            })),
             Mode::Cluster => {
                 let seeds = config.hosts.iter().map(|host| config.client(host.clone()));
                 let seeds = seeds.map(|client| Ok(Arc::new(Node::new(client?, settings.clone()))));
                 let seeds = seeds.collect::<Result<_, Error>>()?;
-                Self::Cluster(Cluster {
+                Self::Cluster(Arc::new(Cluster {
                     seeds,
                     settings,
                     config,
                     map: RwLock::default(),
-                    is_outdated: AtomicBool::new(true),
-                    asking: tokio::sync::Mutex::default(),
-                })
+                    asking: Asking::default(),
+                }))
             }
         })
     }
@@ -64,11 +65,15 @@ impl Topology {
     }
 
     /// The server that has a key.
-    pub(crate) async fn node(&self, key: &[u8]) -> Result<Arc<Node>, Cause> {
+    pub(crate) async fn node(
+        &self,
+        key: &[u8],
+        callers: Option<&Handle>,
+    ) -> Result<Arc<Node>, Cause> {
         match self {
             Self::Single(node) => Ok(Arc::clone(node)),
-            Self::Sentinel(sentinel) => sentinel.primary().await,
-            Self::Cluster(cluster) => cluster.node(slot(key)).await,
+            Self::Sentinel(sentinel) => sentinel.primary(callers).await,
+            Self::Cluster(cluster) => cluster.node(slot(key), callers).await,
         }
     }
 
@@ -77,7 +82,7 @@ impl Topology {
         if let Self::Cluster(cluster) = self {
             let node = cluster.at(host, port)?;
             cluster.map.write().slots.insert(slot(key), node);
-            cluster.is_outdated.store(true, Ordering::Release);
+            cluster.asking.outdate();
         }
         Ok(())
     }
@@ -96,13 +101,51 @@ impl Topology {
         match self {
             Self::Single(_) => {}
             Self::Sentinel(sentinel) => {
-                let mut primary = sentinel.primary.write();
+                let primary = sentinel.primary.read();
                 if primary.as_ref().is_some_and(|primary| Arc::ptr_eq(primary, node)) {
-                    *primary = None;
+                    sentinel.asking.outdate();
                 }
             }
-            Self::Cluster(cluster) => cluster.is_outdated.store(true, Ordering::Release),
+            Self::Cluster(cluster) => cluster.asking.outdate(),
         }
+    }
+}
+
+/// Whether servers are to be asked about others, and the question that is under way.
+struct Asking<T> {
+    is_outdated: Arc<AtomicBool>,
+    flight: SingleFlight<T>,
+}
+
+impl<T> Default for Asking<T> {
+    fn default() -> Self {
+        Self { is_outdated: Arc::new(AtomicBool::new(true)), flight: SingleFlight::default() }
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Asking<T> {
+    /// What was answered is not so any more.
+    fn outdate(&self) {
+        self.is_outdated.store(true, Ordering::Release);
+    }
+
+    fn is_outdated(&self) -> bool {
+        self.is_outdated.load(Ordering::Acquire)
+    }
+
+    async fn ask<Q>(&self, runtime: &Handle, question: impl FnOnce() -> Q) -> Result<T, Cause>
+    where
+        Q: Future<Output = Result<T, Cause>> + Send + 'static,
+    {
+        let asking = || {
+            let (is_outdated, question) = (Arc::clone(&self.is_outdated), question());
+            async move {
+                // What is found out meanwhile may be newer than the answer.
+                is_outdated.store(false, Ordering::Release);
+                question.await.inspect_err(|_| is_outdated.store(true, Ordering::Release))
+            }
+        };
+        self.flight.join(runtime, asking).await
     }
 }
 
@@ -113,37 +156,38 @@ pub(crate) struct Sentinel {
     settings: Settings,
     config: Arc<RedisConfig>,
     primary: RwLock<Option<Arc<Node>>>,
-    asking: tokio::sync::Mutex<()>,
+    asking: Asking<Arc<Node>>,
 }
 
 impl Sentinel {
-    async fn primary(&self) -> Result<Arc<Node>, Cause> {
-        let known = || self.primary.read().clone();
-        if let Some(primary) = known() {
+    async fn primary(self: &Arc<Self>, callers: Option<&Handle>) -> Result<Arc<Node>, Cause> {
+        if !self.asking.is_outdated()
+            && let Some(primary) = self.primary.read().clone()
+        {
             return Ok(primary);
         }
-        let _asking = self.asking.lock().await;
-        if let Some(primary) = known() {
-            return Ok(primary);
-        }
-        let mut cause = Cause::new("no Sentinel knows the service");
+        let ask = || {
+            let (this, callers) = (Arc::clone(self), callers.cloned());
+            async move { this.ask(callers.as_ref()).await }
+        };
+        self.asking.ask(&self.settings.runtime, ask).await
+    }
+
+    /// Asks the Sentinels, one after the other, for a primary that can be connected to.
+    async fn ask(&self, callers: Option<&Handle>) -> Result<Arc<Node>, Cause> {
+        let mut cause = Cause::from("no Sentinel knows the service");
         for sentinel in &self.sentinels {
-            let (sentinel, service) = (sentinel.clone(), self.service.clone());
-            let asking = async move {
+            let asking = async {
                 let mut connection = sentinel.get_multiplexed_async_connection().await?;
                 let mut command = redis::cmd("SENTINEL");
-                command.arg("GET-MASTER-ADDR-BY-NAME").arg(service);
+                command.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
                 command.query_async::<Option<(String, u16)>>(&mut connection).await
             };
-            let asking = async move { tokio::time::timeout(ASKING, asking).await };
-            let asked = self.settings.runtime.spawn(asking);
-            match asked.await {
-                Ok(Ok(Ok(Some((host, port))))) => {
-                    let client = self.config.client_at(&host, port);
-                    let client = client.map_err(|_| Cause::new("the primary's address is none"))?;
-                    let node = Arc::new(Node::new(client, self.settings.clone()));
+            match tokio::time::timeout(ASKING, asking).await {
+                Ok(Ok(Some((host, port)))) => {
+                    let node = self.at(&host, port)?;
                     // A primary that was just lost is named until another one was elected.
-                    match node.connection(0).await {
+                    match node.connection(0, callers).await {
                         Ok(_) => {
                             *self.primary.write() = Some(Arc::clone(&node));
                             return Ok(node);
@@ -151,12 +195,21 @@ impl Sentinel {
                         Err(why) => cause = why,
                     }
                 }
-                Ok(Ok(Ok(None))) => {}
-                Ok(Ok(Err(error))) => cause = Cause::of(&error),
-                Ok(Err(_)) | Err(_) => cause = Cause::new("a Sentinel doesn't answer"),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => cause = failure::cause(&error),
+                Err(_) => cause = Cause::from("a Sentinel doesn't answer"),
             }
         }
         Err(cause)
+    }
+
+    /// The server at this address; the primary of before, if it is that.
+    fn at(&self, host: &str, port: u16) -> Result<Arc<Node>, Cause> {
+        let client = self.config.client_at(host, port);
+        let client = client.map_err(|_| Cause::from("the primary's address is none"))?;
+        let known = self.primary.read().clone();
+        let known = known.filter(|known| known.address() == client.get_connection_info().addr());
+        Ok(known.unwrap_or_else(|| Arc::new(Node::new(client, self.settings.clone()))))
     }
 }
 
@@ -166,9 +219,7 @@ pub(crate) struct Cluster {
     settings: Settings,
     config: Arc<RedisConfig>,
     map: RwLock<Map>,
-    /// Whether the map is to be asked for again.
-    is_outdated: AtomicBool,
-    asking: tokio::sync::Mutex<()>,
+    asking: Asking<()>,
 }
 
 #[derive(Default)]
@@ -178,24 +229,23 @@ struct Map {
 }
 
 impl Cluster {
-    async fn node(&self, slot: u16) -> Result<Arc<Node>, Cause> {
+    async fn node(
+        self: &Arc<Self>,
+        slot: u16,
+        callers: Option<&Handle>,
+    ) -> Result<Arc<Node>, Cause> {
         let known = || self.map.read().slots.get(&slot).cloned();
-        let node = known();
-        if let Some(node) = node
-            && !self.is_outdated.load(Ordering::Acquire)
+        if !self.asking.is_outdated()
+            && let Some(node) = known()
         {
             return Ok(node);
         }
-        {
-            let _asking = self.asking.lock().await;
-            if self.is_outdated.swap(false, Ordering::AcqRel)
-                && let Err(cause) = self.ask().await
-            {
-                self.is_outdated.store(true, Ordering::Release);
-                return Err(cause);
-            }
-        }
-        known().ok_or_else(|| Cause::new("no node of the cluster has the slot"))
+        let ask = || {
+            let (this, callers) = (Arc::clone(self), callers.cloned());
+            async move { this.ask(callers.as_ref()).await }
+        };
+        self.asking.ask(&self.settings.runtime, ask).await?;
+        known().ok_or_else(|| Cause::from("no node of the cluster has the slot"))
     }
 
     fn at(&self, host: &str, port: u16) -> Result<Arc<Node>, Error> {
@@ -210,35 +260,29 @@ impl Cluster {
         Ok(node)
     }
 
-    /// Asks any node which ones there are.
-    async fn ask(&self) -> Result<(), Cause> {
-        let known: Vec<_> = self.map.read().nodes.values().cloned().collect();
-        let mut cause = Cause::new("no node of the cluster is known");
+    /// Asks any node which ones there are: first those that answer, as far as is known.
+    async fn ask(&self, callers: Option<&Handle>) -> Result<(), Cause> {
+        let mut known: Vec<_> = self.map.read().nodes.values().cloned().collect();
+        known.sort_by_key(|node| !node.is_connected());
+        let mut cause = Cause::from("no node of the cluster is known");
         for node in known.iter().chain(&self.seeds) {
             let asking = async {
-                let mut connection = node.connection(0).await?;
+                let mut connection = node.connection(0, callers).await?;
                 let mut command = redis::cmd("CLUSTER");
                 command.arg("SLOTS");
-                connection.send(&command).await.map_err(|error| Cause::of(&error))
+                connection.send(&command).await.map_err(|error| failure::cause(&error))
             };
-            let limit = {
-                let _inside = self.settings.runtime.enter();
-                tokio::time::sleep(ASKING)
-            };
-            let late = async {
-                limit.await;
-                Err(Cause::new("a node of the cluster doesn't answer"))
-            };
-            match futures_lite::future::or(asking, late).await {
-                Ok(reply) => {
+            match tokio::time::timeout(ASKING, asking).await {
+                Ok(Ok(reply)) => {
                     let ranges = ranges(&reply, &node.host);
                     if ranges.is_empty() {
-                        cause = Cause::new("the server is no node of a cluster, or has no slots");
+                        cause = Cause::from("the server is no node of a cluster, or has no slots");
                         continue;
                     }
                     return self.adopt(ranges);
                 }
-                Err(why) => cause = why,
+                Ok(Err(why)) => cause = why,
+                Err(_) => cause = Cause::from("a node of the cluster doesn't answer"),
             }
         }
         Err(cause)
@@ -249,7 +293,7 @@ impl Cluster {
         let mut addresses = Vec::new();
         for Range { first, last, host, port } in ranges {
             let node = self.at(&host, port);
-            let node = node.map_err(|_| Cause::new("the address of a node is none"))?;
+            let node = node.map_err(|_| Cause::from("the address of a node is none"))?;
             slots.extend((first..=last).map(|slot| (slot, Arc::clone(&node))));
             addresses.push((host, port));
         }

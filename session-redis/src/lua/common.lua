@@ -43,7 +43,10 @@ local last = string.rep('\255', 9)
 -- Makes the entry of a session in an owner's list, in place of an older one. Returns a few other
 -- entries whose sessions should have ended by `stale`, if there are many.
 local function enter(list, key, stamp, ttl, stale)
-  for _, entry in ipairs(redis.call('ZRANGEBYLEX', list, '[' .. key, '(' .. key .. last)) do
+  local entries = redis.pcall('ZRANGEBYLEX', list, '[' .. key, '(' .. key .. last)
+  -- What is of another type is no list.
+  if entries.err then redis.call('DEL', list) end
+  for _, entry in ipairs(entries) do
     redis.call('ZREM', list, entry)
   end
   redis.call('ZADD', list, 0, key .. stamp)

@@ -144,7 +144,7 @@ local lengths, texts = bytes:sub(before + 78, before + 85), bytes:sub(before + 9
 local owner, login = is_owned and texts:sub(1, owner_length) or '', ARGV[7]
 local left, left_stamp = '', ''
 if login ~= '' then
-  local new_owner = ''
+  local new_owner
   if login == '-' then
     mark, at_login, lengths, texts = '', string.rep('\0', 8), '\255\255\255\255\0\0\0\0', ''
   else
@@ -153,7 +153,7 @@ if login ~= '' then
     new_owner = texts:sub(1, unpack_numbers('>I4', lengths))
   end
   if is_owned and owner ~= new_owner then left, left_stamp = owner, bytes:sub(6, 13) end
-  owner = new_owner
+  owner = new_owner or ''
 end
 
 local record = table.concat({
@@ -175,5 +175,5 @@ end
 if done.err then return done end
 
 local extends = mark ~= '' and later(expires, mark:sub(9, 16))
-if left == '' and not extends and not old then return 1 end
+if left_stamp == '' and not extends and not old then return 1 end
 return { 1, old or {}, left, left_stamp, extends and owner or '', extends and mark:sub(1, 8) or '', expires }

@@ -2,19 +2,19 @@
 //!
 //! What would be in the way of other tests happens to a server of the test's own.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::time::Duration;
 
 use futures_lite::future::block_on;
-use redis::{Client, Cmd, Connection, FromRedisValue};
+use parking_lot::Mutex;
 use session_core::provider::{
     Changes, ExpiryChange, Login, NewSecret, Page, Provider, Record, Token, Touch, Verifier,
 };
 use session_core::{Error, SessionId, Timestamp};
 use session_redis::{RedisConfig, RedisProvider};
+use tracing::field::Field;
+use tracing::{Event, Level, Metadata, Subscriber, span};
 
+use crate::own_server::OwnServer;
 use crate::server::Server;
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_123);
@@ -51,92 +51,19 @@ pub(crate) fn create(provider: &dyn Provider, record: Record) -> Token {
     id.into()
 }
 
-fn save(provider: &dyn Provider, token: &Token, changes: &Changes) -> Result<(), Error> {
+pub(crate) fn save(provider: &dyn Provider, token: &Token, changes: &Changes) -> Result<(), Error> {
     block_on(provider.save(token, &record().holder, changes, NOW)).map(drop)
 }
 
-fn load(provider: &dyn Provider, token: &Token) -> Result<Option<Record>, Error> {
+pub(crate) fn load(provider: &dyn Provider, token: &Token) -> Result<Option<Record>, Error> {
     block_on(provider.load(token, NOW))
-}
-
-/// A server that only one test uses, ended with it.
-struct Own {
-    port: u16,
-    child: Option<Child>,
-}
-
-impl Own {
-    fn start() -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let port = free.local_addr().expect("it has an address").port();
-        drop(free);
-        let mut own = Self { port, child: None };
-        own.revive();
-        own
-    }
-
-    fn revive(&mut self) {
-        let server = std::env::var("SESSION_REDIS_SERVER").unwrap_or("redis-server".into());
-        let port = self.port.to_string();
-        let mut child = Command::new(server)
-            .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"])
-            .stdout(Stdio::piped())
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("the server starts");
-        let output = BufReader::new(child.stdout.take().expect("it is piped"));
-        self.child = Some(child);
-        let mut lines = output.lines().map_while(Result::ok);
-        let mut said = Vec::new();
-        while !said.last().is_some_and(|line: &String| line.contains("eady to accept connections"))
-        {
-            said.push(lines.next().unwrap_or_else(|| panic!("it didn't start: {said:?}")));
-        }
-        std::thread::spawn(move || lines.for_each(drop));
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().expect("it runs");
-            child.wait().expect("it has ended");
-        }
-    }
-
-    fn provider(&self, options: &str) -> Arc<dyn Provider> {
-        let config = RedisConfig::parse(&format!("redis://127.0.0.1:{}?{options}", self.port));
-        Arc::new(RedisProvider::new(config.expect("the source is right")).expect("it opens"))
-    }
-
-    fn connection(&self) -> Connection {
-        let client = Client::open(format!("redis://127.0.0.1:{}", self.port));
-        client.expect("the address is one").get_connection().expect("the server is there")
-    }
-
-    fn ask<T: FromRedisValue>(&self, command: &mut Cmd) -> T {
-        command.query(&mut self.connection()).expect("the server takes it")
-    }
-
-    fn configure(&self, name: &str, value: &str) {
-        self.ask::<()>(redis::cmd("CONFIG").arg("SET").arg(name).arg(value));
-    }
-
-    /// Ends all connections but the one that says so.
-    fn close_all(&self) {
-        self.ask::<u64>(redis::cmd("CLIENT").arg("KILL").arg("SKIPME").arg("yes"));
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        self.kill();
-    }
 }
 
 /// Nobody is told of it.
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_connection_that_the_server_closes_while_it_is_idle_is_replaced() {
-    let own = Own::start();
+    let own = OwnServer::start();
     // However busy the machine is.
     let provider = own.provider("connections=2&operation_timeout=20s");
     let token = create(&*provider, record());
@@ -168,7 +95,7 @@ fn a_connection_that_the_server_closes_while_it_is_idle_is_replaced() {
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_server_that_is_killed_is_unavailable_until_it_is_back() {
-    let mut own = Own::start();
+    let mut own = OwnServer::start();
     let provider = own.provider("");
     let token = create(&*provider, record());
     own.kill();
@@ -188,13 +115,10 @@ fn a_server_that_is_killed_is_unavailable_until_it_is_back() {
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_server_that_stands_still_is_given_up_within_the_time_limit() {
-    let own = Own::start();
+    let own = OwnServer::start();
     let provider = own.provider("operation_timeout=300ms");
     let token = create(&*provider, record());
-    let pid = own.child.as_ref().unwrap().id().to_string();
-    let signal =
-        |name: &str| Command::new("kill").args([name, pid.as_str()]).status().unwrap().success();
-    assert!(signal("-STOP"));
+    own.signal("STOP");
     let began = std::time::Instant::now();
     let saved = save(&*provider, &token, &set("a", 9));
     assert!(matches!(saved, Err(Error::InDoubt { .. })), "it was sent: {saved:?}");
@@ -203,7 +127,7 @@ fn a_server_that_stands_still_is_given_up_within_the_time_limit() {
     let loaded = load(&*provider, &token);
     assert!(matches!(loaded, Err(Error::Unavailable { .. })), "{loaded:?}");
     assert!(began.elapsed().as_secs() < 3, "{:?}", began.elapsed());
-    assert!(signal("-CONT"));
+    own.signal("CONT");
     assert!(load(&*provider, &token).unwrap().is_some());
 }
 
@@ -211,7 +135,7 @@ fn a_server_that_stands_still_is_given_up_within_the_time_limit() {
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_full_server_takes_what_makes_nothing_larger() {
-    let own = Own::start();
+    let own = OwnServer::start();
     let provider = own.provider("");
     // MessagePack's binaries of so many bytes in all.
     let binary = |length: u8| [&[0xc4, length - 2][..], &vec![1; usize::from(length) - 2]].concat();
@@ -219,7 +143,7 @@ fn a_full_server_takes_what_makes_nothing_larger() {
     let token = create(&*provider, Record { values, ..record() });
     let owned = create(&*provider, Record { login: login("ada"), ..record() });
     own.configure("maxmemory-policy", "noeviction");
-    own.configure("maxmemory", "1000000");
+    own.configure("maxmemory", "1");
 
     let is_full = |result: Result<(), Error>, what: &str| {
         assert!(matches!(result, Err(Error::Full { what: "maxmemory" })), "{what}: {result:?}");
@@ -239,7 +163,7 @@ fn a_full_server_takes_what_makes_nothing_larger() {
     smaller.delete("b");
     save(&*provider, &token, &smaller).unwrap();
     for (used, expires) in [(5, 0), (6, 7)] {
-        let later = |n| EXPIRES.saturating_add(std::time::Duration::from_secs(n));
+        let later = |n| EXPIRES.saturating_add(Duration::from_secs(n));
         let touch = Touch { used: later(used), expires: later(expires) };
         block_on(provider.touch(&token, touch, NOW)).unwrap();
         let stored = load(&*provider, &token).unwrap().expect("it is there");
@@ -261,7 +185,7 @@ fn a_full_server_takes_what_makes_nothing_larger() {
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_primary_that_became_a_replica_writes_nothing() {
-    let own = Own::start();
+    let own = OwnServer::start();
     let provider = own.provider("");
     let token = create(&*provider, record());
     own.ask::<()>(redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1));
@@ -278,7 +202,7 @@ fn a_primary_that_became_a_replica_writes_nothing() {
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_primary_that_refuses_writes_without_replicas_has_written_nothing() {
-    let own = Own::start();
+    let own = OwnServer::start();
     let provider = own.provider("");
     let token = create(&*provider, record());
     own.configure("min-replicas-to-write", "1");
@@ -297,7 +221,7 @@ fn a_primary_that_refuses_writes_without_replicas_has_written_nothing() {
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_write_that_too_few_replicas_have_is_in_doubt() {
-    let own = Own::start();
+    let own = OwnServer::start();
     let plain = own.provider("");
     let token = create(&*plain, record());
     let waiting = own.provider("wait=1&operation_timeout=200ms");
@@ -312,7 +236,7 @@ fn a_write_that_too_few_replicas_have_is_in_doubt() {
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_server_that_forgot_the_scripts_learns_them_again() {
-    let own = Own::start();
+    let own = OwnServer::start();
     let provider = own.provider("");
     let token = create(&*provider, record());
     let forget = || own.ask::<()>(redis::cmd("SCRIPT").arg("FLUSH"));
@@ -328,67 +252,11 @@ fn a_server_that_forgot_the_scripts_learns_them_again() {
     create(&*provider, record());
 }
 
-/// While a slot moves from one node to another, and afterwards, its sessions are found where they are.
-#[test]
-#[ignore = "needs a Redis server: run scripts/test"]
-fn a_slot_that_moves_is_followed() {
-    if !Server::is_cluster() {
-        return; // Only a cluster moves slots.
-    }
-    let server = Server::new();
-    let provider = server.provider("");
-    let token = create(&*provider, record());
-    let name = server.name(&token.key());
-    let slot: u16 = server.ask(redis::cmd("CLUSTER").arg("KEYSLOT").arg(&name));
-    let ids = server.each(|node| -> String {
-        redis::cmd("CLUSTER").arg("MYID").query(node).expect("it has an id")
-    });
-    let has = server.each(|node| redis::cmd("GET").arg(&name).query::<Vec<u8>>(node).is_ok());
-    let from = has.iter().position(|has| *has).expect("one has it");
-    let to = (from + 1) % ids.len();
-    // What a node does with the slot, as a resharding tells it.
-    let tell = |number: usize, what: &str, id: &str| {
-        let mut at = 0;
-        server.each(|node| {
-            let mut command = redis::cmd("CLUSTER");
-            command.arg("SETSLOT").arg(slot).arg(what).arg(id);
-            if at == number {
-                command.query::<()>(node).expect("it does so");
-            }
-            at += 1;
-        });
-    };
-    tell(to, "IMPORTING", &ids[from]);
-    tell(from, "MIGRATING", &ids[to]);
-    save(&*provider, &token, &set("a", 3)).expect("what has not moved yet is where it was");
-    // A session of the same slot that the old node hasn't: it belongs to the new one.
-    block_on(provider.destroy(&token.key(), EXPIRES, NOW)).unwrap();
-    block_on(provider.create(token.id(), record(), NOW)).expect("it is asked for at the new node");
-    assert_eq!(load(&*provider, &token).unwrap(), Some(record()));
-    save(&*provider, &token, &log_in(&token, "ada")).unwrap();
-    let page = Page { after: None, limit: 10 };
-    assert_eq!(block_on(provider.list("ada", page, NOW)).unwrap().sessions.len(), 1);
-    for number in [to, from, (from + 2) % ids.len()] {
-        tell(number, "NODE", &ids[to]);
-    }
-    for provider in [&provider, &server.provider("")] {
-        assert_eq!(load(&**provider, &token).unwrap().unwrap().owner(), Some("ada"));
-        let touch = Touch { used: EXPIRES, expires: EXPIRES };
-        block_on(provider.touch(&token, touch, NOW)).unwrap();
-    }
-    block_on(provider.destroy(&token.key(), EXPIRES, NOW)).unwrap();
-    for number in [from, to, (from + 2) % ids.len()] {
-        tell(number, "NODE", &ids[from]);
-    }
-    block_on(provider.create(token.id(), record(), NOW)).expect("and back");
-    assert_eq!(load(&*provider, &token).unwrap(), Some(record()));
-}
-
 /// With the commands that the documentation lists, and no others.
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_user_needs_the_documented_permissions_alone() {
-    let own = Own::start();
+    let own = OwnServer::start();
     let documented = "+hello +evalsha +eval +script|load +get +getrange +set +setrange +strlen +del +pttl \
         +pexpire +persist +zadd +zrem +zcard +zrangebylex +info";
     let lib = include_str!("../../src/lib.rs");
@@ -479,6 +347,160 @@ fn what_is_no_session_is_unreadable_and_can_be_replaced_or_destroyed() {
         block_on(provider.create(&id, record(), NOW)).unwrap();
         assert_eq!(load(&*provider, &token).unwrap(), Some(record()), "{what}");
     }
+}
+
+/// Whatever owners are called, their lists come in pages and end with their sessions.
+#[test]
+#[ignore = "needs a Redis server: run scripts/test"]
+fn no_name_of_an_owner_leaves_anything() {
+    let server = Server::new();
+    let provider = server.provider("");
+    let longest = "x".repeat(1024);
+    for owner in
+        ["", "{}", "{a}", "}{", "\0", "\r\n*1\r\n", "*", "[a-z]", "owner:", "\u{10ffff}", &longest]
+    {
+        let owned = Record { login: login(owner), ..record() };
+        let [left, given, ended] = [(); 3].map(|()| create(&*provider, owned.clone()));
+        let mut page = Page { after: None, limit: 1 };
+        let mut seen = 0;
+        loop {
+            let listed = block_on(provider.list(owner, page, NOW)).unwrap();
+            seen += listed.sessions.len();
+            match listed.next {
+                next @ Some(_) => page.after = next,
+                None => break,
+            }
+        }
+        assert_eq!(seen, 3, "{owner:?}");
+        save(&*provider, &left, &Changes::new().with_login(None)).unwrap();
+        save(&*provider, &given, &Changes::new().with_login(login("ada"))).unwrap();
+        block_on(provider.destroy(&ended.key(), EXPIRES, NOW)).unwrap();
+        block_on(provider.destroy(&given.key(), EXPIRES, NOW)).unwrap();
+        assert_eq!(server.keys(), [server.name(&left.key())], "{owner:?}");
+        block_on(provider.destroy(&left.key(), EXPIRES, NOW)).unwrap();
+    }
+}
+
+/// Warnings that are logged, by any thread.
+struct Warnings(Mutex<Vec<String>>);
+
+impl Subscriber for &'static Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::WARN
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = String::new();
+        event.record(&mut |field: &Field, value: &dyn std::fmt::Debug| {
+            text += &format!("{field}={value:?} ");
+        });
+        self.0.lock().push(text);
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// Once, however many connections there are.
+#[test]
+#[ignore = "needs a Redis server: run scripts/test"]
+fn a_policy_that_ends_sessions_at_random_is_logged() {
+    static WARNINGS: Warnings = Warnings(Mutex::new(Vec::new()));
+    tracing::subscriber::set_global_default(&WARNINGS).expect("no other test sets one");
+    let own = OwnServer::start();
+    own.configure("maxmemory", "100mb");
+    for (policy, wanted) in [("allkeys-lru", 0), ("volatile-random", 1)] {
+        own.configure("maxmemory-policy", policy);
+        let provider = own.provider("connections=8");
+        for _ in 0..32 {
+            create(&*provider, record());
+        }
+        let logged = WARNINGS.0.lock();
+        let logged = logged.iter().filter(|text| text.contains(policy)).count();
+        assert_eq!(logged, wanted, "{policy}");
+    }
+}
+
+/// A list that can't be read keeps nobody from logging in, and is one again afterwards.
+#[test]
+#[ignore = "needs a Redis server: run scripts/test"]
+fn what_is_no_list_is_replaced_at_a_login() {
+    let server = Server::new();
+    let provider = server.provider("");
+    let list = format!("{}owner:ada", server.prefix);
+    let page = Page { after: None, limit: 10 };
+    for (name, arguments) in [("SET", &["text"][..]), ("RPUSH", &["a"]), ("HSET", &["a", "b"])] {
+        let mut command = redis::cmd(name);
+        server.ask::<u64>(redis::cmd("DEL").arg(&list));
+        server.ask::<redis::Value>(command.arg(&list).arg(arguments));
+        let listed = block_on(provider.list("ada", page, NOW));
+        assert!(matches!(listed, Err(Error::Unreadable { .. })), "{name}: {listed:?}");
+        let token = create(&*provider, record());
+        save(&*provider, &token, &log_in(&token, "ada")).unwrap();
+        let listed = block_on(provider.list("ada", page, NOW)).unwrap();
+        assert_eq!(listed.sessions.len(), 1, "{name}");
+    }
+}
+
+/// In a cluster, the entry is made before the session that it stands for is stored.
+#[test]
+#[ignore = "needs a Redis server: run scripts/test"]
+fn an_entry_waits_a_minute_for_its_session() {
+    let server = Server::new();
+    let provider = server.provider("ttl_margin=0s");
+    let list = format!("{}owner:ada", server.prefix);
+    let stamp = (NOW.as_millis() << 16).to_be_bytes();
+    let entry = [SessionId::generate().unwrap().key().as_bytes(), &stamp[..]].concat();
+    server.ask::<u64>(redis::cmd("ZADD").arg(&list).arg(0).arg(entry));
+    for (seconds, wanted) in [(1, 1), (59, 1), (61, 0)] {
+        let now = NOW.saturating_add(Duration::from_secs(seconds));
+        let listed = block_on(provider.list("ada", Page { after: None, limit: 10 }, now)).unwrap();
+        assert_eq!(listed.sessions, []);
+        let left: u64 = server.ask(redis::cmd("ZCARD").arg(&list));
+        assert_eq!(left, wanted, "after {seconds} s");
+    }
+}
+
+/// What an operator reads in the log.
+#[test]
+#[ignore = "needs a Redis server: run scripts/test"]
+fn errors_say_what_is_to_be_done() {
+    let own = OwnServer::start();
+    let node = OwnServer::start_node();
+    let cause = |url: &str| {
+        let provider = RedisProvider::new(RedisConfig::parse(url).unwrap()).unwrap();
+        let loaded = load(&provider, &SessionId::generate().unwrap().into());
+        let Err(Error::Unavailable { source }) = loaded else { panic!("{url}: {loaded:?}") };
+        source.to_string()
+    };
+    let at = |port: u16, rest: &str| format!("redis://127.0.0.1:{port}/{rest}");
+    assert_eq!(cause(&at(own.port, "99")), "the server answered ERR: DB index is out of range");
+    let cluster = cause(&at(own.port, "?mode=cluster"));
+    assert!(cluster.contains("no node of a cluster") || cluster.contains("ERR"), "{cluster}");
+    let mut all = redis::cmd("CLUSTER");
+    let mut connection = node.connection();
+    all.arg("ADDSLOTS").arg((0..16_384).collect::<Vec<u16>>());
+    all.query::<()>(&mut connection).unwrap();
+    let other = OwnServer::start_node();
+    node.ask::<()>(redis::cmd("CLUSTER").arg("MEET").arg("127.0.0.1").arg(other.port));
+    while !other.ask::<String>(redis::cmd("CLUSTER").arg("INFO")).contains("cluster_state:ok") {
+        std::thread::yield_now();
+    }
+    let moved = cause(&at(other.port, ""));
+    assert_eq!(moved, "the server is a node of a cluster: the source has to say mode=cluster");
+    own.configure("maxclients", "1");
+    let _only = own.connection();
+    let full = cause(&at(own.port, ""));
+    assert!(full.contains("max number of clients reached"), "{full}");
 }
 
 /// Keys and values that a script might take for something else.

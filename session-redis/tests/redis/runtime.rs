@@ -1,7 +1,10 @@
 //! The provider works wherever it is used from.
 
-use session_core::provider::Provider;
-use session_core::{Manager, SessionId};
+use std::sync::Arc;
+
+use futures_lite::future::block_on;
+use session_core::provider::{Provider, Token};
+use session_core::{Error, Manager, SessionId};
 use session_redis::{RedisConfig, RedisProvider};
 
 use crate::faults::{EXPIRES, NOW, record};
@@ -26,7 +29,7 @@ fn any_executor_will_do() {
     let server = Server::new();
     let provider = server.provider("");
     // None at all.
-    futures_lite::future::block_on(journey(&*provider));
+    block_on(journey(&*provider));
     // Runtimes that end before the provider does, of both kinds; and what they leave is noticed.
     for _ in 0..2 {
         for provider in [&provider, &server.provider("")] {
@@ -40,6 +43,26 @@ fn any_executor_will_do() {
     poor.block_on(journey(&*server.provider("")));
     assert_eq!(provider.purge(NOW, 10).unwrap().removed, 0);
     multi().block_on(async { provider.purge(NOW, 10) }).unwrap();
+}
+
+/// Whoever waits on the only thread of a runtime waits in vain for a connection there; others have one.
+#[test]
+#[ignore = "needs a Redis server: run scripts/test"]
+fn a_runtime_that_stands_still_keeps_nobody_else_from_connecting() {
+    let server = Server::new();
+    let provider = server.provider("operation_timeout=500ms");
+    let standing = multi();
+    let token = Token::from(SessionId::generate().unwrap());
+    let (waiting, same) = (Arc::clone(&provider), token.clone());
+    let blocked = standing.spawn(async move { block_on(waiting.load(&same, NOW)) });
+    let loaded = block_on(blocked).unwrap();
+    assert!(matches!(loaded, Err(Error::Unavailable { .. })), "{loaded:?}");
+    let (go, goes) = std::sync::mpsc::channel::<()>();
+    let standing_still = standing.spawn(async move { goes.recv() });
+    let loaded = (0..3).find_map(|_| block_on(provider.load(&token, NOW)).ok());
+    assert_eq!(loaded, Some(None));
+    go.send(()).unwrap();
+    block_on(standing_still).unwrap().unwrap();
 }
 
 /// A runtime can't be dropped where blocking is not allowed; the provider's own is no exception to
@@ -66,7 +89,7 @@ fn a_manager_opens_it_by_name() {
     let server = Server::new();
     let manager = Manager::open("redis", &server.source_at(&url(), "")).unwrap();
     let request = http::Request::new(());
-    futures_lite::future::block_on(async {
+    block_on(async {
         let handle = manager.start(&request);
         let session = handle.load().await.unwrap();
         session.set("n", &1).unwrap();
@@ -94,8 +117,8 @@ fn opening_does_not_connect() {
         ));
         let provider = RedisProvider::new(config.unwrap()).unwrap();
         let id = SessionId::generate().unwrap();
-        let created = futures_lite::future::block_on(provider.create(&id, record(), NOW));
-        let is_right = matches!(created, Err(session_core::Error::Unavailable { .. }));
+        let created = block_on(provider.create(&id, record(), NOW));
+        let is_right = matches!(created, Err(Error::Unavailable { .. }));
         assert!(is_right, "{source}: {created:?}");
     }
 }
