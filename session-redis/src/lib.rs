@@ -152,7 +152,7 @@
 //! at a primary that Sentinel had replaced already, in the seconds until it learnt so. Replication on one
 //! machine takes next to no time; between machines, the delay adds to what is lost without `wait`. And a
 //! killed process loses nothing that its system has: the figures show no need for `always`, but a loss of power
-//! would. `cargo run --release -p session-redis --example failover -- --rounds 10 --apart` measures it.
+//! would. `cargo run --release -p session-redis --example redis_failover -- --rounds 10 --apart` measures it.
 //!
 //! `WAIT` makes no consensus of it. While N is less than the number of replicas, a write is lost if the new
 //! primary is none of the N that have it. Sentinel promotes the replica that had the most when it was last

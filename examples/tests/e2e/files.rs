@@ -1,6 +1,6 @@
 //! Temporary files and directories, which are removed when dropped.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A file that the demo is told to read.
 pub(crate) struct File(PathBuf);
@@ -43,7 +43,7 @@ impl Directory {
         Self(path)
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &std::path::Path {
         &self.0
     }
 

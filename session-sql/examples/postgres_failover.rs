@@ -1,8 +1,8 @@
 //! Breaks PostgreSQL under load repeatedly, and counts what was lost.
 //!
 //! ```sh
-//! cargo run --release -p session-sql --features postgres --example failover               # short
-//! cargo run --release -p session-sql --features postgres --example failover -- --rounds 30
+//! cargo run --release -p session-sql --features postgres --example postgres_failover               # short
+//! cargo run --release -p session-sql --features postgres --example postgres_failover -- --rounds 30
 //! ```
 //!
 //! `scripts/postgres-server` sets up a primary and a synchronous standby; the source string names both. Each

@@ -1,8 +1,8 @@
 //! Breaks Redis under load repeatedly, and counts what was lost, with and without waiting for replicas.
 //!
 //! ```sh
-//! cargo run --release -p session-redis --example failover               # short
-//! cargo run --release -p session-redis --example failover -- --rounds 10 --apart
+//! cargo run --release -p session-redis --example redis_failover               # short
+//! cargo run --release -p session-redis --example redis_failover -- --rounds 10 --apart
 //! ```
 //!
 //! `scripts/redis-server` sets up a primary, its replicas and a Sentinel. Each round kills the primary, with

@@ -1,8 +1,8 @@
 //! Breaks a database under load repeatedly, and counts what was lost.
 //!
 //! ```sh
-//! cargo run --release -p session-mongo --example failover               # short
-//! cargo run --release -p session-mongo --example failover -- --rounds 30
+//! cargo run --release -p session-mongo --example mongo_failover               # short
+//! cargo run --release -p session-mongo --example mongo_failover -- --rounds 30
 //! ```
 //!
 //! `scripts/mongo-server` sets up a primary and a synchronous standby behind FerretDB (the front). Each

@@ -1,7 +1,7 @@
 //! Measures the memory of a million sessions, the time of a new session that evicts another one, and how
 //! long a purge of ten million sessions holds a lock.
 //!
-//!     cargo run --release -p session-memory --example scale
+//!     cargo run --release -p session-memory --example memory_scale
 //!
 //! Sessions have a 12-byte name and a counter. With owners, each owner has two sessions, and owner and
 //! label have 12 bytes each. Bytes are given twice: as requested from the allocator, and on Linux as the

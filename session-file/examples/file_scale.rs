@@ -2,7 +2,7 @@
 //! reads during a walk.
 //!
 //! ```text
-//! cargo run --release -p session-file --example scale -- [--sessions N] [--in DIR]
+//! cargo run --release -p session-file --example file_scale -- [--sessions N] [--in DIR]
 //! ```
 //!
 //! The store is made in a new directory in DIR (by default the directory for temporary files) and
