@@ -288,7 +288,7 @@ impl Client {
         Ok((reply, replicas))
     }
 
-    /// Drops a connection on which an answer was lost, and has the server looked for anew.
+    /// Forgets a connection on which an answer was lost, and suspects its server.
     fn lose(&self, node: &Arc<Node>, connection: &Connection) {
         node.forget(connection);
         self.topology.suspect(node);

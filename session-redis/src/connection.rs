@@ -58,9 +58,8 @@ impl Connection {
 
 /// Waits for a reply until the connection has ended.
 ///
-/// The client may not report the end to a request. It receives requests through a channel of tokio. A request that is
-/// sent just as the client drops the receiver is never answered, as long as a sender exists, and the request itself
-/// has one.
+/// The client may not report the end: it receives requests through a channel of tokio, and a request that is sent just
+/// as the client drops the receiver is never answered while a sender exists, and the request itself has one.
 async fn until_closed<T>(
     mut is_closed: watch::Receiver<bool>,
     reply: impl Future<Output = Result<T, RedisError>>,

@@ -62,8 +62,8 @@ pub trait Harness: Sync {
     ///
     /// The result is a time of the *caller's* clock, by which the last write was at `now`. For a store that counts
     /// down, as Redis does, return `now` plus the time that is left. For one that keeps a time, return that; then `now`
-    /// makes no difference. Don't read the system's clock: it differs from `now`, which reveals a provider that mixes
-    /// the two.
+    /// makes no difference. Don't read the system's clock: a provider that mixes the two
+    /// clocks is found because they differ.
     ///
     /// Defaults to `None`: it is unknown, and the cases about it are not run. An implementation panics if the record is
     /// missing.

@@ -19,7 +19,7 @@ use crate::provider::{Changes, ExpiryChange, Page, Record, Token, Touch};
 /// How often operations are tried that fail at first, because a pool still has dead connections.
 const TRIES: usize = 20;
 
-/// In how many exchanges of an operation with the server it is cut, at most.
+/// How many exchanges of an operation with the server are cut at most, one at a time.
 const EXCHANGES: usize = 8;
 
 /// While the server can't be reached, each operation fails with [`Error::Unavailable`] and writes nothing. At first, a
