@@ -106,8 +106,8 @@ impl Registry {
     /// Opens the provider of this name, in its wrappers if it names some, with its source string.
     ///
     /// # Errors
-    /// [`Error::UnknownProvider`] lists the registered names. The message of an [`Error::Config`] begins with this name;
-    /// other errors are the provider's own.
+    /// [`Error::UnknownProvider`] lists the registered names. The message of an [`Error::Config`] begins with this
+    /// name; other errors are the provider's own.
     pub fn open(&self, name: &str, source: &str) -> Result<Arc<dyn Provider>, Error> {
         self.open_inner(name, source).map_err(|error| match error {
             Error::Config(message) => Error::config(format_args!("provider {name:?}: {message}")),
