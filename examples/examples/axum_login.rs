@@ -35,7 +35,7 @@ struct Users {
     hashes: HashMap<&'static str, String>,
     /// What the password for an unknown name is compared with, so that the time it takes tells nothing.
     nobodys: String,
-    /// A comparison takes a processor and 19 MiB, so the others wait for their turn.
+    /// Limits concurrent comparisons, because each takes a processor and 19 MiB.
     turns: Arc<Semaphore>,
 }
 
@@ -56,7 +56,7 @@ impl Users {
         let checked = tokio::task::spawn_blocking(move || {
             let hash = self.hashes.get(&*username);
             let is_right = password_auth::verify_password(password, hash.unwrap_or(&self.nobodys));
-            drop(turn); // Only now, as a comparison goes on without its request.
+            drop(turn); // Only now, because a comparison goes on if its request is dropped.
             hash.is_some() && is_right.is_ok()
         });
         Ok(checked.await?)

@@ -310,8 +310,8 @@ impl Error {
 
     /// Returns the HTTP status of this error (RFC 9110, section 15).
     ///
-    /// `401` if a login is needed, `403` for another site's request, `409` if the request lost a race with another one, `413` if a limit
-    /// would be exceeded, `503` if the store is down, full or in doubt, `500` for all other errors.
+    /// `401` if a login is needed, `403` for another site's request, `409` if the request lost a race with another one,
+    /// `413` if a limit would be exceeded, `503` if the store is down, full or in doubt, `500` for all other errors.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NotLoggedIn => StatusCode::UNAUTHORIZED,

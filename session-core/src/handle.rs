@@ -28,8 +28,8 @@ use crate::{Error, Failure, LoadedSession, respond, response_headers};
 /// cookie.
 ///
 /// A handle has to be [finished](Self::finish), or [refused](Self::refuse) on an error;
-/// [`respond`](Self::respond) does either. If it is dropped instead, the changes that are still pending are
-/// lost, which is logged as a warning once nobody has the session.
+/// [`respond`](Self::respond) does either. If it is dropped instead, pending changes are lost. A warning is logged
+/// when the last clone of the loaded session is dropped, too.
 pub struct SessionHandle<'m> {
     manager: ManagerRef<'m>,
     /// The ids that the client sent. The first load copies them into the session's state.

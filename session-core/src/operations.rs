@@ -223,7 +223,7 @@ impl Operations {
 }
 
 impl Drop for Operations {
-    /// Nobody has the session any more, so nothing can save its changes.
+    /// Warns of lost changes: the handle and all clones of the session are gone, so nothing can save them.
     fn drop(&mut self) {
         if self.state.get_mut().loses_changes() {
             warn!(

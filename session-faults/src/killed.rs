@@ -1,11 +1,10 @@
 //! Kills processes at random moments and checks the store afterwards.
 //!
-//! Four victim processes share a store. Each changes sessions on several threads. Before each change it writes a line that
-//! announces the change, and after it a line that acknowledges it. The parent kills the victims with
-//! SIGKILL, reads their output, opens the store, which is then nobody else's, and checks it: acknowledged changes are there, announced changes
-//! are there or not, and nothing else has changed. A login's new secret, owner and values are stored
-//! together: the old id never opens what the new id got. Each owner's list has exactly the owner's
-//! sessions.
+//! Four victim processes share a store. Each changes sessions on several threads. Before each change it writes a line
+//! that announces the change, and after it a line that acknowledges it. The parent kills the victims with SIGKILL,
+//! reads their output, opens the store, which is then nobody else's, and checks it: acknowledged changes are there,
+//! announced changes are there or not, and nothing else has changed. A login's new secret, owner and values are stored
+//! together: the old id never opens what the new id got. Each owner's list has exactly the owner's sessions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};

@@ -2,7 +2,7 @@
 //! that was acknowledged is there.
 //!
 //! - [`killed`] kills processes on a store of one machine.
-//! - [`failover`] breaks a database server with a synchronous standby.
+//! - [`failover`] breaks a database server that has standbys or replicas.
 //! - [`program`] is the command line of test programs that start themselves again in other roles.
 
 pub mod failover;

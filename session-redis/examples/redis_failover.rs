@@ -1,13 +1,13 @@
 //! Breaks Redis under load repeatedly, and counts what was lost, with and without waiting for replicas.
 //!
 //! ```sh
-//! cargo run --release -p session-redis --example redis_failover               # short
+//! cargo run --release -p session-redis --example redis_failover               # one round of each mode
 //! cargo run --release -p session-redis --example redis_failover -- --rounds 10 --apart
 //! ```
 //!
-//! `scripts/redis-server` sets up a primary, its replicas and a Sentinel. Each round kills the primary, with
-//! and without a failover, freezes it, cuts it off from everything and from the other servers alone, and
-//! disconnects the clients in two ways. The exit codes are those of [`session_faults::failover::main`].
+//! `scripts/redis-server` sets up a primary, two replicas and a Sentinel. Each round kills the primary, with and without
+//! a failover, freezes it, cuts it off from everything, cuts it off from the other servers only, and disconnects the
+//! clients in two ways. The exit codes are those of [`session_faults::failover::main`].
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -17,11 +17,11 @@ use crate::script::Request;
 use crate::time_limit::TimeLimits;
 use crate::topology::Topology;
 
-/// How often an operation is tried in all where a server refuses it for a reason that passes, or can't be
-/// connected to and another one may take its place. The time limit ends it too.
+/// How often an operation is tried in all, if a server refuses it for a reason that passes, or if a server can't be
+/// reached and another one may take its place. The time limit may end it earlier.
 const TRIES: u32 = 5;
 
-/// How often an operation is repeated whose answer was lost, where that does no harm.
+/// How often an operation is repeated after its answer was lost, if that is harmless.
 const REPETITIONS: u32 = 2;
 
 /// The pause before the second try, doubled with each one.
@@ -34,18 +34,19 @@ pub(crate) enum Access {
     Write,
 }
 
-/// An operation as it is sent first, and as it is repeated after an answer was lost, if that does no harm.
+/// An operation, as it is sent first and as it is repeated after its answer was lost.
 #[derive(Clone, Copy)]
 pub(crate) struct Operation<'a> {
     pub(crate) access: Access,
     pub(crate) first: Request<'a>,
+    /// `None` if a repetition could do harm.
     pub(crate) again: Option<Request<'a>>,
     /// Operations with the same number share a connection.
     pub(crate) lane: usize,
 }
 
 impl<'a> Operation<'a> {
-    /// An operation that does the same however often it is done.
+    /// An operation that has the same effect however often it is applied.
     pub(crate) fn repeatable(access: Access, request: Request<'a>, lane: usize) -> Self {
         Self { access, first: request, again: Some(request), lane }
     }
@@ -53,8 +54,8 @@ impl<'a> Operation<'a> {
 
 /// Performs operations.
 ///
-/// The caller may be on any executor, on the timer thread, or on a runtime that ends before the provider does;
-/// so there is a runtime here. The caller's executor only waits for replies.
+/// The caller may be on any executor, on the timer thread, or on a runtime that ends before the provider does,
+/// so this has a runtime of its own.
 pub(crate) struct Client {
     config: Arc<RedisConfig>,
     topology: Topology,
@@ -62,12 +63,12 @@ pub(crate) struct Client {
     runtime: Background,
 }
 
-/// Where an operation stands, for the case that its time is over.
+/// How far an operation has come, for its error when its time is over.
 #[derive(Default)]
 struct Progress {
-    /// Which server it was meant for last.
+    /// The server that it was last meant for.
     node: Option<Arc<Node>>,
-    /// By which connection an answer is waited for, and since when.
+    /// The connection on which it waits for an answer, and since when.
     sent: Option<(Connection, Instant)>,
     /// Whether the answer of an earlier attempt was lost.
     is_lost: bool,
@@ -105,15 +106,15 @@ impl Client {
         self.topology.is_one_server()
     }
 
-    /// When an operation that begins now has to end.
+    /// The time at which an operation that begins now has to end.
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.config.operation_timeout
     }
 
-    /// Performs an operation. Returns the reply, which is no error.
+    /// Performs an operation. Returns the reply, which is never a server's error.
     ///
     /// # Cancellation
-    /// What was sent is completed by the server.
+    /// The server completes what was sent.
     pub(crate) async fn perform(
         &self,
         operation: Operation<'_>,
@@ -127,7 +128,7 @@ impl Client {
             if let Some(node) = node {
                 match sent {
                     None => self.topology.suspect(&node),
-                    // A connection is no worse because it was made when the time was almost over.
+                    // A request that got its connection late says little about the connection.
                     Some((connection, since))
                         if since.elapsed() >= self.config.operation_timeout / 2 =>
                     {
@@ -151,7 +152,7 @@ impl Client {
         let mut request = first;
         let (mut tries, mut repetitions, mut is_whole) = (0, 0, false);
         let callers = connection::callers_runtime();
-        // A node that another one named, and whether it has to be told that this is for now.
+        // A node that another one named, and whether that is for this command only (`ASK`).
         let mut redirected: Option<(String, u16, bool)> = None;
         loop {
             let fails = |cause| unknown(access, repetitions > 0, cause);
@@ -205,10 +206,10 @@ impl Client {
                 }
             };
             let Value::ServerError(error) = reply else {
-                // What refused to write has nothing that a replica could lack.
+                // A script that wrote nothing has nothing that a replica could lack.
                 let is_refused = matches!(reply, Value::Int(n) if n != 1);
                 if access == Access::Write && replicas < self.config.wait && !is_refused {
-                    // Its replicas may follow another primary by now, which clients can reach.
+                    // Its replicas may already follow another primary.
                     self.topology.suspect(&node);
                     let cause = format!("{replicas} of {} replicas have it", self.config.wait);
                     return Err(Error::in_doubt(cause));
@@ -224,12 +225,12 @@ impl Client {
                         self.topology.moved(request.keys[0], &host, port)?;
                     }
                     redirected = Some((host, port, is_for_now));
-                    // Two may be needed. With more, the nodes don't agree yet.
+                    // Two redirections can be necessary. After more, the nodes don't agree yet.
                     if tries > 2 {
                         self.pause(tries - 2).await;
                     }
                 }
-                // By another connection: the name may belong to another server by now.
+                // On a new connection, because the host's name may belong to another server by now.
                 Refusal::NotPrimary if tries < TRIES - 1 => {
                     tries += 1;
                     self.lose(&node, &connection);
@@ -287,7 +288,7 @@ impl Client {
         Ok((reply, replicas))
     }
 
-    /// Gives up a connection, and perhaps its server.
+    /// Forgets a connection on which an answer was lost, and suspects its server.
     fn lose(&self, node: &Arc<Node>, connection: &Connection) {
         node.forget(connection);
         self.topology.suspect(node);

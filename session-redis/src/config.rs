@@ -1,4 +1,4 @@
-//! What the source string says.
+//! The configuration, and how the source string is parsed.
 
 use std::fmt;
 use std::path::Path;
@@ -12,17 +12,18 @@ use redis::{
 use session_core::Error;
 use session_core::provider::Source;
 
-/// Which servers, and how.
+/// The servers of a provider, and how it uses them. Made by [`parse`](Self::parse).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RedisConfig {
-    /// What all names of keys begin with: at most 120 bytes, without braces and without `owner:`. Defaults to
+    /// What the names of all keys begin with: at most 120 bytes, without braces and without `owner:`. Defaults to
     /// `session:`.
     pub prefix: String,
-    /// How long an operation may take, everything included: 1 ms to 1 h. Defaults to 2 seconds.
+    /// The time limit of an operation, including connecting, waiting and all retries: 1 ms to 1 h. Defaults to
+    /// 2 seconds.
     pub operation_timeout: Duration,
-    /// How long after its expiry the server removes a session, so that a client whose clock is behind
-    /// loses no live one: at most 365 days. Defaults to 10 minutes.
+    /// How long after its expiry the server deletes a session: if clocks differ by less, no live session is
+    /// deleted. At most 365 days. Defaults to 10 minutes.
     pub ttl_margin: Duration,
     /// How many replicas must have a write before it is acknowledged. Defaults to none.
     pub wait: u32,
@@ -40,22 +41,22 @@ pub struct RedisConfig {
 pub(crate) enum Mode {
     /// The only one.
     Single,
-    /// The primary of this name, as Sentinels say, to whom we log in so.
+    /// The primary of this service, whose address the Sentinels tell. The user and password are for the Sentinels.
     Sentinel { service: String, user: Option<String>, password: Option<String> },
     /// The one that has the key's slot.
     Cluster,
 }
 
-/// The longest TTL that is told to a server, 300 years: what is beyond it would overflow when the server
-/// adds its clock.
+/// The longest TTL that is sent to a server, 300 years. A much longer one would overflow when the server adds
+/// its clock.
 pub(crate) const LONGEST_TTL: Duration = Duration::from_secs(300 * 31_556_952);
 
-/// What stands between the prefix and an owner in the name of that owner's list. No prefix contains it, so no
-/// two of all names are the same, whatever owners are called.
+/// Stands between the prefix and the owner in the name of an owner's list. No prefix contains it, so the name of
+/// a list is never the name of a session's key, whatever the owner and other prefixes are.
 pub(crate) const OWNER: &str = "owner:";
 
-/// How long a connection is idle until the system sends something by it. Firewalls and balancers forget those
-/// that are idle for longer, some after four minutes; what is sent by one that was forgotten is never answered.
+/// How long a connection is idle before TCP keepalive probes it. Firewalls and load balancers drop idle connections,
+/// some after four minutes, and what is sent on such a connection is never answered.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 const SCHEMES: &str = "redis://, rediss:// or redis+unix://";
@@ -91,7 +92,7 @@ impl RedisConfig {
         let mode = take_mode(&mut options)?;
         let tls = take_tls(&mut options, is_tls)?;
         let hosts = if is_unix {
-            // The path is the client's to read, and what it wants to know beside.
+            // The client parses the path and these three options.
             let mut client = Vec::new();
             for name in ["db", "user", "pass"] {
                 let value = options.take(name)?;
@@ -124,7 +125,7 @@ impl RedisConfig {
             tls,
         };
         config.check()?;
-        // The certificates are read now.
+        // So that certificates that can't be used are an error now.
         config.client(config.hosts[0].clone())?;
         Ok(config)
     }
@@ -132,7 +133,7 @@ impl RedisConfig {
     /// Checks what a program may have set since it was parsed.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if self.prefix.contains(['{', '}']) {
-            // They would decide about the slots of all keys.
+            // They would be the hash tag, and decide the slots of all keys.
             return Err(Error::config(
                 "prefix must have no braces: keys have a hash tag of their own",
             ));
@@ -159,7 +160,7 @@ impl RedisConfig {
         Ok(())
     }
 
-    /// Makes the client of a server at this address, which is to be used as the URI says.
+    /// Makes the client of the server at this address, with the user, password and TLS of the URI.
     pub(crate) fn client_at(&self, host: &str, port: u16) -> Result<Client, Error> {
         let like = &self.hosts[0];
         let address = match like.addr() {
@@ -182,7 +183,7 @@ impl RedisConfig {
             }
             _ => Client::open(info),
         };
-        // Nothing of the certificates or the URI is in what it says.
+        // The message quotes nothing of the certificates or the URI.
         client.map_err(|_| Error::config("tls_ca, tls_cert or tls_key holds no usable PEM"))
     }
 
@@ -202,7 +203,7 @@ impl RedisConfig {
             .collect()
     }
 
-    /// How long the server is to keep what expires after this time, in milliseconds.
+    /// The TTL for a session that expires after this time, in milliseconds.
     pub(crate) fn ttl(&self, life: Duration) -> u64 {
         let ttl = life.saturating_add(self.ttl_margin).min(LONGEST_TTL).as_millis();
         u64::try_from(ttl).unwrap_or(u64::MAX).max(1)
@@ -271,14 +272,14 @@ fn take_tls(options: &mut Source, is_tls: bool) -> Result<Option<TlsCertificates
         _ => return Err(Error::config("tls_cert and tls_key go together")),
     };
     if is_tls && rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Another thread may have come first: then there is one.
+        // Fails if another thread has just installed one, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
     let is_given = root_cert.is_some() || client_tls.is_some();
     Ok(is_given.then_some(TlsCertificates { client_tls, root_cert }))
 }
 
-/// Reads `user:password@host:port,host:port/db`, in which the client knows one host.
+/// Parses `user:password@host:port,host:port/db`. The client can parse it with one host only.
 fn hosts(is_tls: bool, rest: &str) -> Result<Vec<ConnectionInfo>, Error> {
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
     let (user, hosts) = match authority.rsplit_once('@') {
@@ -291,7 +292,7 @@ fn hosts(is_tls: bool, rest: &str) -> Result<Vec<ConnectionInfo>, Error> {
     infos.map(|host| connection(&format!("{scheme}://{user}{host}/{database}"), what)).collect()
 }
 
-/// Reads a URI of one host. The client's messages may quote a password.
+/// Parses a URI of one host. The client's error is dropped, because it may quote a password.
 fn connection(uri: &str, what: &str) -> Result<ConnectionInfo, Error> {
     let wrong = || Error::config(format_args!("the Redis URI is wrong: the {what}"));
     let info = uri.into_connection_info().map_err(|_| wrong())?;
@@ -299,14 +300,14 @@ fn connection(uri: &str, what: &str) -> Result<ConnectionInfo, Error> {
         return Err(wrong());
     }
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    // A user needs one permission less.
+    // Without it, a user needs one permission less.
     let settings = settings.set_skip_set_lib_name();
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
     let tcp = info.tcp_settings().clone().set_nodelay(true).set_keepalive(keepalive);
     Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))
 }
 
-/// Percent-encodes all but letters and digits.
+/// Percent-encodes everything but letters and digits.
 fn encoded(text: &str) -> String {
     let encode = |byte: u8| match byte {
         b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => char::from(byte).to_string(),

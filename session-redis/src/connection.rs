@@ -22,7 +22,7 @@ use crate::failure::{self, Cause};
 use crate::script;
 use crate::single_flight::SingleFlight;
 
-/// A connection that any number of requests use at the same time: the server answers in order.
+/// A connection that any number of requests share: the server answers them in order.
 #[derive(Clone)]
 pub(crate) struct Connection {
     shared: MultiplexedConnection,
@@ -36,7 +36,7 @@ impl Connection {
         until_closed(self.is_closed.clone(), self.shared.req_packed_command(command)).await
     }
 
-    /// Sends commands that nothing comes between and waits for all replies.
+    /// Sends commands without others in between, and waits for all replies.
     pub(crate) async fn send_all(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, RedisError> {
         let mut pipeline = Pipeline::with_capacity(commands.len());
         for command in commands {
@@ -46,7 +46,7 @@ impl Connection {
         until_closed(self.is_closed.clone(), replies).await
     }
 
-    /// Whether the connection has ended, as far as it was noticed: nothing is sent by it then.
+    /// Whether the connection is known to have ended.
     fn is_closed(&self) -> bool {
         *self.is_closed.borrow() || self.is_closed.has_changed().is_err()
     }
@@ -58,26 +58,25 @@ impl Connection {
 
 /// Waits for a reply until the connection has ended.
 ///
-/// The client may not report the end. It takes requests by a channel of tokio, and one that is handed over in
-/// the moment in which the client gives the channel up stays there unanswered, for as long as there is a
-/// sender: the request itself has one.
+/// The client may not report the end: it receives requests through a channel of tokio, and a request that is sent just
+/// as the client drops the receiver is never answered while a sender exists, and the request itself has one.
 async fn until_closed<T>(
     mut is_closed: watch::Receiver<bool>,
     reply: impl Future<Output = Result<T, RedisError>>,
 ) -> Result<T, RedisError> {
     let mut reply = pin!(reply);
-    // Without a sender, it has ended as well.
+    // A dropped sender also means that the connection has ended.
     let closed = pin!(is_closed.wait_for(|is_closed| *is_closed));
     match select(reply.as_mut(), closed).await {
         Either::Left((reply, _)) => reply,
-        // It may have come before the end.
+        // The reply may have come before the end.
         Either::Right(_) => reply
             .now_or_never()
             .unwrap_or_else(|| Err(io::Error::from(io::ErrorKind::ConnectionAborted).into())),
     }
 }
 
-/// A server, and a few connections to it, which are made when they are needed.
+/// A server and its connections, which are made when they are needed.
 pub(crate) struct Node {
     pub(crate) host: String,
     client: Client,
@@ -87,13 +86,13 @@ pub(crate) struct Node {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Where connections live, if the callers have no runtime for them.
+    /// Runs connections, if the caller has no runtime for them.
     pub(crate) runtime: Handle,
     pub(crate) timeout: Duration,
     pub(crate) connections: usize,
-    /// Whether a server that is a replica is refused as soon as it is connected to.
+    /// Whether a connection to a replica is an error.
     pub(crate) wants_primary: bool,
-    /// Set once a server was asked what it does when it is full.
+    /// Set once a server was asked for its `maxmemory-policy`.
     pub(crate) is_advised: Arc<OnceCell<()>>,
 }
 
@@ -113,10 +112,10 @@ impl Node {
         Self { host, client, lanes, settings }
     }
 
-    /// A connection that works as far as is known. The same number stands for the same one.
+    /// Returns a connection that works as far as is known. Operations with the same number share one.
     ///
-    /// It is made on the `callers` runtime, if there is one: answers need no change of threads to come to the
-    /// caller.
+    /// A new connection is made on the `callers` runtime, if there is one. Answers then need no switch between threads
+    /// to reach the caller.
     pub(crate) async fn connection(
         &self,
         number: usize,
@@ -131,7 +130,7 @@ impl Node {
                 (Arc::clone(lane), self.client.clone(), self.settings.clone());
             let callers = callers.cloned();
             async move {
-                // It may have been made since.
+                // An earlier attempt may have made it since.
                 if let Some(connection) = lane.working() {
                     return Ok(connection);
                 }
@@ -143,7 +142,7 @@ impl Node {
         lane.connecting.join(&self.settings.runtime, connecting).await
     }
 
-    /// Whether the server answered by one of its connections and ended none of them since.
+    /// Whether the server has a connection that works as far as is known.
     pub(crate) fn is_connected(&self) -> bool {
         self.lanes.iter().any(|lane| lane.working().is_some())
     }
@@ -152,7 +151,7 @@ impl Node {
         self.client.get_connection_info().addr()
     }
 
-    /// Forgets a connection by which no answer comes any more.
+    /// Forgets a connection on which an answer was lost.
     pub(crate) fn forget(&self, connection: &Connection) {
         for lane in &self.lanes {
             let mut current = lane.current.write();
@@ -175,15 +174,15 @@ impl fmt::Debug for Node {
     }
 }
 
-/// The runtime that an operation's caller is on, if connections can live there: one that serves several
-/// threads goes on whatever the caller does.
+/// Returns the runtime of an operation's caller, if connections can run there. A multi-threaded one goes on even if
+/// the caller blocks its thread.
 pub(crate) fn callers_runtime() -> Option<Handle> {
     let callers = Handle::try_current().ok()?;
     (callers.runtime_flavor() == RuntimeFlavor::MultiThread).then_some(callers)
 }
 
-/// Connects on the caller's runtime, or on the one that this is called on, whose clock ends it: the caller's may
-/// stand still.
+/// Connects on the caller's runtime if it is given, otherwise on the one that this is called on. The latter's timer
+/// ends the attempt, since the caller's runtime may be blocked.
 async fn connect_at(
     callers: Option<Handle>,
     client: Client,
@@ -194,7 +193,7 @@ async fn connect_at(
         let mut task = callers.spawn(connect(client.clone(), settings.clone()));
         match tokio::time::timeout(settings.timeout, &mut task).await {
             Ok(Ok(connected)) => return connected,
-            // It has neither I/O nor timers, and panics because of that; or ends just now.
+            // The caller's runtime has no I/O or timers, so the task panicked; or the runtime has just ended.
             Ok(Err(_)) => {}
             Err(elapsed) => {
                 task.abort();
@@ -208,16 +207,15 @@ async fn connect_at(
 /// Connects, and prepares the server for what it will be sent.
 async fn connect(client: Client, settings: Settings) -> Result<Connection, Cause> {
     let (closing, is_closed) = watch::channel(false);
-    // The only way to learn that a connection ended before something is sent by it: then nothing of that
-    // arrived. It takes version 3 of the protocol. With its runtime, a connection ends without a word, and
-    // this is dropped.
+    // The only way to learn that a connection ended before a command was sent on it; it needs RESP3. If the
+    // connection's runtime ends, no message is pushed, but this closure and its sender are dropped.
     let on_push = move |push: PushInfo| {
         if push.kind == PushKind::Disconnection {
             closing.send_replace(true);
         }
         Ok::<(), redis::aio::SendError>(())
     };
-    // Connecting as a whole has a time limit, and so have operations.
+    // Whole attempts to connect have a time limit of their own, and so have operations.
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(None)
         .set_response_timeout(None)
@@ -241,7 +239,7 @@ async fn prepare(connection: &mut Connection, settings: &Settings) -> Result<(),
     }
     let mut replies =
         connection.send_all(&commands).await.map_err(|error| failure::cause(&error))?;
-    // A server that may not be asked, or doesn't take a script like that, is no worse for it.
+    // Refusals are ignored: a user may lack the permission for `INFO` or `SCRIPT LOAD`.
     if wants_advice
         && let Some(Ok(info)) = replies.pop().map(redis::from_redis_value::<String>)
         && settings.is_advised.set(()).is_ok()
@@ -270,7 +268,7 @@ pub(crate) fn is_text(value: &Value, text: &str) -> bool {
     }
 }
 
-/// Which policy a server has that takes any session when it is full.
+/// Returns the server's `maxmemory-policy` if it evicts at random.
 fn unsafe_policy(info: &str) -> Option<&str> {
     let field = |name: &str| {
         info.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))

@@ -1,14 +1,15 @@
-//! What the server's and the client's errors mean for a session.
+//! Classifies errors of the server and of the client library.
 
 use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
 
-/// What was reported, without what must not be shown: servers quote the command that they refuse.
+/// The cause of a failure, as text that may be shown. It quotes no error as a whole, because servers quote the command
+/// that they refuse.
 pub(crate) type Cause = String;
 
-/// What a reply says that is an error.
+/// Why a server refused a command, as far as it decides what happens next.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// The script is not known; the command is to be sent with all of it.
+    /// The server doesn't know the script's hash; the command is sent again with the whole script.
     UnknownScript,
     /// Another node has the slot: for good, or for this key while the slot moves.
     Elsewhere {
@@ -18,16 +19,16 @@ pub(crate) enum Refusal {
     },
     /// The server is not the primary any more.
     NotPrimary,
-    /// The server can't do it just now: it starts, its cluster has lost nodes, or it has too few replicas.
+    /// The server can't do it now: it is starting, its cluster has lost nodes, or it has too few replicas.
     NotNow,
-    /// The server holds as much as it may.
+    /// The server has reached `maxmemory`.
     Full,
-    /// The key holds something that is no string.
+    /// The key holds a value of another type than a string.
     WrongType,
     Other,
 }
 
-/// Reads an error that a server replies instead of doing what it was told.
+/// Classifies an error that a server replied. `asked` is the host of the server.
 pub(crate) fn refusal(error: &ServerError, asked: &str) -> Refusal {
     let details = error.details().unwrap_or_default();
     match error.kind() {
@@ -49,8 +50,8 @@ pub(crate) fn refusal(error: &ServerError, asked: &str) -> Refusal {
     }
 }
 
-/// The code of an error, which is in the server's manual. Servers before version 7 put what a script met into
-/// an error of its own: `ERR Error running script (...): @user_script: 9: -OOM command not allowed`, or
+/// Returns the code of an error, which the server's manual explains. Servers before version 7 wrap the error of a
+/// command in a script: `ERR Error running script (...): @user_script: 9: -OOM command not allowed`, or the same
 /// without the part before the last `@`.
 fn code(error: &ServerError) -> &str {
     let code = error.code();
@@ -64,10 +65,10 @@ fn code(error: &ServerError) -> &str {
     }
 }
 
-/// What servers say without a code of its own, and without quoting anything.
+/// Messages that have no code of their own and quote nothing.
 const REASONS: [&str; 2] = ["DB index is out of range", "max number of clients reached"];
 
-/// What a server answered: its code, as it may quote the rest.
+/// Describes a server's error by its code, because the rest may quote the command.
 fn answered(code: &str, details: Option<&str>) -> Cause {
     let reason = REASONS.iter().find(|reason| details.is_some_and(|text| text.contains(**reason)));
     match reason {
@@ -76,7 +77,7 @@ fn answered(code: &str, details: Option<&str>) -> Cause {
     }
 }
 
-/// Reads `3999 127.0.0.1:6381`; without a host, it is the one that was asked.
+/// Parses `3999 127.0.0.1:6381`. Without a host, the address is on the host that was asked.
 fn elsewhere(details: &str, asked: &str, is_for_now: bool) -> Option<Refusal> {
     let (host, port) = details.split_ascii_whitespace().nth(1)?.rsplit_once(':')?;
     let host = if host.is_empty() { asked } else { host.trim_matches(['[', ']']) };

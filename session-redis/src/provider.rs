@@ -1,4 +1,4 @@
-//! The provider over the servers.
+//! The provider: its operations, as commands and scripts.
 
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,14 @@ use crate::config::OWNER;
 use crate::script::{self, Command, Request};
 use crate::stored::{self, Entry, Mark};
 
-/// How much longer than a session the server keeps the list of its owner. A session that is used for longer
-/// makes its entry anew.
+/// How much longer than a session the server keeps its owner's list. A session that is used for longer makes its entry
+/// again, which extends the list's timer.
 const COVER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long after its entry in the owner's list a session may be stored, at most.
+/// The longest time between the creation of an entry in the owner's list and the save of its session.
 const LOGIN: Duration = Duration::from_secs(60);
 
-/// What ends no key: entries of one session are between its key and this.
+/// Sorts after every stamp. All entries of a session are between its key alone and its key with this appended.
 const LAST: [u8; 9] = [0xff; 9];
 
 /// Keeps sessions in Redis or Valkey, for any number of servers.
@@ -34,21 +34,21 @@ pub struct RedisProvider {
     client: Client,
 }
 
-/// What a script replied beside that it was done.
+/// The work on owners' lists that a successful script leaves to the provider.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Done {
-    /// Entries of the owner whose sessions may have ended.
+    /// Entries of the owner's list whose sessions may have ended.
     old: Vec<Entry>,
-    /// The owner that the session doesn't belong to any more, and its entry.
+    /// The session's former owner, and the stamp of its entry there.
     left: Option<(Vec<u8>, [u8; 8])>,
-    /// The owner whose list may end before the session, and its entry.
+    /// The owner whose list may expire before the session, and the stamp of its entry there.
     outlived: Option<(Vec<u8>, [u8; 8])>,
     /// When the session expires now.
     expires: Option<Timestamp>,
 }
 
 impl RedisProvider {
-    /// Makes a provider that connects when it is first used: a server that is down now may be up then.
+    /// Makes a provider. It connects when it is first used, so the servers may be down now.
     ///
     /// # Errors
     /// [`Error::Config`] if a field of the configuration is out of its range; [`Error::Unavailable`] if the
@@ -62,7 +62,7 @@ impl RedisProvider {
         self.client.config()
     }
 
-    /// The name of a session's key, whose slot is its own.
+    /// The name of the Redis key of a session. The braces make the session's key the hash tag.
     fn name(&self, key: &SessionKey) -> Vec<u8> {
         format!("{}{{{key}}}", self.config().prefix).into_bytes()
     }
@@ -76,8 +76,8 @@ impl RedisProvider {
         self.config().ttl(expires.since(now)).to_string()
     }
 
-    /// The stamps below this one are of sessions that ended so long ago that no server can think
-    /// otherwise, and that no login is about to store.
+    /// Returns the limit of stale stamps. The sessions of lower stamps ended so long ago that they have ended by every
+    /// server's clock, and that no login is still about to store them.
     fn stale(&self, now: Timestamp) -> u64 {
         stored::stamp(now.saturating_sub(self.config().ttl_margin.max(LOGIN)))
     }
@@ -189,8 +189,8 @@ impl RedisProvider {
         let operation = Operation {
             access: Access::Write,
             first: request(&first),
-            // With a new secret, the record tells whether it was applied already. Otherwise another
-            // request may have saved since what a repetition would overwrite.
+            // With a new secret, the record shows whether the save was applied already. Otherwise a repetition could
+            // overwrite what another request has saved since.
             again: changes.secret.is_some().then(|| request(&arguments)),
             lane: lane(&key),
         };
@@ -298,7 +298,7 @@ impl RedisProvider {
             Ok(match summary {
                 Some(summary) if now < summary.expires => Seen::Live(summary),
                 Some(summary) if summary.expires.saturating_add(margin) <= now => Seen::Ended,
-                // It may be about to be stored: entries are made first.
+                // It may be about to be stored, because in a cluster entries are made first.
                 None if is_stale => Seen::Ended,
                 _ => Seen::Other,
             })
@@ -306,9 +306,9 @@ impl RedisProvider {
         join_all(looks).await.into_iter().collect()
     }
 
-    /// What is left to be done for lists after a session was written. The session itself is stored; so what
-    /// fails here fails nothing: an entry too many is passed over until it is removed, and one that is missing
-    /// from a list that ended is made by the next touch.
+    /// Updates owners' lists after a session was written. The session itself is stored, so a failure here is only
+    /// logged: lists skip a surplus entry until it is removed, and the next touch makes the entry of a list that has
+    /// expired.
     async fn tidy(
         &self,
         key: &SessionKey,
@@ -342,7 +342,7 @@ impl RedisProvider {
         }
     }
 
-    /// Removes entries from an owner's list; one that was made anew meanwhile has another stamp, and stays.
+    /// Removes entries from an owner's list. An entry that was made again meanwhile has another stamp and stays.
     async fn drop_entries(&self, owner: &[u8], entries: &[Entry], deadline: Instant) {
         if entries.is_empty() {
             return;
@@ -379,8 +379,8 @@ struct ListEntry {
 }
 
 impl ListEntry {
-    /// Has the entry made by the script that writes the session; or before that, where the list is at
-    /// another server.
+    /// Lets the script that writes the session make the entry. In a cluster, where the list may be at another server,
+    /// makes the entry now, before the session is written.
     async fn beside<'a>(
         &'a self,
         provider: &RedisProvider,
@@ -394,7 +394,7 @@ impl ListEntry {
             arguments.extend(self.arguments(key));
             return Ok(Vec::new());
         }
-        // Nothing of the session is written if this fails.
+        // If this fails, nothing of the session was written.
         match self.make(provider, key, deadline).await {
             Err(Error::InDoubt { source }) => Err(Error::Unavailable { source }),
             made => made,

@@ -1,9 +1,9 @@
-//! What is sent to the server: its own commands, and the scripts that are ours.
+//! Commands and scripts, as they are sent to the server.
 
 use once_cell::sync::Lazy;
 use redis::Cmd;
 
-/// A script, which the server knows by its hash.
+/// A Lua script and its hash.
 pub(crate) struct Script {
     code: &'static str,
     hash: String,
@@ -15,7 +15,7 @@ macro_rules! scripts {
             Script::new(concat!(include_str!("lua/common.lua"), include_str!($file)))
         });)*
 
-        /// All of them: a new connection makes sure that the server knows each.
+        /// All scripts. A new connection loads each into the server.
         pub(crate) static ALL: &[&Lazy<Script>] = &[$(&$name),*];
     };
 }
@@ -33,7 +33,7 @@ impl Script {
         Self { code, hash: redis::Script::new(code).get_hash().to_owned() }
     }
 
-    /// The command that makes the server know the script.
+    /// Returns the command that loads the script into the server.
     pub(crate) fn load(&self) -> Cmd {
         let mut command = redis::cmd("SCRIPT");
         command.arg("LOAD").arg(self.code);
@@ -41,11 +41,11 @@ impl Script {
     }
 }
 
-/// One command. All data are arguments, so that none is ever read as code.
+/// A command or script with its keys and arguments. All data are arguments, so none is ever run as code.
 #[derive(Clone, Copy)]
 pub(crate) struct Request<'a> {
     pub(crate) command: Command,
-    /// The first one decides which server it is sent to.
+    /// The slot of the first key decides the server that it is sent to.
     pub(crate) keys: &'a [&'a [u8]],
     pub(crate) arguments: &'a [&'a [u8]],
 }
@@ -57,7 +57,7 @@ pub(crate) enum Command {
 }
 
 impl Request<'_> {
-    /// The command as the server takes it; with the whole script, if it doesn't know that.
+    /// Encodes the command; with the whole script instead of its hash, if the server doesn't know the hash.
     pub(crate) fn encode(&self, is_whole: bool) -> Cmd {
         let size = |parts: &[&[u8]]| parts.iter().map(|part| part.len()).sum::<usize>();
         let length = size(self.keys) + size(self.arguments) + 64;

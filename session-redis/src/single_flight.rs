@@ -1,4 +1,4 @@
-//! Work that many operations wait for, and that is done once.
+//! [`SingleFlight`]: work that is done once for all operations that wait for it.
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
@@ -8,10 +8,10 @@ use tokio::task::AbortHandle;
 
 use crate::failure::Cause;
 
-/// Does some work once at a time, for all operations that need it.
+/// Runs work once at a time, for all operations that need its result.
 ///
-/// The work goes on when those who wait for it give up. If each operation did it alone, one after the other,
-/// each would begin anew what the one before it had no time left to finish; under load none ever would.
+/// The work goes on when the operations that wait for it give up. If it ended with the operation that began it, the
+/// next one would begin it again with less time left, and under load no attempt would ever finish.
 pub(crate) struct SingleFlight<T>(Mutex<Option<Flight<T>>>);
 
 struct Flight<T> {
@@ -26,8 +26,8 @@ impl<T> Default for SingleFlight<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
-    /// Waits for the work that is under way, or begins it on this runtime. Work that has ended counts no more:
-    /// what it leaves behind is where the caller looks first.
+    /// Waits for the result of the work that is under way, or begins the work on this runtime. Results are not kept:
+    /// the caller first looks at what the last work has stored.
     pub(crate) async fn join<W>(
         &self,
         runtime: &Handle,

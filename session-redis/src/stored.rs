@@ -1,23 +1,23 @@
-//! What a session's key holds, and the entries of an owner's list.
+//! Encodes and decodes sessions, and the entries of owners' lists.
 //!
 //! | offset | bytes | what |
 //! |---:|---:|---|
-//! | 0 | 1 | 1 for a session of nobody, 2 for an owner's |
-//! | 1 | 4 | the length of everything |
+//! | 0 | 1 | 1 if nobody is logged in, 2 if the session has an owner |
+//! | 1 | 4 | the length of the whole string |
 //! | 5 | 8 | with 2: the [stamp](Mark::stamp) of its entry in the owner's list |
-//! | 13 | 8 | with 2: how long that list lasts, without other logins: [`cover`](Mark::cover) |
+//! | 13 | 8 | with 2: the time until which that list is kept at least: [`cover`](Mark::cover) |
 //! | 5 or 21 | | the record [as bytes](Record::to_bytes) |
 
 use session_core::provider::{Changes, Expected, Login, Record, Summary};
 use session_core::{Error, SessionKey, Timestamp};
 
-/// What a session's key says of its entry in its owner's list.
+/// What a session with an owner stores about its entry in the owner's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
-    /// No other entry has it. The first 48 bits are when the session ends unless it is used, in
-    /// milliseconds since the Unix epoch; the others are random.
+    /// Distinguishes the entry from all others. The first 48 bits are the time at which the session ends unless it is
+    /// used, in milliseconds since the Unix epoch; the others are random.
     pub(crate) stamp: [u8; 8],
-    /// Until when the server keeps the list at least.
+    /// The time until which the server keeps the list at least.
     pub(crate) cover: Timestamp,
 }
 

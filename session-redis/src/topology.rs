@@ -1,4 +1,4 @@
-//! Which server has a session.
+//! [`Topology`]: finds the server that has a session.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::single_flight::SingleFlight;
 /// How many slots a cluster has.
 const SLOTS: u16 = 16_384;
 
-/// How long one Sentinel, or one node, is asked about the others.
+/// The time limit for asking one Sentinel or one node about the other servers.
 const ASKING: Duration = Duration::from_millis(500);
 
 /// The servers, as far as they are known.
@@ -77,7 +77,7 @@ impl Topology {
         }
     }
 
-    /// Takes note that another node has the key's slot from now on.
+    /// Records that another node now has the key's slot (`MOVED`).
     pub(crate) fn moved(&self, key: &[u8], host: &str, port: u16) -> Result<(), Error> {
         if let Self::Cluster(cluster) = self {
             let node = cluster.at(host, port)?;
@@ -87,7 +87,7 @@ impl Topology {
         Ok(())
     }
 
-    /// The node at an address that another one gave.
+    /// Returns the node at an address that another node has named; `None` if there is no cluster.
     pub(crate) fn at(&self, host: &str, port: u16) -> Result<Option<Arc<Node>>, Error> {
         match self {
             Self::Cluster(cluster) => cluster.at(host, port).map(Some),
@@ -95,8 +95,7 @@ impl Topology {
         }
     }
 
-    /// Takes note that a server doesn't do what is expected of it: where others may have taken its place,
-    /// they are looked for.
+    /// Records that a server failed. With Sentinels or in a cluster, the next operation asks where the primaries are.
     pub(crate) fn suspect(&self, node: &Arc<Node>) {
         match self {
             Self::Single(_) => {}
@@ -111,7 +110,7 @@ impl Topology {
     }
 }
 
-/// Whether servers are to be asked about others, and the question that is under way.
+/// Whether servers have to be asked about the others, and the request that is under way.
 struct Asking<T> {
     is_outdated: Arc<AtomicBool>,
     flight: SingleFlight<T>,
@@ -124,7 +123,7 @@ impl<T> Default for Asking<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> Asking<T> {
-    /// What was answered is not so any more.
+    /// Marks the last answer as outdated.
     fn outdate(&self) {
         self.is_outdated.store(true, Ordering::Release);
     }
@@ -140,7 +139,7 @@ impl<T: Clone + Send + Sync + 'static> Asking<T> {
         let asking = || {
             let (is_outdated, question) = (Arc::clone(&self.is_outdated), question());
             async move {
-                // What is found out meanwhile may be newer than the answer.
+                // Before the question: what marks it as outdated meanwhile may be newer than the answer.
                 is_outdated.store(false, Ordering::Release);
                 question.await.inspect_err(|_| is_outdated.store(true, Ordering::Release))
             }
@@ -149,7 +148,7 @@ impl<T: Clone + Send + Sync + 'static> Asking<T> {
     }
 }
 
-/// A primary that Sentinels name.
+/// The primary of a service, as Sentinels name it.
 pub(crate) struct Sentinel {
     sentinels: Vec<Client>,
     service: String,
@@ -186,7 +185,7 @@ impl Sentinel {
             match tokio::time::timeout(ASKING, asking).await {
                 Ok(Ok(Some((host, port)))) => {
                     let node = self.at(&host, port)?;
-                    // A primary that was just lost is named until another one was elected.
+                    // Sentinels name a failed primary until another one is elected.
                     match node.connection(0, callers).await {
                         Ok(_) => {
                             *self.primary.write() = Some(Arc::clone(&node));
@@ -203,17 +202,17 @@ impl Sentinel {
         Err(cause)
     }
 
-    /// The server at this address; the primary of before, if it is that.
+    /// Returns the server at this address, which is the known primary if its address is the same.
     fn at(&self, host: &str, port: u16) -> Result<Arc<Node>, Cause> {
         let client = self.config.client_at(host, port);
-        let client = client.map_err(|_| Cause::from("the primary's address is none"))?;
+        let client = client.map_err(|_| Cause::from("the primary's address can't be used"))?;
         let known = self.primary.read().clone();
         let known = known.filter(|known| known.address() == client.get_connection_info().addr());
         Ok(known.unwrap_or_else(|| Arc::new(Node::new(client, self.settings.clone()))))
     }
 }
 
-/// The nodes of a cluster, each with the slots that it has.
+/// A cluster: its nodes, and which of them has which slots.
 pub(crate) struct Cluster {
     seeds: Vec<Arc<Node>>,
     settings: Settings,
@@ -260,7 +259,7 @@ impl Cluster {
         Ok(node)
     }
 
-    /// Asks any node which ones there are: first those that answer, as far as is known.
+    /// Asks one node after the other for the map of slots, those with a connection first.
     async fn ask(&self, callers: Option<&Handle>) -> Result<(), Cause> {
         let mut known: Vec<_> = self.map.read().nodes.values().cloned().collect();
         known.sort_by_key(|node| !node.is_connected());
@@ -293,7 +292,7 @@ impl Cluster {
         let mut addresses = Vec::new();
         for Range { first, last, host, port } in ranges {
             let node = self.at(&host, port);
-            let node = node.map_err(|_| Cause::from("the address of a node is none"))?;
+            let node = node.map_err(|_| Cause::from("a node's address can't be used"))?;
             slots.extend((first..=last).map(|slot| (slot, Arc::clone(&node))));
             addresses.push((host, port));
         }
@@ -313,7 +312,7 @@ struct Range {
     port: u16,
 }
 
-/// Reads what `CLUSTER SLOTS` replies; a node without a host is where the one is that was asked.
+/// Parses the reply of `CLUSTER SLOTS`. A node without a host is on the host that was asked.
 fn ranges(reply: &Value, asked: &str) -> Vec<Range> {
     let Value::Array(ranges) = reply else { return Vec::new() };
     let range = |range: &Value| -> Option<Range> {
@@ -332,7 +331,8 @@ fn ranges(reply: &Value, asked: &str) -> Vec<Range> {
     ranges.iter().filter_map(range).collect()
 }
 
-/// The slot of a key: of what stands between the first `{` and the next `}` if that is something.
+/// Returns the slot of a key: the hash of what is between the first `{` and the next `}`, or of the whole key if that
+/// is empty or missing.
 pub(crate) fn slot(key: &[u8]) -> u16 {
     let tag = || {
         let open = key.iter().position(|byte| *byte == b'{')? + 1;

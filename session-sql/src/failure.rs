@@ -1,9 +1,9 @@
-//! Causes of failures, without what must not be shown.
+//! Describes the driver's errors as text that may be shown.
 
 use session_core::Error;
 
-/// What the driver reported, in words of ours: databases quote statements and rows. What the database
-/// answered is its code alone, which its manual explains.
+/// Describes the driver's error. Messages of databases are left out, because they quote statements and rows; the code
+/// is explained in the database's manual.
 pub(crate) fn cause(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => match error.code() {

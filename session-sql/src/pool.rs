@@ -1,4 +1,4 @@
-//! Connections, made when they are needed.
+//! [`Pool`]: connections, which are made when they are needed.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// After how long without use a connection is asked whether it still is one: a server that was restarted, or
-/// a firewall, closes them without a word.
+/// After how long without use a connection is pinged before it is used: a restarted server or a firewall may have
+/// dropped it without notice.
 const TRUSTED: Duration = Duration::from_secs(1);
 
 /// After how long without use a connection is closed.
@@ -20,7 +20,8 @@ pub(crate) trait Connect: Send + Sync + 'static {
     /// Makes a connection.
     fn connect(&self) -> impl Future<Output = Result<Self::Connection, sqlx::Error>> + Send;
 
-    /// Whether a connection can be used again. A trusted one was used a moment ago, and none has failed since.
+    /// Returns whether a connection can be used again. A trusted one was used a moment ago, and no connection has
+    /// failed since.
     fn is_usable(
         &self,
         connection: &mut Self::Connection,
@@ -60,7 +61,7 @@ impl<C: Connect> Pool<C> {
             if self.connect.is_usable(&mut connection, is_trusted).await {
                 return Ok(Lent { pool: self, connection: Some(connection), _permit: permit });
             }
-            // Those that were not used for longer are no better, and to ask each would take the operation's time.
+            // Connections that were idle for longer are dead as well, most likely. To ping each would take too long.
             let mut idle = self.idle.lock();
             let older = idle.partition_point(|idle| idle.since <= since);
             let closed: Vec<_> = idle.drain(..older).collect();
@@ -85,7 +86,7 @@ impl<C: Connect> Lent<'_, C> {
         self.connection.as_mut().expect("there until it is given back")
     }
 
-    /// Keeps the connection for others: nothing is under way on it.
+    /// Returns the connection to the pool. No statement may be under way on it.
     pub(crate) fn give_back(mut self) {
         let Some(connection) = self.connection.take() else { return };
         let now = Instant::now();
@@ -100,8 +101,8 @@ impl<C: Connect> Lent<'_, C> {
 }
 
 impl<C: Connect> Drop for Lent<'_, C> {
-    /// A connection that is not given back has failed, or its operation ran out of time: others may have failed,
-    /// too, so each is asked before it is used again.
+    /// Closes a connection that was not given back. It has failed, or its operation ran out of time, so others may have
+    /// failed too: none is trusted any more.
     fn drop(&mut self) {
         if self.connection.is_some() {
             self.pool.idle.lock().iter_mut().for_each(|idle| idle.is_trusted = false);

@@ -1,4 +1,4 @@
-//! What the rows of both databases have in common.
+//! The columns that both databases have, read as records and lists.
 
 use session_core::provider::{Listed, Login, Page, Record, Summary, Values, Verifier};
 use session_core::{Error, SessionKey, Timestamp};
@@ -29,8 +29,8 @@ pub(crate) const RECORD: &str =
 /// The number of the column behind [`RECORD`].
 pub(crate) const NEXT: usize = 9;
 
-/// The page of a list that these rows make, in the order of their keys and one more than the page has room for if
-/// there is one. What a row may hold that is no live session is left out.
+/// Returns the page of a list from rows in the order of their keys, one row more than the page has room for if others
+/// follow. Rows that are no live sessions are left out.
 pub(crate) fn listed<R>(mut rows: Vec<R>, page: Page, now: Timestamp) -> Listed
 where
     R: Row,
@@ -42,7 +42,7 @@ where
     Listed { sessions: rows.iter().filter_map(|row| summary(row, now)).collect(), next }
 }
 
-/// The key of a row that a list reads, behind [`RECORD`]; `None` if it is something else.
+/// Returns the key of a row of a list, which follows [`RECORD`]. `None` if it is damaged.
 fn key<'r, R>(row: &'r R) -> Option<SessionKey>
 where
     R: Row,
@@ -52,7 +52,7 @@ where
     row.try_get::<&[u8], _>(NEXT).ok()?.try_into().ok().map(SessionKey::from_bytes)
 }
 
-/// What a list shows of a row, whatever it may hold. `None` if it is no live session; loading it says why.
+/// Returns what a list shows of a row. `None` if it is expired or damaged; loading it says why.
 fn summary<'r, R>(row: &'r R, now: Timestamp) -> Option<Summary>
 where
     R: Row,
@@ -64,7 +64,7 @@ where
     record.summary(key(row)?)
 }
 
-/// The record of a row that begins with the columns [`RECORD`], whatever it may hold, without its values.
+/// Returns the record of a row that begins with the columns [`RECORD`], without its values.
 pub(crate) fn without_values<'r, R>(row: &'r R) -> Result<Record, Error>
 where
     R: Row,
@@ -115,7 +115,7 @@ where
     }
 }
 
-/// A column of this type.
+/// Returns a column of this type; otherwise [`Error::Unreadable`] with this reason.
 pub(crate) fn column<'r, R, T>(
     row: &'r R,
     index: usize,

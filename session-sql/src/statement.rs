@@ -1,4 +1,4 @@
-//! Statements, and the parts of them that both databases understand.
+//! Statements, and those that are the same for both databases.
 
 use session_core::provider::{Login, Page, Record};
 use session_core::{SessionKey, Timestamp};
@@ -8,13 +8,13 @@ use crate::TableName;
 use crate::row::RECORD;
 use crate::time::to_column;
 
-/// A statement with its arguments. No text from outside is in it but the table's name, which is an identifier.
+/// A statement with its arguments. Its text contains nothing from outside but the table's name, which is an identifier.
 pub(crate) struct Statement<D: Database> {
     pub(crate) text: String,
     pub(crate) arguments: D::Arguments,
 }
 
-/// Columns, and what stands for the values that they get.
+/// Columns, each with the placeholder of its new value.
 pub(crate) type Columns = Vec<(&'static str, String)>;
 
 impl<D: Database> Statement<D> {
@@ -22,7 +22,7 @@ impl<D: Database> Statement<D> {
         Self { text: String::new(), arguments: D::Arguments::default() }
     }
 
-    /// Adds an argument; returns what stands for it.
+    /// Adds an argument and returns its placeholder.
     pub(crate) fn bind<'t, T: Encode<'t, D> + Type<D>>(&mut self, value: T) -> String {
         self.arguments.add(value).expect("bytes and numbers can be encoded");
         format!("${}", self.arguments.len())
@@ -45,7 +45,7 @@ where
         self.bind(to_column(time))
     }
 
-    /// The columns of a login, or of none.
+    /// Returns the columns of a login, which are null without one.
     pub(crate) fn login(&mut self, login: Option<&Login>) -> Columns {
         vec![
             ("owner", self.bind(login.map(|login| login.owner.as_bytes()))),
@@ -54,7 +54,7 @@ where
         ]
     }
 
-    /// The columns of a new record, but for its values.
+    /// Returns the columns of a new record, without its values.
     pub(crate) fn record(&mut self, key: &SessionKey, record: &Record) -> Columns {
         let mut columns = vec![
             ("key", self.bind_key(key)),
@@ -70,7 +70,7 @@ where
         columns
     }
 
-    /// Inserts a record, or sets the columns of one that expired as `set` says.
+    /// Inserts a record. If an expired one has the key, sets its columns to what `set` returns for them.
     pub(crate) fn insert(
         &mut self,
         table: &TableName,
@@ -97,12 +97,12 @@ where
         s
     }
 
-    /// Returns what a list needs of the owner's sessions, in whatever state: a condition on `expires` would let
-    /// pages pass over what has expired.
+    /// Returns a page of the owner's sessions, including expired ones: with a condition on `expires`, a page could read
+    /// any number of expired rows.
     pub(crate) fn list(table: &TableName, owner: &str, page: Page) -> Self {
         let mut s = Self::new();
         let owner = s.bind(owner.as_bytes());
-        // No key is shorter, and so none is before this.
+        // The empty key sorts before all others.
         let after = page.after.as_ref().map_or(&[][..], |key| key.as_bytes());
         let after = s.bind(after);
         // One more, to know whether others follow.

@@ -1,16 +1,16 @@
-//! Instants and durations as they are in columns and options.
+//! Times in columns, and durations in options.
 
 use std::time::Duration;
 
 use session_core::provider::Source;
 use session_core::{Error, Timestamp};
 
-/// An instant as a signed number of milliseconds, which has one bit less: the last instants of all are one.
+/// Converts a time to a signed number of milliseconds. Times that don't fit become the last one that does.
 pub(crate) fn to_column(time: Timestamp) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// The instant of a column. Those before 1970 are 1970; the last one is the last one.
+/// Converts a column to a time. Numbers before 1970 become 1970, and the last number becomes [`Timestamp::MAX`].
 pub(crate) fn from_column(millis: i64) -> Timestamp {
     match millis {
         i64::MAX => Timestamp::MAX,
@@ -26,13 +26,13 @@ pub(crate) fn take_timeout(options: &mut Source) -> Result<Duration, Error> {
     let Some(text) = options.take("operation_timeout")? else {
         return Ok(Duration::from_secs(3));
     };
-    // What is no duration is out of range.
+    // A text that is no duration becomes zero, which is out of range.
     let limit = humantime::parse_duration(&text).unwrap_or_default();
     check_timeout(limit)?;
     Ok(limit)
 }
 
-/// Checks an `operation_timeout`, which a program may have set.
+/// Checks an `operation_timeout`, which a program may also set directly.
 ///
 /// # Errors
 /// [`Error::Config`] if it is out of range.

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
-/// Whether an operation may have written without our knowing, as it tells while it runs.
+/// Whether an operation may have written something without knowing that it did. The operation updates it as it runs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Doubt(Arc<AtomicBool>);
 
@@ -40,7 +40,7 @@ pub(crate) struct Worker {
 
 enum Place {
     Own(Option<Own>),
-    /// That of a pool that the application handed over.
+    /// The runtime of the application, whose pool is used.
     #[cfg(feature = "postgres")]
     Applications(Handle),
 }
@@ -115,13 +115,13 @@ impl Worker {
     /// Runs an operation, and blocks this thread meanwhile.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], beside the operation's own, where the thread is one that the operation needs: one of
-    /// the runtime of a pool that was handed over.
+    /// The operation's own. [`Error::Unavailable`] if it is called on a thread that the operation needs, which is one
+    /// of the application's runtime.
     pub(crate) fn block_on<T>(
         &self,
         operation: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        // The operation itself ends within the limit, unless nothing runs it.
+        // The operation itself ends within the limit, unless this thread is the one that has to run it.
         let late = async {
             Delay::new(self.limit + self.limit / 4).await;
             Err(Error::unavailable(
@@ -133,8 +133,8 @@ impl Worker {
 }
 
 impl Drop for Worker {
-    /// Lets operations end without waiting for them: we may be on another runtime's worker, which must
-    /// not block.
+    /// Lets operations end without waiting for them, because this thread may be a worker of another runtime, which
+    /// must not block.
     fn drop(&mut self) {
         let own = match &mut self.place {
             Place::Own(own) => own.take(),
@@ -149,11 +149,11 @@ impl Drop for Worker {
             runtime.block_on(async move {
                 drop(operation);
                 let ended = async { while operations.recv().await.is_some() {} };
-                // In vain, if the database doesn't answer.
+                // Fails if the database doesn't answer.
                 let _ = tokio::time::timeout(limit, ended).await;
             });
         };
-        // Where there is no thread to be had, operations end here.
+        // If no thread can be started, dropping the closure aborts the operations.
         let _ = std::thread::Builder::new().name("session-sql-end".into()).spawn(end);
     }
 }

@@ -30,10 +30,10 @@ pub trait Harness: Sync {
         Capabilities::default()
     }
 
-    /// Returns the time at which cases begin, which they pass to the provider as `now`; they make later instants
-    /// from it, up to some days ahead. Defaults to an instant in the year 2020: far from the system's clock, so
-    /// that a provider that asks that clock, where it should go by `now`, fails. A store that compares with the
-    /// time itself (an index that deletes documents, say) returns the real time.
+    /// Returns the time at which cases begin. They pass it to the provider as `now`, and later times, up to some days
+    /// ahead. Defaults to a time in the year 2020, which is far from the system's clock, so that a provider fails if it
+    /// reads that clock instead of `now`. A harness returns the real time if the store itself compares expiries with
+    /// its clock, such as an index that deletes documents.
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(1_600_000_000_123)
     }
@@ -47,48 +47,47 @@ pub trait Harness: Sync {
     /// Returns the number of entries in the store's index of owners, including those of all owners and of
     /// sessions that are gone.
     ///
-    /// Where the server removes entries by a timer, an implementation leaves out those whose timer is over at
-    /// `now`: cases ask for an instant long after the last expiry, to which they can't wait. Elsewhere `now`
-    /// makes no difference.
+    /// If the server removes entries by a timer, an implementation leaves out those whose timer ends before `now`:
+    /// cases pass a time long after the last expiry, because they can't wait for it. Otherwise `now` makes no
+    /// difference.
     ///
     /// Defaults to `None`: the number is unknown, and no case checks whether the index grows.
     fn index_entries(&self, _now: Timestamp) -> Option<usize> {
         None
     }
 
-    /// Returns when the store itself removes a session's record: by a timer of a server, the time of a file, or
-    /// the instant that the provider's own collection compares with. It may be later than the record's expiry,
-    /// by a margin that is the same for all records.
+    /// Returns when the store itself will remove a session's record: by a timer of a server, the time of a file, or the
+    /// time that the provider's own collection compares with. It may be later than the record's expiry, by a margin
+    /// that is the same for all records.
     ///
-    /// The instant is one of the *caller's* clock, on which the time of the last write was `now`. A store that
-    /// counts down, as Redis does, returns `now` plus what is left; one that keeps an instant returns that, and
-    /// `now` makes no difference. Neither asks the system's clock: a provider that mixes the two clocks is found
-    /// by the difference.
+    /// The result is a time of the *caller's* clock, by which the last write was at `now`. For a store that counts
+    /// down, as Redis does, return `now` plus the time that is left. For one that keeps a time, return that; then `now`
+    /// makes no difference. Don't read the system's clock: a provider that mixes the two
+    /// clocks is found because they differ.
     ///
-    /// Defaults to `None`: it is unknown, and its cases are not run. An implementation panics if the record is
+    /// Defaults to `None`: it is unknown, and the cases about it are not run. An implementation panics if the record is
     /// missing.
     fn store_expiry(&self, _key: &SessionKey, _now: Timestamp) -> Option<Timestamp> {
         None
     }
 
-    /// Damages a session's stored record behind the provider's back, so that it can't be read. Leaves its
-    /// expiry as it is. Returns whether it did. Defaults to false: its cases are not run.
+    /// Damages a session's stored record without using the provider, so that it can't be read, and leaves its expiry as
+    /// it is. Returns whether it did. Defaults to returning false: the cases about damaged records are not run.
     fn damage(&self, _key: &SessionKey) -> bool {
         false
     }
 
-    /// Opens a handle onto the same store whose connections all go through a proxy: to the address that
-    /// [`Proxy::forward_to`] returns instead of the server's. Its time limits should be short, a second for
-    /// instance, since cases wait for them.
+    /// Opens a handle onto the same store whose connections all go through a proxy, to the address that
+    /// [`Proxy::forward_to`] returns. Its time limits should be short, such as a second, because cases wait for them.
     ///
     /// Defaults to `None`, for stores without a network.
     fn through(&self, _proxy: &Proxy) -> Option<Arc<dyn Provider>> {
         None
     }
 
-    /// Returns how long an operation of a handle that [`through`](Self::through) opened may take before its
-    /// case gives up and fails. Defaults to 30 seconds: much longer than the handle's own time limits, so that
-    /// a busy machine fails nothing.
+    /// Returns how long an operation of a handle that [`through`](Self::through) opened may take before its case gives
+    /// up and fails. Defaults to 30 seconds, which is much longer than the handle's own time limits, so that no case
+    /// fails only because the machine is busy.
     fn time_limit(&self) -> Duration {
         Duration::from_secs(30)
     }
@@ -141,9 +140,8 @@ pub struct Capabilities {
     /// An id of one namespace opens nothing in another: [`verifier`](Provider::verifier) depends on the
     /// namespace. Defaults to true.
     pub namespaces: bool,
-    /// What a record keeps of a client's secret doesn't contain it, so a leaked store opens no session. False
-    /// only for stores that never leave the process's memory, or that can't be read without a key. Defaults
-    /// to true.
+    /// What a record keeps of a client's secret doesn't contain the secret, so a leaked store opens no session. False
+    /// only for stores that never leave the process's memory, or that can't be read without a key. Defaults to true.
     pub hides_secrets: bool,
     /// The bytes of keys and values that fit. Defaults to 65,536, the default of [`Limits`].
     pub max_bytes: usize,

@@ -26,7 +26,7 @@
 //! session_core::conformance_tests!(MyStore(my_store::open()));
 //! ```
 //!
-//! A case that fails says what was done, what was expected and what came, and where the broken promise is
+//! A case that fails says what was done, what was expected and what was found, and where the broken promise is
 //! documented.
 //!
 //! Three optional methods of the harness let the suite test more than the provider's answers: when the
@@ -48,12 +48,12 @@
 #![doc = include_str!("../provider/guide/harness.rs")]
 //! ```
 //!
-//! A store whose tests are to be run by hand passes an attribute through:
+//! If tests of a store should only run on demand, put an attribute before the harness; each test gets it:
 //! `conformance_tests!(#[ignore = "needs a server"] MyStore(my_store::open()));`
 //!
-//! Nothing in the suite sleeps or looks at the clock: time is the [`Harness::now`] that it was
-//! given, and later instants that it makes from it. Only the cases of [`Harness::through`] wait for the
-//! provider's own time limits, and give up after [`Harness::time_limit`].
+//! Nothing in the suite sleeps or reads the system's clock: times are [`Harness::now`] and later times that cases
+//! compute from it. Only the cases of [`Harness::through`] wait for the provider's own time limits, and give up after
+//! [`Harness::time_limit`].
 
 #[doc(hidden)]
 pub mod cases;

@@ -33,7 +33,7 @@ use parking_lot::{Condvar, Mutex};
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
-    /// The thread that has the listener; none while connections are refused.
+    /// The thread that owns the listener. `None` while connections are refused.
     listening: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
@@ -46,7 +46,7 @@ pub(crate) enum Side {
     Answer,
 }
 
-/// What becomes of the connection of an exchange that is cut.
+/// What happens to the connection of an exchange that is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// It ends.
@@ -57,7 +57,7 @@ pub(crate) enum Effect {
     StallHalfWay,
 }
 
-/// Which exchanges are cut.
+/// A rule for the exchanges that are cut.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cut {
     pub(crate) side: Side,

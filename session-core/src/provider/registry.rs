@@ -54,7 +54,8 @@ impl WrappedProvider<'_> {
     /// Opens it with its part of the source string; see [`Source::split`](super::Source::split).
     ///
     /// # Errors
-    /// As [`Registry::open`], which puts the whole name in front of an [`Error::Config`].
+    /// The same errors as those of [`Registry::open`], but without the name in front of an [`Error::Config`], which the
+    /// outermost call adds.
     pub fn open(&self, source: &str) -> Result<Arc<dyn Provider>, Error> {
         self.registry.open_inner(self.name, source)
     }
@@ -105,8 +106,8 @@ impl Registry {
     /// Opens the provider of this name, in its wrappers if it names some, with its source string.
     ///
     /// # Errors
-    /// [`Error::UnknownProvider`] lists the registered names. An [`Error::Config`] of the provider gets this
-    /// name in front, and other errors are the provider's own.
+    /// [`Error::UnknownProvider`] lists the registered names. The message of an [`Error::Config`] begins with this
+    /// name; other errors are the provider's own.
     pub fn open(&self, name: &str, source: &str) -> Result<Arc<dyn Provider>, Error> {
         self.open_inner(name, source).map_err(|error| match error {
             Error::Config(message) => Error::config(format_args!("provider {name:?}: {message}")),
@@ -183,8 +184,8 @@ pub fn providers() -> Vec<String> {
 /// that wraps another.
 ///
 /// # Errors
-/// [`Error::UnknownProvider`] lists the registered names. An [`Error::Config`] of the provider gets this name in
-/// front, and other errors are the provider's own.
+/// [`Error::UnknownProvider`] lists the registered names. The message of an [`Error::Config`] begins with this name;
+/// other errors are the provider's own.
 pub fn open(name: &str, source: &str) -> Result<Arc<dyn Provider>, Error> {
     GLOBAL.open(name, source)
 }

@@ -113,13 +113,13 @@ fn text(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The server's client. Its calls block, so threads of a pool make them.
+/// The server's client. Its calls block, so a pool of threads makes them.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     address: SocketAddr,
-    /// How long it waits for the server; `None` for ever, which only a broken provider does.
+    /// The time limit of a call. Only a broken provider has none.
     limit: Option<Duration>,
-    /// Whether futures make the calls themselves, which only those of a broken provider do.
+    /// Whether futures make the calls on their own thread. Only those of a broken provider do.
     blocks: bool,
     idle: Arc<Mutex<Vec<TcpStream>>>,
 }

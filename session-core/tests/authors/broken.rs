@@ -31,21 +31,21 @@ enum Breakage {
     DamageIsUnavailable,
     /// A lost answer is taken for a request that never arrived.
     LostAnswerIsUnavailable,
-    /// A record in the place of an expired one gets the old one's timer.
+    /// A record that replaces an expired one gets that one's timer.
     CreateKeepsTimer,
     /// The store's timer is set by the system's clock instead of the caller's.
     TimerBySystemClock,
-    /// The store's timer is a number of milliseconds of 32 bits.
+    /// The store's timer is a 32-bit number of milliseconds, which overflows.
     TimerWraps,
-    /// It waits for the server for ever.
+    /// An operation waits for the server without a time limit.
     NoTimeLimit,
-    /// It waits for the server within a poll.
+    /// An operation blocks its thread while it waits for the server.
     PollBlocks,
     /// The verifier is the same in all namespaces.
     OneNamespace,
     /// The verifier is the secret.
     PlainSecret,
-    /// A handle of another process loads a record once, until it changes that itself.
+    /// A handle of another process caches a loaded record until it changes the record itself.
     StaleLoads,
 }
 
@@ -86,7 +86,7 @@ impl Harness for BrokenStore {
         Arc::new(Broken { inner, breakage, books: Arc::clone(&self.books), loaded })
     }
 
-    /// The system's clock is behind that, so a timer that goes by it only has too long a margin.
+    /// The system's clock is behind this time, so a timer that is set by it only has too long a margin.
     fn now(&self) -> Timestamp {
         match self.breakage {
             Breakage::TimerBySystemClock => Timestamp::from_millis(4_000_000_000_000),
@@ -138,12 +138,12 @@ struct Broken {
     inner: Arc<dyn Provider>,
     breakage: Breakage,
     books: Arc<Mutex<Books>>,
-    /// What a handle of another process has loaded, if it goes on with that.
+    /// The records that a handle of another process has cached, if it does.
     loaded: Option<Mutex<BTreeMap<SessionKey, Record>>>,
 }
 
 impl Broken {
-    /// Forgets what was loaded of a session that this handle changes.
+    /// Drops a session that this handle changes from the cache.
     fn changes(&self, key: &SessionKey) {
         if let Some(loaded) = &self.loaded {
             loaded.lock().expect("no thread panics").remove(key);
@@ -304,12 +304,12 @@ impl Provider for Broken {
     }
 }
 
-/// By how much the provider lets the server keep a record longer.
+/// How much longer than a record's life the provider sets the server's timer to.
 const MARGIN: Duration = Duration::from_secs(10 * 60);
 
 const STALLS: &str = "a_server_that_stalls_is_an_error_in_time";
 
-/// The cases that look for these breakages, and which of them find which.
+/// The breakages, each with the cases that find it.
 const FOUND_BY: [(Breakage, &[&str]); 14] = [
     (Breakage::TouchLeavesTimer, &["a_touch_moves_the_stores_own_expiry"]),
     (Breakage::SaveLeavesTimer, &["a_save_moves_the_stores_own_expiry"]),
@@ -355,7 +355,7 @@ fn finders() -> BTreeSet<&'static str> {
 
 #[test]
 fn each_breakage_is_found_by_its_cases_and_by_no_other() {
-    // Side by side, as some cases wait for time limits.
+    // In parallel, because some cases wait for time limits.
     thread::scope(|scope| {
         for (breakage, found_by) in FOUND_BY {
             scope.spawn(move || {
@@ -376,7 +376,7 @@ fn a_provider_without_a_breakage_passes_them_all() {
     }
 }
 
-/// Whoever reads a failure should not need the suite's source: it names what was asked for and what came.
+/// A failure can be understood without the suite's source: it says what was done and what was found.
 #[test]
 fn a_failure_says_what_is_wrong() {
     for (breakage, words) in [

@@ -1,4 +1,4 @@
-//! The cluster: primary, standbys, what is in front of them, and a proxy for each address of clients.
+//! The cluster: a primary, its standbys, what is in front of them, and a proxy for each address that clients use.
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::proxy::{Link, Peer, Proxy};
 use super::{Database, Mode, Step};
 
-/// The host of proxies whose addresses servers tell clients. They have the servers' ports.
+/// The host of the proxies whose addresses servers announce to clients. Each has its server's port.
 const ANNOUNCED: &str = "127.0.0.2";
 
 const BOTH: [Peer; 2] = [Peer::Client, Peer::Server];

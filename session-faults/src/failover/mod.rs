@@ -1,8 +1,8 @@
 //! Breaks a database server under load repeatedly, and counts what was lost.
 //!
-//! A script of this repository sets up a primary and its standbys. Two processes save, update, log in,
-//! regenerate ids and log out through proxies. Meanwhile each round causes each fault once. In the end
-//! everything that was acknowledged is looked up.
+//! A script of this repository sets up a primary and its standbys (or replicas). Two processes save, update, log in,
+//! regenerate ids and log out through proxies. Meanwhile each round causes each fault once. In the end everything
+//! that was acknowledged is looked up.
 
 mod cluster;
 mod ledger;
@@ -38,11 +38,11 @@ pub struct Database {
     /// The script in `scripts` that runs it. `start` prints a URI with the host and port of each server to
     /// which clients connect.
     pub script: &'static str,
-    /// Whether clients, standbys and the servers that watch them learn the servers' addresses from one
-    /// another. Then `start --announce 127.0.0.2` has them learn the addresses of proxies there, `servers`
-    /// prints where each server listens, and `primary` prints which of these is the primary.
+    /// Whether clients, standbys and watching servers (Sentinels) learn the servers' addresses from one another. Then
+    /// `start --announce 127.0.0.2` makes them learn the addresses of proxies there, `servers` prints the address
+    /// that each server listens on, and `primary` prints the primary's.
     pub announces: bool,
-    /// The ways in which it is set up, each of which meets all faults.
+    /// The ways in which it is set up. Each is tested with all faults.
     pub modes: &'static [Mode],
     /// Opens a provider on a source string.
     pub open: fn(source: &str) -> Arc<dyn Provider>,
@@ -59,8 +59,8 @@ pub struct Mode {
     pub start: &'static [&'static str],
     /// The options of the source string, which are appended to the URI.
     pub options: &'static str,
-    /// Whether a fault may undo what was acknowledged. What was undone is counted in any case, and what was
-    /// applied partially or twice is a failure in any case.
+    /// Whether a fault may undo what was acknowledged. What was undone is counted in any case. Whatever was applied
+    /// partially or twice is a failure in any case.
     pub may_lose: bool,
 }
 
@@ -92,9 +92,9 @@ pub enum Step {
     Reconnect,
 }
 
-/// The main function of a failover program: `failover [--rounds N] [--mode NAME] [--apart]`, by default one
-/// round in each mode. With `--apart`, each fault happens to a database of its own, and what it lost is told
-/// apart from the others.
+/// The main function of a failover program: `failover [--rounds N] [--mode NAME] [--apart]`. By default, it runs one
+/// round in each mode. With `--apart`, each fault happens to a database of its own, and its losses are reported
+/// separately.
 ///
 /// The exit code is 1 if anything was applied partially or twice, or, unless the mode allows it, was lost or
 /// came back. It is 3 if this machine can't run a server.
@@ -258,7 +258,7 @@ impl Probe {
                 }
                 Err(Error::Gone) if self.may_lose => {
                     self.id = SessionId::generate().expect("an id");
-                    // If this fails, the next save tells.
+                    // If this fails, the next save is `Gone` again.
                     let _ = block_on(self.provider.create(&self.id, record(&self.id), NOW));
                 }
                 Err(error) => panic!("the probe's session is lost: {error}"),

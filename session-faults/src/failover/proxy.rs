@@ -26,7 +26,7 @@ pub enum Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
     Client,
-    /// A replica, or whatever watches the servers.
+    /// A replica, or a server that watches the others, such as a Sentinel.
     Server,
 }
 
@@ -110,7 +110,7 @@ fn serve(shared: &Shared, client: &TcpStream, server: &str) {
             scope.spawn(move || {
                 pass_on(shared, peer, from, to);
                 ended.fetch_add(1, Ordering::SeqCst);
-                // With the lock, so that whoever is about to wait has seen it or is told.
+                // With the lock, so that a thread about to wait has seen the new count or is notified.
                 drop(shared.links.lock());
                 shared.changed.notify_all();
             });

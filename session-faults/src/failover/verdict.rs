@@ -16,13 +16,13 @@ pub(super) struct Verdict {
     pub(super) acknowledged: u64,
     /// The operations in doubt.
     pub(super) doubtful: u64,
-    /// Acknowledged operations that are undone, and sessions that were missing for a while.
+    /// Acknowledged operations that were undone, and operations that found their session missing.
     pub(super) lost: u64,
-    /// Sessions that were destroyed and are there.
+    /// Sessions that were destroyed and exist again.
     pub(super) revived: u64,
     /// Sessions with one part of a login and without another.
     pub(super) halves: u64,
-    /// What was applied twice, or without being acknowledged or in doubt.
+    /// Operations that were applied twice, or that were applied and neither acknowledged nor in doubt.
     pub(super) untold: u64,
 }
 
@@ -46,7 +46,7 @@ impl Verdict {
         let mut verdict = Self { acknowledged, doubtful, lost: vanished, ..Self::default() };
         verdict.judge_shared(books, store);
         verdict.judge_own(&total.own, store);
-        println!("{vanished} operations on a session that should have been there found none");
+        println!("{vanished} operations did not find a session that should exist");
         verdict
     }
 
@@ -120,11 +120,11 @@ impl Verdict {
             }
         }
         println!("{kept} sessions with acknowledged saves after a new id: {unkept} lost one");
-        println!("{live} sessions that should be there: {gone} lost");
+        println!("{live} sessions that should exist: {gone} lost");
         println!("{dead} sessions that were destroyed: {back} back");
         println!(
             "{logins} acknowledged logins, each with a new id: {halves} half done, {undone} undone, \
-             {untold} done without being told"
+             {untold} done but neither acknowledged nor in doubt"
         );
         self.lost += unkept + gone + undone;
         self.revived += back;
@@ -133,8 +133,8 @@ impl Verdict {
     }
 }
 
-/// Returns the stage of a stored session. Returns `None` if its parts belong to different stages: an id
-/// opens what a later one got, or the other way round.
+/// Returns the stage of a stored session. Returns `None` if its parts belong to different stages, such as an old id
+/// with the login that a later id got.
 fn stage(own: &Own, record: Option<&Record>) -> Option<Stage> {
     let Some(record) = record else { return Some(Stage::Ended) };
     let opened_by = own.ids.iter().position(|id| holder(id) == record.holder)?;

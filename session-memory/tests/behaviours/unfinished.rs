@@ -46,7 +46,8 @@ fn after_the_client_went_away_set_says_that_nothing_would_store_it() {
     assert!(set.is_err() || visitor.get("n") == Some(2), "{set:?}");
 }
 
-/// Whoever finishes by hand may leave by a `?`, and look for the lost change at the store.
+/// Code without a wrapper may leave by a `?` before `finish`. Without the warning, one would look for the lost change
+/// at the store.
 #[test]
 fn changes_that_nobody_can_save_any_more_are_told_in_the_log() {
     let site = Site::new();

@@ -1,7 +1,7 @@
--- What a session's key holds: a byte that says whether an owner's list has it (2) or not (1), the
--- length of all in 4 bytes, with 2 the mark of its entry there in 16; and the record as bytes.
--- Times are 8 bytes, which Lua's numbers can't hold: two numbers each. Nothing is compared by `<` as
--- strings, since that goes by the server's locale.
+-- A session is a string: a byte that is 2 if the session has an entry in an owner's list and 1 otherwise,
+-- the length of the string in 4 bytes, with 2 the mark of that entry in 16 bytes, and the record.
+-- Times have 8 bytes, more than a number of Lua holds, so each is split into two numbers. Strings are
+-- never compared with `<`, because that goes by the server's locale.
 
 local unpack_numbers, pack_numbers = struct.unpack, struct.pack
 
@@ -12,8 +12,8 @@ local function later(a, b)
   return a_high > b_high or (a_high == b_high and a_low > b_low)
 end
 
--- How many bytes stand before the record, and where its entries begin, if these begin a live session of
--- `length` bytes.
+-- Takes the first bytes of a string of this length. Returns how many bytes precede the record, and where the
+-- record's entries begin; nil if the string is no live session.
 local function live(bytes, length, now)
   if type(bytes) ~= 'string' or #bytes < 94 then return nil end
   local layout = bytes:byte(1)
@@ -32,7 +32,7 @@ local function live(bytes, length, now)
   return before, first
 end
 
--- Changes nothing. After a write of any kind, a script may write although the server is out of memory.
+-- Sets the key's timer to what it is. After a first write, a script may write even if the server is out of memory.
 local function lift_memory_limit(key)
   local left = redis.call('PTTL', key)
   if left > 0 then redis.call('PEXPIRE', key, left) else redis.call('PERSIST', key) end
@@ -40,11 +40,11 @@ end
 
 local last = string.rep('\255', 9)
 
--- Makes the entry of a session in an owner's list, in place of an older one. Returns a few other
--- entries whose sessions should have ended by `stale`, if there are many.
+-- Makes the entry of a session in an owner's list, in place of an older one. If the list has more than 16
+-- entries, returns those of four others whose sessions should have ended by `stale`.
 local function enter(list, key, stamp, ttl, stale)
   local entries = redis.pcall('ZRANGEBYLEX', list, '[' .. key, '(' .. key .. last)
-  -- What is of another type is no list.
+  -- A key of another type is no list.
   if entries.err then redis.call('DEL', list) end
   for _, entry in ipairs(entries) do
     redis.call('ZREM', list, entry)
@@ -53,7 +53,7 @@ local function enter(list, key, stamp, ttl, stale)
   if redis.call('PTTL', list) < tonumber(ttl) then redis.call('PEXPIRE', list, ttl) end
   local old = {}
   if redis.call('ZCARD', list) > 16 then
-    -- Keys are random: the neighbours are a sample.
+    -- Keys are random, so the neighbours are a random sample.
     local near = redis.call('ZRANGEBYLEX', list, '(' .. key .. last, '+', 'LIMIT', 0, 4)
     if #near == 0 then near = redis.call('ZRANGEBYLEX', list, '-', '(' .. key, 'LIMIT', 0, 4) end
     for _, entry in ipairs(near) do

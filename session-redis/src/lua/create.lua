@@ -1,5 +1,5 @@
--- now, the bytes to store, milliseconds to keep them, the holder if an earlier attempt may have stored
--- them; and for the owner's list, the second key: the session's key, stamp, milliseconds, stale time.
+-- Arguments: 1 now, 2 the string to store, 3 its TTL in milliseconds, 4 the holder if an earlier attempt may
+-- have stored it. With an owner, the second key is the owner's list, and 5 to 8 are as `enter` takes them.
 local key, now = KEYS[1], ARGV[1]
 local there = redis.pcall('GET', key)
 local before = type(there) == 'string' and live(there, #there, now)

@@ -1,8 +1,9 @@
--- 1 now, 2 the expected holder, 3 the new holder and when it was made, 4 "e" (extend) or "s" (set) and the
--- two times, 5 milliseconds to keep the session, 6 the cookie's fingerprint, 7 "-" or "+" and the new
--- login, 8 and 9 the limits of bytes and keys, 10 the number of keys if all are replaced, 11 the changed
--- entries, 12 the expected ones, 13 "1" if an earlier attempt may have been applied, 14 to 17 as `enter` takes
--- them. What is empty stays as it is. A deleted or absent entry has the greatest length.
+-- Arguments: 1 now, 2 the expected holder, 3 the new holder and the time of the new secret, 4 "e" (extend) or
+-- "s" (set) with the last use and the expiry, 5 the session's TTL in milliseconds, 6 the cookie's fingerprint,
+-- 7 "-", or "+" with the new login, 8 and 9 the limits of bytes and keys, 10 the number of keys if all are
+-- replaced, 11 the changed entries, 12 the expected ones, 13 "1" if an earlier attempt may have been applied,
+-- 14 to 17 as `enter` takes them. An empty argument changes nothing. A deleted or absent entry has the greatest
+-- length.
 local key = KEYS[1]
 local none = 4294967295
 local bytes = redis.pcall('GET', key)
@@ -19,7 +20,7 @@ end
 local owner_length, _, count = unpack_numbers('>I4I4I4', bytes, before + 78)
 local is_owned = before == 21
 
--- The changed entries and the expected ones, by key; false for none.
+-- The changed entries and the expected ones, by key; false stands for no value.
 local fresh, pending = {}, 0
 local function read(list, wanted)
   local entries, at = {}, 1
@@ -47,7 +48,7 @@ local edits = replaces and {} or read(ARGV[11], false)
 local wanted = read(ARGV[12], true)
 if not wanted then return 2 end
 
--- The entries with their changes: stretches that are kept, and what stands between them.
+-- The changed entries are put between the stretches that are kept.
 local size = #bytes - first + 1 - 8 * count
 local new_size, new_count = size, count
 local parts, kept, at = {}, first, first
@@ -88,7 +89,7 @@ if replaces then
   entries, new_count = ARGV[11], tonumber(ARGV[10])
   new_size = #entries - 8 * new_count
 elseif pending > 0 then
-  -- New keys, which come in order, go where they belong in the order of all.
+  -- Inserts the new keys, which are sorted, at their places among the sorted others.
   local function less(a, b)
     for i = 1, math.min(#a, #b) do
       local x, y = a:byte(i), b:byte(i)

@@ -1,4 +1,4 @@
--- now, the two times, milliseconds to keep the session.
+-- Arguments: 1 now, 2 the last use and the expiry, 3 the session's TTL in milliseconds.
 local key, now = KEYS[1], ARGV[1]
 local head = redis.pcall('GETRANGE', key, 0, 109)
 local before = type(head) == 'string' and live(head, redis.call('STRLEN', key), now)

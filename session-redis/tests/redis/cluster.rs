@@ -1,4 +1,4 @@
-//! Clusters whose nodes come, go and take slots from each other.
+//! Clusters in which nodes join, leave and fail, and slots move.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ const SLOTS: u16 = 16_384;
 /// The second node has so few slots that they can be moved one by one.
 const FEW: u16 = 64;
 
-/// Which node has a slot to begin with.
+/// Returns the node that has a slot at first.
 fn home(slot: u16) -> usize {
     usize::from(slot < FEW)
 }
@@ -47,13 +47,13 @@ impl OwnCluster {
         self.0[number].ask::<()>(&mut command);
     }
 
-    /// Makes all nodes and this one know each other, and each other's slots.
+    /// Adds a node to the cluster, and waits until all nodes know each other's slots.
     fn meet(&self, node: &OwnServer) {
         self.0[0].ask::<()>(cmd("CLUSTER").arg("MEET").arg("127.0.0.1").arg(node.port));
         self.agree();
     }
 
-    /// Waits until all nodes know the same of each slot, and that all work.
+    /// Waits until all nodes agree on the owner of each slot and report that the cluster works.
     fn agree(&self) {
         let views = || -> Vec<Vec<String>> {
             let view = |node: &OwnServer| {
@@ -154,7 +154,7 @@ impl OwnCluster {
     }
 }
 
-/// Nobody is told that slots move, and no save is lost.
+/// While slots move, no operation fails and no save is lost.
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn slots_that_move_under_load_lose_nothing() {
@@ -220,7 +220,7 @@ fn nodes_that_come_and_go_are_followed() {
         cluster.move_slot(cluster.slot(token), 1, 2);
         assert!(is_there(token));
     }
-    // All of the second node goes to the third one, and the second one leaves.
+    // All slots of the second node move to the third one, and the second one leaves.
     for slot in 0..FEW {
         if tokens.iter().all(|token| cluster.slot(token) != slot) {
             cluster.move_slot(slot, 1, 2);
@@ -240,7 +240,7 @@ fn nodes_that_come_and_go_are_followed() {
     assert!(is_there(&token));
 }
 
-/// A program may be there before the cluster is whole.
+/// A program may start before the cluster has all its slots.
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_slot_that_no_node_had_is_found_once_one_has_it() {
@@ -257,7 +257,7 @@ fn a_slot_that_no_node_had_is_found_once_one_has_it() {
     assert_eq!(load(&provider, &token).unwrap(), None);
 }
 
-/// Sessions on other nodes don't wait for one that stands still.
+/// Operations on other nodes don't wait for a frozen node.
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_node_that_stands_still_holds_up_its_own_sessions_alone() {
@@ -292,7 +292,7 @@ fn a_node_that_stands_still_holds_up_its_own_sessions_alone() {
     assert!(load(&provider, &frozen).unwrap().is_some());
 }
 
-/// A primary that stands still refuses no connection; its replica takes its place all the same.
+/// A frozen primary refuses no connection. The provider nevertheless finds the replica that takes its place.
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_replica_that_took_the_place_of_a_primary_is_found() {

@@ -39,11 +39,11 @@ fn provider(address: SocketAddr, options: &str) -> RedisProvider {
     RedisProvider::new(config.expect("the source is right")).expect("it opens")
 }
 
-/// However many requests there are, a server that doesn't answer is tried by one of them at a time.
+/// However many requests there are, a server that doesn't answer gets one connection at a time.
 #[test]
 fn a_server_that_does_not_answer_is_not_flooded_with_connections() {
     let (address, count) = listen(|mut client| {
-        // It is read, and never answered.
+        // Requests are read and never answered.
         let _ = client.read_to_end(&mut Vec::new());
     });
     let provider = provider(address, "operation_timeout=200ms");
@@ -63,7 +63,7 @@ fn a_server_that_does_not_answer_is_not_flooded_with_connections() {
     assert!(count as u128 <= wanted, "{count} connections within {took:?}");
 }
 
-/// A connection that takes longer than the request has time serves those that come later.
+/// A connection that is established after its request has timed out serves later requests.
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_connection_is_made_for_others_when_a_request_gives_up() {

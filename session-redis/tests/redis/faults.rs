@@ -198,7 +198,7 @@ fn a_primary_that_became_a_replica_writes_nothing() {
     save(&*provider, &token, &set("a", 1)).unwrap();
 }
 
-/// `min-replicas-to-write` is met or not before anything is written.
+/// A server checks `min-replicas-to-write` before it writes anything.
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_primary_that_refuses_writes_without_replicas_has_written_nothing() {
@@ -349,7 +349,7 @@ fn what_is_no_session_is_unreadable_and_can_be_replaced_or_destroyed() {
     }
 }
 
-/// Whatever owners are called, their lists come in pages and end with their sessions.
+/// Whatever an owner's name is, the list comes in pages and expires with the sessions.
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn no_name_of_an_owner_leaves_anything() {
@@ -430,7 +430,7 @@ fn a_policy_that_ends_sessions_at_random_is_logged() {
     }
 }
 
-/// A list that can't be read keeps nobody from logging in, and is one again afterwards.
+/// A list's key of another type doesn't prevent a login, which replaces it with a list.
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn what_is_no_list_is_replaced_at_a_login() {
@@ -470,7 +470,7 @@ fn an_entry_waits_a_minute_for_its_session() {
     }
 }
 
-/// What an operator reads in the log.
+/// The causes that an operator reads in the log.
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn errors_say_what_is_to_be_done() {

@@ -10,12 +10,12 @@ use redis::{Client, Cmd, Connection, FromRedisValue};
 use session_core::provider::Provider;
 use session_redis::{RedisConfig, RedisProvider};
 
-/// A server that only one test uses, ended with it.
+/// A server that only one test uses. It is stopped when dropped.
 pub(crate) struct OwnServer {
     pub(crate) port: u16,
     child: Option<Child>,
     is_node: bool,
-    /// Where replicas and nodes of a cluster put their files.
+    /// The folder for the files of replicas and of nodes of a cluster.
     folder: PathBuf,
 }
 
@@ -27,9 +27,9 @@ impl OwnServer {
         Self::start_at(port, false)
     }
 
-    /// A node of a cluster, which knows no other yet.
+    /// Starts a node of a cluster that knows no other node yet.
     pub(crate) fn start_node() -> Self {
-        // Nodes talk to each other by a port that is ten thousand above; connections come from higher ones.
+        // Nodes use another port, 10,000 above this one, which must be below the kernel's range for clients.
         let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
         let port = loop {
             let port = rand::random_range(10_000..19_000);
@@ -103,7 +103,7 @@ impl OwnServer {
         self.ask::<()>(redis::cmd("CONFIG").arg("SET").arg(name).arg(value));
     }
 
-    /// Ends all connections but the one that says so.
+    /// Ends all connections but the one that sends the command.
     pub(crate) fn close_all(&self) {
         self.ask::<u64>(redis::cmd("CLIENT").arg("KILL").arg("SKIPME").arg("yes"));
     }

@@ -45,7 +45,7 @@ fn any_executor_will_do() {
     multi().block_on(async { provider.purge(NOW, 10) }).unwrap();
 }
 
-/// Whoever waits on the only thread of a runtime waits in vain for a connection there; others have one.
+/// No connection can be made on a runtime whose only thread is blocked. Operations of others still connect.
 #[test]
 #[ignore = "needs a Redis server: run scripts/test"]
 fn a_runtime_that_stands_still_keeps_nobody_else_from_connecting() {

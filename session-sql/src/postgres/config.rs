@@ -1,4 +1,4 @@
-//! What the source string says.
+//! The configuration, and how the source string is parsed.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,20 +11,21 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use crate::TableName;
 use crate::time::{check_timeout, take_timeout};
 
-/// Which server and table, and how.
+/// The server and table of a provider, and how it uses them.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct PostgresConfig {
     /// The table. Defaults to `sessions`.
     pub table: TableName,
-    /// The most connections that are open at a time. Defaults to 10; 1 to 10,000.
+    /// The most connections that are open at the same time: 1 to 10,000. Defaults to 10.
     pub max_connections: usize,
-    /// How long an operation may take, everything included. Defaults to 3 seconds; 1 ms to 1 hour.
+    /// The time limit of an operation, including the wait for a connection and all retries: 1 ms to 1 hour. Defaults
+    /// to 3 seconds.
     pub operation_timeout: Duration,
-    /// Whether connections lead to a pooler that gives each transaction another one of the server's, such as
+    /// Whether connections lead to a pooler that gives each transaction another of the server's connections, such as
     /// PgBouncer in transaction mode. Defaults to `false`.
     pub pooler: bool,
-    /// One for each host. They may hold a password.
+    /// The options for each host. They may contain a password.
     pub(crate) hosts: Vec<PgConnectOptions>,
 }
 
@@ -70,7 +71,7 @@ impl PostgresConfig {
         }
     }
 
-    /// This table, and otherwise the defaults. It names no server, so that it is for
+    /// Returns the defaults with this table. The configuration names no server; it is meant for
     /// [`PostgresProvider::with_pool`](super::PostgresProvider::with_pool).
     pub fn of_table(table: TableName) -> Self {
         Self {
@@ -82,14 +83,14 @@ impl PostgresConfig {
         }
     }
 
-    /// This configuration with another time limit.
+    /// Sets `operation_timeout`.
     #[must_use]
     pub fn with_operation_timeout(mut self, limit: Duration) -> Self {
         self.operation_timeout = limit;
         self
     }
 
-    /// This configuration with or without a pooler between.
+    /// Sets `pooler`.
     #[must_use]
     pub fn with_pooler(mut self, pooler: bool) -> Self {
         self.pooler = pooler;
@@ -108,8 +109,8 @@ impl fmt::Debug for PostgresConfig {
     }
 }
 
-/// The connections that the URI names, one for each host, without ever repeating a secret: in a URI whose
-/// password is not encoded, any part may be one.
+/// Parses the URI into the options of each host. Errors quote nothing of it, because any part of a URI whose password
+/// is not encoded may belong to the password.
 fn parse_hosts(uri: &str) -> Result<Vec<PgConnectOptions>, Error> {
     let Some((scheme @ ("postgres" | "postgresql"), rest)) = uri.split_once("://") else {
         return Err(Error::config("the source must be a postgres:// URI"));
@@ -134,7 +135,8 @@ fn parse_hosts(uri: &str) -> Result<Vec<PgConnectOptions>, Error> {
     let parse = |host: &str| {
         let uri = format!("{scheme}://{user}{host}/{database}");
         let options: PgConnectOptions = uri.parse().map_err(|_| wrong())?;
-        // The driver sets this for every connection, and poolers refuse what they don't know.
+        // By default, the driver sends this setting with each connection, and poolers refuse settings that they don't
+        // know.
         let options = options.extra_float_digits(None).disable_statement_logging();
         Ok(match options.get_application_name() {
             Some(_) => options,
@@ -146,7 +148,7 @@ fn parse_hosts(uri: &str) -> Result<Vec<PgConnectOptions>, Error> {
 
 type Adjust = Box<dyn Fn(PgConnectOptions) -> PgConnectOptions>;
 
-/// Takes the driver's options. The driver itself would log those that it doesn't know, with their values.
+/// Takes the driver's options. They are not left to the driver, which logs unknown ones with their values.
 fn take_driver_options(options: &mut Source) -> Result<Vec<Adjust>, Error> {
     let mut adjust: Vec<Adjust> = Vec::new();
     let mode = "disable, allow, prefer, require, verify-ca or verify-full";

@@ -1,4 +1,4 @@
-//! Connections to the primary, of the provider's own or of a pool that was handed over.
+//! Connections to the primary, from the provider's own pool or from the application's.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 use super::PostgresConfig;
 use crate::pool::{Connect, Lent, Pool};
 
-/// Where connections come from.
+/// The pool that connections come from.
 pub(crate) enum Connections {
     Own(Pool<Hosts>),
     Applications(PgPool),
@@ -26,7 +26,7 @@ impl Connections {
     }
 }
 
-/// A connection on loan. Where it is dropped with a statement under way, it is closed.
+/// A connection on loan. It is closed if it is dropped while a statement is under way.
 pub(crate) enum Connection<'p> {
     Own(Lent<'p, Hosts>),
     Applications(PoolConnection<Postgres>),
@@ -40,7 +40,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Keeps the connection for others: nothing is under way on it.
+    /// Returns the connection to its pool. No statement may be under way on it.
     pub(crate) fn give_back(self) {
         match self {
             Self::Own(lent) => lent.give_back(),
@@ -59,23 +59,23 @@ impl Connection<'_> {
 /// The servers that the URI names. Where it names several, one of them takes writes.
 pub(crate) struct Hosts {
     hosts: Vec<PgConnectOptions>,
-    /// What a new connection is sent first; it returns whether the server is a standby.
+    /// The first query on a new connection, which returns whether the server is a standby.
     prepare: String,
-    /// The one that took writes last.
+    /// The index of the host that accepted writes last.
     last: AtomicUsize,
-    /// How long one may take.
+    /// The time limit for connecting to one host.
     limit: Duration,
 }
 
 impl Hosts {
     pub(crate) fn new(config: &PostgresConfig) -> Self {
         let mut prepare = "SELECT pg_is_in_recovery()".to_owned();
-        // Through a pooler, each statement brings its time limit: the connection is others', too.
+        // Through a pooler, each transaction sets it, because other clients share the server's connection.
         if !config.pooler {
             _ = write!(prepare, ", {}", limit_statements(config.operation_timeout, false));
         }
         let hosts = config.hosts.clone();
-        // So that there is time for another one, and for the operation.
+        // So that there is time left for the other hosts and for the operation.
         let attempts = u32::try_from(hosts.len()).unwrap_or(u32::MAX).saturating_add(1);
         let limit = config.operation_timeout / attempts;
         Self { hosts, prepare, last: AtomicUsize::new(0), limit }
@@ -85,7 +85,7 @@ impl Hosts {
         let mut connection = host.connect().await?;
         let asked = sqlx::raw_sql(AssertSqlSafe(&*self.prepare)).fetch_one(&mut connection);
         let is_standby: bool = asked.await?.try_get(0)?;
-        // The only one may take reads, at least.
+        // A standby that is the only host can at least serve reads.
         match is_standby && self.hosts.len() > 1 {
             true => Err(failed("the server is a standby")),
             false => Ok(connection),
@@ -93,9 +93,9 @@ impl Hosts {
     }
 }
 
-/// The expression that has the server end what takes longer than an operation may: nobody waits for it any more, and
-/// without an end, statements that wait for a lock would use up the server's connections. A limit that the server,
-/// the user or the source string sets stays.
+/// Returns an expression that makes the server end statements after this time, unless the server, the user or the
+/// source string has set a `statement_timeout` already. Without it, abandoned statements that wait for a lock would use
+/// up the server's connections.
 pub(crate) fn limit_statements(limit: Duration, is_local: bool) -> String {
     format!(
         "CASE WHEN current_setting('statement_timeout') = '0' \

@@ -1,18 +1,18 @@
-//! What the server's errors mean for a session.
+//! Classifies errors of the server and of the driver.
 
 use session_core::Error;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use crate::failure::cause;
 
-/// What became of a statement that failed.
+/// What is known about a statement that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// Not done, for a reason that passes: it never got there, or was taken back.
+    /// It had no effect, for a reason that passes: it was never sent, or was rolled back.
     Unsent,
-    /// Certainly not done.
+    /// It had no effect.
     Refused,
-    /// Done or not, nobody knows.
+    /// It may have been applied.
     Unknown,
 }
 
@@ -21,8 +21,8 @@ pub(crate) fn code(error: &sqlx::Error) -> Option<String> {
     error.as_database_error()?.code().map(|code| code.into_owned())
 }
 
-/// What became of a statement that the driver reports as failed. Whatever isn't known to have written nothing
-/// is [`Unknown`](Fate::Unknown).
+/// Returns what is known about a statement that the driver reports as failed. It is [`Unknown`](Fate::Unknown) unless
+/// it certainly had no effect.
 ///
 /// The codes are in appendix A of PostgreSQL's manual.
 pub(crate) fn fate(error: &sqlx::Error) -> Fate {
@@ -40,23 +40,23 @@ pub(crate) fn fate(error: &sqlx::Error) -> Fate {
         (_, "40001" | "40P01" | "25006" | "26000" | "0A000" | "42P01" | "57P03" | "53300") => {
             Fate::Unsent
         }
-        // A wrong password, and a database that isn't there, end the connection before it is one.
+        // A wrong password, or a missing database: the connection was never established.
         ("28" | "3D", _) => Fate::Refused,
-        // Completion unknown; and what poolers, too, say of a connection that they lost.
+        // Completion unknown; and what poolers also report when they have lost a connection.
         (_, "40003" | "57P01" | "57P02") | ("08" | "58" | "XX", _) => Fate::Unknown,
-        // An error ends the statement's transaction; what is worse ends the connection, in the middle of anything.
+        // An error rolls the statement's transaction back. Anything more severe ends the connection, at any point.
         _ if is_error(error) => Fate::Refused,
         _ => Fate::Unknown,
     }
 }
 
-/// Whether the server reports an error, and nothing worse.
+/// Whether the severity of the server's report is `ERROR`, and not `FATAL` or `PANIC`.
 fn is_error(error: &sqlx::Error) -> bool {
     let answer = error.as_database_error().and_then(|e| e.try_downcast_ref::<PgDatabaseError>());
     answer.is_some_and(|answer| answer.severity() == PgSeverity::Error)
 }
 
-/// Whether the connection is as good as before: another one would have told the same.
+/// Whether the error is due to the statement, so that the connection can be used again.
 pub(crate) fn is_of_the_statement(error: &sqlx::Error) -> bool {
     let code = code(error).unwrap_or_default();
     let is_of_the_connection = match (code.get(..2).unwrap_or_default(), &*code) {
@@ -69,12 +69,12 @@ pub(crate) fn is_of_the_statement(error: &sqlx::Error) -> bool {
     is_error(error) && !is_of_the_connection
 }
 
-/// Whether a table is not there.
+/// Whether a table is missing.
 pub(crate) fn lacks_table(error: &sqlx::Error) -> bool {
     code(error).as_deref() == Some("42P01")
 }
 
-/// The error of what wrote nothing.
+/// Returns the error of an operation that wrote nothing.
 pub(crate) fn unavailable(error: &sqlx::Error) -> Error {
     match code(error).as_deref() {
         Some("53100") => Error::Full { what: "space on the server's disk" },

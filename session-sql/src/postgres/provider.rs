@@ -1,4 +1,4 @@
-//! The provider over the table.
+//! The provider: its operations, as statements.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,19 +20,19 @@ use crate::pool::Pool;
 use crate::row::{self, MAX_BYTES, check_size};
 use crate::worker::{Doubt, Worker};
 
-/// How many rows are deleted at once, whatever the caller allows.
+/// How many rows a collection deletes in one statement at most, whatever limit the caller gives.
 const DELETED_AT_ONCE: usize = 1000;
 
 /// Keeps sessions in a table of PostgreSQL, for any number of servers.
 ///
-/// Each operation is one statement on one row, found by its key; so PostgreSQL makes it atomic.
+/// Each operation on a session is one statement on one row, so PostgreSQL makes it atomic.
 pub struct PostgresProvider {
     store: Arc<Store>,
     worker: Worker,
 }
 
 impl PostgresProvider {
-    /// Makes a provider that connects when it is first used: a server that is down now may be up then.
+    /// Makes a provider. It connects when it is first used, so the server may be down now.
     ///
     /// # Errors
     /// [`Error::Config`] if the configuration names no server, or a number is out of range;
@@ -47,18 +47,18 @@ impl PostgresProvider {
         Ok(Self { store: Arc::new(Store::new(config, Connections::Own(pool))), worker })
     }
 
-    /// Makes a provider on a pool that the application has already, whose connections it shares: one of the
-    /// version of the driver that [`crate::sqlx`] is. Operations run on the tokio runtime of the caller, which
-    /// has to be the one that the pool is used on.
+    /// Makes a provider on a pool that the application already has, and shares its connections. The pool must be one of
+    /// [`crate::sqlx`], which is the driver's version here. Operations run on the tokio runtime of the caller, which
+    /// must be the one that the pool is used on.
     ///
-    /// The pool's own options decide how many connections there are, how they are made and whether they are
-    /// tested. By default, the driver tests each before each use, which is one round trip more. The
-    /// configuration's table, time limit and `pooler` count; see [`PostgresConfig::of_table`]. A connection with
-    /// a statement that takes longer than the time limit is the pool's again when the server has ended that:
-    /// give connections a `statement_timeout`.
+    /// The pool's own options decide how many connections there are, how they are made and whether they are tested. By
+    /// default, the driver tests a connection before each use, which is one more round trip. Of the configuration, the
+    /// table, the time limit and `pooler` are used; see [`PostgresConfig::of_table`]. If a statement takes longer than
+    /// the time limit, its connection returns to the pool when the server has ended the statement. So give connections
+    /// a `statement_timeout`.
     ///
-    /// [`Manager::collect`](session_core::Manager::collect) blocks a thread, and must not be called on one that
-    /// runs tasks of this runtime: there it is [`Error::Unavailable`] after the time limit, as it waits for itself.
+    /// [`Manager::collect`](session_core::Manager::collect) blocks its thread. On a thread that runs tasks of this
+    /// runtime it would wait for itself, and fails with [`Error::Unavailable`] after the time limit.
     ///
     /// ```no_run
     /// use std::sync::Arc;
@@ -135,11 +135,11 @@ impl PostgresProvider {
     }
 }
 
-/// Saves under the holder that the request loaded; where that is the one which the save sets already, by an
-/// earlier attempt, under that one.
+/// Saves under the holder that the request loaded. If an earlier attempt has already set the new holder, saves under
+/// that one.
 ///
-/// They are two statements, so that one which arrives late can't undo what was saved since: nobody is the
-/// old holder any more.
+/// These are two statements, so that a late first one can't undo what was saved since: it finds that the old holder is
+/// no longer the holder.
 async fn save(
     store: &Store,
     doubt: &Doubt,
@@ -155,8 +155,8 @@ async fn save(
             Some(new) if new.holder != holder => Access::Repeatable,
             _ => Access::Once,
         };
-        // An earlier attempt of this very save has met its conditions, and has changed them. Nobody can have
-        // saved anything since: no client has the new secret yet.
+        // An earlier attempt of this save has met the expectations, and has changed the values that they are about.
+        // Nobody can have saved anything since, because no client has the new secret yet.
         let expectations = holder == old || !doubt.get();
         let save = |_| statement::save(table, &key, &holder, changes, now, expectations);
         let rows = store.run(access, doubt, save).await?;
@@ -200,7 +200,7 @@ impl Provider for PostgresProvider {
         ProviderFuture::boxed(async move {
             let load = move |table: &TableName, _| statement::load(table, &key, now);
             let rows = self.run(Access::Read, load).await?;
-            // Outside of the driver's runtime: the caller's time, not that of other operations.
+            // Decoded here and not on the driver's runtime, where it would delay other operations.
             rows.first().map(values::record).transpose()
         })
     }

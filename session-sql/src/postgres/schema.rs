@@ -8,11 +8,11 @@ use tracing::info;
 use super::failure;
 use crate::{TableName, schema};
 
-/// Each takes the schema from one version to the next; the first from nothing to 1. One that was released is
-/// never changed.
+/// Each migration takes the schema from one version to the next, and the first from nothing to version 1. A released
+/// migration is never changed.
 const MIGRATIONS: [fn(&TableName) -> String; 1] = [first];
 
-/// The lock that whoever changes the schema has to have; a number of no meaning.
+/// The advisory lock for changes of the schema. The number has no meaning.
 const LOCK: i64 = 0x7365_7373_696f_6e73;
 
 fn first(table: &TableName) -> String {
@@ -45,23 +45,22 @@ INSERT INTO {version} VALUES (1);
     )
 }
 
-/// What takes the schema from this version to the newest, in a transaction.
+/// Returns the statements that take the schema from this version to the newest.
 fn migration(table: &TableName, from: usize) -> String {
     MIGRATIONS[from..].iter().map(|step| step(table)).collect()
 }
 
-/// The statements that make the table, for those who apply them by hand: the provider's user then needs
-/// nothing but the right to select, insert, update and delete in the table, and to select in the one of the
-/// version.
+/// Returns the statements that create the table, for applying them by hand. The provider's user then only needs the
+/// rights to select, insert, update and delete in the table, and to select in the table of its version.
 #[must_use]
 pub fn schema(table: &TableName) -> String {
     format!("BEGIN;\n{}COMMIT;\n", migration(table, 0))
 }
 
-/// Makes the table if it is not there, or brings it to the newest version.
+/// Creates the table if it is missing, or brings it to the newest version.
 ///
 /// # Errors
-/// [`Error::Config`] where that is impossible; [`Error::Unavailable`] where it may work later.
+/// [`Error::Config`] if that is impossible; [`Error::Unavailable`] if a later attempt may succeed.
 pub(crate) async fn prepare(connection: &mut PgConnection, table: &TableName) -> Result<(), Error> {
     let from = version(connection, table).await?;
     if from == MIGRATIONS.len() {
@@ -77,13 +76,13 @@ pub(crate) async fn prepare(connection: &mut PgConnection, table: &TableName) ->
     }
     Err(match failure::code(&error).as_deref() {
         Some("42501") => Error::config(format_args!(
-            "the database user may not make the table {table}; make it by the statements that \
+            "the database user may not create the table {table}; create it with the statements that \
              session_sql::postgres::schema() returns"
         )),
         Some(code) if code.starts_with("42") || code.starts_with("3F") => {
             Error::config(format_args!(
-                "the table {table} can't be made (the database answered code {code}); if there is \
-                 another one of this name, name ours by the option `table`"
+                "the table {table} can't be created (the database answered code {code}); if another \
+                 program has a table of this name, name another one with the option `table`"
             ))
         }
         _ => failure::unavailable(&error),
@@ -104,10 +103,10 @@ async fn migrate(
     transaction.commit().await
 }
 
-/// The schema's version; 0 if there is none.
+/// Returns the schema's version; 0 if there is none.
 async fn version(connection: &mut PgConnection, table: &TableName) -> Result<usize, Error> {
-    // By the simple protocol: between the two messages of a prepared statement, a pooler may exchange the
-    // connection. Names of tables are identifiers, so that they have no quote.
+    // By the simple protocol: between the two messages of a prepared statement, a pooler may switch the server's
+    // connection. Names of tables are identifiers, so they contain no quote.
     let exists = format!(
         "SELECT to_regclass('{}') IS NOT NULL, to_regclass('{table}') IS NOT NULL",
         table.version()
@@ -122,19 +121,19 @@ async fn version(connection: &mut PgConnection, table: &TableName) -> Result<usi
     let read = format!("SELECT max(version) FROM {}", table.version());
     let found = match sqlx::raw_sql(AssertSqlSafe(read)).fetch_one(connection).await {
         Ok(row) => row.try_get::<Option<i32>, _>(0).ok().flatten(),
-        // It has no such column.
+        // The table has no such column, so it is another program's.
         Err(error) if failure::code(&error).as_deref() == Some("42703") => None,
         Err(error) => return Err(unreadable(&error, table)),
     };
     schema::version(found.map(Into::into), MIGRATIONS.len(), table)
 }
 
-/// The error of a version that can't be read.
+/// Returns the error for a version that can't be read.
 fn unreadable(error: &sqlx::Error, table: &TableName) -> Error {
     match failure::code(error).as_deref() {
         Some("42501") => Error::config(format_args!(
-            "the database user may not read the table {}; grant it the usage of the schema, to select there, and to \
-             select, insert, update and delete in {table}",
+            "the database user may not read the table {}; grant the user USAGE on its schema, SELECT on this table, \
+             and SELECT, INSERT, UPDATE and DELETE on {table}",
             table.version()
         )),
         _ => failure::unavailable(error),

@@ -1,8 +1,8 @@
-//! What is sent to the server.
+//! The statements for PostgreSQL.
 //!
-//! Functions that take arrays of any type have their schema's name: another user could have made one for arrays of
-//! bytes alone, which PostgreSQL would prefer and run with our rights. It looks for `unnest` with several arguments in
-//! its own schema only.
+//! Functions that take arrays of any type have their schema's name. Otherwise another user could create one for `bytea`
+//! arrays, which PostgreSQL would prefer and run with the rights of the provider's user. `unnest` with several
+//! arguments needs no schema, because PostgreSQL looks for it in its own schema only.
 
 use std::fmt::Write as _;
 
@@ -16,8 +16,8 @@ use super::connections::limit_statements;
 use crate::TableName;
 use crate::row::{MAX_BYTES, RECORD};
 
-/// Whether the row is small enough to be read: twice [`MAX_BYTES`], as PostgreSQL adds some bytes to each element.
-/// The server knows without reading it.
+/// Whether the row is small enough to be read. The limit is twice [`MAX_BYTES`], because PostgreSQL adds some bytes to
+/// each element. The server knows the size without reading the values.
 macro_rules! fits {
     () => {
         "pg_catalog.pg_column_size(s.names)::bigint + pg_catalog.pg_column_size(s.data) <= 134217728"
@@ -25,11 +25,11 @@ macro_rules! fits {
 }
 const _: () = assert!(MAX_BYTES == 67_108_864, "as `fits` and `SOUND` have it");
 
-/// What a row must be to be changed; a damaged one is as good as gone. `CASE` keeps what can't look into an
-/// array of another form from looking.
+/// The condition that a row is not damaged: others can't be changed. `CASE` keeps functions from arrays of a form for
+/// which they are errors.
 ///
-/// Whether texts are UTF-8, and whether a name is there twice, is left to [`load`]: PostgreSQL has no test of
-/// the first that isn't an error, and each save would look at every name for the second.
+/// Only a [`load`] checks whether texts are UTF-8 and whether a name is there twice. PostgreSQL's test for UTF-8 raises
+/// an error, and a save would have to look at every name.
 const SOUND: &str = concat!(
     "octet_length(s.holder) = 32 AND s.cookie BETWEEN 0 AND 4294967295 \
      AND s.size BETWEEN 0 AND 67108864 \
@@ -44,16 +44,16 @@ const SOUND: &str = concat!(
            AND pg_catalog.array_position(s.data, NULL) IS NULL END"
 );
 
-/// What became of a save, as its statement returns it.
+/// The results that the statement of a save returns.
 pub(crate) mod verdict {
     pub(crate) const SAVED: i32 = 0;
     pub(crate) const GONE: i32 = 1;
     pub(crate) const CONFLICT: i32 = 2;
     pub(crate) const TOO_MANY_BYTES: i32 = 3;
     pub(crate) const TOO_MANY_KEYS: i32 = 4;
-    /// It could have been saved when the statement began, and was changed meanwhile.
+    /// The conditions held when the statement began, and a concurrent save has changed the row since.
     pub(crate) const OVERTAKEN: i32 = 5;
-    /// The holder is not the expected one, but the one that the save sets.
+    /// The holder is already the one that the save sets.
     pub(crate) const RENEWED: i32 = 6;
 }
 
@@ -61,11 +61,11 @@ pub(crate) mod verdict {
 pub(crate) type Statement = crate::statement::Statement<Postgres>;
 
 impl Statement {
-    /// Runs it, and returns what it returns. Calls `applying` before what may apply it is sent; where that wasn't
+    /// Runs the statement and returns its rows. Calls `applying` before sending what may apply it; if that wasn't
     /// called, nothing was written.
     ///
-    /// Through a pooler, it is a transaction: between the messages of a statement, a pooler may exchange the
-    /// connection.
+    /// Through a pooler, the statement is a transaction, because a pooler may switch the server's connection between
+    /// the messages of a statement.
     pub(crate) async fn run(
         self,
         connection: &mut PgConnection,
@@ -86,10 +86,10 @@ impl Statement {
     }
 }
 
-/// Inserts a record, or puts it in the place of one that expired; returns a row if it did.
+/// Inserts a record, or replaces an expired one. Returns a row if it did.
 ///
-/// Where `again` says that an earlier attempt may have stored it, it may be there already. Then it stays as it is:
-/// this attempt may arrive after a later one, and must not undo what was saved since.
+/// With `again`, an earlier attempt may have stored the record. If it did, the record stays as it is, because this
+/// attempt may arrive late and must not undo what was saved since.
 pub(crate) fn create(
     table: &TableName,
     key: &SessionKey,
@@ -128,11 +128,11 @@ pub(crate) fn load(table: &TableName, key: &SessionKey, now: Timestamp) -> State
     s
 }
 
-/// Merges changes into the record that `holder` has; returns a [`verdict`].
+/// Merges changes into the record that `holder` has. Returns a [`verdict`].
 ///
-/// The changed values alone are sent, and nothing of the stored ones comes back. A row that another statement is
-/// changing is waited for, and then judged and merged as that one left it. Where nothing was written, the
-/// verdict is of the row as it was when the statement began.
+/// Only the changed values are sent, and no stored ones are returned. If another statement is changing the row, this
+/// one waits for it, and then judges and merges the row that it left. If nothing was written, the verdict is about the
+/// row as it was when the statement began.
 pub(crate) fn save(
     table: &TableName,
     key: &SessionKey,
@@ -145,7 +145,7 @@ pub(crate) fn save(
     let (key, now) = (s.bind_key(key), s.bind_time(now));
     let by = s.bind(holder.as_bytes());
     let held = format!("s.expires > {now} AND s.holder = {by} AND {SOUND}");
-    // What must hold beside it, in the order in which it is judged.
+    // The other conditions, in the order in which they are judged.
     let mut conditions: Vec<(String, i32)> = Vec::new();
     if expectations && let Some(expected) = expected(&mut s, changes) {
         conditions.push((expected, verdict::CONFLICT));
@@ -169,14 +169,14 @@ pub(crate) fn save(
         set.push(format!("cookie = {}", s.bind(i64::from(cookie))));
     }
     if set.is_empty() {
-        // There has to be something.
+        // An `UPDATE` has to set something.
         set.push("cookie = s.cookie".to_owned());
     }
     let mut judged = format!("WHEN ({held}) IS NOT TRUE THEN {} ", verdict::GONE);
     for (condition, otherwise) in &conditions {
         _ = write!(judged, "WHEN ({condition}) IS NOT TRUE THEN {otherwise} ");
     }
-    // `CASE`, as the conditions look into arrays, and the planner may ask them in any order otherwise.
+    // `CASE` fixes the order: the conditions look into arrays, which `held` has checked.
     let allowed = match &conditions[..] {
         [] => held,
         conditions => {
@@ -221,7 +221,7 @@ fn expected(s: &mut Statement, changes: &Changes) -> Option<String> {
     }
 }
 
-/// What a save sets the values to, with the conditions that keep them within the limits.
+/// Returns what a save sets the values to, and adds the conditions that keep them within the limits.
 fn merge(s: &mut Statement, changes: &Changes, conditions: &mut Vec<(String, i32)>) -> Vec<String> {
     let set: Vec<(&[u8], &[u8])> =
         changes.iter().filter_map(|(key, value)| Some((key.as_bytes(), value?))).collect();
@@ -229,7 +229,7 @@ fn merge(s: &mut Statement, changes: &Changes, conditions: &mut Vec<(String, i32
     let added: usize = set.iter().map(|(name, value)| name.len() + value.len()).sum();
     let bytes = length(changes.limits.bytes.min(MAX_BYTES));
     let keys = length(changes.limits.keys);
-    // A result that is smaller than before is within the limits always.
+    // A result that is no larger than before is always allowed.
     let mut within = |bytes_after: &str, keys_after: &str| {
         conditions.push((
             format!("{bytes_after} <= {bytes} OR {bytes_after} <= s.size"),
@@ -250,7 +250,7 @@ fn merge(s: &mut Statement, changes: &Changes, conditions: &mut Vec<(String, i32
         return vec![format!("names = {names}, data = {data}, size = {size}")];
     }
     if let ([(name, value)], 1) = (&set[..], changes.iter().len()) {
-        // In its place, or behind the others; no other value is looked at.
+        // Assigned at the name's index, or appended; no other value is read.
         let (added, alone) = (s.bind(length(added)), s.bind(length(name.len())));
         let (name, value) = (s.bind(*name), s.bind(*value));
         let stored = format!("pg_catalog.array_position(s.names, {name})");
@@ -285,7 +285,7 @@ fn merge(s: &mut Statement, changes: &Changes, conditions: &mut Vec<(String, i32
     )]
 }
 
-/// What a save or a touch sets the times to.
+/// Returns what a save or a touch sets the times to.
 fn times(s: &mut Statement, expiry: ExpiryChange, now: &str) -> Option<String> {
     let (touch, extends) = match expiry {
         ExpiryChange::Keep => return None,
@@ -297,8 +297,8 @@ fn times(s: &mut Statement, expiry: ExpiryChange, now: &str) -> Option<String> {
         true => format!("greatest(s.expires, {expires})"),
         false => expires,
     };
-    // The index is on `due` alone, which moves once in an eighth of the session's life; whatever moves no
-    // indexed column stays in its page, and in the index.
+    // Only `due` is indexed, and it moves once in an eighth of the session's life. An update that changes no indexed
+    // column can stay in its page.
     Some(format!(
         "used = greatest(s.used, {used}), expires = {expires}, \
          due = CASE WHEN s.due BETWEEN {now} AND {expires} \
@@ -306,7 +306,7 @@ fn times(s: &mut Statement, expiry: ExpiryChange, now: &str) -> Option<String> {
     ))
 }
 
-/// Moves the times of a live record forward; returns a row if it is there.
+/// Moves the times of a live record forward. Returns a row if there is one.
 pub(crate) fn touch(
     table: &TableName,
     key: &SessionKey,
@@ -322,8 +322,7 @@ pub(crate) fn touch(
     s
 }
 
-/// Deletes records that expired, but no more than this, and none that something else is changing; returns
-/// their number.
+/// Deletes expired records, at most `limit` of them and none that another statement is changing. Returns their number.
 pub(crate) fn purge(table: &TableName, now: Timestamp, limit: usize) -> Statement {
     let mut s = Statement::new();
     let expired = s.expired(table, now, limit);

@@ -1,4 +1,4 @@
-//! Statements, and what to do when one fails.
+//! [`Store`]: runs statements, and repeats failed ones.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,29 +14,29 @@ use super::{PostgresConfig, failure, schema};
 use crate::failure::cause;
 use crate::worker::Doubt;
 
-/// The pause before the first repetition; doubled with each one.
+/// The pause before the first repetition. It doubles with each one.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_millis(160);
 
-/// What a statement does, and whether it can be sent again when its answer was lost.
+/// What a statement does, and whether it can be sent again after its answer was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
-    /// Applied twice, it leaves what once would have left, whatever others did in between.
+    /// A write that can be applied twice with the same result, whatever others did in between.
     Repeatable,
-    /// In between, another request may have changed what a repetition would overwrite.
+    /// A write whose repetition could overwrite what another request has changed in between.
     Once,
 }
 
-/// The table, and the way to it.
+/// The table, and the connections to it.
 pub(crate) struct Store {
     pub(crate) config: PostgresConfig,
     pub(crate) connections: Connections,
-    /// Whether the table was there when it was last looked at.
+    /// Whether the table existed at the last check.
     is_ready: AtomicBool,
-    /// Held by whoever looks.
+    /// Held during the check.
     preparing: Mutex<()>,
 }
 
@@ -45,7 +45,7 @@ impl Store {
         Self { config, connections, is_ready: AtomicBool::new(false), preparing: Mutex::default() }
     }
 
-    /// Makes the table if it is not there.
+    /// Creates the table if it is missing.
     async fn prepare(&self, connection: &mut PgConnection) -> Result<(), Error> {
         if self.is_ready.load(Ordering::Acquire) {
             return Ok(());
@@ -58,8 +58,8 @@ impl Store {
         Ok(())
     }
 
-    /// Runs a statement, and again if it was certainly not applied, or if it may have been and repeating it
-    /// does no harm, as long as the time limit allows. `statement` makes it; it is told whether an earlier
+    /// Runs a statement. Repeats it within the time limit if it had no effect for a reason that passes, or if it may
+    /// have been applied and repeating it is harmless. `statement` makes the statement, and is told whether an earlier
     /// attempt may have been applied.
     pub(crate) async fn run(
         &self,
@@ -67,7 +67,7 @@ impl Store {
         doubt: &Doubt,
         statement: impl Fn(bool) -> Statement,
     ) -> Result<Vec<PgRow>, Error> {
-        // A little before the time limit, which knows no cause.
+        // A little before the time limit, whose error has no cause.
         let end = Instant::now() + self.config.operation_timeout.mul_f64(0.9);
         let mut pause = PAUSE;
         loop {
@@ -141,6 +141,6 @@ impl Store {
 /// Why an attempt failed.
 enum Failure {
     Driver(Fate, sqlx::Error),
-    /// As the caller is to be told.
+    /// The error for the caller.
     Told(Error),
 }

@@ -1,4 +1,4 @@
-//! The stored row's values.
+//! Reads the values of a row.
 
 use session_core::Error;
 use session_core::provider::{Record, Values};
@@ -7,7 +7,7 @@ use sqlx::postgres::PgRow;
 use crate::failure::unreadable;
 use crate::row::{NEXT, column, without_values};
 
-/// The record of a row that [`load`](super::statement::load) returned, whatever it may hold.
+/// Returns the record of a row of [`load`](super::statement::load), which may be damaged.
 pub(crate) fn record(row: &PgRow) -> Result<Record, Error> {
     let reason = "its names and values are not two arrays, or larger than 64 MiB";
     let names: Vec<Vec<u8>> = column(row, NEXT, reason)?;

@@ -1,4 +1,4 @@
-//! What the source string says.
+//! The configuration, and how the source string is parsed.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use session_core::provider::Source;
 use crate::TableName;
 use crate::time::{check_timeout, take_timeout};
 
-/// Whether a change is on the disk when it is acknowledged.
+/// Whether acknowledged changes are on the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// It is: what was acknowledged survives a power cut. `sync=full`, SQLite's `synchronous=FULL`.
+    /// They are, so they survive a power cut. `sync=full`, SQLite's `synchronous=FULL`.
     #[default]
     Full,
-    /// The operating system writes it later: what was acknowledged survives the process, but a power cut may
-    /// take the last changes of all. It takes them from the last one backwards, and leaves the file
-    /// whole. `sync=none`, SQLite's `synchronous=NORMAL`.
+    /// The operating system writes them later. They survive the end of the process, but a power cut may lose the last
+    /// changes of all sessions. It never loses a change and keeps a later one, and never damages the file. `sync=none`,
+    /// SQLite's `synchronous=NORMAL`.
     None,
 }
 
@@ -26,19 +26,19 @@ pub enum Durability {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SqliteConfig {
-    /// The database's file: an absolute path in UTF-8, whose directory is there.
+    /// The database's file: an absolute path in UTF-8, whose directory exists.
     pub path: PathBuf,
     /// The table, without a schema. Defaults to `sessions`.
     pub table: TableName,
     /// Whether changes are on the disk when they are acknowledged. Defaults to [`Durability::Full`].
     pub sync: Durability,
-    /// How long an operation may take, waiting for other processes included. Defaults to 3 seconds; 1 ms to
-    /// 1 hour.
+    /// The time limit of an operation, including the wait for other processes: 1 ms to 1 hour. Defaults to
+    /// 3 seconds.
     pub operation_timeout: Duration,
 }
 
 impl SqliteConfig {
-    /// This file, and otherwise the defaults.
+    /// Returns the defaults with this file.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -48,21 +48,21 @@ impl SqliteConfig {
         }
     }
 
-    /// This configuration with another table.
+    /// Sets `table`.
     #[must_use]
     pub fn with_table(mut self, table: TableName) -> Self {
         self.table = table;
         self
     }
 
-    /// This configuration with another durability.
+    /// Sets `sync`.
     #[must_use]
     pub fn with_sync(mut self, sync: Durability) -> Self {
         self.sync = sync;
         self
     }
 
-    /// This configuration with another time limit.
+    /// Sets `operation_timeout`.
     #[must_use]
     pub fn with_operation_timeout(mut self, limit: Duration) -> Self {
         self.operation_timeout = limit;
@@ -100,7 +100,7 @@ impl SqliteConfig {
     /// [`Error::Config`] if the path is relative or not UTF-8, the table's name has a schema, or the time limit is
     /// out of range.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        // SQLite takes names such as `:memory:` and `file:...?...` for something else; none of them is absolute.
+        // Names such as `:memory:` and `file:...?...` mean something else to SQLite; none of them is absolute.
         if !self.path.is_absolute() || self.path.to_str().is_none() {
             return Err(Error::config("path must name a file, in UTF-8: path=/absolute/path"));
         }

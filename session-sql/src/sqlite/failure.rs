@@ -1,4 +1,4 @@
-//! What SQLite's errors mean for a session.
+//! Classifies SQLite's errors.
 
 use session_core::Error;
 
@@ -14,13 +14,13 @@ const FULL: i32 = 13;
 const CANNOT_OPEN: i32 = 14;
 const NO_DATABASE: i32 = 26;
 
-/// SQLite's primary result code.
+/// Returns SQLite's primary result code.
 pub(crate) fn code(error: &sqlx::Error) -> Option<i32> {
     let extended: i32 = error.as_database_error()?.code()?.parse().ok()?;
     Some(extended & 0xff)
 }
 
-/// The error of what wrote nothing.
+/// Returns the error of an operation that wrote nothing.
 pub(crate) fn unavailable(error: &sqlx::Error) -> Error {
     let told = match code(error) {
         Some(FULL) => return Error::Full { what: "space on the disk" },
@@ -33,7 +33,7 @@ pub(crate) fn unavailable(error: &sqlx::Error) -> Error {
     Error::unavailable(told)
 }
 
-/// The error of the last step of a write.
+/// Returns the error of a failed commit.
 pub(crate) fn of_commit(error: &sqlx::Error) -> Error {
     match code(error) {
         // It may have reached the disk.
@@ -42,7 +42,7 @@ pub(crate) fn of_commit(error: &sqlx::Error) -> Error {
     }
 }
 
-/// The error of opening the database: what no later try can change is one of the configuration.
+/// Returns the error of opening the database. If no later attempt can succeed, it is [`Error::Config`].
 pub(crate) fn at_open(error: &sqlx::Error) -> Error {
     let code = match error {
         sqlx::Error::Io(_) => Some(CANNOT_OPEN),

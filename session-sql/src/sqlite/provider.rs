@@ -1,4 +1,4 @@
-//! The provider over the table.
+//! The provider: its operations, as transactions.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use super::SqliteConfig;
 use super::store::{Change, Store};
 use crate::worker::Worker;
 
-/// How many rows are deleted at once, whatever the caller allows: others wait meanwhile.
+/// How many rows a collection deletes in one transaction at most, whatever limit the caller gives, because others wait
+/// meanwhile.
 const DELETED_AT_ONCE: usize = 1000;
 
 /// Keeps sessions in a table of a SQLite database: one file, for the processes of one machine.
@@ -24,14 +25,13 @@ pub struct SqliteProvider {
 }
 
 impl SqliteProvider {
-    /// Opens the database, and makes the file and the table if they are not there. Blocks.
+    /// Opens the database, and creates the file and the table if they are missing. Blocks.
     ///
     /// # Errors
-    /// [`Error::Config`] where the file or the table can't be used; otherwise [`Error::Unavailable`] or
-    /// [`Error::Full`].
+    /// [`Error::Config`] if the file or the table can't be used; otherwise [`Error::Unavailable`] or [`Error::Full`].
     pub fn open(config: SqliteConfig) -> Result<Self, Error> {
         config.check()?;
-        // SQLite's own limit comes first where both would be the same, as it knows more.
+        // A little later than SQLite's own time limit, whose error names the cause.
         let worker = Worker::new("session-sqlite", config.operation_timeout.mul_f64(1.05))?;
         let store = Arc::new(Store::new(config));
         let opened = Arc::clone(&store);

@@ -7,8 +7,8 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use super::failure;
 use crate::{TableName, schema};
 
-/// Each takes the schema from one version to the next; the first from nothing to 1. One that was released is
-/// never changed.
+/// Each migration takes the schema from one version to the next, and the first from nothing to version 1. A released
+/// migration is never changed.
 const MIGRATIONS: [fn(&TableName) -> String; 1] = [first];
 
 fn first(table: &TableName) -> String {
@@ -38,40 +38,41 @@ INSERT INTO {version} VALUES (1);
     )
 }
 
-/// The statements that make the table, for those who apply them by hand.
+/// Returns the statements that create the table, for applying them by hand.
 #[must_use]
 pub fn schema(table: &TableName) -> String {
     let steps: String = MIGRATIONS.iter().map(|step| step(table)).collect();
     format!("BEGIN;\n{steps}COMMIT;\n")
 }
 
-/// Makes the table if it is not there, or brings it to the newest version.
+/// Creates the table if it is missing, or brings it to the newest version.
 ///
 /// # Errors
-/// [`Error::Config`] where that is impossible; [`Error::Unavailable`] where it may work later.
+/// [`Error::Config`] if that is impossible; [`Error::Unavailable`] if a later attempt may succeed.
 pub(crate) async fn prepare(
     connection: &mut SqliteConnection,
     table: &TableName,
 ) -> Result<(), Error> {
-    // At once for writing: two processes that make the table wait for each other.
+    // With the lock for writing from the beginning, so that of two processes one waits for the other.
     let begun = connection.begin_with("BEGIN IMMEDIATE").await;
     let mut transaction = begun.map_err(|error| failure::at_open(&error))?;
     let from = version(&mut transaction, table).await?;
     let mut steps: String = MIGRATIONS[from..].iter().map(|step| step(table)).collect();
-    // Changes nothing, but is refused now if the file can't be written. To begin a transaction is not.
+    // Changes nothing, but fails if the file can't be written, which beginning a transaction does not.
     steps += &format!("DELETE FROM {} WHERE false;", table.version());
     let made = sqlx::raw_sql(AssertSqlSafe(steps)).execute(&mut *transaction).await;
     made.map_err(|error| match failure::code(&error) {
-        // Another table has the name, as a rule.
+        // Usually, another table has the name.
         Some(failure::STATEMENT) => Error::config(format_args!(
-            "the table {table} can't be made; if there is another one of this name, name ours by the option `table`"
+            "the table {table} can't be created; if another program has a table of this name, name another one with \
+             the option `table`"
         )),
         _ => failure::at_open(&error),
     })?;
     transaction.commit().await.map_err(|error| failure::at_open(&error))
 }
 
-/// The schema's version; 0 if there is none.
+/// Returns the schema's version; 0 if there is none.
 async fn version(connection: &mut SqliteConnection, table: &TableName) -> Result<usize, Error> {
     let is_there = async |connection: &mut SqliteConnection, table: &TableName| {
         let name = table.to_string();
@@ -90,7 +91,7 @@ async fn version(connection: &mut SqliteConnection, table: &TableName) -> Result
     let read = format!("SELECT max(version) FROM {}", table.version());
     let found = match sqlx::query(AssertSqlSafe(read)).fetch_one(connection).await {
         Ok(row) => row.try_get::<Option<i64>, _>(0).ok().flatten(),
-        // It has no such column.
+        // The table has no such column, so it is another program's.
         Err(error) if failure::code(&error) == Some(failure::STATEMENT) => None,
         Err(error) => return Err(failure::at_open(&error)),
     };

@@ -1,4 +1,4 @@
-//! The file, and the statements on it.
+//! [`Store`]: the database's file, and the statements on it.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -51,8 +51,8 @@ impl Connect for File {
         }
     }
 
-    /// Where the file was removed, or another one put in its place, SQLite would go on with the one that nobody
-    /// finds any more.
+    /// Returns false if the file was removed or replaced. SQLite would go on with the old one, which nobody finds any
+    /// more.
     async fn is_usable(&self, opened: &mut Opened, _: bool) -> bool {
         Identity::of(&self.path).is_ok_and(|identity| identity == opened.identity)
     }
@@ -61,7 +61,7 @@ impl Connect for File {
 /// Which file is at a path.
 #[derive(PartialEq, Eq)]
 struct Identity {
-    /// Its device and its number there. Other systems than Unix let nobody remove a file that is open.
+    /// The device and the inode. Systems other than Unix don't let anybody remove an open file.
     #[cfg(unix)]
     number: (u64, u64),
 }
@@ -81,7 +81,7 @@ impl Identity {
     }
 }
 
-/// What changes the table, as one transaction.
+/// A change of the table, which is one transaction.
 pub(crate) enum Change {
     Create { key: SessionKey, record: Record, now: Timestamp },
     Save { key: SessionKey, holder: Verifier, changes: Changes, now: Timestamp },
@@ -106,11 +106,10 @@ impl Store {
         Self { writer: pool(1), readers: pool(READERS), config }
     }
 
-    /// Makes the file and the table, if they are not there.
+    /// Creates the file and the table if they are missing.
     ///
     /// # Errors
-    /// [`Error::Config`] where the file or the table can't be used; [`Error::Unavailable`] where a later try
-    /// may pass.
+    /// [`Error::Config`] if the file or the table can't be used; [`Error::Unavailable`] if a later attempt may succeed.
     pub(crate) async fn open(&self) -> Result<(), Error> {
         check_place(&self.config.path)?;
         make_file(&self.config.path)?;
@@ -122,12 +121,12 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a change; returns how many rows it changed.
+    /// Makes a change. Returns how many rows it changed.
     ///
-    /// Where it is left half-way, the connection is closed, and SQLite takes back what it had done.
+    /// If the future is dropped half-way, the connection is closed, and SQLite rolls the transaction back.
     pub(crate) async fn change(&self, change: &Change, doubt: &Doubt) -> Result<u64, Error> {
         let mut writer = self.writer.lend().await.map_err(|error| failure::unavailable(&error))?;
-        // At once for writing: a transaction that reads first may find that it can't write any more.
+        // With the lock for writing from the beginning: a transaction that reads first may be refused the lock later.
         let begun = writer.connection().connection.begin_with("BEGIN IMMEDIATE").await;
         let mut transaction = begun.map_err(|error| failure::unavailable(&error))?;
         let made = change.make(&mut transaction, &self.config.table).await;
@@ -226,7 +225,7 @@ struct Stored {
 }
 
 impl Stored {
-    /// Reads it. One that can't be read is as good as gone.
+    /// Reads the record. A damaged one counts as gone.
     async fn read(
         transaction: &mut SqliteConnection,
         table: &TableName,
@@ -255,7 +254,7 @@ impl Stored {
             format!("used = {}", update.bind_time(record.used)),
             format!("expires = {}", update.bind(expires)),
         ];
-        // The index is on `due` alone, which moves once in an eighth of the session's life.
+        // Only `due` is indexed, and it moves once in an eighth of the session's life.
         let (now, left) = (to_column(now), expires.saturating_sub(to_column(now)));
         let is_near = self.due <= expires && self.due.saturating_sub(now) >= left / 8 * 7;
         if !is_near {
@@ -281,7 +280,7 @@ impl Stored {
     }
 }
 
-/// Inserts a record, or puts it in the place of one that expired; changes no row where a live one is.
+/// Inserts a record, or replaces an expired one. Changes no row if a live one has the key.
 fn insert(
     table: &TableName,
     key: &SessionKey,
@@ -327,11 +326,11 @@ impl Statement {
     }
 }
 
-/// Checks what is at a path, and around it.
+/// Checks that nothing but a file is at a path, and that not everybody can write in its directory.
 fn check_place(path: &Path) -> Result<(), Error> {
-    // Where a link leads, SQLite keeps its other files, too.
+    // SQLite puts its other files beside the target of a link.
     let place = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    // To read from a pipe or a device may take forever.
+    // Reading from a pipe or a device may never end.
     if std::fs::metadata(&place).is_ok_and(|found| !found.is_file()) {
         return Err(Error::config("what path names is not a file"));
     }
@@ -347,8 +346,8 @@ fn check_place(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes the file, for nobody but its user, if it is not there. SQLite gives the files that it makes beside
-/// it the same permissions.
+/// Creates the file if it is missing, with permissions for its user only. SQLite gives the files beside it the same
+/// permissions.
 fn make_file(path: &Path) -> Result<(), Error> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
@@ -366,7 +365,7 @@ fn make_file(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Has SQLite write to a log first, which readers don't wait for. The file keeps the mode.
+/// Sets the write-ahead mode, in which readers don't wait for writers. The file keeps the mode.
 async fn set_wal(connection: &mut SqliteConnection) -> Result<(), Error> {
     loop {
         let set = sqlx::query("PRAGMA journal_mode = wal").fetch_one(&mut *connection).await;
@@ -378,7 +377,7 @@ async fn set_wal(connection: &mut SqliteConnection) -> Result<(), Error> {
                      system of this machine?",
                 ));
             }
-            // SQLite does not wait for others here. The time limit ends this.
+            // SQLite does not wait for others here. The operation's time limit ends the loop.
             Err(error) if failure::code(&error) == Some(failure::BUSY) => {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

@@ -1,4 +1,4 @@
-//! The stored row's values.
+//! Encodes and decodes the values of a row.
 
 use session_core::Error;
 use session_core::provider::{Record, Values};
@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use crate::failure::unreadable;
 use crate::row::{NEXT, column, without_values};
 
-/// The values as they are in `data`: a MessagePack map of strings to binaries.
+/// Encodes values as they are in `data`: a MessagePack map of strings to binaries.
 pub(crate) fn encode(values: &Values) -> Vec<u8> {
     let mut data = Vec::with_capacity(values.size() + 10 * values.len() + 5);
     let number = |length: usize| u32::try_from(length).expect("a session is smaller than 4 GiB");
@@ -23,11 +23,11 @@ pub(crate) fn encode(values: &Values) -> Vec<u8> {
     data
 }
 
-/// The values of `data`, whatever it may hold.
+/// Decodes `data`. `None` if it is damaged.
 fn decode(mut data: &[u8]) -> Option<Values> {
     let rest = &mut data;
     let count = usize::try_from(rmp::decode::read_map_len(rest).ok()?).ok()?;
-    // A name and a value are a byte each at least: nothing is allocated for a number that lies.
+    // A name and a value take at least a byte each, so a false count allocates no memory.
     if count > rest.len() / 2 {
         return None;
     }
@@ -42,7 +42,8 @@ fn decode(mut data: &[u8]) -> Option<Values> {
     (rest.is_empty() && values.len() == count).then_some(values)
 }
 
-/// The record of a row whose first columns are [`RECORD`](crate::row::RECORD) and the next one is `data`, whatever it may hold.
+/// Returns the record of a row that begins with the columns [`RECORD`](crate::row::RECORD) and `data`, which may be
+/// damaged.
 pub(crate) fn record(row: &SqliteRow) -> Result<Record, Error> {
     let reason = "its data are not a map of values, or larger than 64 MiB";
     let data: &[u8] = column(row, NEXT, reason)?;

@@ -101,7 +101,7 @@ fn a_lost_answer_is_asked_for_again_where_that_does_no_harm() {
     });
 }
 
-/// A transaction that was not committed yet is one that never was, so that any save can be sent again.
+/// A transaction that fails before its commit had no effect, so any save can be sent again.
 #[test]
 #[ignore = "needs a PostgreSQL server: run scripts/test"]
 fn an_answer_that_is_lost_before_the_commit_leaves_no_doubt() {
@@ -251,8 +251,8 @@ fn a_create_that_is_sent_again_undoes_no_save() {
     });
 }
 
-/// A firewall that forgets connections closes none of them. The first operation finds out, and those after it don't ask
-/// one connection after another in vain.
+/// A firewall drops idle connections without closing them. The first operation finds this out, and later ones don't
+/// ping one dead connection after another.
 #[test]
 #[ignore = "needs a PostgreSQL server: run scripts/test"]
 fn connections_that_died_in_silence_are_replaced_together() {
@@ -260,7 +260,7 @@ fn connections_that_died_in_silence_are_replaced_together() {
     let proxy = server.proxy();
     let provider = server.provider_through(proxy.address, "operation_timeout=1s");
     let stored = server.block_on(Stored::new(&*provider, 1));
-    // Each connection is used while all are.
+    // Uses all connections at the same time.
     let lock = "LOCK TABLE @ IN ACCESS EXCLUSIVE MODE";
     std::thread::scope(|scope| {
         server.locking(lock, || {
@@ -282,7 +282,7 @@ fn connections_that_died_in_silence_are_replaced_together() {
     }
 }
 
-/// What waits for a lock when nobody waits for it any more would use up the server's connections.
+/// Abandoned statements that wait for a lock must not use up the server's connections.
 #[test]
 #[ignore = "needs PgBouncer in front of a PostgreSQL server: run scripts/test"]
 fn pooled_and_other_statements_end_with_their_operation() {
@@ -298,14 +298,14 @@ fn pooled_and_other_statements_end_with_their_operation() {
                     "{saved:?}"
                 );
             }
-            // The last one may be there still, beside the one before it.
+            // The last statement may still run, beside the one before it.
             let waiting = "SELECT count(*) FROM pg_stat_activity \
                  WHERE wait_event_type = 'Lock' AND query LIKE '%UPDATE%@%'";
             let waiting: i64 = server.query(waiting)[0].get(0);
             assert!(waiting <= 2, "{waiting} wait");
         });
         server.block_on(async {
-            // What was given up is not done later either.
+            // An abandoned statement is not applied later.
             let loaded = stored.load(&*provider).await.unwrap().unwrap();
             assert_eq!(loaded.values.get("a"), None);
             stored.save(&*provider, &set("a", &[2])).await.unwrap();
@@ -313,7 +313,7 @@ fn pooled_and_other_statements_end_with_their_operation() {
     }
 }
 
-/// A limit of the server's or the user's own stays.
+/// A `statement_timeout` of the server or the user stays.
 #[test]
 #[ignore = "needs a PostgreSQL server: run scripts/test"]
 fn a_shorter_limit_on_statements_is_kept_and_costs_no_connection() {
@@ -321,7 +321,7 @@ fn a_shorter_limit_on_statements_is_kept_and_costs_no_connection() {
         let server = Server::new();
         let proxy = server.proxy();
         let provider = server.provider_through(proxy.address, &format!("set={setting}"));
-        // The table is made without a hurry.
+        // The table is created with a longer time limit.
         let stored = server.block_on(Stored::new(&*server.provider(""), 1));
         server.block_on(stored.load(&*provider)).unwrap().unwrap();
         server.locking("LOCK TABLE @", || {

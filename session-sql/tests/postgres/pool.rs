@@ -62,7 +62,7 @@ fn an_operation_on_a_pool_has_a_time_limit() {
     server.block_on(stored.save(&provider, &set("a", &[2]))).unwrap();
 }
 
-/// A collection waits for the pool's runtime, which can't run it where it waits.
+/// A collection on a thread of the pool's runtime would wait for itself, and fails.
 #[test]
 #[ignore = "needs a PostgreSQL server: run scripts/test"]
 fn a_collection_on_the_pools_own_thread_ends() {
@@ -79,7 +79,7 @@ fn a_collection_on_the_pools_own_thread_ends() {
         let purged = provider.purge(NOW, 5);
         assert!(matches!(purged, Err(Error::Unavailable { .. })), "{purged:?}");
         assert!(begun.elapsed() < 10 * limit, "{:?}", begun.elapsed());
-        // A thread of its own, on which the runtime expects to be waited for.
+        // A thread on which the runtime allows blocking.
         let purge = move || provider.purge(NOW, 5);
         assert_eq!(tokio::task::spawn_blocking(purge).await.unwrap().unwrap().removed, 0);
     });

@@ -32,7 +32,7 @@ struct Shared {
     ended: AtomicBool,
     /// Messages of clients that ask the server for an answer: one is a round trip.
     round_trips: AtomicUsize,
-    /// How many connections, of the first ones, are forgotten.
+    /// How many connections, counted from the first, were dropped silently.
     forgotten: AtomicUsize,
     /// Bytes of clients.
     sent: AtomicUsize,
@@ -83,7 +83,7 @@ impl Proxy {
         self.shared.way.store(way as u8, Ordering::SeqCst);
     }
 
-    /// Passes on nothing any more on the connections that there are, and closes none, as a firewall does.
+    /// Drops all present connections silently, as a firewall does: they stay open, and nothing passes any more.
     pub(crate) fn forget(&self) {
         self.shared.forgotten.store(self.traffic().connections, Ordering::SeqCst);
     }

@@ -121,8 +121,8 @@ fn texts_are_no_statements() {
     }
 }
 
-/// Functions that another user made in a schema of the search path, and that PostgreSQL would rather call than its own,
-/// as they are for arrays of bytes alone.
+/// Functions for `bytea` arrays that another user has created in a schema of the `search_path` are not called, although
+/// PostgreSQL prefers them to its own for arrays of any type.
 #[test]
 #[ignore = "needs a PostgreSQL server: run scripts/test"]
 fn functions_of_other_users_are_not_called() {

@@ -67,7 +67,7 @@ fn another_table_or_version_is_refused_and_left_alone() {
     assert!(message.contains("newer"), "{message}");
 }
 
-/// Who drops the tables to end all sessions needs no restart. One without the other is told.
+/// After both tables were dropped, the next operation creates them. If only one is missing, the error says so.
 #[test]
 #[ignore = "needs a PostgreSQL server: run scripts/test"]
 fn tables_that_were_dropped_are_made_anew() {
@@ -87,7 +87,7 @@ fn tables_that_were_dropped_are_made_anew() {
     server.block_on(stored.save(&*provider, &set("a", &[1]))).unwrap();
 }
 
-/// A table of versions that is no such thing.
+/// A table of another program that has the name of the table of versions.
 #[test]
 #[ignore = "needs a PostgreSQL server: run scripts/test"]
 fn a_version_of_another_program_is_refused() {

@@ -36,8 +36,8 @@ fn a_file_that_can_not_be_a_database_is_refused() {
     assert_eq!(std::fs::read(scratch.path()).unwrap(), text);
 }
 
-/// What is no file is not read: a pipe would never answer. What a program sets is checked as a source string is, and
-/// nothing is made before.
+/// Something other than a file is not opened, because reading a pipe may never end. A configuration that a program made
+/// is checked like a source string, before anything is created.
 #[test]
 fn what_is_no_file_is_refused() {
     let scratch = Scratch::in_memory();
@@ -61,7 +61,7 @@ fn what_is_no_file_is_refused() {
     assert!(!scratch.path().exists());
 }
 
-/// Who can write in the directory can put a file of his own in the place of ours.
+/// Whoever can write in the directory could replace the file.
 #[cfg(unix)]
 #[test]
 fn a_directory_of_everybodys_is_refused() {
@@ -84,7 +84,7 @@ fn a_directory_of_everybodys_is_refused() {
     stored(&elsewhere, &elsewhere.open());
 }
 
-/// Names that would be something else in a URI.
+/// Files whose names have characters with a meaning in URIs.
 #[test]
 fn a_path_is_a_path() {
     let scratch = Scratch::in_memory();
@@ -95,7 +95,7 @@ fn a_path_is_a_path() {
     }
 }
 
-/// SQLite itself would go on with the file that nobody finds any more, and acknowledge what is lost.
+/// SQLite itself would go on with a removed file, and acknowledge changes that are lost.
 #[cfg(unix)]
 #[test]
 fn a_file_that_is_removed_or_replaced_is_noticed() {
@@ -130,7 +130,7 @@ fn a_file_that_is_removed_or_replaced_is_noticed() {
     assert!(load().unwrap().is_some());
 }
 
-/// Who drops the table is told what is left of it, and so is who has a table of that name already.
+/// If the table was dropped, or another program has a table of that name, the error says so.
 #[test]
 fn a_version_without_its_table_is_refused() {
     for columns in ["id text", "version text", "version integer"] {

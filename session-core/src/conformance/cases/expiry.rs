@@ -12,7 +12,7 @@ use crate::conformance::{Harness, skip};
 use crate::provider::{Changes, ExpiryChange, Record, Token, Touch};
 use crate::{Config, Error, SessionId, Timestamp};
 
-/// A record is there a millisecond before its expiry, and not at it.
+/// A record exists until a millisecond before its expiry, and not from its expiry on.
 pub fn a_record_lives_up_to_its_expiry_and_no_longer(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = record(store.now);
@@ -38,8 +38,8 @@ pub fn a_record_lives_up_to_its_expiry_and_no_longer(harness: &dyn Harness) {
     expect_matches!(renewed, Ok(_), "a new secret a millisecond before the expiry");
 }
 
-/// Without any collection, an expired record is not there: not to load, save, touch or count, nor for a
-/// new secret; and none of them brings it back.
+/// Even before it is collected, an expired record doesn't exist for a load, a save, a touch, a count or a new secret,
+/// and none of them brings it back.
 pub fn an_expired_record_is_gone_for_every_operation(harness: &dyn Harness) {
     let store = Store::open(harness);
     let token = store.stored(&record(store.now));
@@ -92,8 +92,7 @@ pub fn an_expired_record_is_gone_for_every_operation(harness: &dyn Harness) {
     store.destroy(&token, store.much_later()).expect("an expired record can be destroyed");
 }
 
-/// Loading removes nothing and moves no expiry: by a clock that is behind, an expired record is
-/// still there.
+/// A load removes nothing and moves no expiry: by a clock that is behind, an expired record still exists.
 pub fn loading_never_writes(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = record(store.now);
@@ -108,7 +107,7 @@ pub fn loading_never_writes(harness: &dyn Harness) {
     }
 }
 
-/// An expiry at the end of time is an expiry; and times out of order do no harm.
+/// An expiry at the end of time is kept, and times that are out of order do no harm.
 pub fn an_expiry_beyond_all_calendars_is_kept(harness: &dyn Harness) {
     let store = Store::open(harness);
     let endless = Record { expires: Timestamp::MAX, ..empty(store.now, HOUR) };
@@ -153,13 +152,12 @@ pub fn an_expiry_beyond_all_calendars_is_kept(harness: &dyn Harness) {
     );
 }
 
-/// Configured lifetimes of a second, of more days than 32-bit numbers of milliseconds have, of more years than
-/// 32-bit numbers of seconds have, and of all seconds that a number of 64 bits has: a session lives for
-/// as long and no longer, remembered or not.
+/// A session lives exactly for the configured lifetime, remembered or not: for a second, for more milliseconds or
+/// seconds than fit in 32 bits, and for as many seconds as fit in 64 bits.
 pub fn a_lifetime_of_any_length_holds(harness: &dyn Harness) {
     const DAY: u64 = 86_400;
     const YEAR: u64 = 31_556_952;
-    // A time that no calendar of a store ends before.
+    // A time that the calendars of all stores contain.
     let ages = Duration::from_secs(150 * YEAR);
     let store = Store::open(harness);
     for secs in [1, 25 * DAY, 31 * DAY, 69 * YEAR, 137 * YEAR, u64::MAX / 1000, u64::MAX] {
@@ -226,7 +224,7 @@ pub fn a_touch_extends(harness: &dyn Harness) {
     expect_eq!(store.found_at(&token, expires), None, "loaded at the expiry that a touch has set");
 }
 
-/// A touch to an earlier expiry is none, wherever that lies.
+/// A touch with an earlier expiry changes nothing, however early that is.
 pub fn a_touch_never_shortens(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = record(store.now);
@@ -241,7 +239,7 @@ pub fn a_touch_never_shortens(harness: &dyn Harness) {
     }
 }
 
-/// A touch that arrives after a newer one, by another handle, changes nothing.
+/// A touch that arrives after a newer one of another handle changes nothing.
 pub fn a_late_touch_changes_nothing(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = record(store.now);
@@ -280,8 +278,8 @@ pub fn a_touch_moves_the_last_use_forward(harness: &dyn Harness) {
     }
 }
 
-/// A touch doesn't look at the secret, and gives the client of an old one nothing: it extends the session
-/// of whoever holds it, by no more than it says.
+/// A touch doesn't check the secret. It extends the session for its current holder, and gives the client of an old
+/// secret nothing.
 pub fn a_touch_goes_by_the_key(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = record(store.now);
@@ -297,8 +295,8 @@ pub fn a_touch_goes_by_the_key(harness: &dyn Harness) {
     );
 }
 
-/// A new record has an expiry at the store itself, its timer for instance: by the caller's clock, for any length
-/// of life, and its own where it replaces an expired record.
+/// A create sets the store's own expiry of the record, such as a timer: by the caller's clock, for a lifetime of any
+/// length, and also if it replaces an expired record.
 pub fn a_create_sets_the_stores_own_expiry(harness: &dyn Harness) {
     const DAY: Duration = Duration::from_secs(86_400);
     const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -311,7 +309,7 @@ pub fn a_create_sets_the_stores_own_expiry(harness: &dyn Harness) {
     };
     let later = store.much_later();
     for now in [store.now, later] {
-        // The third is more milliseconds than a number of 32 bits has.
+        // The third has more milliseconds than fit in 32 bits.
         for lives in [HOUR, 25 * DAY, 50 * DAY, 400 * DAY, LONGEST] {
             let token = created(&store.new_id(), lives, now);
             let what = format!("created at {now:?} for {lives:?}");
@@ -336,8 +334,8 @@ pub fn a_create_sets_the_stores_own_expiry(harness: &dyn Harness) {
     }
 }
 
-/// A touch moves the store's own expiry of the record, its timer for instance: a record whose timer stays
-/// behind is lost while it is live.
+/// A touch moves the store's own expiry of the record, such as a timer. If the timer isn't moved, a live record is
+/// lost.
 pub fn a_touch_moves_the_stores_own_expiry(harness: &dyn Harness) {
     let store = Store::open(harness);
     let token = store.stored(&record(store.now));
@@ -353,8 +351,8 @@ pub fn a_touch_moves_the_stores_own_expiry(harness: &dyn Harness) {
     }
 }
 
-/// A save moves the store's own expiry of the record as it moves the record's: later and earlier, with a
-/// new secret or without.
+/// A save moves the store's own expiry of the record in the same way as the record's: later and earlier, with a new
+/// secret or without.
 pub fn a_save_moves_the_stores_own_expiry(harness: &dyn Harness) {
     let store = Store::open(harness);
     let mut token = store.stored(&record(store.now));
@@ -382,18 +380,18 @@ pub fn a_save_moves_the_stores_own_expiry(harness: &dyn Harness) {
     }
 }
 
-/// What the store itself goes by.
+/// The expiry by which the store itself removes records.
 struct Timer<'h> {
     harness: &'h dyn Harness,
-    /// By how much it lets a new record go later than that expires.
+    /// How much later than its expiry the first record is removed.
     margin: Duration,
 }
 
 impl<'h> Timer<'h> {
-    /// Stores round, and some count down while the test runs.
+    /// Stores round times, and some count down while the test runs.
     const TOLERANCE: Duration = Duration::from_secs(60);
 
-    /// The timer of a record that was just created and expires so; `None` if it can't be told.
+    /// Takes the margin from a record that was just created. `None` if the harness can't tell.
     fn of(
         harness: &'h dyn Harness,
         token: &Token,
@@ -412,8 +410,7 @@ impl<'h> Timer<'h> {
         Some(Self { harness, margin: timer.since(expires) })
     }
 
-    /// Checks that the timer is what it would be for a new record that expires so; it was written last at
-    /// `now`.
+    /// Checks that the timer is the one of a new record with this expiry. The record was last written at `now`.
     fn check(&self, token: &Token, expires: Timestamp, now: Timestamp, what: &str) {
         let timer = self.harness.store_expiry(&token.key(), now);
         let timer = timer.unwrap_or_else(|| panic!("{what}: the store has no expiry any more"));

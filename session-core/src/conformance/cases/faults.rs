@@ -57,8 +57,8 @@ pub fn a_dropped_request_leaves_the_old_or_the_new(harness: &dyn Harness) {
     }
 }
 
-/// A login that is dropped has happened as a whole, or not at all: the old id opens the session as it was, or
-/// opens nothing of what the login stored.
+/// A login that is dropped is stored as a whole or not at all: the old id opens the session as it was, or opens nothing
+/// of what the login stored.
 pub fn a_dropped_login_is_whole_or_nothing(harness: &dyn Harness) {
     let store = Store::open(harness);
     for seed in 0..harness.rounds().div_ceil(2) as u64 {
@@ -348,7 +348,7 @@ pub fn a_store_that_is_down_makes_nobody_a_stranger(harness: &dyn Harness) {
     });
 }
 
-/// A request that doesn't use its session, or whose token is nonsense, never reaches the store.
+/// A request that doesn't use its session, or whose token is malformed, causes no call to the store.
 pub fn an_untouched_session_costs_nothing(harness: &dyn Harness) {
     let counting = Arc::new(Counting::new(harness.provider()));
     let site = Site::over(Arc::clone(&counting), harness);
@@ -378,7 +378,7 @@ pub fn an_untouched_session_costs_nothing(harness: &dyn Harness) {
     });
 }
 
-/// A site that notes each id that it makes.
+/// A site that records each id that it creates.
 fn recording(provider: impl Provider, harness: &dyn Harness) -> (Arc<Mutex<Vec<SessionId>>>, Site) {
     let ids = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&ids);

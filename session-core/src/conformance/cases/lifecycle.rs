@@ -75,7 +75,7 @@ pub fn an_old_secret_is_dead(harness: &dyn Harness) {
     }
 }
 
-/// Whoever knows a live session's key and not its secret saves nothing and replaces nothing.
+/// Whoever knows a live session's key but not its secret can save and replace nothing.
 pub fn a_wrong_secret_changes_nothing(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = record(store.now);
@@ -232,7 +232,7 @@ pub fn destroying_goes_by_the_key(harness: &dyn Harness) {
     }
 }
 
-/// Destroying twice, or what was never there, is no error.
+/// Destroying a session twice, or one that never existed, is no error.
 pub fn destroying_is_idempotent(harness: &dyn Harness) {
     let store = Store::open(harness);
     let token = store.stored(&record(store.now));
@@ -265,7 +265,7 @@ pub fn destroying_ends_one_session_only(harness: &dyn Harness) {
     }
 }
 
-/// A new record under a destroyed one's key has nothing of that.
+/// A new record under the key of a destroyed one has nothing of the old one.
 pub fn a_destroyed_key_starts_from_nothing(harness: &dyn Harness) {
     let store = Store::open(harness);
     let old = store.stored(&record(store.now));
@@ -275,7 +275,7 @@ pub fn a_destroyed_key_starts_from_nothing(harness: &dyn Harness) {
     expect_eq!(store.found(&token), Some(new), "a new record under the key of a destroyed one");
 }
 
-/// A provider that declares a limit has it; one that can do more says so.
+/// What a provider declares that it can't do, it really can't: one that can do more has to declare it.
 pub fn declared_limits_are_real(harness: &dyn Harness) {
     let store = Store::open(harness);
     let token = store.stored(&record(store.now));

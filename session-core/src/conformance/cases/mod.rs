@@ -45,7 +45,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// The case of this name.
+    /// Returns the case of this name.
     ///
     /// # Panics
     /// If there is none.
@@ -54,12 +54,12 @@ impl Case {
         *found.unwrap_or_else(|| panic!("no case is named {name}"))
     }
 
-    /// What the case is called.
+    /// Returns the name of the case.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Whether a provider of these capabilities makes the promise.
+    /// Returns whether a provider of these capabilities makes the promise.
     pub fn applies(&self, capabilities: &Capabilities) -> bool {
         (self.needs)(capabilities)
     }
@@ -78,7 +78,7 @@ impl Case {
     }
 }
 
-/// Tells whoever reads a failure where the promise is.
+/// Prints where the promise is documented, if the case fails.
 struct Told(Case);
 
 impl Drop for Told {
@@ -95,7 +95,7 @@ impl std::fmt::Debug for Case {
     }
 }
 
-/// All cases, for tests that wrap them in something of their own.
+/// Returns all cases, for tests that run them in another way than [`conformance_tests!`](crate::conformance_tests).
 pub fn cases() -> &'static [Case] {
     CASES
 }

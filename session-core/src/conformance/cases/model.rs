@@ -13,7 +13,7 @@ use crate::{Error, SessionKey, Timestamp};
 /// How many operations a sequence has.
 const STEPS: usize = 60;
 
-/// What the store is compared with. Expired records stay, and are as good as gone.
+/// The map that the store is compared with. Expired records stay in it and count as gone.
 struct Model(BTreeMap<SessionKey, Record>);
 
 impl Model {
@@ -77,7 +77,7 @@ fn changes(random: &Random, now: Timestamp) -> Changes {
     }
 }
 
-/// What became of an operation, without what differs between stores.
+/// The result of an operation, without what differs between stores.
 fn outcome<T>(result: Result<T, Error>) -> &'static str {
     match result {
         Ok(_) => "done",
@@ -88,7 +88,7 @@ fn outcome<T>(result: Result<T, Error>) -> &'static str {
     }
 }
 
-/// After any sequence of operations, at any times and by old and new secrets, the store is as a map would be.
+/// After any sequence of operations, at any times and by old and new secrets, the store has what a map would have.
 pub fn any_sequence_of_operations_agrees_with_a_map(harness: &dyn Harness) {
     let store = Store::open(harness);
     let views = [&store, &store.another()];

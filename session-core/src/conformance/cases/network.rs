@@ -16,16 +16,15 @@ use crate::conformance::store::Store;
 use crate::conformance::{Capabilities, Harness, skip};
 use crate::provider::{Changes, ExpiryChange, Page, Record, Token, Touch};
 
-/// How often something that fails once or twice, until a pool of connections is rid of the dead ones, is
-/// tried.
+/// How often operations are tried that fail at first, because a pool still has dead connections.
 const TRIES: usize = 20;
 
-/// The most exchanges with the server that an operation is cut in.
+/// How many exchanges of an operation with the server are cut at most, one at a time.
 const EXCHANGES: usize = 8;
 
-/// While the server can't be reached, each operation is [`Error::Unavailable`], and writes nothing; a write
-/// may be [`Error::InDoubt`] at first, where it was sent over a connection that had ended. Afterwards all works
-/// again.
+/// While the server can't be reached, each operation fails with [`Error::Unavailable`] and writes nothing. At first, a
+/// write may fail with [`Error::InDoubt`], if it was sent over a connection that had ended. When the server is back,
+/// all operations work again.
 pub fn a_server_that_cannot_be_reached_is_unavailable(harness: &dyn Harness) {
     let Some(scene) = Scene::open(harness) else { return };
     let Scene { direct, proxy, .. } = &scene;
@@ -61,30 +60,30 @@ pub fn a_server_that_cannot_be_reached_is_unavailable(harness: &dyn Harness) {
     }
 }
 
-/// A request that never reaches the server has no effect: it fails as [`Error::Unavailable`], or as
-/// [`Error::InDoubt`] where the client can't tell; or it is repeated and succeeds.
+/// A request that never reaches the server has no effect. It fails with [`Error::Unavailable`], or with
+/// [`Error::InDoubt`] if the client can't tell, or it is repeated and succeeds.
 pub fn a_write_that_is_cut_off_from_the_server_is_not_done(harness: &dyn Harness) {
     cut_everywhere(harness, &Write::ALL.map(Call::Write), Side::Request);
 }
 
-/// A write that the server has performed and whose answer is lost is [`Error::InDoubt`], or it is found out
-/// that it was done: never [`Error::Unavailable`], and never an error that tells of the repetition, as
-/// `Exists`, `Conflict` and `Gone` would.
+/// A write that the server has performed and whose answer is lost fails with [`Error::InDoubt`], or succeeds because
+/// the provider finds out that it was done. It never fails with [`Error::Unavailable`], nor with an error that only the
+/// repetition got, such as `Exists`, `Conflict` or `Gone`.
 pub fn a_write_whose_answer_is_lost_is_never_called_undone(harness: &dyn Harness) {
     cut_everywhere(harness, &Write::ALL.map(Call::Write), Side::Answer);
 }
 
-/// A load whose connection ends finds the record all the same, or is [`Error::Unavailable`].
+/// A load whose connection ends finds the record nevertheless, or fails with [`Error::Unavailable`].
 pub fn a_load_that_is_cut_never_misses_the_record(harness: &dyn Harness) {
     cut_everywhere(harness, &[Call::Load], Side::Request);
     cut_everywhere(harness, &[Call::Load], Side::Answer);
 }
 
-/// While the server accepts connections and is silent, or stops half way through an answer, each operation ends
-/// with an error in the provider's time limits, and the error of a write is right about what is stored.
+/// If the server accepts connections and is silent, or stops half way through an answer, each operation fails within
+/// the provider's time limits, and the error of a write is right about what is stored.
 pub fn a_server_that_stalls_is_an_error_in_time(harness: &dyn Harness) {
     let Some(_) = Scene::open(harness) else { return };
-    // Side by side, as each operation takes as long as the provider waits.
+    // In parallel, because each operation takes as long as the provider waits.
     thread::scope(|scope| {
         let threads = [
             (Side::Request, Effect::Stall),
@@ -136,8 +135,8 @@ fn is_unavailable<T>(result: &Result<T, Error>) -> bool {
     matches!(result, Err(Error::Unavailable { .. }))
 }
 
-/// Cuts each exchange of each call, for good and in a way that a repetition comes through; and compares
-/// what it returns with what is stored.
+/// Cuts each exchange of each call, once so that repetitions are cut as well and once so that they get through.
+/// Compares what the call returns with what is stored.
 fn cut_everywhere(harness: &dyn Harness, calls: &[Call], side: Side) {
     let Some(scene) = Scene::open(harness) else { return };
     for call in calls {
@@ -152,7 +151,7 @@ fn cut_everywhere(harness: &dyn Harness, calls: &[Call], side: Side) {
     }
 }
 
-/// A store, and two ways to it.
+/// A store, reached directly and through a proxy.
 struct Scene<'h> {
     harness: &'h dyn Harness,
     direct: Store<'h>,
@@ -175,7 +174,7 @@ impl<'h> Scene<'h> {
         self.direct.provider().issue(self.direct.new_id())
     }
 
-    /// Returns the token that a call is about, when there is a connection to the server.
+    /// Returns the token for a call, once there is a connection to the server.
     fn token_for(&self, call: Call) -> Token {
         let token = match call {
             Call::Write(Write::Create) => self.new_token(),
@@ -200,8 +199,8 @@ impl<'h> Scene<'h> {
         panic!("the server can be reached again, and {TRIES} loads have failed");
     }
 
-    /// Runs what performs a call through the proxy, and ends the connections when it takes too long, so that
-    /// also what blocks comes to an end.
+    /// Runs a closure that performs a call through the proxy. If it takes too long, ends the connections, so that even
+    /// a call that blocks its thread ends.
     fn in_time<T>(
         &self,
         call: Call,
@@ -222,7 +221,7 @@ impl<'h> Scene<'h> {
             let is_late = join(watch);
             assert!(
                 !is_late,
-                "{call:?} has no end after {limit:?}. Each operation needs a time limit, for a server that is \
+                "{call:?} has not ended after {limit:?}. Each operation needs a time limit, for a server that is \
                  silent or stops within an answer"
             );
             outcome
@@ -235,14 +234,14 @@ impl<'h> Scene<'h> {
         self.in_time(call, || match call {
             Call::Purge => proxied.provider().purge(proxied.now, 10).map(drop),
             _ => proxied.wait(or(call.perform(proxied, token), async {
-                // Together with the connections: what repeats itself for ever ends so.
+                // For a call that repeats itself for ever, even without connections.
                 Delay::new(2 * limit).await;
                 Err(Error::unavailable("the case has given up"))
             })),
         })
     }
 
-    /// Performs a call that is cut so. Returns whether it was.
+    /// Performs a call with this cut, and checks its result. Returns whether it was cut.
     fn cut(&self, call: Call, cut: Cut) -> bool {
         let token = self.token_for(call);
         let stored = || self.direct.load(&token, self.direct.now).expect("loading works");
@@ -291,7 +290,7 @@ enum Call {
 }
 
 impl Call {
-    /// Returns those that a provider can do.
+    /// Returns the calls that a provider of these capabilities supports.
     fn all(can: &Capabilities) -> impl Iterator<Item = Self> + use<> {
         let others = [
             (Self::Load, true),
@@ -321,7 +320,7 @@ impl Call {
     }
 }
 
-/// A write, each of another kind.
+/// A kind of write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Write {
     Create,
@@ -358,7 +357,8 @@ impl Write {
         done.map(drop)
     }
 
-    /// Whether the write is done, by the record before and after it; `None` if it is something else.
+    /// Returns whether the write was applied, judging by the record before and after it. `None` if it was applied in
+    /// part.
     fn is_done(
         self,
         store: &Store<'_>,

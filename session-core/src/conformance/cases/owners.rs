@@ -69,7 +69,7 @@ fn keys_of<'a>(tokens: impl IntoIterator<Item = &'a Token>) -> BTreeSet<SessionK
     tokens.into_iter().map(Token::key).collect()
 }
 
-/// An owner's sessions can't be listed where the provider says so.
+/// `list` works if and only if the provider declares it.
 pub fn list_is_unsupported_or_declared(harness: &dyn Harness) {
     let store = Store::open(harness);
     let page = Page { after: None, limit: 10 };
@@ -187,7 +187,7 @@ pub fn a_page_of_any_limit_is_bounded(harness: &dyn Harness) {
     }
 }
 
-/// A list goes on where a page ended, whatever became of the session there.
+/// A list continues where a page ended, whatever has happened to the session there.
 pub fn a_page_begins_behind_a_session_that_is_gone(harness: &dyn Harness) {
     let store = Store::open(harness);
     for what in ["ends", "moves", "expires", "logs out"] {
@@ -229,7 +229,7 @@ pub fn a_page_begins_behind_a_session_that_is_gone(harness: &dyn Harness) {
             keys_of(&tokens),
             "the keys of the sessions on all pages, where one {what} between two pages"
         );
-        // Nor does it matter whether there ever was a session.
+        // It also doesn't matter whether a session with that key ever existed.
         let mut key = *tokens[2].key().as_bytes();
         key[11] ^= 1;
         let after = Some(SessionKey::from_bytes(key));
@@ -350,7 +350,7 @@ pub fn an_owner_of_any_allowed_length_is_listed(harness: &dyn Harness) {
         let entered = wait(harness, log_in(owner));
         let Ok(Reply::Issued(visitor)) = entered else { panic!("a login returns {entered:?}") };
         let token = site.token(&visitor);
-        // As the store knows the owner, which managers tell from those of other namespaces.
+        // The owner as it is stored: the manager puts the namespace in front.
         let record = store.load(&token, store.now).expect("loading works").expect("it is live");
         let list = store.list(record.owner().expect("somebody is in"), ALL, store.now);
         expect_eq!(

@@ -53,8 +53,8 @@ pub fn count_is_unsupported_or_right(harness: &dyn Harness) {
     }
 }
 
-/// What expired is removed physically, and that many are reported: afterwards, not even a clock
-/// that is behind finds it.
+/// A collection removes expired records from the store and reports their number. Afterwards, not even a clock that is
+/// behind finds them.
 pub fn purging_removes_all_that_expired(harness: &dyn Harness) {
     let store = Store::open(harness);
     let tokens: Vec<Token> = (0..100).map(|_| store.stored(&record(store.now))).collect();
@@ -70,7 +70,7 @@ pub fn purging_removes_all_that_expired(harness: &dyn Harness) {
     expect_eq!(store.drain(store.much_later(), 1000), 0, "records removed by a second collection");
 }
 
-/// A collection takes no record that is live, be it by a millisecond.
+/// A collection removes no live record, even if it has only a millisecond left.
 pub fn purging_leaves_the_living(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = record(store.now);
@@ -139,7 +139,7 @@ pub fn purging_comes_in_slices(harness: &dyn Harness) {
     expect_eq!(removed, tokens.len(), "records removed, all slices together");
 }
 
-/// The key of a record that was collected is free.
+/// The key of a record that was collected can be used again.
 pub fn a_purged_key_can_be_created_again(harness: &dyn Harness) {
     let store = Store::open(harness);
     let token = store.stored(&record(store.now));
@@ -151,7 +151,7 @@ pub fn a_purged_key_can_be_created_again(harness: &dyn Harness) {
     expect_eq!(store.found_at(&token, later), Some(new), "the new record, after a collection");
 }
 
-/// A collection where nothing expired, or nothing is, removes nothing and ends.
+/// A collection removes nothing, and ends, if nothing has expired or nothing is stored.
 pub fn purging_an_empty_store_does_nothing(harness: &dyn Harness) {
     let store = Store::open(harness);
     expect_eq!(store.drain(store.much_later(), 10), 0, "records removed from an empty store");

@@ -1,7 +1,7 @@
-//! Two threads at one session.
+//! Two threads that use one session.
 //!
-//! Each case repeats a race many times; the threads start together, each with a handle of its own
-//! onto the store where the harness has one.
+//! Each case repeats a race many times. The threads start together, each with its own handle if the harness has more
+//! than one.
 
 use std::sync::Barrier;
 use std::thread;
@@ -32,7 +32,7 @@ pub(crate) fn race<A: Send, B: Send>(
     })
 }
 
-/// Whether an operation that raced another found its record; any other error is one too many.
+/// Returns whether an operation found its record. Any error but `Gone` and `Exists` fails the case.
 pub(crate) fn passed<T>(result: &Result<T, Error>) -> bool {
     match result {
         Ok(_) => true,
@@ -199,8 +199,8 @@ pub fn a_new_secret_that_races_a_destroy_brings_nothing_back(harness: &dyn Harne
     }
 }
 
-/// A collector whose clock is ahead takes a record, or leaves it whole where a save has extended
-/// it: never does a save that passed lose its record.
+/// A collection whose clock is ahead removes a record, or leaves it whole if a save has extended it. A save that
+/// succeeds never loses its record.
 pub fn a_save_that_races_a_purge_is_whole_or_gone(harness: &dyn Harness) {
     let store = Store::open(harness);
     let (behind, ahead) = (store.after(HOUR / 2), store.much_later());
@@ -237,7 +237,7 @@ pub fn a_save_that_races_a_purge_is_whole_or_gone(harness: &dyn Harness) {
     }
 }
 
-/// A new record is not taken for the expired one that had its key.
+/// A collection doesn't mistake a new record for the expired one that had its key.
 pub fn a_create_that_races_a_purge_stays(harness: &dyn Harness) {
     let store = Store::open(harness);
     let later = store.much_later();

@@ -33,7 +33,7 @@ pub fn a_created_record_is_loaded_as_it_was(harness: &dyn Harness) {
     );
 }
 
-/// The last use is kept to the second: it is never taken for earlier than it was, nor for a second later.
+/// The last use is kept to the second: never earlier than it was, and less than a second later.
 pub fn the_last_use_is_kept_to_the_second(harness: &dyn Harness) {
     let store = Store::open(harness);
     for millis in [0, 1, 500, 877, 999] {
@@ -64,7 +64,7 @@ pub fn every_owner_and_label_is_kept_as_it_is(harness: &dyn Harness) {
     }
 }
 
-/// A record without values and owner is there all the same.
+/// A record without values and owner is a record.
 pub fn an_empty_record_is_a_record(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = empty(store.now, HOUR);
@@ -193,7 +193,7 @@ pub fn an_unknown_key_loads_nothing(harness: &dyn Harness) {
     }
 }
 
-/// Many sessions have each their own values.
+/// Each of many sessions keeps its own values.
 pub fn sessions_do_not_mix(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = |n| Record {
@@ -207,7 +207,7 @@ pub fn sessions_do_not_mix(harness: &dyn Harness) {
     }
 }
 
-/// What one handle did, another sees at once.
+/// A handle sees at once what another one has changed.
 pub fn another_handle_sees_the_same_records(harness: &dyn Harness) {
     let (here, there) = (Store::open(harness), Store::open(harness).another());
     let record = record(here.now);
@@ -226,9 +226,9 @@ pub fn another_handle_sees_the_same_records(harness: &dyn Harness) {
     }
 }
 
-/// A damaged record is [`Error::Unreadable`] to a load, which is neither a session that is gone nor a store
-/// that is down, and [`Error::Gone`] to a save. A touch may leave unread what it doesn't change. Destroying removes
-/// it; creating replaces it, or says that the key is taken.
+/// Loading a damaged record fails with [`Error::Unreadable`], because the session is not gone and the store is not
+/// down. Saving to it fails with [`Error::Gone`]. A touch may succeed, because it need not read what it doesn't change.
+/// Destroying removes the record; creating replaces it, or fails because the key is taken.
 pub fn a_damaged_record_is_unreadable(harness: &dyn Harness) {
     let store = Store::open(harness);
     let Some(token) = damaged(harness, &store) else { return };
@@ -281,7 +281,7 @@ pub fn a_damaged_record_is_unreadable(harness: &dyn Harness) {
     expect_eq!(loaded, None, "a damaged record, after it was destroyed");
 }
 
-/// A damaged record keeps nobody from counting, collecting, or listing the owner's other sessions.
+/// A damaged record doesn't prevent counting, collecting, or listing the owner's other sessions.
 pub fn a_damaged_record_is_in_nobodys_way(harness: &dyn Harness) {
     let store = Store::open(harness);
     let long = Record { expires: store.after(100 * HOUR), ..record(store.now) };
@@ -310,7 +310,7 @@ pub fn a_damaged_record_is_in_nobodys_way(harness: &dyn Harness) {
     );
 }
 
-/// A record that is damaged; `None` if the harness damages none.
+/// Stores a record and damages it. `None` if the harness can't.
 fn damaged(harness: &dyn Harness, store: &Store<'_>) -> Option<Token> {
     let token = store.stored(&record(store.now));
     if harness.damage(&token.key()) {

@@ -1,4 +1,4 @@
-//! Requests of one visitor at the same time, in every order: what the contract is for.
+//! Concurrent requests of one visitor, in every order.
 //!
 //! Each case runs many seeds; a seed decides how long each store operation takes and which request
 //! is polled next. There are two managers over the store, as two processes have them.
@@ -228,8 +228,7 @@ pub fn a_request_slower_than_a_login_leaves_the_login_alone(harness: &dyn Harnes
     }
 }
 
-/// Of requests that give the session a new id at once, one does; the others have nothing to lose, and are
-/// told nothing.
+/// Of concurrent requests that give the session a new id, one does. The others have nothing to lose, and get no error.
 pub fn racing_regenerations_leave_one_session(harness: &dyn Harness) {
     let store = Store::open(harness);
     for seed in seeds(harness) {
@@ -390,8 +389,8 @@ pub fn a_logout_does_not_miss_a_session_that_gets_a_new_id(harness: &dyn Harness
     }
 }
 
-/// A live session's key with a wrong secret is as unknown as a wrong key: nothing is loaded, nothing is
-/// written to the record, and the key is not adopted.
+/// A live session's key with a wrong secret is treated like an unknown key: nothing is loaded, nothing is written to
+/// the record, and no session begins under the key.
 pub fn a_wrong_secret_is_a_stranger(harness: &dyn Harness) {
     let store = Store::open(harness);
     let longer_ago = store.now.saturating_sub(super::super::sample::HOUR / 4);
@@ -424,8 +423,8 @@ pub fn a_wrong_secret_is_a_stranger(harness: &dyn Harness) {
     );
 }
 
-/// An id of one namespace is a stranger's in any other: applications that share a store neither read, change
-/// nor end each other's sessions.
+/// An id of one namespace is unknown in every other: applications that share a store can't read, change or end each
+/// other's sessions.
 pub fn an_id_of_another_namespace_is_a_strangers(harness: &dyn Harness) {
     const NAMESPACES: [&str; 3] = ["", "shop", "shop2"];
     let store = Store::open(harness);
@@ -442,7 +441,7 @@ pub fn an_id_of_another_namespace_is_a_strangers(harness: &dyn Harness) {
             })
         })
     };
-    // When the ids have not changed for so long that none is taken for a superseded one.
+    // So long after the last new id that no id counts as superseded.
     let (first, sites) = (sites_after(Default::default()), sites_after(HOUR / 4));
     wait(harness, async {
         for ((first, home), namespace) in first.iter().zip(&sites).zip(NAMESPACES) {
@@ -455,7 +454,7 @@ pub fn an_id_of_another_namespace_is_a_strangers(harness: &dyn Harness) {
                     format!("an id of the namespace {namespace:?}, in the namespace {other:?}");
                 expect_eq!(site.values(&visitor).await, numbers(&[]), "{what}, reads values");
                 let stored = site.request(&visitor, async |session| session.set("a", &2)).await;
-                // A stranger's value begins a session of its own.
+                // A value that is set with an unknown id begins a new session.
                 let adopted = match &stored {
                     Ok(Reply::Issued(new)) => site.token(new).key() == home.token(&visitor).key(),
                     _ => true,
@@ -474,7 +473,7 @@ pub fn an_id_of_another_namespace_is_a_strangers(harness: &dyn Harness) {
     });
 }
 
-/// A new session whose random key is taken gets another one; the record that has the key stays as it is.
+/// A new session whose random key is taken gets another key, and the record that has the key stays as it is.
 pub fn a_taken_key_is_never_overwritten(harness: &dyn Harness) {
     let store = Store::open(harness);
     let somebody = record(store.now);

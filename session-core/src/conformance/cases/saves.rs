@@ -65,7 +65,7 @@ pub fn saves_by_one_token_merge(harness: &dyn Harness) {
     expect_eq!(store.found(&token), Some(merged), "the record, after three saves by one token");
 }
 
-/// A save that names no key is a save all the same.
+/// A save without keys succeeds and changes no value.
 pub fn a_save_without_keys_changes_no_value(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = record(store.now);
@@ -73,7 +73,7 @@ pub fn a_save_without_keys_changes_no_value(harness: &dyn Harness) {
     expect_eq!(store.found(&token), Some(record), "the record, after a save without keys");
 }
 
-/// What holds for a record's first keys and values holds for those that a save brings.
+/// A save keeps keys and values as exactly as a create does.
 pub fn a_save_of_awkward_keys_and_values_is_exact(harness: &dyn Harness) {
     let store = Store::open(harness);
     let keys: Vec<String> = awkward_keys().into_iter().filter(|key| key.len() < 64).collect();
@@ -220,8 +220,8 @@ pub fn a_save_that_replaces_leaves_its_own_keys_only(harness: &dyn Harness) {
     );
 }
 
-/// A save of a record that was never there, or is no more, is [`Error::Gone`] and stores nothing;
-/// whatever it expects.
+/// A save to a record that never existed, or exists no more, fails with [`Error::Gone`] and stores nothing, whatever it
+/// expects.
 pub fn a_save_never_creates(harness: &dyn Harness) {
     let store = Store::open(harness);
     let destroyed = store.stored(&record(store.now));
@@ -251,8 +251,8 @@ pub fn a_save_never_creates(harness: &dyn Harness) {
     }
 }
 
-/// A save whose outcome is over the limits is [`Error::TooLarge`] and changes nothing; one that
-/// makes the record smaller passes.
+/// A save whose result is over the limits fails with [`Error::TooLarge`] and changes nothing; one that makes the record
+/// smaller succeeds.
 pub fn a_save_over_a_limit_changes_nothing(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = Record { values: filled(10, 1000), ..empty(store.now, HOUR) };
@@ -289,8 +289,7 @@ pub fn a_save_over_a_limit_changes_nothing(harness: &dyn Harness) {
     );
 }
 
-/// However often values are overwritten, deleted and set again, what counts against the limits is what is
-/// there.
+/// However often values are overwritten, deleted and set again, only what is stored counts against the limits.
 pub fn overwriting_adds_nothing_to_the_size(harness: &dyn Harness) {
     const ROUNDS: usize = 40;
     let store = Store::open(harness);
@@ -330,8 +329,7 @@ pub fn overwriting_adds_nothing_to_the_size(harness: &dyn Harness) {
     }
 }
 
-/// Who is logged in counts neither as a key nor as bytes against the limits, before a login, with it and
-/// after it.
+/// The login counts against the limits neither as a key nor as bytes: not before a login, with it or after it.
 pub fn an_owner_takes_no_room(harness: &dyn Harness) {
     let store = Store::open(harness);
     let owner = "ada".repeat(30);
@@ -372,7 +370,7 @@ pub fn an_owner_takes_no_room(harness: &dyn Harness) {
     }
 }
 
-/// Compare-and-save passes where the key has the expected value, or where it is absent as expected.
+/// Compare-and-save succeeds if the key has the expected value, or is absent as expected.
 pub fn an_expected_value_that_holds_lets_the_save_pass(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = record(store.now);
@@ -400,8 +398,8 @@ pub fn an_expected_value_that_holds_lets_the_save_pass(harness: &dyn Harness) {
     );
 }
 
-/// Compare-and-save is [`Error::Conflict`] where the key has another value, or is absent or present
-/// against expectation; and then nothing is written at all.
+/// Compare-and-save fails with [`Error::Conflict`], and writes nothing, if the key has another value, or is absent or
+/// present against expectation.
 pub fn an_expected_value_that_does_not_hold_is_a_conflict(harness: &dyn Harness) {
     let store = Store::open(harness);
     let record = record(store.now);
@@ -518,7 +516,7 @@ pub fn several_expectations_hold_together(harness: &dyn Harness) {
     );
 }
 
-/// What happens to other keys, the login and the expiry meanwhile is no conflict.
+/// Concurrent changes of other keys, the login and the expiry are no conflict.
 pub fn other_keys_never_conflict(harness: &dyn Harness) {
     let store = Store::open(harness);
     let token = store.stored(&record(store.now));

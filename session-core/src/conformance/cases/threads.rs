@@ -1,4 +1,4 @@
-//! Many threads at few sessions, each with a handle of its own where the harness has one.
+//! Many threads that use few sessions, each with its own handle if the harness has more than one.
 
 use std::panic::resume_unwind;
 use std::sync::Barrier;
@@ -30,7 +30,7 @@ pub(crate) fn crowd(store: &Store<'_>, threads: usize, work: impl Fn(&Store<'_>,
     });
 }
 
-/// Waits for a thread, and panics as it has: a scope's own panic would not say why.
+/// Waits for a thread. If it panicked, panics with the same message, which the scope's own panic wouldn't have.
 pub(crate) fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
@@ -68,8 +68,8 @@ pub fn racing_saves_of_different_keys_all_survive(harness: &dyn Harness) {
     );
 }
 
-/// Of many increments by compare-and-save, none is lost and none counts twice; and each comes to an end, since
-/// a load finds what the save before it has stored.
+/// Of many increments by compare-and-save, none is lost and none counts twice. Each comes to an end, because a load
+/// finds what the save before it has stored.
 pub fn racing_increments_lose_none(harness: &dyn Harness) {
     const THREADS: usize = 4;
     let store = Store::open(harness);

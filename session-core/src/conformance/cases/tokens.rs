@@ -21,7 +21,7 @@ pub fn the_clients_text_is_read_back(harness: &dyn Harness) {
     );
 }
 
-/// Nonsense is refused before the store is asked.
+/// Malformed texts are refused without a call to the store.
 pub fn hostile_texts_are_no_tokens(harness: &dyn Harness) {
     let store = Store::open(harness);
     let id = id().text();
@@ -121,7 +121,7 @@ pub fn nothing_prints_a_token(harness: &dyn Harness) {
     );
 }
 
-/// What a record keeps of a client's secret is not the secret, nor has it in it: who reads the store opens no
+/// What a record keeps of a client's secret doesn't contain the secret, so whoever reads the store can't open a
 /// session.
 pub fn a_record_has_no_secret(harness: &dyn Harness) {
     let store = Store::open(harness);
@@ -137,7 +137,7 @@ pub fn a_record_has_no_secret(harness: &dyn Harness) {
     }
 }
 
-/// Whether a verifier has a token's secret in it.
+/// Returns whether a verifier contains the token's secret.
 pub(crate) fn contains_secret(verifier: &Verifier, token: &Token) -> bool {
     let secret = token.id().secret().as_bytes();
     verifier.as_bytes().windows(secret.len()).any(|bytes| bytes == secret)

@@ -12,7 +12,7 @@ pub(crate) struct BlobStore {
 }
 
 impl BlobStore {
-    /// Starts a server with an empty store, which ends with the value.
+    /// Starts a server with an empty store. Dropping the value stops it.
     pub(crate) fn new() -> Self {
         let server = Server::start();
         let provider = open(server.address(), Duration::from_secs(20));
@@ -30,7 +30,7 @@ impl Harness for BlobStore {
         open(self.server.address(), Duration::from_secs(20))
     }
 
-    /// There is no index of expiries, which the server's timers make unnecessary.
+    /// The server's timers remove expired blobs, so there is no index of expiries to count or collect by.
     fn capabilities(&self) -> Capabilities {
         Capabilities { count: false, purges: false, ..Capabilities::default() }
     }
@@ -40,7 +40,7 @@ impl Harness for BlobStore {
         100
     }
 
-    /// The server counts down, so this adds what is left to the time of the last write.
+    /// The server counts down, so this adds the time that is left to the time of the last write.
     fn store_expiry(&self, key: &SessionKey, now: Timestamp) -> Option<Timestamp> {
         Some(now.saturating_add(self.server.time_left(key)))
     }
@@ -51,7 +51,7 @@ impl Harness for BlobStore {
         true
     }
 
-    /// Connects to the proxy in the place of the server, with a short time limit: cases wait for it.
+    /// Connects to the proxy instead of the server, with a short time limit, because cases wait for it.
     fn through(&self, proxy: &Proxy) -> Option<Arc<dyn Provider>> {
         let address = proxy.forward_to(self.server.address().to_string());
         Some(open(address, Duration::from_millis(500)))
