@@ -13,8 +13,8 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use session_faults::failover::Step::{Link, Pause, Run};
-use session_faults::failover::{self, Database, Fault, Link as To, Mode};
+use session_faults::failover::Step::{Pause, Run};
+use session_faults::failover::{self, Database, Fault, Mode};
 use session_mongo::{MongoConfig, MongoProvider};
 
 const DATABASE: Database = Database {
@@ -51,16 +51,8 @@ const DATABASE: Database = Database {
             steps: &[Run("freeze-front"), Pause, Run("thaw-front")],
             restore: &[],
         },
-        Fault {
-            name: "clients cut off",
-            steps: &[Link(To::Closed), Pause, Link(To::Open)],
-            restore: &[],
-        },
-        Fault {
-            name: "network silent",
-            steps: &[Link(To::Silent), Pause, Link(To::Open)],
-            restore: &[],
-        },
+        Fault::CLIENTS_CUT_OFF,
+        Fault::NETWORK_SILENT,
     ],
 };
 

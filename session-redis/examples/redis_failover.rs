@@ -12,8 +12,8 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use session_faults::failover::Step::{CutOff, CutOffServers, Link, Pause, Reconnect, Run};
-use session_faults::failover::{self, Database, Fault, Link as To, Mode};
+use session_faults::failover::Step::{CutOff, CutOffServers, Pause, Reconnect, Run};
+use session_faults::failover::{self, Database, Fault, Mode};
 use session_redis::{RedisConfig, RedisProvider};
 
 const DATABASE: Database = Database {
@@ -69,16 +69,8 @@ const DATABASE: Database = Database {
             steps: &[CutOffServers, Run("promoted")],
             restore: &[Pause, Reconnect, Run("rejoin")],
         },
-        Fault {
-            name: "clients cut off",
-            steps: &[Link(To::Closed), Pause, Link(To::Open)],
-            restore: &[],
-        },
-        Fault {
-            name: "network silent",
-            steps: &[Link(To::Silent), Pause, Link(To::Open)],
-            restore: &[],
-        },
+        Fault::CLIENTS_CUT_OFF,
+        Fault::NETWORK_SILENT,
     ],
 };
 

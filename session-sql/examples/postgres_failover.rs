@@ -12,8 +12,8 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use session_faults::failover::Step::{Link, Pause, Run};
-use session_faults::failover::{self, Database, Fault, Link as To, Mode};
+use session_faults::failover::Step::{Pause, Run};
+use session_faults::failover::{self, Database, Fault, Mode};
 use session_sql::postgres::{PostgresConfig, PostgresProvider};
 
 const DATABASE: Database = Database {
@@ -50,16 +50,8 @@ const DATABASE: Database = Database {
             steps: &[Run("freeze-primary"), Pause, Run("promote"), Run("fence-primary")],
             restore: &[Run("rejoin")],
         },
-        Fault {
-            name: "clients cut off",
-            steps: &[Link(To::Closed), Pause, Link(To::Open)],
-            restore: &[],
-        },
-        Fault {
-            name: "network silent",
-            steps: &[Link(To::Silent), Pause, Link(To::Open)],
-            restore: &[],
-        },
+        Fault::CLIENTS_CUT_OFF,
+        Fault::NETWORK_SILENT,
     ],
 };
 

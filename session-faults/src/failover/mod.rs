@@ -75,6 +75,22 @@ pub struct Fault {
     pub restore: &'static [Step],
 }
 
+impl Fault {
+    /// For a while, the clients' connections are closed, and new ones are closed at once.
+    pub const CLIENTS_CUT_OFF: Self = Self {
+        name: "clients cut off",
+        steps: &[Step::Link(Link::Closed), Step::Pause, Step::Link(Link::Open)],
+        restore: &[],
+    };
+
+    /// For a while, what arrives by the clients' connections is held back.
+    pub const NETWORK_SILENT: Self = Self {
+        name: "network silent",
+        steps: &[Step::Link(Link::Silent), Step::Pause, Step::Link(Link::Open)],
+        restore: &[],
+    };
+}
+
 /// A step of a fault.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
